@@ -29,9 +29,11 @@ from mpo_games.games.sequence_form import SequenceFormGame as SequenceFormGame
 from mpo_games.games.tree_builder import build as build
 from mpo_games.geometry import Entropy as Entropy
 from mpo_games.geometry import Euclidean as Euclidean
+from mpo_games.geometry import SmoothedEntropy as SmoothedEntropy
 from mpo_games.magnets import Ema as Ema
 from mpo_games.magnets import Every as Every
 from mpo_games.magnets import Fixed as Fixed
+from mpo_games.magnets import Leap as Leap
 from mpo_games.magnets import WhenSettled as WhenSettled
 from mpo_games.magnets import WhenSolved as WhenSolved
 from mpo_games.protocol import ExactGame as ExactGame
@@ -50,10 +52,13 @@ from mpo_games.solvers.averaged import Averaged as Averaged
 from mpo_games.solvers.classic import FictitiousPlay as FictitiousPlay
 from mpo_games.solvers.classic import GradientAscent as GradientAscent
 from mpo_games.solvers.feedback import alternating as alternating
+from mpo_games.solvers.feedback import alternating_popov as alternating_popov
 from mpo_games.solvers.feedback import current as current
 from mpo_games.solvers.feedback import half_step as half_step
 from mpo_games.solvers.feedback import optimistic as optimistic
 from mpo_games.solvers.feedback import popov as popov
+from mpo_games.solvers.geometry import as_given as as_given
+from mpo_games.solvers.geometry import smoothed as smoothed
 from mpo_games.solvers.magnetic import APMD as APMD
 from mpo_games.solvers.magnetic import EGPO as EGPO
 from mpo_games.solvers.magnetic import M2WU as M2WU
@@ -75,6 +80,8 @@ from mpo_games.solvers.regret import PCFRPlus as PCFRPlus
 from mpo_games.solvers.regret import RegretMatching as RegretMatching
 from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
 from mpo_games.solvers.restarts import Restarted as Restarted
+from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
+from mpo_games.solvers.self_tuning import Measured as Measured
 from mpo_games.tabular import TabularPolicy as TabularPolicy
 from mpo_games.tabular import probabilities as probabilities
 from mpo_games.treeplex import Tree as Tree

@@ -90,7 +90,7 @@ def qre_of_tree(
     """
     magnet = game.center() if magnet is None else magnet
     _require_sequences(magnet.coordinates, game.tree)
-    log_magnet = magnet.coordinates[2:]
+    log_magnet = magnet.log_probs[2:]
     theta = _follow(_Dilated.of(game, log_magnet), log_magnet, float(game.bound), alpha)
     return _certified(game, magnet.replace(np.append(np.zeros(2), theta)), magnet, alpha)
 

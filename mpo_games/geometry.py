@@ -17,11 +17,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mpo_games.kernels import entropy_step
+from mpo_games.kernels import entropy_step, smoothed_step, unsmoothed
 from mpo_games.protocol import Array, Mask
 
 LOG_ZERO = -800.0
 """How a legal action of probability 0 is stored: it plays with exactly 0, and can come back."""
+
+EDGE = 1e-12
+"""A smoothed probability this close to its floor, relatively, sits on it."""
 
 
 class Geometry(Protocol):
@@ -43,6 +46,10 @@ class Geometry(Protocol):
         """The Bregman divergence `D(theta || other)` of each row, shape `(..., rows)`."""
         ...
 
+    def inverse_hessian(self, theta: Array) -> Array:
+        """The diagonal of the inverse of `h`'s Hessian; 0 at actions that are not played."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
@@ -53,19 +60,9 @@ class Entropy:
         if magnet is None:
             magnet, alpha = theta, 0.0
         if not (isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray)):
-            eta, alpha = float(eta), float(alpha)
-            if theta.ndim == 2 and q.shape == theta.shape == magnet.shape:
-                return entropy_step(theta, q, magnet, eta, alpha)
-            shape = np.broadcast_shapes(theta.shape, q.shape, magnet.shape)
-            flat = [
-                np.ascontiguousarray(np.broadcast_to(x, shape)).reshape(-1, shape[-1])
-                for x in (theta, q, magnet)
-            ]
-            return entropy_step(flat[0], flat[1], flat[2], eta, alpha).reshape(shape)
-        legal = theta != -np.inf
-        pull = np.where(legal, magnet, 0.0)
-        z = np.where(legal, (theta + eta * (q + alpha * pull)) / (1.0 + eta * alpha), -np.inf)
-        return _log_normalise(z)
+            rows, shape = _rows(theta, q, magnet)
+            return entropy_step(rows[0], rows[1], rows[2], float(eta), float(alpha)).reshape(shape)
+        return _log_normalise(_mean(theta, q, magnet, eta, alpha))
 
     def probs(self, theta: Array) -> Array:
         """`exp(theta)`."""
@@ -82,6 +79,71 @@ class Entropy:
         p = np.exp(theta)
         gap = np.subtract(theta, other, out=np.zeros(np.broadcast(theta, other).shape), where=p > 0)
         return np.asarray(np.sum(p * gap, axis=-1))
+
+    def inverse_hessian(self, theta: Array) -> Array:
+        """`p`."""
+        return np.asarray(np.exp(theta))
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothedEntropy:
+    r"""The negative entropy of play with a share $\gamma$ of uniform play $u$ in it.
+
+    $$h(p) = \frac{1}{1-\gamma}\sum_a \pi_a\log\pi_a,\qquad \pi = (1-\gamma)\,p + \gamma\,u$$
+
+    Coordinates are $\log\pi$. A mirror step is KL's on $\pi$ under $\pi\ge\gamma u$: clip and
+    renormalise. Since the Hessian is bounded at the boundary, an action of probability 0 comes back
+    as fast as it went, which in plain entropy takes as long as it was away. $\gamma\to 0$ is the
+    entropy, $\gamma\to 1$ the Euclidean geometry. Whoever can only sample $\pi$ plays $p$ by
+    accepting an action with probability $1 - \gamma u_a/\pi_a$.
+    """
+
+    gamma: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.gamma < 1.0:
+            raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {self.gamma}.")
+
+    def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
+        r"""$\log\max(e^c/Z, \gamma u)$ with $c$ the mean of `Geometry` and $Z$ the number that
+        makes it sum to 1."""
+        if magnet is None:
+            magnet, alpha = theta, 0.0
+        if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray):
+            z = _mean(theta, q, magnet, eta, alpha)
+            theta, q, magnet, eta, alpha = z, np.zeros_like(z), z, 0.0, 0.0
+        rows, shape = _rows(theta, q, magnet)
+        return smoothed_step(
+            rows[0], rows[1], rows[2], float(eta), float(alpha), self.gamma
+        ).reshape(shape)
+
+    def probs(self, theta: Array) -> Array:
+        """`(exp(theta) - gamma u) / (1 - gamma)`."""
+        rows, shape = _rows(theta)
+        return unsmoothed(rows[0], self.gamma).reshape(shape)
+
+    def coordinates(self, probs: Array, legal: Mask) -> Array:
+        """`log((1 - gamma) probs + gamma u)`; `-inf` where `legal` is False."""
+        uniform = legal / np.sum(legal, axis=-1, keepdims=True)
+        mixed = (1.0 - self.gamma) * probs + self.gamma * uniform
+        log_pi = np.full(mixed.shape, -np.inf)
+        np.log(mixed, out=log_pi, where=np.broadcast_to(legal, mixed.shape))
+        return log_pi
+
+    def divergence(self, theta: Array, other: Array) -> Array:
+        r"""`KL(pi || pi_other) / (1 - gamma)`."""
+        return Entropy().divergence(theta, other) / (1.0 - self.gamma)
+
+    def inverse_hessian(self, theta: Array) -> Array:
+        """`pi / (1 - gamma)` where `p > 0`."""
+        pi = np.exp(theta)
+        inside = pi > self._floor(theta) * (1.0 + EDGE)
+        return np.asarray(np.where(inside, pi / (1.0 - self.gamma), 0.0))
+
+    def _floor(self, theta: Array) -> Array:
+        """`gamma u`."""
+        legal = theta != -np.inf
+        return np.asarray(self.gamma * legal / np.sum(legal, axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +169,27 @@ class Euclidean:
     def divergence(self, theta: Array, other: Array) -> Array:
         """`|p - r|^2 / 2`."""
         return np.asarray(0.5 * np.sum((self.probs(theta) - self.probs(other)) ** 2, axis=-1))
+
+    def inverse_hessian(self, theta: Array) -> Array:
+        """1 where `p > 0`."""
+        return np.asarray(theta > 0.0, dtype=np.float64)
+
+
+def _rows(*arrays: Array) -> tuple[list[Array], tuple[int, ...]]:
+    """The arrays as contiguous `(rows, actions)`, and the shape that they have in common."""
+    shape = arrays[0].shape
+    if len(shape) == 2 and all(x.shape == shape for x in arrays):
+        return list(arrays), shape
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    broadcast = (np.ascontiguousarray(np.broadcast_to(x, shape)) for x in arrays)
+    return [x.reshape(-1, shape[-1]) for x in broadcast], shape
+
+
+def _mean(theta: Array, q: Array, magnet: Array, eta: Any, alpha: Any) -> Array:
+    """`(theta + eta q + eta alpha magnet) / (1 + eta alpha)`; `-inf` stays."""
+    legal = theta != -np.inf
+    pull = np.where(legal, magnet, 0.0)
+    return np.where(legal, (theta + eta * (q + alpha * pull)) / (1.0 + eta * alpha), -np.inf)
 
 
 def _log_normalise(z: Array) -> Array:

@@ -43,6 +43,93 @@ def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: f
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
+def smoothed_step(
+    theta: Array, q: Array, magnet: Array, eta: float, alpha: float, gamma: float
+) -> Array:
+    """`log(max(exp(c) / Z, floor))` row by row, `c = (theta + eta (q + alpha magnet)) / (1 + eta
+    alpha)`, the floor `gamma` over the number of legal actions, `Z` such that it sums to 1.
+
+    All arrays are `(rows, actions)`; `theta = -inf` marks an illegal action and stays. An action
+    once clipped stays clipped: its excess makes `Z` rise.
+    """
+    out = np.empty_like(theta)
+    weight = np.empty(theta.shape[1])
+    shrink = 1.0 / (1.0 + eta * alpha)
+    for r in range(theta.shape[0]):
+        top, legal = -np.inf, 0
+        for a in range(theta.shape[1]):
+            out[r, a] = theta[r, a]
+            if theta[r, a] != -np.inf:
+                out[r, a] = (theta[r, a] + eta * (q[r, a] + alpha * magnet[r, a])) * shrink
+                legal += 1
+            top = max(top, out[r, a])
+        for a in range(theta.shape[1]):
+            weight[a] = math.exp(out[r, a] - top)
+        floor = gamma / legal
+        scale, kept = 0.0, legal + 1
+        while True:
+            total, count = 0.0, 0
+            for a in range(theta.shape[1]):
+                if out[r, a] != -np.inf and not weight[a] < scale * floor:  # so that NaN stays NaN
+                    total += weight[a]
+                    count += 1
+            if count >= kept:  # the clipped never come back, but for rounding
+                break
+            kept = count
+            scale = total / (1.0 - floor * (legal - count))
+        shift, bottom = top + math.log(scale), math.log(floor)
+        for a in range(theta.shape[1]):
+            if out[r, a] != -np.inf:
+                out[r, a] = bottom if weight[a] < scale * floor else out[r, a] - shift
+    return out
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def unsmoothed(theta: Array, gamma: float) -> Array:
+    """`(exp(theta) - floor) / (1 - gamma)`, row by row, not below 0 and normalised."""
+    out = np.zeros_like(theta)
+    for r in range(theta.shape[0]):
+        legal = 0
+        for a in range(theta.shape[1]):
+            legal += theta[r, a] != -np.inf
+        floor, total = gamma / legal, 0.0
+        for a in range(theta.shape[1]):
+            if theta[r, a] != -np.inf:
+                excess = math.exp(theta[r, a]) - floor
+                out[r, a] = 0.0 if excess <= 0.0 else excess  # so that NaN stays NaN
+                total += out[r, a]
+        for a in range(theta.shape[1]):
+            out[r, a] /= total
+    return out
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def symmetrised(theta: Array, other: Array, p: Array, p_other: Array) -> float:
+    """`sum (theta - other) (p - p_other)` over legal actions."""
+    total = 0.0
+    for r in range(theta.shape[0]):
+        for a in range(theta.shape[1]):
+            if theta[r, a] != -np.inf:
+                total += (theta[r, a] - other[r, a]) * (p[r, a] - p_other[r, a])
+    return total
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def weighted_squares(weights: Array, q: Array, centred: bool) -> float:
+    """`sum weights (q - c)^2`, with `c` the weighted mean of every row, or 0."""
+    squares = 0.0
+    for r in range(q.shape[0]):
+        total, first = 0.0, 0.0
+        for a in range(q.shape[1]):
+            total += weights[r, a]
+            first += weights[r, a] * q[r, a]
+        mean = first / total if centred else 0.0
+        for a in range(q.shape[1]):
+            squares += weights[r, a] * (q[r, a] - mean) ** 2
+    return squares
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
 def bilinear(payoff: Array, x: Array, y: Array) -> Array:
     """`[payoff @ y, -(x @ payoff)]` in a single pass over `payoff`, rows padded with zeros."""
     n, m = payoff.shape

@@ -6,12 +6,13 @@ the state as it is, or with the magnet moved (`state.move`) and the cost of deci
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mpo_games.protocol import P, State
+from mpo_games.protocol import Array, MagnetSchedule, P, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,10 @@ class Ema:
 class WhenSolved:
     """Moves when the duality gap has fallen to `ratio` times its value at the last move.
 
-    Looks every `check` steps and charges an evaluation for each look, and one for the first
-    magnet's gap. Needs an `ExactGame`. In a batch of games all magnets move together, when the
-    worst gap has fallen so.
+    Looks every `check` steps. A look is free where the solver keeps the feedback of the policy
+    that is played (`popov`); else it charges an evaluation, and one for the first magnet's gap.
+    Needs an `ExactGame`. In a batch of games all magnets move together, when the worst gap has
+    fallen so.
     """
 
     ratio: float
@@ -82,14 +84,74 @@ class WhenSolved:
     def __call__(self, game: Any, state: State[P]) -> State[P]:
         if state.step % self.check:
             return state
+        kept = "q" in state.memory
         if "gap_at_move" not in state.memory:
-            start = float(np.max(game.duality_gap(state.magnet)))
-            state = state.remember(gap_at_move=start).charge(1.0)
-        gap = float(np.max(game.duality_gap(state.policy)))
-        state = state.charge(1.0)
+            start = _gap(game, state) if kept else _worst(game.duality_gap(state.magnet))
+            state = state.remember(gap_at_move=start).charge(0.0 if kept else 1.0)
+        gap, state = _gap(game, state), state.charge(0.0 if kept else 1.0)
         if gap > self.ratio * state.memory["gap_at_move"]:
             return state
         return state.remember(gap_at_move=gap).move(state.policy.snapshot())
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    r"""Moves like `schedule`, and leaps ahead where play drifts.
+
+    Where an action that must die still lives, the game among the living has no equilibrium, and
+    play circles about a point that drifts at constant speed towards the boundary (the displacement
+    vector of Applegate et al. 2024), for as long as it takes. At every power of two of the steps
+    `k` since the last move, from `first` on, the means of play over the last two windows,
+    `[k/4, k/2)` and `[k/2, k)`, give its direction $d = \bar p - \bar p'$. Policy and magnet leap
+    to
+
+    $$\bar p + s\,d,\qquad
+    s = \max\{s : \bar p + s\,d \text{ is a policy},\ \text{gap}(\bar p + s\,d) \le
+    \text{gap}(\bar p)\}$$
+
+    if `s` is at least `windows`. Feedback and gap there are free, since feedback is linear. Needs
+    exact feedback that is kept (`popov`), policies with a `point` and a game with `gap`.
+    """
+
+    schedule: MagnetSchedule
+    windows: float = 4.0
+    first: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.windows > 0.0:
+            raise ValueError(f"`windows` must be above 0, got {self.windows}.")
+        if not (self.first >= 4 and self.first & (self.first - 1) == 0):
+            raise ValueError(f"`first` must be a power of two, at least 4, got {self.first}.")
+
+    def __call__(self, game: Any, state: State[P]) -> State[P]:
+        state = self.schedule(game, state)
+        k = state.step - state.moved
+        if k == 0 or "q" not in state.memory:
+            return state.remember(travelled=0.0, gathered=0.0)
+        policy: Any = state.policy
+        total = state.memory.get("travelled", 0.0) + policy.point
+        total_q = state.memory.get("gathered", 0.0) + state.memory["q"]
+        if k & (k - 1):
+            return state.remember(travelled=total, gathered=total_q)
+        window = max(k // 2, 1)
+        mean, mean_q = total / window, total_q / window
+        ended = state.remember(travelled=0.0, gathered=0.0, mean=mean, mean_q=mean_q)
+        if k < self.first:
+            return ended
+        drift, drift_q = mean - state.memory["mean"], mean_q - state.memory["mean_q"]
+
+        def gap(ahead: float) -> float:
+            return _worst(game.gap(policy, mean_q + ahead * drift_q))
+
+        limit = gap(0.0)
+        ahead = _largest(lambda s: gap(s) <= limit, _room(mean, drift))
+        if ahead < self.windows:
+            return ended
+        policy = policy.at(np.maximum(mean + ahead * drift, 0.0))
+        leapt = replace(ended, policy=policy).remember(
+            q=mean_q + ahead * drift_q, gap_at_move=gap(ahead)
+        )
+        return leapt.move(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +181,39 @@ class WhenSettled:
         travelled = self.alpha * np.min(game.divergence(state.policy, state.magnet))
         state = state.charge(1.0)
         return state.move(state.policy.snapshot()) if left <= self.ratio * travelled else state
+
+
+def _worst(gap: Any) -> float:
+    return float(np.max(gap))
+
+
+def _gap(game: Any, state: State[P]) -> float:
+    """The duality gap of the policy that is played: free where its feedback is kept."""
+    if "q" in state.memory:
+        return _worst(game.gap(state.policy, state.memory["q"]))
+    return _worst(game.duality_gap(state.policy))
+
+
+def _room(point: Array, drift: Array) -> float:
+    """The largest `s` at which `point + s drift` is not negative."""
+    falls = drift < 0.0
+    return float(np.min(point[falls] / -drift[falls], initial=np.inf))
+
+
+def _largest(holds: Callable[[float], bool], high: float) -> float:
+    """The largest `s <= high` that `holds`, of an interval from 0, to one per cent; 0 if `high` is
+    infinite."""
+    if not np.isfinite(high):
+        return 0.0
+    if holds(high):
+        return high
+    low = 0.0
+    while high - low > 0.01 * high:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+        if high < 1.0:
+            break
+    return low
 
 
 def require_ratio(ratio: float, check: int) -> None:

@@ -91,10 +91,12 @@ class Solution(Generic[P]):
         arrays: dict[str, Any] = {}
         for name, item in items.items():
             arrays |= {f"{name}/{part}": a for part, a in _pack(name, item, self.policy).items()}
+        # Found before the solver chose its geometry, `best` may be of another kind than the rest.
+        kinds = {"policy": _kind(self.policy), "best": _kind(self.best)}
         for name, column in self.trace.columns.items():
             arrays[f"trace/{name}"] = column
         header = {
-            "kind": _kind(self.policy),
+            "kinds": kinds,
             "step": self.state.step,
             "moved": self.state.moved,
             "evaluations": self.state.evaluations,
@@ -119,18 +121,37 @@ class Solution(Generic[P]):
         Raises `ValueError` for a file that is not a saved solution of such a game.
         """
         source = _npz(path)
-        template = game.initial_policy() if policy is None else policy
+        start = game.initial_policy() if policy is None else policy
+        templates = {_kind(start): start}
+        if hasattr(game, "smoothed"):
+            other, _ = game.smoothed(start)
+            templates[_kind(other)] = other
         try:
             with source.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(str(arrays.pop("header")))
+            kinds: dict[str, str] = header["kinds"]
+        except FileNotFoundError as error:
+            raise ValueError(f"There is no file {str(source)!r} to load.") from error
+        except Exception as error:  # a foreign file can fail in any way: zip, zlib, JSON, shapes
+            raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
+        for kind in kinds.values():
+            if kind not in templates:
+                raise ValueError(
+                    f"{str(source)!r} holds policies of kind {kind}, not {_kind(start)}: "
+                    "pass such a `policy`."
+                )
+        try:
             columns = {n[6:]: arrays.pop(n) for n in list(arrays) if n.startswith("trace/")}
             parts: dict[str, dict[str, Array]] = {}
             for name, array in arrays.items():
                 item, _, part = name.rpartition("/")
                 parts.setdefault(item, {})[part] = array
-            items = {name: _unpack(item, template) for name, item in parts.items()}
-            solution = cls(
+            items = {
+                name: _unpack(item, templates[kinds.get(name, kinds["policy"])])
+                for name, item in parts.items()
+            }
+            return cls(
                 State(
                     items.pop("policy"),
                     items.pop("magnet"),
@@ -146,17 +167,8 @@ class Solution(Generic[P]):
                 header["rng_state"],
                 header["provenance"],
             )
-            kind = header["kind"]
-        except FileNotFoundError as error:
-            raise ValueError(f"There is no file {str(source)!r} to load.") from error
-        except Exception as error:  # a foreign file can fail in any way: zip, zlib, JSON, shapes
+        except Exception as error:
             raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
-        if kind != _kind(template):
-            raise ValueError(
-                f"{str(source)!r} holds policies of kind {kind}, not {_kind(template)}: "
-                "pass such a `policy`."
-            )
-        return solution
 
 
 def iterate(
@@ -375,7 +387,7 @@ def _kind(policy: Any) -> str:
 def _pack(name: str, item: Any, policy: Any) -> dict[str, Array]:
     """A policy as the arrays among its fields; a number or an array as itself, named `array`."""
     if is_dataclass(item):
-        if _kind(item) != _kind(policy):
+        if name != "best" and _kind(item) != _kind(policy):
             raise ValueError(f"Cannot save `{name}`: it is no {_kind(policy)} as the policy is.")
         parts = {part.name: getattr(item, part.name) for part in fields(item)}
         return {part: array for part, array in parts.items() if isinstance(array, np.ndarray)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.geometry import Entropy, Geometry
+from mpo_games.kernels import symmetrised, weighted_squares
 from mpo_games.protocol import Array, Mask, Mixture
 
 
@@ -127,6 +129,49 @@ class TabularPolicy:
         """The policy itself: tables are immutable."""
         return self
 
+    @property
+    def extent(self) -> float:
+        """The unit of `distance`: 1, as log-probabilities are without one."""
+        return 1.0
+
+    def distance(self, other: TabularPolicy) -> float:
+        r"""Local length of the way from `other`, all rows and games together: the root of the
+        symmetrised divergence $\langle\theta-\theta',\,p-p'\rangle$."""
+        tables = (self.coordinates, other.coordinates, self.probs, other.probs)
+        return math.sqrt(max(symmetrised(*(_rows(x) for x in tables)), 0.0))
+
+    def dual_norm(self, q: Array, other: TabularPolicy) -> float:
+        r"""Length of `q` in the norm dual to `distance`, between here and `other`.
+
+        $$\|q\|_*^2 = \min_c \sum_a H^{-1}_a (q_a - c)^2$$
+
+        in every row, with $H^{-1}$ the mean of both policies' inverse Hessians.
+        """
+        weights = self.geometry.inverse_hessian(self.coordinates)
+        if other is not self:
+            weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
+        return math.sqrt(weighted_squares(_rows(weights), _rows(q), True))
+
+    def magnitude(self, q: Array) -> float:
+        """The dual norm of `q` with every `c` at 0: what its rounding errors are relative to."""
+        weights = self.geometry.inverse_hessian(self.coordinates)
+        return math.sqrt(weighted_squares(_rows(weights), _rows(q), False))
+
+    @property
+    def point(self) -> Array:
+        """The policy as the point in which utilities are linear: its probabilities."""
+        return self.probs
+
+    def at(self, point: Array) -> Self:
+        """The policy of this geometry that plays the given probabilities."""
+        return type(self)(self.geometry.coordinates(point, self.legal), self.geometry)
+
+    def within(self, geometry: Geometry) -> Self:
+        """The same play in another geometry."""
+        if geometry == self.geometry:
+            return self
+        return type(self)(geometry.coordinates(self.probs, self.legal), geometry)
+
     def kl(self, other: TabularPolicy) -> Array:
         """`KL(self || other)` of each row in nats, shape `(..., rows)`."""
         return Entropy().divergence(self.log_probs, other.log_probs)
@@ -134,6 +179,10 @@ class TabularPolicy:
     def replace(self, coordinates: Array) -> Self:
         """A policy of the same kind at other coordinates (how a saved run is restored)."""
         return type(self)(coordinates, self.geometry)
+
+
+def _rows(table: Array) -> Array:
+    return table if table.ndim == 2 else table.reshape(-1, table.shape[-1])
 
 
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:

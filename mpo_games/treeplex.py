@@ -13,12 +13,14 @@ reach, by its behavioural log-probabilities.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games import smoothed_kernels as smoothed
 from mpo_games import tree_kernels as kernels
 from mpo_games.geometry import LOG_ZERO
 from mpo_games.protocol import Array, Indices, Mixture
@@ -68,6 +70,13 @@ class Tree:
         return int(self.offset[-1])
 
     @property
+    def choices(self) -> Array:
+        """How many actions there are where each sequence ends, `(sequences,)`; 1 at the empty."""
+        count = np.ones(self.sequences)
+        count[2:] = np.repeat(np.diff(self.offset), np.diff(self.offset))
+        return count
+
+    @property
     def owner(self) -> Indices:
         """The player of each sequence, `(sequences,)`."""
         owner = np.empty(self.sequences, dtype=np.int64)
@@ -87,23 +96,27 @@ class Tree:
 class TreeplexPolicy:
     """A behavioural policy of both players with the geometry of its tree.
 
-    Build one with `uniform`, `center` or `from_probs`.
+    Build one with `uniform`, `center` or `from_probs`. With a `gamma` the dilated entropy is that
+    of `pi = (1 - gamma) x + gamma u`, play `x` with a share of uniform play `u` at every
+    information state, in which an action of probability 0 comes back as fast as it went
+    (`smoothed_kernels`; `SmoothedEntropy` is the same on a simplex).
     """
 
     tree: Tree
     weights: Array
     """The dilated entropy's weight of each information state, in units of payoff, `(states,)`."""
     coordinates: Array
-    """Log-probability of each sequence's last action, `(..., sequences)`; 0 for the empty ones."""
+    """`log pi` (log-probability) of each sequence's last action, `(..., sequences)`; 0 for the
+    empty ones."""
     plan: Array
     """Realisation plan: the product of the player's own probabilities, `(..., sequences)`."""
+    gamma: float = 0.0
+    """The share of uniform play in the entropy, in [0, 1)."""
 
     @classmethod
     def uniform(cls, tree: Tree, weights: Array) -> TreeplexPolicy:
         """Uniform at every information state."""
-        count = np.ones(tree.sequences)
-        count[2:] = np.repeat(np.diff(tree.offset), np.diff(tree.offset))
-        return cls.from_probs(tree, weights, 1.0 / count)
+        return cls.from_probs(tree, weights, 1.0 / tree.choices)
 
     @classmethod
     def center(cls, tree: Tree, weights: Array) -> TreeplexPolicy:
@@ -132,37 +145,64 @@ class TreeplexPolicy:
             raise ValueError("`probs` must be finite and non-negative.")
         if not np.allclose(np.add.reduceat(p, tree.offset[:-1], axis=-1), 1.0, rtol=0, atol=1e-8):
             raise ValueError("`probs` must sum to 1 at every information state.")
-        log_p = np.full(p.shape, LOG_ZERO)
-        np.log(p, out=log_p, where=p > 0)
-        return cls._at(tree, weights, log_p)
+        return cls._playing(tree, weights, p, 0.0)
 
     @classmethod
     def from_plan(cls, tree: Tree, weights: Array, plan: Array, spare: Array) -> TreeplexPolicy:
         """The policy with a given realisation plan; `spare` probabilities where it never comes."""
-        reach = np.repeat(plan[..., tree.parent], np.diff(tree.offset), axis=-1)
-        probs = np.array(np.broadcast_to(spare, plan.shape))
-        np.divide(plan[..., 2:], reach, out=probs[..., 2:], where=reach > np.finfo(np.float64).tiny)
-        sums = np.add.reduceat(probs, tree.offset[:-1], axis=-1)
-        probs[..., 2:] /= np.repeat(sums, np.diff(tree.offset), axis=-1)
-        return cls.from_probs(tree, weights, probs)
+        return cls.from_probs(tree, weights, _probs_of(tree, plan, spare))
 
     @classmethod
-    def _at(cls, tree: Tree, weights: Array, log_p: Array) -> Self:
-        probs = np.exp(log_p)
-        plan = np.empty_like(probs)
-        for index in np.ndindex(probs.shape[:-1]):
-            plan[index] = kernels.realisation_plan(tree.parent, tree.offset, probs[index])
-        return cls(tree, weights, log_p, plan)
+    def _playing(cls, tree: Tree, weights: Array, probs: Array, gamma: float) -> Self:
+        return cls._at(tree, weights, _log((1.0 - gamma) * probs + gamma / tree.choices), gamma)
+
+    @classmethod
+    def _at(cls, tree: Tree, weights: Array, log_pi: Array, gamma: float) -> Self:
+        plan = np.empty_like(log_pi)
+        for index in np.ndindex(plan.shape[:-1]):
+            probs = smoothed.behaviour(tree.offset, log_pi[index], gamma)
+            plan[index] = kernels.realisation_plan(tree.parent, tree.offset, probs)
+        return cls(tree, weights, log_pi, plan, gamma)
+
+    @property
+    def geometry(self) -> str:
+        """What tells apart two policies of a tree whose coordinates mean different things."""
+        return f"gamma={self.gamma}" if self.gamma else ""
 
     @property
     def probs(self) -> Array:
         """Behavioural probabilities, `(..., sequences)`; 1 for the empty sequences."""
-        return np.asarray(np.exp(self.coordinates))
+        if not self.gamma:
+            return np.asarray(np.exp(self.coordinates))
+        probs = np.empty_like(self.coordinates)
+        for index in np.ndindex(probs.shape[:-1]):
+            probs[index] = smoothed.behaviour(self.tree.offset, self.coordinates[index], self.gamma)
+        return probs
 
     @property
     def log_probs(self) -> Array:
         """Behavioural log-probabilities."""
-        return self.coordinates
+        return self.coordinates if not self.gamma else _log(self.probs)
+
+    @property
+    def point(self) -> Array:
+        """The policy as the point in which utilities are linear: its realisation plan."""
+        return self.plan
+
+    def at(self, point: Array) -> Self:
+        """The policy of this geometry with a given realisation plan, `(..., sequences)`; its own
+        probabilities where the plan never comes."""
+        return self.playing(_probs_of(self.tree, point, self.probs))
+
+    def playing(self, probs: Array) -> Self:
+        """The policy of this geometry with the given behavioural probabilities."""
+        return self._playing(self.tree, self.weights, probs, self.gamma)
+
+    def within(self, weights: Array, gamma: float) -> Self:
+        """The same play in another geometry."""
+        if gamma == self.gamma:
+            return type(self)(self.tree, weights, self.coordinates, self.plan, gamma)
+        return self._playing(self.tree, weights, self.probs, gamma)
 
     def mirror_step(
         self, q: Array, magnet: Self | None, *, eta: Any, alpha: Any, player: int | None = None
@@ -175,6 +215,8 @@ class TreeplexPolicy:
         if magnet is None and np.any(alpha):
             raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
         pull = self.coordinates if magnet is None else magnet.coordinates
+        if self.gamma:
+            return self._smoothed_step(q, pull, eta, alpha, player)
         if q.ndim == self.coordinates.ndim == pull.ndim == 1:
             log_p, plan = kernels.dilated_step(
                 self.tree.parent,
@@ -193,6 +235,29 @@ class TreeplexPolicy:
             log_p = np.where(keep, self.coordinates, log_p)
             plan = np.where(keep, self.plan, plan)
         return type(self)(self.tree, self.weights, log_p, plan)
+
+    def _smoothed_step(
+        self, q: Array, pull: Array, eta: Any, alpha: Any, player: int | None
+    ) -> Self:
+        tree = self.tree
+        first, last = {None: (0, tree.states), 0: (0, tree.split), 1: (tree.split, tree.states)}[
+            player
+        ]
+        log_pi, plan = smoothed.smoothed_step(
+            tree.parent,
+            tree.offset,
+            self.weights,
+            self.gamma,
+            self.coordinates,
+            self.plan,
+            q,
+            pull,
+            float(eta),
+            float(alpha),
+            first,
+            last,
+        )
+        return type(self)(tree, self.weights, log_pi, plan, self.gamma)
 
     def _batched_step(self, q: Array, pull: Array, eta: Any, alpha: Any) -> tuple[Array, Array]:
         lead = np.broadcast_shapes(
@@ -221,30 +286,33 @@ class TreeplexPolicy:
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Any) -> Array:
         """`q - alpha * w * log(self / magnet)`: the gradient of the dilated divergence."""
-        weights = np.ones(self.tree.sequences)
-        weights[2:] = np.repeat(self.weights, np.diff(self.tree.offset))
-        drift = weights * (self.coordinates - magnet.coordinates)
+        drift = self._gradient() - magnet._gradient()
         return np.asarray(q - np.asarray(alpha)[..., None] * drift)
+
+    def _gradient(self) -> Array:
+        gradient = np.empty_like(self.coordinates)
+        for index in np.ndindex(gradient.shape[:-1]):
+            gradient[index] = smoothed.gradient(
+                self.tree.parent,
+                self.tree.offset,
+                self.weights,
+                self.gamma,
+                self.coordinates[index],
+            )
+        return gradient
 
     def mix(self, other: Self, weight: float) -> Self:
         """The geometric mixture in the dilated geometry; `0 <= weight <= 1`, else `ValueError`."""
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"`weight` must lie in [0, 1], got {weight}.")
-        mean = (1.0 - weight) * self.coordinates + weight * other.coordinates
-        zero = np.zeros(mean.shape)
-        return (
-            type(self)
-            ._at(self.tree, self.weights, mean)
-            .mirror_step(zero, None, eta=1.0, alpha=0.0)
-        )
+        if weight == 1.0:
+            return other
+        nothing = np.zeros(self.coordinates.shape)
+        return self.mirror_step(nothing, other, eta=1.0, alpha=weight / (1.0 - weight))
 
     def smooth(self, share: float) -> Self:
         """`(1 - share) self + share uniform` at every information state."""
-        count = np.diff(self.tree.offset)
-        log_p = np.zeros(self.coordinates.shape)
-        probs = (1.0 - share) * self.probs[..., 2:] + share * np.repeat(1.0 / count, count)
-        np.log(probs, out=log_p[..., 2:])
-        return type(self)._at(self.tree, self.weights, log_p)
+        return self.playing((1.0 - share) * self.probs + share / self.tree.choices)
 
     def snapshot(self) -> Self:
         """The policy itself: trees are immutable."""
@@ -252,18 +320,76 @@ class TreeplexPolicy:
 
     def divergence(self, other: Self) -> Array:
         """Bregman divergence of each player, `sum_j w_j z_p KL(self_j || other_j)`, `(..., 2)`."""
-        term = self.plan * np.where(self.plan > 0, self.coordinates - other.coordinates, 0.0)
+        drift, split = self.coordinates - other.coordinates, self.tree.split
+        if self.gamma:
+            parent, count = self.tree.parent, np.diff(self.tree.offset)
+            reach = np.ones_like(drift)
+            reach[..., 2:] = np.repeat(self.plan[..., parent], count, axis=-1)
+            term = reach * np.exp(self.coordinates) * drift / (1.0 - self.gamma) ** 2
+        else:
+            term = self.plan * np.where(self.plan > 0, drift, 0.0)
         states = np.add.reduceat(term, self.tree.offset[:-1], axis=-1) * self.weights
-        split = self.tree.split
         return np.stack([states[..., :split].sum(-1), states[..., split:].sum(-1)], axis=-1)
+
+    @property
+    def extent(self) -> float:
+        """The unit of `distance`: the root of the weights, as far as they are reached."""
+        return math.sqrt(float(np.sum(self.weights * self.plan[self.tree.parent])))
+
+    def distance(self, other: Self) -> float:
+        r"""Local length of the way from `other`: the root of the symmetrised dilated divergence
+        (at the mean reach of every state)."""
+        return math.sqrt(
+            smoothed.squared_distance(
+                self.tree.parent,
+                self.tree.offset,
+                self.weights,
+                self.gamma,
+                self.coordinates,
+                self.plan,
+                other.coordinates,
+                other.plan,
+            )
+        )
+
+    def dual_norm(self, q: Array, other: Self) -> float:
+        """Length of `q` in the norm dual to `distance`, here (see `squared_dual_norm`)."""
+        return self._length(q, True)
+
+    def magnitude(self, q: Array) -> float:
+        """The dual norm of `q` with every `c` at 0: what its rounding errors are relative to."""
+        return self._length(np.abs(q), False)
+
+    def _length(self, q: Array, centred: bool) -> float:
+        tree, geometry = self.tree, (self.weights, self.gamma)
+        return math.sqrt(
+            smoothed.squared_dual_norm(
+                tree.parent, tree.offset, *geometry, self.coordinates, self.plan, q, centred
+            )
+        )
 
     def replace(self, coordinates: Array) -> Self:
         """The policy with other log-probabilities (how a saved run is restored)."""
-        return self._at(self.tree, self.weights, coordinates)
+        return self._at(self.tree, self.weights, coordinates, self.gamma)
 
     def with_weights(self, weights: Array) -> Self:
         """The same play in another geometry."""
-        return type(self)(self.tree, weights, self.coordinates, self.plan)
+        return self.within(weights, self.gamma)
+
+
+def _log(probs: Array) -> Array:
+    """Logarithms; that of 0 is stored as a finite one, so that it can come back."""
+    return np.log(probs, out=np.full(probs.shape, LOG_ZERO), where=probs > 0)
+
+
+def _probs_of(tree: Tree, plan: Array, spare: Array) -> Array:
+    """The behavioural probabilities of a realisation plan; `spare` ones where it never comes."""
+    reach = np.repeat(plan[..., tree.parent], np.diff(tree.offset), axis=-1)
+    probs = np.array(np.broadcast_to(spare, plan.shape))
+    np.divide(plan[..., 2:], reach, out=probs[..., 2:], where=reach > np.finfo(np.float64).tiny)
+    sums = np.add.reduceat(probs, tree.offset[:-1], axis=-1)
+    probs[..., 2:] /= np.repeat(sums, np.diff(tree.offset), axis=-1)
+    return probs
 
 
 def realisation_plan(opponent: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Array:

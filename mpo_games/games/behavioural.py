@@ -120,7 +120,7 @@ class BehaviouralGame:
 
     def table(self, policy: TreeplexPolicy, geometry: Geometry = Entropy()) -> TabularPolicy:
         """A policy of the tree as a table, `(..., states, 2, actions)`."""
-        log_p = self._spread(policy.coordinates[..., 2:], self.blank)
+        log_p = self._spread(policy.log_probs[..., 2:], self.blank)
         if isinstance(geometry, Entropy):
             return TabularPolicy(log_p, geometry)
         return TabularPolicy(geometry.coordinates(np.exp(log_p), log_p > -np.inf), geometry)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.geometry import SmoothedEntropy
 from mpo_games.kernels import bilinear
 from mpo_games.protocol import Array, Mask, Mixture
 from mpo_games.tabular import TabularPolicy, probabilities
@@ -88,11 +89,18 @@ class MatrixGame:
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
         """`max_i (A y)_i - min_j (A' x)_j` (NashConv)."""
-        q = self.feedback(policy)
+        return self.gap(policy, self.feedback(policy))
+
+    def gap(self, policy: TabularPolicy, q: Array) -> Array:
+        """The duality gap of the policy whose own feedback is `q`."""
         n, m = self.payoff.shape[-2:]
         if n != m:
             q = np.where(policy.legal, q, -np.inf)
         return np.asarray(np.add.reduce(np.maximum.reduce(q, axis=-1), axis=-1))
+
+    def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
+        """The same play in the smoothed entropy, and what it costs to find out: nothing."""
+        return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
         """Duality gap of `x' A y - alpha KL(x || magnet_x) + alpha KL(y || magnet_y)`."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.games.matrix import arithmetic_mean, finite_numbers, greedy, regularised_regret
+from mpo_games.geometry import SmoothedEntropy
 from mpo_games.protocol import Array, Mask, Mixture
 from mpo_games.tabular import TabularPolicy, probabilities
 
@@ -90,7 +91,15 @@ class PreferenceGame:
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
         """`2 max_y q(y|x)`, averaged over contexts: both seats' incentive to deviate (NashConv)."""
-        return np.asarray(2.0 * self.feedback(policy).max(axis=-1).mean(axis=-1))
+        return self.gap(policy, self.feedback(policy))
+
+    def gap(self, policy: TabularPolicy, q: Array) -> Array:
+        """The duality gap of the policy whose own feedback is `q`."""
+        return np.asarray(2.0 * q.max(axis=-1).mean(axis=-1))
+
+    def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
+        """The same play in the smoothed entropy, and what it costs to find out: nothing."""
+        return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
         """Duality gap of the game in which each seat pays `alpha KL(own policy || magnet)`."""

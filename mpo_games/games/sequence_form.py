@@ -10,9 +10,11 @@ import numpy as np
 
 from mpo_games import dilation
 from mpo_games import tree_kernels as kernels
-from mpo_games.geometry import LOG_ZERO
 from mpo_games.protocol import Array, Indices, Mixture
 from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan
+
+GAMMA = 0.1
+"""The share of uniform play in the smoothed dilated entropy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +112,20 @@ class SequenceFormGame:
 
     def duality_gap(self, policy: TreeplexPolicy) -> Array:
         """The sum of both players' best-response values (NashConv)."""
-        q = self.feedback(policy)
+        return self.gap(policy, self.feedback(policy))
+
+    def gap(self, policy: TreeplexPolicy, q: Array) -> Array:
+        """The duality gap of the policy whose own feedback is `q`."""
         gap = np.empty(q.shape[:-1])
         for index in np.ndindex(gap.shape):
             value, _ = kernels.best_response(self.tree.parent, self.tree.offset, q[index])
             gap[index] = value[0] + value[1]
         return gap[()]
+
+    def smoothed(self, policy: TreeplexPolicy) -> tuple[TreeplexPolicy, float]:
+        """The same play in the smoothed dilated entropy, weighted by the payoff at stake there, and
+        what that costs: a pass over the payoffs is an evaluation."""
+        return policy.within(dilation.payoff_scaled(self, policy), GAMMA), 1.0
 
     def regularised_gap(
         self, policy: TreeplexPolicy, magnet: TreeplexPolicy, alpha: float
@@ -133,12 +143,12 @@ class SequenceFormGame:
     def best_response(self, policy: TreeplexPolicy) -> TreeplexPolicy:
         """A pure best response of each player, also where play does not come."""
         q = self.feedback(policy)
-        log_p = np.full(q.shape, LOG_ZERO)
-        log_p[..., :2] = 0.0
+        probs = np.zeros(q.shape)
+        probs[..., :2] = 1.0
         for index in np.ndindex(q.shape[:-1]):
             _, best = kernels.best_response(self.tree.parent, self.tree.offset, q[index])
-            log_p[index][best] = 0.0
-        return policy.replace(log_p)
+            probs[index][best] = 1.0
+        return policy.playing(probs)
 
     def value(self, policy: TreeplexPolicy) -> Array:
         """Player 0's expected payoff, `x' A y`."""
@@ -151,6 +161,4 @@ class SequenceFormGame:
 
     def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:
         """The policy whose realisation plan is the mixture's (Kuhn 1953)."""
-        first = mixture.policies[0]
-        plan = realisation_plan(mixture)
-        return TreeplexPolicy.from_plan(self.tree, first.weights, plan, first.probs)
+        return mixture.policies[0].at(realisation_plan(mixture))

@@ -52,10 +52,19 @@ def optimistic(
 
 
 def popov(game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None) -> Update[P]:
-    """`z' = prox(z, F(p)), p' = prox(z', F(p))`: Popov's single-call extragradient (1980)."""
-    q = game.feedback(state.policy, rng=rng)
-    base = prox(state.memory.get("base", state.policy), q)
-    return prox(base, q), {"base": base}, 1.0
+    """`p' = prox(z, q), z' = prox(z, q'), q' = F(p')`: single-call extragradient (Popov 1980).
+
+    The feedback `q` of the policy that is played is kept, and so its duality gap is free. The first
+    step only looks and the second only tries, so that a start is left with a step size that was
+    measured there. When the magnet moves the base point `z` goes with it.
+    """
+    if "previous" not in state.memory:
+        return _opening(game, state, prox, rng)
+    base, q = _base(state), state.memory["q"]
+    policy = prox(base, q)
+    seen = game.feedback(policy, rng=rng)
+    memory = {"base": prox(base, seen), "q": seen, "previous": state.policy, "previous_q": q}
+    return policy, memory, 1.0
 
 
 def half_step(
@@ -80,3 +89,41 @@ def alternating(
     for player in range(game.players):
         p = prox(p, game.feedback(p, player=player, rng=rng), player)
     return p, {}, 1.0
+
+
+def alternating_popov(
+    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
+) -> Update[P]:
+    """`popov`, the second player against the newest first: `x' = prox(z, q)`,
+    `y' = prox(z, F(x'))`, `z' = (prox(z, F(y')), y')`. Where one policy plays both seats that is
+    `popov`."""
+    if game.players == 1 or "previous" not in state.memory:
+        return popov(game, state, prox, rng)
+    base, q = _base(state), state.memory["q"]
+    policy = prox(base, q, 0)
+    second = game.feedback(policy, player=1, rng=rng)
+    policy = prox(policy, second, 1)
+    first = game.feedback(policy, player=0, rng=rng)
+    base = prox(prox(base, second, 1), first, 0)
+    memory = {"base": base, "q": first + second, "previous": state.policy, "previous_q": q}
+    return policy, memory, 1.0
+
+
+def _opening(
+    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
+) -> Update[P]:
+    """Two evaluations without a move: the feedback here, then that of a step that is not taken."""
+    policy = state.policy
+    if "q" not in state.memory:
+        return policy, {"q": game.feedback(policy, rng=rng)}, 1.0
+    tried = prox(policy, state.memory["q"])
+    memory = {"previous": tried, "previous_q": game.feedback(tried, rng=rng)}
+    return policy, memory, 1.0
+
+
+def _base(state: State[P]) -> P:
+    """The base point of `popov`: the policy itself at the start and after a move of the magnet."""
+    if state.moved == state.step or "base" not in state.memory:
+        return state.policy
+    base: P = state.memory["base"]
+    return base

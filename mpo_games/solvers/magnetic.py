@@ -16,6 +16,8 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 | `MPO_RT` | current | alpha | in the reward | every `period` |
 | `APMD` | current | alpha | squared distance | every `period` |
 | `M2WU` | current | alpha | mutation | every `period` |
+
+`self_tuning.AutoMPO` changes all of them at once.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import numpy as np
 from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import MagnetSchedule, P, State
 from mpo_games.solvers.feedback import Feedback, current, half_step, optimistic
+from mpo_games.solvers.geometry import Shape, as_given
 from mpo_games.solvers.pull import Pull, in_reward, mutation, proximal, squared
 
 Setting = float | Callable[[State[Any]], Any]
@@ -54,6 +57,8 @@ class MMD:
     """Which feedback is followed."""
     pull: Pull = proximal
     """How the magnet pulls."""
+    geometry: Shape = as_given
+    """In which geometry."""
 
     def __post_init__(self) -> None:
         if not callable(self.eta):
@@ -63,12 +68,12 @@ class MMD:
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """Follow the feedback by the pulled mirror step, then let the magnet move."""
-        eta, alpha, pull, magnet = (
-            _at("eta", self.eta, state),
-            _at("alpha", self.alpha, state),
-            self.pull,
-            state.magnet,
-        )
+        if state.step == state.moved:
+            state = self.geometry(game, state)
+        pull, magnet, eta = self.pull, state.magnet, _at("eta", self.eta, state)
+        if callable(self.eta) or callable(self.alpha):
+            state = state.remember(eta=eta)
+        alpha = _at("alpha", self.alpha, state)
 
         def prox(policy: P, q: Any, player: int | None = None) -> P:
             moved: P = pull(policy, q, magnet, eta=eta, alpha=alpha, player=player)
@@ -162,13 +167,9 @@ class Anchored:
     With it MMD's step is Halpern's: `eta alpha_k = 1 / (k + 1)` (Halpern 1967).
     """
 
-    eta: float
-
-    def __post_init__(self) -> None:
-        require_positive("eta", self.eta)
-
     def __call__(self, state: State[Any]) -> float:
-        return 1.0 / (self.eta * (state.step - state.moved + 1))
+        eta: float = state.memory["eta"]
+        return 1.0 / (eta * (state.step - state.moved + 1))
 
 
 def matched_step(eta: float, alpha: float) -> float:

@@ -387,7 +387,7 @@ def test_equal_runs_are_equal() -> None:
     assert_same_solution(one, two)
     assert one.provenance["solver"] == (
         "MMD(eta=0.3, alpha=0.1, magnet=Every(period=7, floor=0.0), feedback=current, "
-        "pull=proximal)"
+        "pull=proximal, geometry=as_given)"
     )
     assert "numpy" in one.provenance["versions"]
 

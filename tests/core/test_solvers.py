@@ -108,11 +108,43 @@ def test_popov() -> None:
     bases = {"z": pair(START)}
 
     def step(p: Pair, m: Pair, t: int, _: Pair) -> Pair:
-        q = feedback(p)
-        bases["z"] = mmd(bases["z"], q, m, 0.3, 0.2)
-        return mmd(bases["z"], q, m, 0.3, 0.2)
+        if t < 2:
+            return p
+        if t > 2:
+            bases["z"] = mmd(bases["z"], feedback(p), m, 0.3, 0.2)
+        return mmd(bases["z"], feedback(p), m, 0.3, 0.2)
 
     follow(mg.MMD(0.3, 0.2, feedback=mg.popov), step, magnet=MAGNET)
+
+
+def test_alternating_popov() -> None:
+    bases = {"z": pair(START)}
+
+    def step(p: Pair, m: Pair, t: int, _: Pair) -> Pair:
+        if t < 2:
+            return p
+        z = bases["z"]
+        x = mmd(z, feedback(p), m, 0.3, 0.2)[0]
+        y = mmd(z, feedback((x, z[1])), m, 0.3, 0.2)[1]
+        bases["z"] = mmd(z, feedback((x, y)), m, 0.3, 0.2)[0], y
+        return x, y
+
+    follow(mg.MMD(0.3, 0.2, feedback=mg.alternating_popov), step, magnet=MAGNET)
+
+
+@pytest.mark.parametrize("feedback", [mg.popov, mg.alternating_popov])
+def test_popov_keeps_the_feedback_of_the_policy_that_is_played(feedback: Any) -> None:
+    for state in states(mg.MMD(0.3, 0.2, feedback=feedback), 9)[1:]:
+        np.testing.assert_allclose(state.memory["q"], GAME.feedback(state.policy), atol=1e-15)
+
+
+@pytest.mark.parametrize("feedback", [mg.popov, mg.alternating_popov])
+def test_popov_begins_anew_where_the_magnet_moves(feedback: Any) -> None:
+    """After a move the base point is the policy: a fresh run from there, but for its opening."""
+    run = states(mg.MMD(0.3, 0.2, mg.Every(6), feedback=feedback), 11)
+    fresh = states(mg.MMD(0.3, 0.2, feedback=feedback), 7, policy=run[6].policy)
+    for a, b in zip(run[6:], fresh[2:], strict=True):
+        np.testing.assert_allclose(a.policy.probs, b.policy.probs, atol=1e-15)
 
 
 def test_alternating() -> None:
@@ -215,7 +247,7 @@ def test_anchored_is_halpern() -> None:
             magnets["m"],
         )
 
-    follow(mg.MMD(0.3, mg.Anchored(0.3), magnet=mg.Every(5)), step)
+    follow(mg.MMD(0.3, mg.Anchored(), magnet=mg.Every(5)), step)
 
 
 @given(seed=st.integers(0, 10**6), k=st.integers(0, 1000), eta=st.floats(1e-3, 10))
@@ -341,6 +373,7 @@ def test_averaging_watches_and_does_not_touch(solver: Any, degree: int) -> None:
         (mg.OptimisticMPO(0.3, 0.2, 3), 1.0),
         (mg.MMD(0.3, 0.2, feedback=mg.popov), 1.0),
         (mg.MMD(0.3, 0.2, feedback=mg.alternating), 1.0),
+        (mg.MMD(0.3, 0.2, feedback=mg.alternating_popov), 1.0),
         (mg.Extragradient(0.3), 2.0),
         (mg.EGPO(0.3, 0.2), 2.0),
         (mg.NashMD(0.3, 0.2), 1.0),
@@ -454,11 +487,12 @@ BAD = [np.nan, np.inf, -1.0]
         lambda eta: mg.NashMD(eta, 0.1),
         lambda eta: mg.EGPO(eta, 0.1),
         lambda eta: mg.GradientAscent(eta),
-        lambda eta: mg.Anchored(eta),
+        lambda eta: mg.Measured(eta),
+        lambda eta: mg.Measured(0.5, eta),
     ],
 )
 def test_eta_is_checked(build: Any, bad: float) -> None:
-    with pytest.raises(ValueError, match="eta"):
+    with pytest.raises(ValueError, match=r"eta|ratio|growth"):
         build(bad)
 
 

@@ -1,0 +1,101 @@
+r"""MPO that tunes itself: no step size, no magnet weight, no period to choose.
+
+Each ingredient is a value of one of `MMD`'s choices, and removes one thing that stops fixed
+settings. With $b = 1/(k+2)$, `k` steps after the magnet moved to $\rho$, a step from the base $z$ is
+
+$$p' = \Pi\big((1-b)\,(\nabla h(z) + \eta q) + b\,\nabla h(\rho)\big)$$
+
+**An identity.** Anchoring by Halpern, mixing the start of every step with the anchor by the weight
+`b`, is magnetic mirror descent: $p^{1-b}\rho^b e^{(1-b)\eta q}$ is MMD's step at `eta` with
+`eta alpha = b / (1 - b) = 1 / (k + 1)`. The magnet weight anneals within an epoch.
+
+**Theorems.** For a monotone operator in Euclidean space, Halpern's anchor with extrapolated feedback
+gives the last iterate a gap of order `1/k` (Yoon & Ryu 2021; Popov's single call: Tran-Dinh & Luo
+2021). A bilinear game over polytopes is sharp, gap $\ge c\cdot$ distance to the equilibria
+(Applegate et al. 2023), so restarting the anchor whenever the gap has fallen by a constant factor
+turns `1/k` into a linear rate. A move of the magnet after an exact inner solve is a proximal point
+step, $D(p^*\|\rho_{n+1}) \le D(p^*\|\rho_n) - D(\rho_{n+1}\|\rho_n)$, in every geometry, and with
+summable errors it still converges (Rockafellar 1976). Along a direction in which play drifts the gap
+of a mean is known without asking, since feedback is linear: a leap never raises it.
+
+**Observations.** That anchored steps keep the rate `1/k` in a smoothed entropy, and with a step size
+that is measured instead of bounded, is not proved here: the Euclidean proofs use the parallelogram
+law, which Bregman divergences lack. For `gamma` near 1 the smoothed entropy is Euclidean to first
+order, and the measured behaviour is the same (`experiments/last_iterate.py`). The number of
+evaluations before the last support is found has no useful bound for any first-order method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpo_games.magnets import Leap, WhenSolved
+from mpo_games.protocol import P, State
+from mpo_games.solvers.feedback import alternating_popov, popov
+from mpo_games.solvers.geometry import smoothed
+from mpo_games.solvers.magnetic import MMD, Anchored, require_positive
+
+ROUNDING = 1e-14
+"""Changes below this, relative to the feedback, are rounding errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    r"""A step size measured where play is: `ratio` over the local Lipschitz constant of feedback.
+
+    $$\eta_{t+1} = \min\Big(\text{growth}\;\eta_t,\;
+    \text{ratio}\,\frac{\|p_t - p_{t-1}\|}{\|q_t - q_{t-1}\|_*}\Big)$$
+
+    in the norm of the geometry at `p` and its dual; the first is the inverse of `q`'s norm. Needs a
+    feedback that remembers `q` (`popov`). Below `ROUNDING` nothing is measured any more.
+    """
+
+    ratio: float
+    growth: float = 1.05
+
+    def __post_init__(self) -> None:
+        require_positive("ratio", self.ratio)
+        require_positive("growth", self.growth)
+
+    def __call__(self, state: State[Any]) -> float:
+        memory, policy = state.memory, state.policy
+        if "q" not in memory:
+            return 1.0  # the first step only looks
+        if "previous" not in memory:
+            return float(policy.extent / (policy.dual_norm(memory["q"], policy) or 1.0))
+        eta: float = memory["eta"]
+        moved = policy.distance(memory["previous"])
+        changed = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
+        rounding = ROUNDING * policy.magnitude(memory["q"])
+        if not (changed > rounding and moved > eta * rounding):
+            return eta
+        measured = float(self.ratio * moved / changed)
+        return measured if state.step == 2 else min(self.growth * eta, measured)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoMPO:
+    """MPO with nothing to choose: its last iterate reaches machine precision on most games.
+
+    MMD whose feedback is kept (`popov`; between two players `alternating_popov`, stable at larger
+    steps), whose step size is measured (`Measured`), whose magnet weight anneals (`Anchored`),
+    whose magnet moves when the gap has fallen or play drifts (`WhenSolved`, `Leap`), in a geometry
+    in which dead actions come back (`smoothed`). Each can be had alone: this is all of them.
+    """
+
+    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+        """One evaluation's worth of `ONE_SEAT` or `TWO_SEATS`."""
+        method = ONE_SEAT if game.players == 1 else TWO_SEATS
+        return method.step(game, state, rng)
+
+
+ONE_SEAT = MMD(Measured(0.45), Anchored(), Leap(WhenSolved(0.3, 1)), popov, geometry=smoothed)
+"""`AutoMPO` where one policy plays both seats."""
+
+TWO_SEATS = MMD(
+    Measured(0.8), Anchored(), Leap(WhenSolved(0.3, 1)), alternating_popov, geometry=smoothed
+)
+"""`AutoMPO` between two players."""

@@ -1,0 +1,208 @@
+"""AutoMPO, and each of its ingredients alone."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mpo_games as mg
+from mpo_games.games.families import random_preferences
+from mpo_games.solvers.self_tuning import ONE_SEAT, TWO_SEATS
+
+COMAL = mg.load("comal")
+
+
+def egpo(seed: int, n: int = 10) -> mg.PreferenceGame:
+    return random_preferences(n, np.random.default_rng(seed))
+
+
+def gap(game: Any, budget: float, **options: Any) -> float:
+    return mg.solve(game, mg.AutoMPO(), budget, **options).gap
+
+
+def states(game: Any, solver: Any, steps: int) -> list[Any]:
+    return list(islice(mg.iterate(game, solver), steps + 1))
+
+
+@pytest.mark.parametrize(
+    "name", ["rps", "biased_rps", "perturbed_rps", "comal", "mne", "matching_pennies"]
+)
+def test_small_games_are_solved_within_300_evaluations(name: str) -> None:
+    assert gap(mg.load(name), 300) < 1e-13
+
+
+@pytest.mark.parametrize("name", ["rps", "biased_rps", "perturbed_rps", "comal", "mne"])
+@pytest.mark.parametrize("seed", range(5))
+def test_and_from_anywhere_within_1000(name: str, seed: int) -> None:
+    game, rng = mg.load(name), np.random.default_rng(seed)
+    legal = game.legal
+    start = mg.TabularPolicy.from_probs(rng.dirichlet(np.ones(legal.shape[-1]), legal.shape[:-1]))
+    assert gap(game, 1000, policy=start) < 1e-13
+
+
+@pytest.mark.parametrize("n", [3, 5, 7, 9, 11])
+def test_condorcet_cycles(n: int) -> None:
+    assert gap(mg.load("condorcet", n=n), 5000) < 1e-12
+
+
+@pytest.mark.slow
+def test_one_setting_on_a_hundred_random_games() -> None:
+    """Fresh games of EGPO's family: median, 90 % and worst gap of the last iterate."""
+    gaps = []
+    for seed in range(20_000, 20_100):
+        found = mg.solve(egpo(seed), mg.AutoMPO(), 5000, at=[1000, 5000])
+        gaps.append(found.trace["gap"])
+    early, late = np.quantile(gaps, (0.5, 0.9, 1.0), axis=0).T
+    assert (early <= (1e-13, 1e-8, 1e-3)).all()
+    assert (late <= (1e-14, 1e-13, 5e-4)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["preferences", "zero-sum"])
+def test_payoffs_times_1024_are_the_same_iterates(seed: int, kind: str) -> None:
+    payoff = np.random.default_rng(seed).uniform(-1, 1, (6, 4))
+    if kind == "preferences":
+        payoff = egpo(seed).payoff[0]
+    one, other = (states(mg.MatrixGame(c * payoff), mg.AutoMPO(), 200) for c in (1.0, 1024.0))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.policy.probs, b.policy.probs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_payoffs_scaled_and_shifted_are_the_same_iterates_but_for_rounding(seed: int) -> None:
+    payoff = np.random.default_rng(seed).uniform(-1, 1, (6, 4))
+    games = [mg.MatrixGame(m) for m in (payoff, 1000.0 * payoff, payoff + 3.0)]
+    for a, b, c in zip(*(states(game, mg.AutoMPO(), 50) for game in games), strict=True):
+        np.testing.assert_allclose(a.policy.probs, b.policy.probs, atol=1e-8)
+        np.testing.assert_allclose(a.policy.probs, c.policy.probs, atol=1e-8)
+
+
+def test_it_is_a_composition_of_choices_that_can_each_be_had_alone() -> None:
+    one = states(COMAL, mg.AutoMPO(), 60)[-1]
+    other = states(COMAL, ONE_SEAT, 60)[-1]
+    np.testing.assert_array_equal(one.policy.coordinates, other.policy.coordinates)
+    for solver in (
+        mg.MMD(0.3, 0.1, geometry=mg.smoothed),
+        mg.MMD(mg.Measured(0.4), 0.1, feedback=mg.popov),
+        mg.MMD(0.3, mg.Anchored(), mg.WhenSolved(0.5)),
+        mg.MMD(0.3, 0.1, mg.Leap(mg.Every(50)), feedback=mg.popov),
+    ):
+        assert np.isfinite(mg.solve(COMAL, solver, 200).gap)
+
+
+def test_an_equilibrium_is_not_left() -> None:
+    equilibrium = mg.exact.nash(COMAL).policy
+    found = mg.solve(COMAL, mg.AutoMPO(), 2000, policy=equilibrium)
+    assert found.trace["gap"].max() < 1e-14
+
+
+def test_nothing_happens_after_convergence() -> None:
+    """Rounding errors are no measurements: the gap stays at their level."""
+    for name in ("biased_rps", "comal", "matching_pennies", "mne"):
+        trace = mg.solve(mg.load(name), mg.AutoMPO(), 20_000).trace
+        assert trace["gap"][trace["evaluations"] > 1000].max() < 1e-13
+
+
+def test_the_bill_counts_every_look() -> None:
+    """An evaluation a step, the gap included: it comes with the feedback that is kept."""
+    for game in (COMAL, mg.load("biased_rps")):
+        for state in states(game, mg.AutoMPO(), 40):
+            assert state.evaluations == state.step
+
+
+def test_halpern_is_magnetic() -> None:
+    """`eta alpha_k = 1 / (k + 1)`: the weight of the magnet in the step is `1 / (k + 2)`."""
+    for before, state in pairwise(states(egpo(1), ONE_SEAT, 80)):
+        k = before.step - before.moved
+        assert mg.Anchored()(state) == pytest.approx(
+            1 / (state.memory["eta"] * (state.step - state.moved + 1))
+        )
+        if k > 1 and "base" in before.memory and before.moved:
+            b, eta = 1.0 / (k + 2), state.memory["eta"]
+            base, q = before.memory["base"], before.memory["q"]
+            mean = (1 - b) * (base.coordinates + eta * q) + b * before.magnet.coordinates
+            zero = np.zeros(mean.shape)
+            step = base.geometry.step(mean, zero, None, 1.0, 0.0)
+            if state.moved != state.step:
+                np.testing.assert_allclose(state.policy.coordinates, step, atol=1e-12)
+
+
+def test_the_step_size_is_the_ratio_over_the_local_lipschitz_constant() -> None:
+    setting = mg.Measured(0.4, growth=1e9)
+    run = states(egpo(2), mg.MMD(setting, 0.1, feedback=mg.popov), 30)
+    for before, state in pairwise(run[2:]):
+        p, old = before.policy, before.memory["previous"]
+        theta, other = p.coordinates, old.coordinates
+        length = np.sqrt(np.sum((theta - other) * (p.probs - old.probs)))
+        weights = 0.5 * (p.probs + old.probs)
+        change = before.memory["q"] - before.memory["previous_q"]
+        centre = np.sum(weights * change) / np.sum(weights)
+        lipschitz = np.sqrt(np.sum(weights * (change - centre) ** 2)) / length
+        assert state.memory["eta"] == pytest.approx(0.4 / lipschitz, rel=1e-9)
+
+
+def test_a_start_is_left_with_a_step_size_that_was_measured_there() -> None:
+    """The first step looks, the second tries one over the feedback; neither moves."""
+    game = egpo(3)
+    run = states(game, mg.MMD(mg.Measured(0.4), 0.1, feedback=mg.popov), 3)
+    q = game.feedback(game.initial_policy())
+    assert run[2].memory["eta"] == pytest.approx(1.0 / np.std(q))
+    assert run[2].policy is run[0].policy
+    tried = run[2].memory["previous"]
+    np.testing.assert_allclose(run[2].memory["previous_q"], game.feedback(tried), atol=1e-15)
+    assert run[3].policy is not run[0].policy
+
+
+def test_a_leap_goes_as_far_as_the_gap_allows() -> None:
+    """Along the drift of the means; feedback there is what the game would say."""
+    leaps = 0
+    for seed in range(1000, 1020):
+        game = egpo(seed)
+        for before, state in pairwise(states(game, ONE_SEAT, 600)):
+            k = state.step - before.moved
+            if state.moved != state.step or k < 32 or "mean" not in state.memory:
+                continue
+            if not np.array_equal(state.policy.point, state.magnet.point) or k & (k - 1):
+                continue
+            mean = state.memory["mean"]
+            if np.allclose(mean, state.policy.point, atol=1e-12):
+                continue
+            leaps += 1
+            np.testing.assert_allclose(state.memory["q"], game.feedback(state.policy), atol=1e-12)
+            start = float(game.duality_gap(game.policy(mean[0])))
+            assert float(game.duality_gap(state.policy)) <= start + 1e-12
+    assert leaps >= 3
+
+
+def test_a_leap_needs_whole_windows() -> None:
+    with pytest.raises(ValueError, match="`windows`"):
+        mg.Leap(mg.Fixed(), windows=0.0)
+    with pytest.raises(ValueError, match="`first`"):
+        mg.Leap(mg.Fixed(), first=3)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 7), m=st.integers(1, 7))
+def test_any_matrix_game(seed: int, n: int, m: int) -> None:
+    payoff = np.random.default_rng(seed).normal(size=(n, m)) * 10.0 ** (seed % 7 - 3)
+    game = mg.MatrixGame(payoff)
+    found = mg.solve(game, mg.AutoMPO(), 1500)
+    assert np.isfinite(found.trace["gap"]).all()
+    assert found.gap <= 1e-2 * np.abs(payoff).max()
+    np.testing.assert_allclose(found.policy.probs.sum(axis=-1), 1.0, atol=1e-12)
+
+
+def test_a_run_is_saved_and_resumed_bit_for_bit(tmp_path: Any) -> None:
+    game = egpo(5)
+    whole = mg.solve(game, mg.AutoMPO(), 400)
+    half = mg.solve(game, mg.AutoMPO(), 150)
+    half.save(tmp_path / "run")
+    rest = mg.solve(game, mg.AutoMPO(), 400, resume=mg.Solution.load(tmp_path / "run", game))
+    np.testing.assert_array_equal(whole.policy.coordinates, rest.policy.coordinates)
+    assert whole.state.memory["eta"] == rest.state.memory["eta"]
+    assert TWO_SEATS.feedback is mg.alternating_popov
