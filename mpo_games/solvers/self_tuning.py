@@ -1,7 +1,8 @@
 r"""MPO that tunes itself: no step size, no magnet weight, no period to choose.
 
 Each ingredient is a value of one of `MMD`'s choices, and removes one thing that stops fixed
-settings. With $b = 1/(k+2)$, `k` steps after the magnet moved to $\rho$, a step from the base $z$ is
+settings. With $b = 1/(k+2)$, `k` steps after the magnet moved to $\rho$, a step from the base $z$
+is
 
 $$p' = \Pi\big((1-b)\,(\nabla h(z) + \eta q) + b\,\nabla h(\rho)\big)$$
 
@@ -9,13 +10,13 @@ $$p' = \Pi\big((1-b)\,(\nabla h(z) + \eta q) + b\,\nabla h(\rho)\big)$$
 `b`, is magnetic mirror descent: $p^{1-b}\rho^b e^{(1-b)\eta q}$ is MMD's step at `eta` with
 `eta alpha = b / (1 - b) = 1 / (k + 1)`. The magnet weight anneals within an epoch.
 
-**Theorems.** For a monotone operator in Euclidean space, Halpern's anchor with extrapolated feedback
-gives the last iterate a gap of order `1/k` (Yoon & Ryu 2021; Popov's single call: Tran-Dinh & Luo
-2021). A bilinear game over polytopes is sharp, gap $\ge c\cdot$ distance to the equilibria
+**Theorems.** For a monotone operator in Euclidean space, Halpern's anchor with extrapolated
+feedback gives the last iterate a gap of order `1/k` (Yoon & Ryu 2021; Popov's single call: Tran-Dinh
+& Luo 2021). A bilinear game over polytopes is sharp, gap $\ge c\cdot$ distance to the equilibria
 (Applegate et al. 2023), so restarting the anchor whenever the gap has fallen by a constant factor
 turns `1/k` into a linear rate. A move of the magnet after an exact inner solve is a proximal point
-step, $D(p^*\|\rho_{n+1}) \le D(p^*\|\rho_n) - D(\rho_{n+1}\|\rho_n)$, in every geometry, and with
-summable errors it still converges (Rockafellar 1976). Along a direction in which play drifts the gap
+step, $D(p^*\|\rho_{n+1}) \le D(p^*\|\rho_n) - D(\rho_{n+1}\|\rho_n)$, in every geometry, and
+with summable errors it still converges (Rockafellar 1976). Along a direction in which play drifts the gap
 of a mean is known without asking, since feedback is linear: a leap never raises it.
 
 **Observations.** That anchored steps keep the rate `1/k` in a smoothed entropy, and with a step size
