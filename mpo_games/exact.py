@@ -1,8 +1,8 @@
 """Exact oracles: equilibria by routes that share nothing with the solvers.
 
 `nash` is a linear programme, `qre` a Newton iteration in log space. Peers return wrong answers
-without a word, so every answer here carries its certificate, the game's own duality gap, and none
-is returned whose certificate is bad. Both are open to further games: `nash.register(MyGame)`.
+without a word, so every answer here carries its certificate, the duality gap, and none is returned
+whose certificate is bad. Both are open to further games: `nash.register(MyGame)`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import numpy as np
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.protocol import Array, Indices, Mask, P
+from mpo_games.simplex import SUPPORT as SUPPORT
+from mpo_games.simplex import Certified, certificate, certified_pair
 from mpo_games.tabular import TabularPolicy
-
-SUPPORT = 1e-9
-"""An action is in the support of an equilibrium above this probability."""
 
 POLISHES = (1e-9, 1e-9, 1e-11, 1e-13)
 """Below these a probability, or an action's loss, counts as 0: one round of the polish each."""
+
+DOUBT = 1e-13
+"""Above this gap, in units of the game's largest payoff, `nash` asks a second method."""
 
 GAP_LIMIT = 1e-7
 """The worst duality gap `nash` returns, in units of the game's largest payoff."""
@@ -72,12 +74,13 @@ class QuantalResponse(Generic[P]):
 
 @singledispatch
 def nash(game: Any) -> Equilibrium[Any]:
-    r"""A Nash equilibrium by linear programming (HiGHS), then polished on its support.
+    r"""A Nash equilibrium by linear programming.
 
     The row player's programme is $\max v$ with $A^\top x \ge v$ on the simplex, and its multipliers
-    are the column player's policy; a preference game is one such programme per context. The
-    polish solves the indifference equations of the support found, and is kept where it guarantees
-    more: gaps are typically a few ulps of the largest payoff.
+    are the column player's policy; a preference game is one such programme per context. It is
+    solved by our compiled simplex method and refined on its basis (`mpo_games.simplex`); where that
+    leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer polished on
+    its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).
@@ -90,14 +93,16 @@ def nash(game: Any) -> Equilibrium[Any]:
 @nash.register
 def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
-    x, y = _optimal(game.payoff)
-    return _certified(game, game.policy(x, y))
+    log_p, support, value, gap, _ = _optimal(game.payoff)
+    return Equilibrium(TabularPolicy(log_p), value, support, gap)
 
 
 @nash.register
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
-    return _certified(game, game.policy(np.stack([_optimal(a)[0] for a in game.payoff])))
+    policy = TabularPolicy(np.stack([_optimal(context)[0][0] for context in game.payoff]))
+    gap = float(game.duality_gap(policy))
+    return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
 
 @singledispatch
@@ -142,28 +147,29 @@ def _require_single(single: bool) -> None:
         raise ValueError("`game` is a batch of games: the oracles take one at a time.")
 
 
-def _certified(
-    game: MatrixGame | PreferenceGame, policy: TabularPolicy
-) -> Equilibrium[TabularPolicy]:
-    gap = float(game.duality_gap(policy))
-    if not gap <= GAP_LIMIT * float(game.bound):
+def _optimal(payoff: Array) -> Certified:
+    """A certified optimal pair."""
+    found = certified_pair(payoff)
+    if found[-1] <= DOUBT:
+        return found
+    other = certificate(payoff, _by_highs(payoff))
+    if not found[-1] <= other[-1]:
+        found = other
+    if not found[-1] <= GAP_LIMIT:
         raise CertificateError(
-            f"The linear programme's best policy has a duality gap of {gap:.3g}, "
-            f"with payoffs up to {float(game.bound):.3g}."
+            f"The linear programme's best policy has a duality gap of {found[-1]:.3g} "
+            "times the largest payoff."
         )
-    return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
+    return found
 
 
-def _optimal(payoff: Array) -> tuple[Array, Array]:
-    """Optimal policies of the row and of the column player."""
+def _by_highs(payoff: Array) -> Array:
+    """An optimal pair by HiGHS, polished on its support."""
     from scipy.optimize import linprog
 
     n, m = payoff.shape
     low, high = payoff.min(), payoff.max()
-    spread = high - low
-    if spread == 0.0:
-        return np.full(n, 1.0 / n), np.full(m, 1.0 / m)
-    unit = (payoff - low) / spread
+    unit = (payoff - low) / (high - low)
     answer = linprog(
         np.append(np.zeros(n), -1.0),
         A_ub=np.hstack([-unit.T, np.ones((m, 1))]),
@@ -177,7 +183,9 @@ def _optimal(payoff: Array) -> tuple[Array, Array]:
     if answer.x is None or answer.status != 0:
         raise CertificateError(f"The linear programme failed: {answer.message}")
     x, y = _simplex(answer.x[:n]), _simplex(-answer.ineqlin.marginals)
-    return _polished(unit, x), _polished(-unit.T, y)
+    pair = np.zeros((2, max(n, m)))
+    pair[0, :n], pair[1, :m] = _polished(unit, x), _polished(-unit.T, y)
+    return pair
 
 
 def _polished(payoff: Array, x: Array) -> Array:

@@ -13,10 +13,10 @@ from numba import njit
 
 from mpo_games.protocol import Array
 
-_FAST = {"reassoc", "contract", "nsz"}
+FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: float) -> Array:
     """`log_softmax((log_p + eta * (q + alpha * log_magnet)) / (1 + eta * alpha))`, row by row.
 
@@ -42,7 +42,7 @@ def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: f
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def bilinear(payoff: Array, x: Array, y: Array) -> Array:
     """`[payoff @ y, -(x @ payoff)]` in a single pass over `payoff`, rows padded with zeros."""
     n, m = payoff.shape
