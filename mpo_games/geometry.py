@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpo_games.kernels import entropy_step
+from mpo_games.kernels import entropy_step, log_coordinates
 from mpo_games.protocol import Array, Mask
 
 LOG_ZERO = -800.0
@@ -57,10 +58,7 @@ class Entropy:
             if theta.ndim == 2 and q.shape == theta.shape == magnet.shape:
                 return entropy_step(theta, q, magnet, eta, alpha)
             shape = np.broadcast_shapes(theta.shape, q.shape, magnet.shape)
-            flat = [
-                np.ascontiguousarray(np.broadcast_to(x, shape)).reshape(-1, shape[-1])
-                for x in (theta, q, magnet)
-            ]
+            flat = [rows(x, shape) for x in (theta, q, magnet)]
             return entropy_step(flat[0], flat[1], flat[2], eta, alpha).reshape(shape)
         legal = theta != -np.inf
         pull = np.where(legal, magnet, 0.0)
@@ -73,9 +71,9 @@ class Entropy:
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
         """`log(probs)`; a legal 0 becomes `LOG_ZERO`."""
-        log_p = np.full(probs.shape, LOG_ZERO)
-        np.log(probs, out=log_p, where=~(probs <= 0))  # NaN stays NaN
-        return np.where(legal, log_p, -np.inf)
+        shape = probs.shape
+        flat = log_coordinates(rows(probs, shape), rows(legal, shape), LOG_ZERO)
+        return flat.reshape(shape)
 
     def divergence(self, theta: Array, other: Array) -> Array:
         """`KL(theta || other) = sum_a p(a) (log p(a) - log r(a))`."""
@@ -107,6 +105,17 @@ class Euclidean:
     def divergence(self, theta: Array, other: Array) -> Array:
         """`|p - r|^2 / 2`."""
         return np.asarray(0.5 * np.sum((self.probs(theta) - self.probs(other)) ** 2, axis=-1))
+
+
+def rows(x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """`x`, broadcast to `(..., rows, actions)`, as the table `(rows, actions)` of the kernels."""
+    if x.shape != shape:
+        x = np.broadcast_to(x, shape)
+    return (
+        x
+        if x.ndim == 2 and x.flags.c_contiguous
+        else np.ascontiguousarray(x).reshape(-1, shape[-1])
+    )
 
 
 def _log_normalise(z: Array) -> Array:

@@ -138,7 +138,10 @@ class TabularPolicy:
 
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
     """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
-    if isinstance(opponent, Mixture):
-        terms = (w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True))
-        return np.asarray(sum(terms))
-    return opponent.probs
+    if not isinstance(opponent, Mixture):
+        return opponent.probs
+    terms = [w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
