@@ -10,6 +10,7 @@ import warnings
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
+from enum import Enum, member
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -21,6 +22,7 @@ from mpo_games.games import catalogue
 from mpo_games.games.noisy import NoisyGame
 from mpo_games.protocol import Solver
 from mpo_games.solve import spell
+from mpo_games.solvers import pull
 
 SUPPORT = 1e-6
 """An action of larger probability is in the support."""
@@ -28,8 +30,38 @@ SUPPORT = 1e-6
 LISTED = 20
 """How many actions of a row the final table lists."""
 
+
+class FollowedFeedback(Enum):
+    """The choices of `--feedback`."""
+
+    current = member(mg.current)
+    optimistic = member(mg.optimistic)
+    popov = member(mg.popov)
+    half_step = member(mg.half_step)
+    alternating = member(mg.alternating)
+
+
+class MagnetPull(Enum):
+    """The choices of `--pull`."""
+
+    proximal = member(pull.proximal)
+    in_reward = member(pull.in_reward)
+    squared = member(pull.squared)
+    mutation = member(pull.mutation)
+
+
 SOLVERS: Mapping[str, tuple[str, Callable[..., Solver], Mapping[str, Any]]] = {
-    "mmd": ("MMD", mg.MMD, {"eta": 0.15, "alpha": 0.2}),
+    "mmd": (
+        "MMD",
+        mg.MMD,
+        {
+            "eta": 0.15,
+            "alpha": 0.2,
+            "feedback": FollowedFeedback.current,
+            "pull": MagnetPull.proximal,
+            "magnet": mg.Fixed(),
+        },
+    ),
     "mpo": ("MPO", mg.MPO, {"eta": 0.15, "alpha": 0.2, "period": 50}),
     "optimistic-mpo": (
         "Optimistic MPO",
@@ -55,6 +87,9 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
     "eta": ("Step size, in units of 1 / payoff.", " / L, L = max |payoff|"),
     "alpha": ("Weight of the KL to the magnet, in units of payoff.", " L, L = max |payoff|"),
     "period": ("The magnet moves to the policy every so many steps.", ""),
+    "feedback": ("Which feedback is followed.", ""),
+    "pull": ("How the magnet pulls.", ""),
+    "magnet": ("When the magnet moves.", ""),
     "power": ("eta and alpha fall like (step + 1)^-power.", ""),
     "plus": ("Cut the regrets at 0 after every step (RM+).", ""),
     "predictive": ("Add the last regret as the guess of the next (PRM).", ""),
@@ -71,6 +106,7 @@ examples:
   mpo-games solve comal mpo --eta 0.3 --alpha 0.1 --tol 1e-11
   mpo-games solve rps mpo --start 0.5,0.3,0.2/0.2,0.2,0.6
   mpo-games solve condorcet:n=5,strength=0.8 mmd --alpha 0.05
+  mpo-games solve biased_rps mmd --feedback optimistic every --period 20
   mpo-games solve biased_rps regret-matching --plus --average
   mpo-games solve payoff.csv extragradient --plot gap.png
   mpo-games solve payoff.csv mpo --save run.npz
@@ -90,9 +126,8 @@ def _command(name: str) -> Any:
             )
             options.append((setting, Annotated[float | None, arg], None))
         else:
-            options.append(
-                (setting, Annotated[type(default), tyro.conf.arg(help=meaning)], default)
-            )
+            kind = Magnet if setting == "magnet" else type(default)
+            options.append((setting, Annotated[kind, tyro.conf.arg(help=meaning)], default))
     return Annotated[
         make_dataclass(name, options, frozen=True),
         tyro.conf.subcommand(name, description=_summary(constructor)),
@@ -104,9 +139,21 @@ def _summary(constructor: Callable[..., Solver]) -> str:
     return " ".join(inspect.cleandoc(constructor.__doc__ or "").partition("\n\n")[0].split())
 
 
+def _schedule(name: str, schedule: type) -> Any:
+    """The subcommand of one magnet schedule, which is its own settings."""
+    return Annotated[schedule, tyro.conf.subcommand(name, description=_summary(schedule))]
+
+
 if TYPE_CHECKING:
+    Magnet = Any
     Chosen = Any
 else:
+    Magnet = Union[  # noqa: UP007
+        _schedule("fixed", mg.Fixed),
+        _schedule("every", mg.Every),
+        _schedule("ema", mg.Ema),
+        _schedule("when-solved", mg.WhenSolved),
+    ]
     Chosen = Union[tuple(_command(name) for name in SOLVERS)]  # noqa: UP007
 
 
@@ -231,11 +278,12 @@ def _solve(command: Solve) -> str:
     seconds = time.perf_counter() - began
     rows = [
         ("game", name),
-        ("solver", " ".join([label, *(f"{key}={value:.6g}" for key, value in settings.items())])),
+        ("solver", " ".join([label, *(_setting(key, value) for key, value in settings.items())])),
         ("duality gap", f"{solution.gap:.3g} of the last iterate"),
     ]
     alpha = getattr(plain, "alpha", None)
-    if isinstance(alpha, float) and alpha > 0.0 and not solution.state.moved:
+    still = not solution.state.moved and not isinstance(getattr(plain, "magnet", None), mg.Ema)
+    if isinstance(alpha, float) and alpha > 0.0 and still:
         left = exact.regularised_gap(solution.policy, solution.state.magnet, alpha)
         rows.append(("", f"{float(left):.3g} of the last iterate in the regularised game"))
     if command.average:
@@ -319,8 +367,9 @@ def _build(chosen: Any, bound: float) -> tuple[str, Solver, dict[str, Any]]:
     settings = {}
     for field in fields(chosen):
         given = getattr(chosen, field.name)
-        default = defaults[field.name] * scale.get(field.name, 1)
-        settings[field.name] = default if given is None else given
+        if given is None:
+            given = defaults[field.name] * scale[field.name]
+        settings[field.name] = given.value if isinstance(given, Enum) else given
     return label, constructor(**settings), settings
 
 
@@ -404,6 +453,13 @@ def _listing(what: str) -> str:
     chosen = parts if what == "all" else {what: parts[what]}
     lines = [[title, *(f"  {line}" for line in _aligned(rows))] for title, rows in chosen.items()]
     return "\n\n".join("\n".join(part) for part in lines)
+
+
+def _setting(name: str, value: Any) -> str:
+    """`name=value`: a number rounded, a choice by its name, a schedule with its settings."""
+    if isinstance(value, float | int):
+        return f"{name}={value:.6g}"
+    return f"{name}={getattr(value, '__name__', value)}"
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -1,8 +1,8 @@
 """Exact oracles: equilibria by routes that share nothing with the solvers.
 
 `nash` is a linear programme, `qre` a Newton iteration in log space. Peers return wrong answers
-without a word, so every answer here carries its certificate, the game's own duality gap, and none
-is returned whose certificate is bad. Both are open to further games: `nash.register(MyGame)`.
+without a word, so every answer here carries its certificate, the duality gap, and none is returned
+whose certificate is bad. Both are open to further games: `nash.register(MyGame)`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,21 @@ import numpy as np
 
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
+from mpo_games.logit import regularised_pair
 from mpo_games.protocol import Array, Indices, Mask, P
+from mpo_games.simplex import SUPPORT as SUPPORT
+from mpo_games.simplex import Certified, certificate, certified_pair
 from mpo_games.tabular import TabularPolicy
-
-SUPPORT = 1e-9
-"""An action is in the support of an equilibrium above this probability."""
 
 POLISHES = (1e-9, 1e-9, 1e-11, 1e-13)
 """Below these a probability, or an action's loss, counts as 0: one round of the polish each."""
 
+DOUBT = 1e-13
+"""Above this gap, in units of the game's largest payoff, `nash` asks a second method."""
+
 GAP_LIMIT = 1e-7
 """The worst duality gap `nash` returns, in units of the game's largest payoff."""
-
-RESIDUAL_LIMIT = 1e-9
-"""The worst residual of a log-probability, in nats, that `qre` returns."""
-
-
-NEWTON_STEPS = 50
-"""Newton steps at one point of the path."""
-
-DAMPINGS = 0.5 ** np.arange(12)
-"""What is tried of a Newton step, in this order."""
 
 
 class CertificateError(RuntimeError):
@@ -72,12 +66,13 @@ class QuantalResponse(Generic[P]):
 
 @singledispatch
 def nash(game: Any) -> Equilibrium[Any]:
-    r"""A Nash equilibrium by linear programming (HiGHS), then polished on its support.
+    r"""A Nash equilibrium by linear programming.
 
     The row player's programme is $\max v$ with $A^\top x \ge v$ on the simplex, and its multipliers
-    are the column player's policy; a preference game is one such programme per context. The
-    polish solves the indifference equations of the support found, and is kept where it guarantees
-    more: gaps are typically a few ulps of the largest payoff.
+    are the column player's policy; a preference game is one such programme per context. It is
+    solved by our compiled simplex method and refined on its basis (`mpo_games.simplex`); where that
+    leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer polished on
+    its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).
@@ -90,14 +85,16 @@ def nash(game: Any) -> Equilibrium[Any]:
 @nash.register
 def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
-    x, y = _optimal(game.payoff)
-    return _certified(game, game.policy(x, y))
+    log_p, support, value, gap, _ = _optimal(game.payoff)
+    return Equilibrium(TabularPolicy(log_p), value, support, gap)
 
 
 @nash.register
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
-    return _certified(game, game.policy(np.stack([_optimal(a)[0] for a in game.payoff])))
+    policy = TabularPolicy(np.stack([_optimal(context)[0][0] for context in game.payoff]))
+    gap = float(game.duality_gap(policy))
+    return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
 
 @singledispatch
@@ -126,7 +123,7 @@ def _(
     _require_single(game.payoff.ndim == 2)
     n, m = game.payoff.shape
     operator = np.block([[np.zeros((n, n)), game.payoff], [-game.payoff.T, np.zeros((m, m))]])
-    return _quantal_response(game, [operator], np.array([0, n]), alpha, magnet)
+    return _quantal_response(game, [operator], np.repeat([0, 1], [n, m]), alpha, magnet)
 
 
 @qre.register
@@ -134,7 +131,8 @@ def _(
     game: PreferenceGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
-    return _quantal_response(game, list(game.payoff), np.array([0]), alpha, magnet)
+    row = np.zeros(game.payoff.shape[-1], dtype=np.int64)
+    return _quantal_response(game, list(game.payoff), row, alpha, magnet)
 
 
 def _require_single(single: bool) -> None:
@@ -142,28 +140,29 @@ def _require_single(single: bool) -> None:
         raise ValueError("`game` is a batch of games: the oracles take one at a time.")
 
 
-def _certified(
-    game: MatrixGame | PreferenceGame, policy: TabularPolicy
-) -> Equilibrium[TabularPolicy]:
-    gap = float(game.duality_gap(policy))
-    if not gap <= GAP_LIMIT * float(game.bound):
+def _optimal(payoff: Array) -> Certified:
+    """A certified optimal pair."""
+    found = certified_pair(payoff)
+    if found[-1] <= DOUBT:
+        return found
+    other = certificate(payoff, _by_highs(payoff))
+    if np.fmin(found[-1], other[-1]) == other[-1]:  # NaN, a failure, is never the less
+        found = other
+    if not found[-1] <= GAP_LIMIT:
         raise CertificateError(
-            f"The linear programme's best policy has a duality gap of {gap:.3g}, "
-            f"with payoffs up to {float(game.bound):.3g}."
+            f"The linear programme's best policy has a duality gap of {found[-1]:.3g} "
+            "times the largest payoff."
         )
-    return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
+    return found
 
 
-def _optimal(payoff: Array) -> tuple[Array, Array]:
-    """Optimal policies of the row and of the column player."""
+def _by_highs(payoff: Array) -> Array:
+    """An optimal pair by HiGHS, polished on its support; NaN if it fails."""
     from scipy.optimize import linprog
 
     n, m = payoff.shape
     low, high = payoff.min(), payoff.max()
-    spread = high - low
-    if spread == 0.0:
-        return np.full(n, 1.0 / n), np.full(m, 1.0 / m)
-    unit = (payoff - low) / spread
+    unit = (payoff - low) / (high - low)
     answer = linprog(
         np.append(np.zeros(n), -1.0),
         A_ub=np.hstack([-unit.T, np.ones((m, 1))]),
@@ -175,9 +174,11 @@ def _optimal(payoff: Array) -> tuple[Array, Array]:
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
     if answer.x is None or answer.status != 0:
-        raise CertificateError(f"The linear programme failed: {answer.message}")
+        return np.full((2, max(n, m)), np.nan)
     x, y = _simplex(answer.x[:n]), _simplex(-answer.ineqlin.marginals)
-    return _polished(unit, x), _polished(-unit.T, y)
+    pair = np.zeros((2, max(n, m)))
+    pair[0, :n], pair[1, :m] = _polished(unit, x), _polished(-unit.T, y)
+    return pair
 
 
 def _polished(payoff: Array, x: Array) -> Array:
@@ -212,11 +213,11 @@ def _simplex(x: Array) -> Array:
 def _quantal_response(
     game: MatrixGame | PreferenceGame,
     operators: list[Array],
-    start: Indices,
+    row: Indices,
     alpha: float,
     magnet: TabularPolicy | None,
 ) -> QuantalResponse[TabularPolicy]:
-    """Each skew payoff operator is a game of its own, whose rows begin at `start`."""
+    """Each skew payoff operator is a game of its own, its actions in the rows `row`."""
     if not (alpha > 0.0 and np.isfinite(alpha)):
         raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
     magnet = game.initial_policy() if magnet is None else magnet
@@ -225,7 +226,9 @@ def _quantal_response(
         raise ValueError(f"`magnet` must be a policy of the game, of shape {legal.shape}.")
     log_magnet = magnet.log_probs[legal]
     pieces = log_magnet.reshape(len(operators), -1)
-    found = [_follow(k, start, piece, alpha) for k, piece in zip(operators, pieces, strict=True)]
+    found = [
+        regularised_pair(k, row, piece, alpha) for k, piece in zip(operators, pieces, strict=True)
+    ]
     log_p = np.full(legal.shape, -np.inf)
     log_p[legal] = np.concatenate([theta for theta, _ in found])
     residual = max(error for _, error in found)
@@ -237,75 +240,3 @@ def _quantal_response(
     policy = TabularPolicy(log_p)
     gap = float(game.regularised_gap(policy, magnet, alpha))
     return QuantalResponse(policy, alpha, gap, residual)
-
-
-def _follow(
-    operator: Array, start: Indices, log_magnet: Array, alpha: float
-) -> tuple[Array, float]:
-    """The regularised equilibrium in log-probabilities, and its residual, along the path."""
-    scale = float(np.abs(operator).max())
-    if scale == 0.0:
-        return log_magnet, 0.0
-    operator, end = operator / scale, scale / alpha
-    here, growth, theta, residual = 0.0, 8.0, log_magnet, 0.0
-    while here < end:
-        there = min(end, growth * here if here else 1.0)
-        moved, residual = _newton(operator * there, start, log_magnet, theta)
-        if residual <= RESIDUAL_LIMIT:
-            theta, here, growth = moved, there, min(growth**1.5, 8.0)
-        elif here and growth > 1.001:
-            growth **= 0.5
-        else:
-            break
-    return theta, residual
-
-
-def _newton(
-    operator: Array, start: Indices, log_magnet: Array, theta: Array
-) -> tuple[Array, float]:
-    r"""Damped Newton on $\theta - \log\rho - K e^\theta = c$, $\sum e^\theta = 1$, in every row.
-
-    The bordered Jacobian $I - K\,\mathrm{diag}(e^\theta)$ is regular everywhere because $K$ is
-    skew, and its step shrinks the residual, modulo $c$, by the damping: to first order.
-    """
-    row = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(theta))))
-    member = (row[:, None] == np.arange(len(start))).astype(np.float64)
-    corner = np.zeros((len(start), len(start)))
-
-    def normalised(theta: Array) -> Array:
-        return np.asarray(theta - np.logaddexp.reduceat(theta, start)[row])
-
-    def error(theta: Array) -> Array:
-        return np.asarray(theta - log_magnet - operator @ np.exp(theta))
-
-    def span(drift: Array) -> float:
-        high, low = np.maximum.reduceat(drift, start), np.minimum.reduceat(drift, start)
-        return float(np.max(high - low))
-
-    light = -np.log(100.0 * max(1.0, float(np.abs(operator).max())))
-    drift = error(theta)
-    for _ in range(NEWTON_STEPS):
-        p = np.exp(theta)
-        jacobian = np.block([[np.eye(len(theta)) - operator * p, -member], [member.T * p, corner]])
-        step = np.linalg.solve(jacobian, np.append(-drift, corner[0]))[: len(theta)]
-        for damping in DAMPINGS:
-            trial = normalised(theta + _travelled(damping * step, theta, light))
-            if span(error(trial)) < (1.0 - damping / 4.0) * span(drift):
-                break
-        else:
-            break
-        theta, drift = trial, error(trial)
-    response = normalised(log_magnet + operator @ np.exp(theta))
-    return theta, float(np.abs(theta - response).max())
-
-
-def _travelled(step: Array, theta: Array, light: float) -> Array:
-    r"""How far log-probabilities move by a Newton step on them.
-
-    Where a probability weighs on the payoffs, so that $K e^\theta$ would bend under a linear move
-    of its logarithm, it is itself moved linearly (as interior-point methods do, and with a linear
-    continuation of the logarithm below one half); where it is below `exp(light)` its logarithm is.
-    """
-    linear = np.log1p(np.maximum(step, -0.5)) + 2.0 * np.minimum(step + 0.5, 0.0)
-    rise = np.maximum(np.minimum(step, light - theta), linear)
-    return np.where(theta > light, linear, np.where(step < 0.0, step, rise))

@@ -15,6 +15,7 @@ from mpo_games import tree_kernels as kernels
 from mpo_games.exact import CertificateError, Equilibrium, QuantalResponse
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.logit import HALVINGS, NEWTON_STEPS
 from mpo_games.protocol import Array
 from mpo_games.tabular import TabularPolicy
 from mpo_games.treeplex import Tree, TreeplexPolicy
@@ -321,14 +322,14 @@ def _newton(
         return np.asarray(theta - member @ np.logaddexp.reduceat(theta, first))
 
     error = system.error(theta, multipliers, alpha)
-    for _ in range(exact.NEWTON_STEPS):
+    for _ in range(NEWTON_STEPS):
         jacobian = system.jacobian(theta, alpha).tocsc()
         right = np.zeros(jacobian.shape[0])
         right[: theta.size] = -error
         change = splu(jacobian).solve(right)
         turn = step @ change[: theta.size]
         shift = change[theta.size : theta.size + multipliers.size]
-        for damping in exact.DAMPINGS:
+        for damping in 0.5 ** np.arange(HALVINGS):
             trial, moved = normalised(theta + damping * turn), multipliers + damping * shift
             missed = system.error(trial, moved, alpha)
             if np.abs(missed).max() < (1.0 - damping / 4.0) * np.abs(error).max():

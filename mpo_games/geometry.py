@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpo_games.kernels import entropy_step, smoothed_step, unsmoothed
+from mpo_games.kernels import entropy_step, log_coordinates, smoothed_step, unsmoothed
 from mpo_games.protocol import Array, Mask
 
 LOG_ZERO = -800.0
@@ -60,8 +61,12 @@ class Entropy:
         if magnet is None:
             magnet, alpha = theta, 0.0
         if not (isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray)):
-            rows, shape = _rows(theta, q, magnet)
-            return entropy_step(rows[0], rows[1], rows[2], float(eta), float(alpha)).reshape(shape)
+            eta, alpha = float(eta), float(alpha)
+            if theta.ndim == 2 and q.shape == theta.shape == magnet.shape:
+                return entropy_step(theta, q, magnet, eta, alpha)
+            shape = np.broadcast_shapes(theta.shape, q.shape, magnet.shape)
+            flat = [rows(x, shape) for x in (theta, q, magnet)]
+            return entropy_step(flat[0], flat[1], flat[2], eta, alpha).reshape(shape)
         return _log_normalise(_mean(theta, q, magnet, eta, alpha))
 
     def probs(self, theta: Array) -> Array:
@@ -70,9 +75,9 @@ class Entropy:
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
         """`log(probs)`; a legal 0 becomes `LOG_ZERO`."""
-        log_p = np.full(probs.shape, LOG_ZERO)
-        np.log(probs, out=log_p, where=~(probs <= 0))  # NaN stays NaN
-        return np.where(legal, log_p, -np.inf)
+        shape = probs.shape
+        flat = log_coordinates(rows(probs, shape), rows(legal, shape), LOG_ZERO)
+        return flat.reshape(shape)
 
     def divergence(self, theta: Array, other: Array) -> Array:
         """`KL(theta || other) = sum_a p(a) (log p(a) - log r(a))`."""
@@ -112,15 +117,14 @@ class SmoothedEntropy:
         if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray):
             z = _mean(theta, q, magnet, eta, alpha)
             theta, q, magnet, eta, alpha = z, np.zeros_like(z), z, 0.0, 0.0
-        rows, shape = _rows(theta, q, magnet)
-        return smoothed_step(
-            rows[0], rows[1], rows[2], float(eta), float(alpha), self.gamma
-        ).reshape(shape)
+        shape = np.broadcast_shapes(theta.shape, q.shape, magnet.shape)
+        flat = [rows(x, shape) for x in (theta, q, magnet)]
+        eta, alpha = float(eta), float(alpha)
+        return smoothed_step(flat[0], flat[1], flat[2], eta, alpha, self.gamma).reshape(shape)
 
     def probs(self, theta: Array) -> Array:
         """`(exp(theta) - gamma u) / (1 - gamma)`."""
-        rows, shape = _rows(theta)
-        return unsmoothed(rows[0], self.gamma).reshape(shape)
+        return unsmoothed(rows(theta, theta.shape), self.gamma).reshape(theta.shape)
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
         """`log((1 - gamma) probs + gamma u)`; `-inf` where `legal` is False."""
@@ -175,21 +179,22 @@ class Euclidean:
         return np.asarray(theta > 0.0, dtype=np.float64)
 
 
-def _rows(*arrays: Array) -> tuple[list[Array], tuple[int, ...]]:
-    """The arrays as contiguous `(rows, actions)`, and the shape that they have in common."""
-    shape = arrays[0].shape
-    if len(shape) == 2 and all(x.shape == shape for x in arrays):
-        return list(arrays), shape
-    shape = np.broadcast_shapes(*(x.shape for x in arrays))
-    broadcast = (np.ascontiguousarray(np.broadcast_to(x, shape)) for x in arrays)
-    return [x.reshape(-1, shape[-1]) for x in broadcast], shape
-
-
 def _mean(theta: Array, q: Array, magnet: Array, eta: Any, alpha: Any) -> Array:
     """`(theta + eta q + eta alpha magnet) / (1 + eta alpha)`; `-inf` stays."""
     legal = theta != -np.inf
     pull = np.where(legal, magnet, 0.0)
     return np.where(legal, (theta + eta * (q + alpha * pull)) / (1.0 + eta * alpha), -np.inf)
+
+
+def rows(x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """`x`, broadcast to `(..., rows, actions)`, as the table `(rows, actions)` of the kernels."""
+    if x.shape != shape:
+        x = np.broadcast_to(x, shape)
+    return (
+        x
+        if x.ndim == 2 and x.flags.c_contiguous
+        else np.ascontiguousarray(x).reshape(-1, shape[-1])
+    )
 
 
 def _log_normalise(z: Array) -> Array:

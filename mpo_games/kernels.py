@@ -1,4 +1,4 @@
-"""The two inner loops of tables, compiled on first use and cached beside this file.
+"""The inner loops of tables, compiled on first use and cached beside this file.
 
 Sums may be reassociated (that is what makes them fast); NaN and infinity keep their meaning.
 The NumPy equations they are tested against stand in their docstrings.
@@ -11,12 +11,12 @@ import math
 import numpy as np
 from numba import njit
 
-from mpo_games.protocol import Array
+from mpo_games.protocol import Array, Mask
 
-_FAST = {"reassoc", "contract", "nsz"}
+FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: float) -> Array:
     """`log_softmax((log_p + eta * (q + alpha * log_magnet)) / (1 + eta * alpha))`, row by row.
 
@@ -42,7 +42,7 @@ def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: f
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def smoothed_step(
     theta: Array, q: Array, magnet: Array, eta: float, alpha: float, gamma: float
 ) -> Array:
@@ -84,7 +84,7 @@ def smoothed_step(
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def unsmoothed(theta: Array, gamma: float) -> Array:
     """`(exp(theta) - floor) / (1 - gamma)`, row by row, not below 0 and normalised."""
     out = np.zeros_like(theta)
@@ -103,7 +103,7 @@ def unsmoothed(theta: Array, gamma: float) -> Array:
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def symmetrised(theta: Array, other: Array, p: Array, p_other: Array) -> float:
     """`sum (theta - other) (p - p_other)` over legal actions."""
     total = 0.0
@@ -114,7 +114,7 @@ def symmetrised(theta: Array, other: Array, p: Array, p_other: Array) -> float:
     return total
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def weighted_squares(weights: Array, q: Array, centred: bool) -> float:
     """`sum weights (q - c)^2`, with `c` the weighted mean of every row, or 0."""
     squares = 0.0
@@ -129,7 +129,7 @@ def weighted_squares(weights: Array, q: Array, centred: bool) -> float:
     return squares
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def bilinear(payoff: Array, x: Array, y: Array) -> Array:
     """`[payoff @ y, -(x @ payoff)]` in a single pass over `payoff`, rows padded with zeros."""
     n, m = payoff.shape
@@ -140,4 +140,53 @@ def bilinear(payoff: Array, x: Array, y: Array) -> Array:
             total += row[j] * y[j]
             out[1, j] -= row[j] * weight
         out[0, i] = total
+    return out
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def log_coordinates(probs: Array, legal: Mask, zero: float) -> Array:
+    """`where(legal, where(probs > 0, log(probs), zero), -inf)`, `(rows, actions)`."""
+    out = np.empty_like(probs)
+    for r in range(probs.shape[0]):
+        for a in range(probs.shape[1]):
+            if not legal[r, a]:
+                out[r, a] = -np.inf
+            elif probs[r, a] <= 0.0:  # NaN is not: it stays NaN
+                out[r, a] = zero
+            else:
+                out[r, a] = math.log(probs[r, a])
+    return out
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def pure(q: Array, legal: Mask) -> Array:
+    """Probability 1 at the first legal action of largest `q` in each row, `(rows, actions)`."""
+    out = np.zeros_like(q)
+    for r in range(q.shape[0]):
+        best = -1
+        for a in range(q.shape[1]):
+            if legal[r, a] and (best < 0 or q[r, a] > q[r, best]):
+                best = a
+        out[r, best] = 1.0
+    return out
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def proportional(weights: Array, legal: Mask) -> Array:
+    """`max(weights, 0)` over its sum in each row; uniform over the legal where that is 0."""
+    out = np.zeros_like(weights)
+    for r in range(weights.shape[0]):
+        total, count = 0.0, 0
+        for a in range(weights.shape[1]):
+            if legal[r, a]:
+                count += 1
+                # Not `> 0`: NaN must not turn into uniform play.
+                if not weights[r, a] <= 0.0:
+                    out[r, a] = weights[r, a]
+                    total += weights[r, a]
+        for a in range(weights.shape[1]):
+            if not total <= 0.0:
+                out[r, a] /= total
+            elif legal[r, a]:
+                out[r, a] = 1.0 / count
     return out

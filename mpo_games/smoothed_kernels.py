@@ -14,15 +14,14 @@ import math
 import numpy as np
 from numba import njit
 
+from mpo_games.kernels import FAST
 from mpo_games.protocol import Array, Indices
-
-_FAST = {"reassoc", "contract", "nsz"}
 
 EDGE = 1e-12
 """A smoothed probability this close to its floor, relatively, sits on it."""
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def behaviour(offset: Indices, log_pi: Array, gamma: float) -> Array:
     """`x = (pi - gamma / n) / (1 - gamma)`, at least 0 and normalised; 1 at empty sequences."""
     x = np.ones_like(log_pi)
@@ -37,7 +36,7 @@ def behaviour(offset: Indices, log_pi: Array, gamma: float) -> Array:
     return x
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def gradient(
     parent: Indices, offset: Indices, weights: Array, gamma: float, log_pi: Array
 ) -> Array:
@@ -55,7 +54,7 @@ def gradient(
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def smoothed_step(
     parent: Indices,
     offset: Indices,
@@ -123,7 +122,7 @@ def smoothed_step(
     return out, z
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def squared_distance(
     parent: Indices,
     offset: Indices,
@@ -145,7 +144,7 @@ def squared_distance(
     return total
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def squared_dual_norm(
     parent: Indices,
     offset: Indices,

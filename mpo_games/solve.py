@@ -19,6 +19,7 @@ import numpy as np
 from mpo_games.atomic import write_bytes
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.protocol import Array, P, Solver, State
+from mpo_games.tabular import TabularPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,8 @@ def solve(
         progress: show a progress bar if standard error is a terminal.
 
     Raises:
-        ValueError: for a budget that is not positive, a negative `tol`, or `tol` without a gap.
+        ValueError: for a budget that is not positive, a negative `tol`, or `tol` without a gap; for
+            feedback to a table that is of another shape than the table.
         FloatingPointError: if a metric or a table is NaN: the run stops at that record.
     """
     if not budget > 0 or not np.isfinite(budget):
@@ -264,6 +266,7 @@ def solve(
         rng=rng,
     )
     state = next(states)
+    _require_feedback(game, state.policy, seed)
     done = state.evaluations if resume is not None else -1.0
     mark = min(next((m for m in marks if m > done), budget), budget)
     # What an interrupted run goes on from: one assignment, so that the two always belong together.
@@ -440,6 +443,20 @@ def _require_of(game: Any, name: str, policy: Any) -> None:
         ours, theirs = like.coordinates.shape[-rows:], policy.coordinates.shape[-rows:]
         if ours != theirs:
             raise ValueError(f"`{name}` must have shape (..., {ours}) in this game, got {theirs}.")
+
+
+def _require_feedback(game: Any, policy: Any, seed: int) -> None:
+    """`ValueError` if the game's feedback to a table is of another shape, which might broadcast.
+
+    Asked once, off the bill and with random numbers of its own.
+    """
+    if not isinstance(policy, TabularPolicy):
+        return
+    own, batch = policy.coordinates.shape, game.initial_policy().coordinates.shape
+    wanted = np.broadcast_shapes(own, batch)
+    found = np.shape(game.feedback(policy, rng=np.random.default_rng(seed)))
+    if found != wanted:
+        raise ValueError(f"`game.feedback` must have the policy's shape {wanted}, got {found}.")
 
 
 def _provenance(game: Any, solver: Solver, seed: int) -> dict[str, Any]:

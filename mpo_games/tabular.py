@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.geometry import Entropy, Geometry
+from mpo_games.geometry import Entropy, Geometry, rows
 from mpo_games.kernels import symmetrised, weighted_squares
 from mpo_games.protocol import Array, Mask, Mixture
 
@@ -138,7 +138,7 @@ class TabularPolicy:
         r"""Local length of the way from `other`, all rows and games together: the root of the
         symmetrised divergence $\langle\theta-\theta',\,p-p'\rangle$."""
         tables = (self.coordinates, other.coordinates, self.probs, other.probs)
-        return math.sqrt(max(symmetrised(*(_rows(x) for x in tables)), 0.0))
+        return math.sqrt(max(symmetrised(*(rows(x, x.shape) for x in tables)), 0.0))
 
     def dual_norm(self, q: Array, other: TabularPolicy) -> float:
         r"""Length of `q` in the norm dual to `distance`, between here and `other`.
@@ -150,12 +150,12 @@ class TabularPolicy:
         weights = self.geometry.inverse_hessian(self.coordinates)
         if other is not self:
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
-        return math.sqrt(weighted_squares(_rows(weights), _rows(q), True))
+        return _length(weights, q, True)
 
     def magnitude(self, q: Array) -> float:
         """The dual norm of `q` with every `c` at 0: what its rounding errors are relative to."""
         weights = self.geometry.inverse_hessian(self.coordinates)
-        return math.sqrt(weighted_squares(_rows(weights), _rows(q), False))
+        return _length(weights, q, False)
 
     @property
     def point(self) -> Array:
@@ -181,13 +181,17 @@ class TabularPolicy:
         return type(self)(coordinates, self.geometry)
 
 
-def _rows(table: Array) -> Array:
-    return table if table.ndim == 2 else table.reshape(-1, table.shape[-1])
+def _length(weights: Array, q: Array, centred: bool) -> float:
+    shape = np.broadcast_shapes(weights.shape, q.shape)
+    return math.sqrt(weighted_squares(rows(weights, shape), rows(q, shape), centred))
 
 
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
     """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
-    if isinstance(opponent, Mixture):
-        terms = (w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True))
-        return np.asarray(sum(terms))
-    return opponent.probs
+    if not isinstance(opponent, Mixture):
+        return opponent.probs
+    terms = [w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.geometry import SmoothedEntropy
-from mpo_games.kernels import bilinear
+from mpo_games.geometry import SmoothedEntropy, rows
+from mpo_games.kernels import bilinear, pure
 from mpo_games.protocol import Array, Mask, Mixture
 from mpo_games.tabular import TabularPolicy, probabilities
 
@@ -143,19 +143,16 @@ def finite_numbers(values: ArrayLike, name: str) -> Array:
 
 def greedy(policy: TabularPolicy, q: Array) -> TabularPolicy:
     """The policy that plays the first action of largest `q` in each row."""
-    legal = np.broadcast_to(policy.legal, q.shape)
-    best = np.argmax(np.where(legal, q, -np.inf), axis=-1)
-    probs = (np.arange(q.shape[-1]) == best[..., None]).astype(np.float64)
-    return policy.replace(policy.geometry.coordinates(probs, legal))
+    legal = rows(policy.legal, q.shape)
+    probs = pure(rows(q, q.shape), legal).reshape(q.shape)
+    return policy.replace(policy.geometry.coordinates(probs, legal.reshape(q.shape)))
 
 
 def arithmetic_mean(mixture: Mixture[TabularPolicy]) -> TabularPolicy:
     """The policy whose probabilities are the mixture's; weights sum to 1."""
     first = mixture.policies[0]
     probs = probabilities(mixture)
-    return first.replace(
-        first.geometry.coordinates(probs, np.broadcast_to(first.legal, probs.shape))
-    )
+    return first.replace(first.geometry.coordinates(probs, first.legal))
 
 
 def regularised_regret(

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.geometry import rows
+from mpo_games.kernels import proportional
 from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import Array, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
@@ -125,10 +127,6 @@ def _turn(
 
 def _proportional(policy: TabularPolicy, weights: Array) -> TabularPolicy:
     """Probabilities proportional to the positive weights, uniform where there are none."""
-    legal = np.broadcast_to(policy.legal, weights.shape)
-    positive = np.where(legal, np.maximum(weights, 0.0), 0.0)
-    total = positive.sum(axis=-1, keepdims=True)
-    uniform = legal / legal.sum(axis=-1, keepdims=True)
-    # Not `total > 0`: NaN must not turn into uniform play.
-    probs = np.divide(positive, total, out=np.array(uniform), where=~(total <= 0.0))
-    return policy.replace(policy.geometry.coordinates(probs, legal))
+    legal = rows(policy.legal, weights.shape)
+    probs = proportional(rows(weights, weights.shape), legal).reshape(weights.shape)
+    return policy.replace(policy.geometry.coordinates(probs, legal.reshape(weights.shape)))

@@ -11,19 +11,21 @@ $$p' = \Pi\big((1-b)\,(\nabla h(z) + \eta q) + b\,\nabla h(\rho)\big)$$
 `eta alpha = b / (1 - b) = 1 / (k + 1)`. The magnet weight anneals within an epoch.
 
 **Theorems.** For a monotone operator in Euclidean space, Halpern's anchor with extrapolated
-feedback gives the last iterate a gap of order `1/k` (Yoon & Ryu 2021; Popov's single call: Tran-Dinh
-& Luo 2021). A bilinear game over polytopes is sharp, gap $\ge c\cdot$ distance to the equilibria
-(Applegate et al. 2023), so restarting the anchor whenever the gap has fallen by a constant factor
-turns `1/k` into a linear rate. A move of the magnet after an exact inner solve is a proximal point
-step, $D(p^*\|\rho_{n+1}) \le D(p^*\|\rho_n) - D(\rho_{n+1}\|\rho_n)$, in every geometry, and
-with summable errors it still converges (Rockafellar 1976). Along a direction in which play drifts the gap
-of a mean is known without asking, since feedback is linear: a leap never raises it.
+feedback gives the last iterate a gap of order `1/k` (Yoon & Ryu 2021; Popov's single call:
+Tran-Dinh & Luo 2021). A bilinear game over polytopes is sharp, gap $\ge c\cdot$ distance to the
+equilibria (Applegate et al. 2023), so restarting the anchor whenever the gap has fallen by a
+constant factor turns `1/k` into a linear rate. A move of the magnet after an exact inner solve is a
+proximal point step, $D(p^*\|\rho_{n+1}) \le D(p^*\|\rho_n) - D(\rho_{n+1}\|\rho_n)$, in every
+geometry, and with summable errors it still converges (Rockafellar 1976). Along a direction in which
+play drifts the gap of a mean is known without asking, since feedback is linear: a leap never raises
+it.
 
-**Observations.** That anchored steps keep the rate `1/k` in a smoothed entropy, and with a step size
-that is measured instead of bounded, is not proved here: the Euclidean proofs use the parallelogram
-law, which Bregman divergences lack. For `gamma` near 1 the smoothed entropy is Euclidean to first
-order, and the measured behaviour is the same (`experiments/last_iterate.py`). The number of
-evaluations before the last support is found has no useful bound for any first-order method.
+**Observations.** That anchored steps keep the rate `1/k` in a smoothed entropy, and with a step
+size that is measured instead of bounded, is not proved here: the Euclidean proofs use the
+parallelogram law, which Bregman divergences lack. For `gamma` near 1 the smoothed entropy is
+Euclidean to first order, and the measured behaviour is the same (`experiments/last_iterate.py`).
+The number of evaluations before the last support is found has no useful bound for any first-order
+method.
 """
 
 from __future__ import annotations

@@ -123,13 +123,41 @@ def test_regret_matching_flags_are_its_settings(run: Run) -> None:
     assert gap(out) < 1e-9
 
 
+def test_the_choices_of_mmd_make_it_another_method(run: Run) -> None:
+    settings = ("--eta", 0.3, "--alpha", 0.1, "--budget", 300)
+    for choices, method in (
+        ((), "mmd"),
+        (("every", "--period", 50), "mpo"),
+        (("--pull", "in_reward", "every", "--period", 50), "mpo-rt"),
+        (("--feedback", "optimistic", "every", "--period", 50), "optimistic-mpo"),
+    ):
+        period = ("--period", 50) if "every" in choices else ()
+        _, ours, _ = run("solve", "biased_rps", "mmd", *settings, *choices)
+        _, other, _ = run("solve", "biased_rps", method, *settings, *period)
+        assert gap(ours) == gap(other)
+        assert ours.splitlines()[-9:] == other.splitlines()[-9:]  # the policies
+
+
+def test_the_choices_of_mmd_are_named(run: Run) -> None:
+    for schedule, said in (
+        (("fixed",), "magnet=Fixed()"),
+        (("ema", "--rate", 0.1), "magnet=Ema(rate=0.1)"),
+        (("when-solved", "--ratio", 0.5), "magnet=WhenSolved(ratio=0.5, check=10)"),
+    ):
+        code, out, _ = run("solve", "rps", "mmd", "--feedback", "popov", "--budget", 20, *schedule)
+        assert code == 0
+        assert f"feedback=popov pull=proximal {said}" in out
+
+
 def test_every_solver_has_help_and_its_name_in_the_list(run: Run) -> None:
     _, listed, _ = run("list", "solvers")
     for name in cli.SOLVERS:
         assert f"  {name} " in listed
         code, out, _ = run("solve", "comal", name, "--help")
         assert code == 0
-        assert all(f"--{setting}" in out for setting in cli.SOLVERS[name][2])
+        settings = set(cli.SOLVERS[name][2]) - {"magnet"}
+        assert all(f"--{setting}" in out for setting in settings)
+        assert ("{fixed,every,ema,when-solved}" in out) == ("magnet" in cli.SOLVERS[name][2])
 
 
 def test_help_shows_examples_that_work(run: Run) -> None:
@@ -251,6 +279,8 @@ def test_bad_settings_are_refused_in_a_sentence(
         ["solve", "comal", "mpp"],
         ["solve", "comal", "mpo", "--etta", "1"],
         ["solve", "comal", "mpo", "--period", "2.5"],
+        ["solve", "comal", "mmd", "--feedback", "past"],
+        ["solve", "comal", "mmd", "every", "--period", "0"],
         ["list", "nothing"],
         ["nothing"],
     ],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from mpo_games.kernels import bilinear, entropy_step
+from mpo_games.kernels import bilinear, entropy_step, log_coordinates, proportional, pure
 
 
 @given(
@@ -62,3 +62,31 @@ def test_kernels_pass_nan_and_infinity_on(bad: float) -> None:
     assert not np.isfinite(bilinear(payoff, np.full(2, 0.5), np.full(2, 0.5))).all()
     zero = np.zeros((1, 2))
     assert np.isnan(entropy_step(zero, payoff[:1], zero, 1.0, 0.0)).any()
+
+
+@given(seed=st.integers(0, 10**6), n_rows=st.integers(1, 4), actions=st.integers(1, 9))
+def test_pure_proportional_and_log_coordinates(seed: int, n_rows: int, actions: int) -> None:
+    rng = np.random.default_rng(seed)
+    q = rng.integers(-2, 3, (n_rows, actions)).astype(float)  # with ties
+    legal = rng.random((n_rows, actions)) < 0.7
+    legal[:, rng.integers(actions)] = True
+
+    best = np.argmax(np.where(legal, q, -np.inf), axis=-1)
+    np.testing.assert_array_equal(pure(q, legal), np.arange(actions) == best[:, None])
+
+    positive = np.where(legal, np.maximum(q, 0.0), 0.0)
+    total = positive.sum(axis=-1, keepdims=True)
+    uniform = legal / legal.sum(axis=-1, keepdims=True)
+    expected = np.where(total > 0.0, positive / np.where(total > 0.0, total, 1.0), uniform)
+    np.testing.assert_allclose(proportional(q, legal), expected, rtol=1e-15)
+
+    with np.errstate(divide="ignore"):
+        logs = np.maximum(np.log(expected), -800.0)
+    found = log_coordinates(expected, legal, -800.0)
+    np.testing.assert_allclose(found, np.where(legal, logs, -np.inf), rtol=1e-15)
+
+
+def test_nan_is_neither_0_nor_uniform_play() -> None:
+    bad, legal = np.array([[np.nan, 0.5]]), np.ones((1, 2), dtype=bool)
+    assert np.isnan(log_coordinates(bad, legal, -800.0)[0, 0])
+    assert np.isnan(proportional(bad, legal)).any()

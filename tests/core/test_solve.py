@@ -580,3 +580,31 @@ def test_a_failing_save_leaves_the_old_file(
         remembering(pool=None).save(file)
     assert file.read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 3), (3,), (3, 3), (1, 1), (1, 1, 3), ()])
+def test_feedback_of_another_shape_is_refused_and_not_broadcast(shape: tuple[int, ...]) -> None:
+    class Misshapen(mg.PreferenceGame):
+        def feedback(self, *args: Any, **options: Any) -> Any:
+            return np.zeros(shape)
+
+    game = Misshapen(np.full((3, 3), 0.5))
+    with pytest.raises(ValueError, match=r"must have the policy's shape \(1, 3\), got"):
+        mg.solve(game, MPO, 10)
+
+
+def test_batches_of_policies_games_and_settings_are_no_other_shape() -> None:
+    rng = np.random.default_rng(0)
+    game, games = mg.MatrixGame(np.eye(3)), mg.MatrixGame(rng.normal(size=(5, 3, 3)))
+    starts = mg.TabularPolicy.from_probs(rng.dirichlet(np.ones(3), (5, 2)))
+    etas = np.linspace(0.1, 0.5, 5).reshape(5, 1, 1)
+    for case, solver, start in (
+        (game, MPO, starts),
+        (games, MPO, game.initial_policy()),
+        (games, MPO, starts),
+        (game, mg.MMD(lambda state: etas, 0.1), starts),
+    ):
+        solution = mg.solve(case, solver, 5, policy=start)
+        assert solution.policy.coordinates.shape == (5, 2, 3)
+        resumed = mg.solve(case, solver, 9, resume=solution)
+        assert resumed.policy.coordinates.shape == (5, 2, 3)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpo_games as mg
-from mpo_games import dilation, exact
+from mpo_games import dilation, exact, exact_trees
 from mpo_games.exact_trees import nash_of_tree
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
@@ -209,7 +209,7 @@ def test_uncertified_answers_are_not_given(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(exact, "GAP_LIMIT", -1.0)
     with pytest.raises(exact.CertificateError, match="duality gap"):
         exact.nash(game)
-    monkeypatch.setattr(exact, "NEWTON_STEPS", 1)
+    monkeypatch.setattr(exact_trees, "NEWTON_STEPS", 1)
     for oracle in (game, BehaviouralGame(game)):
         with pytest.raises(exact.CertificateError, match="residual"):
             exact.qre(oracle, 0.01)
