@@ -65,9 +65,9 @@ class RegretMatching:
     alternating: bool = False
     """Update the players one after the other, each against the newest opponent."""
     floor: float = 0.0
-    r"""Cut to the nearest point of $R \ge 0,\ \sum_a R_a \ge$ `floor`, and begin at `floor` $p$: the
-    policy is then a smooth function of the regrets, and `1 / floor` acts as the step size (Farina,
-    Grand-Clément, Kroer, Lee & Luo 2023)."""
+    r"""Cut to the nearest point of $R \ge 0,\ \sum_a R_a \ge$ `floor`, and begin at `floor` $p$. It
+    makes the policy a smooth function of the regrets, and `1 / floor` acts as the step size
+    (Farina, Grand-Clément, Kroer, Lee & Luo 2023)."""
     discount: Discount | None = None
     """Forget old regrets."""
     alpha: float = 0.0
