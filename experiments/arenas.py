@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import mpo_games as mg
+from mpo_games.games import families
 from mpo_games.games.catalogue import load
 from mpo_games.games.families import random_preferences
 
@@ -67,3 +69,147 @@ def arena(name: str, quick: bool) -> tuple[mg.MatrixGame, mg.MatrixGame]:
         ),
     }
     return arenas[name]()
+
+
+Batch = tuple[Any, mg.TabularPolicy | None]
+"""Games of one shape, and where play starts in each (the game's own start where it is None)."""
+
+Rng = np.random.Generator
+
+
+def uniform(size: int, _rng: Rng) -> Any:
+    """Uniform play."""
+    return np.full(size, 1.0 / size)
+
+
+def scattered(size: int, rng: Rng) -> Any:
+    """A uniformly random policy."""
+    return rng.dirichlet(np.ones(size))
+
+
+def peaked(size: int, rng: Rng) -> Any:
+    """99 % on a random action."""
+    return 0.99 * (np.arange(size) == rng.integers(size)) + 0.01 / size
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of games: instances differ by their seeds."""
+
+    makes: tuple[Callable[[Rng], Any], ...]
+    """How an instance is drawn, a function for every shape."""
+    start: Callable[[int, Rng], Any] = uniform
+    """How one player's start is drawn."""
+    reported: int = 20
+    """How many seeds are reported, from 0; those tuned on begin at 1000."""
+
+    def batches(self, seeds: Sequence[int]) -> list[Batch]:
+        """An instance of every shape for every seed: preferences as they are, payoffs scaled."""
+        found = []
+        for make in self.makes:
+            rngs = [np.random.default_rng(seed) for seed in seeds]
+            games = [make(rng) for rng in rngs]
+            if isinstance(games[0], mg.PreferenceGame):
+                game: Any = mg.PreferenceGame(np.stack([g.preferences for g in games]))
+            else:
+                game = scaled([g.payoff for g in games])
+            rows, size = game.legal.shape[-2:]
+            drawn = [[self.start(size, rng) for _ in range(rows)] for rng in rngs]
+            found.append((game, mg.TabularPolicy.from_probs(np.stack(drawn))))
+        return found
+
+    def arena(self, quick: bool) -> tuple[list[Batch], list[Batch]]:
+        """The batches to tune on and those to report, disjoint."""
+        few = 1 if quick else 20 // len(self.makes)
+        count = 2 if quick else self.reported
+        return self.batches(range(1000, 1000 + few)), self.batches(range(count))
+
+
+def split(batches: Sequence[Batch]) -> Iterator[Batch]:
+    """The games of some batches one by one."""
+    for game, start in batches:
+        if start is None:
+            yield game, None
+            continue
+        for i in range(len(game.payoff)):
+            one = (
+                mg.PreferenceGame(game.preferences[i])
+                if isinstance(game, mg.PreferenceGame)
+                else mg.MatrixGame(game.payoff[i])
+            )
+            yield one, start.replace(start.coordinates[i])
+
+
+def _matrix(game: Any) -> mg.MatrixGame:
+    """A game with a single payoff matrix, for two players."""
+    return mg.MatrixGame(game.payoff.reshape(game.payoff.shape[-2:]))
+
+
+def _many_equilibria(rng: Rng) -> mg.MatrixGame:
+    """M-Ne, or a random game of its kind."""
+    game = families.many_equilibria(3, 2, rng)
+    return _matrix(load("mne")) if rng.random() < 0.25 else game
+
+
+FAMILIES: Mapping[str, Family] = {
+    "RPS variants": Family((lambda rng: _matrix(load(NAMED[rng.integers(4)])),), scattered),
+    "Condorcet cycles": Family(
+        tuple(lambda _, n=n: families.condorcet_cycle(n) for n in (3, 7, 21, 51)),
+        scattered,
+        reported=5,
+    ),
+    "EGPO, n = 10": Family((lambda rng: random_preferences(10, rng),), reported=100),
+    "EGPO, n = 30": Family((lambda rng: random_preferences(30, rng),), reported=100),
+    "EGPO, n = 100": Family((lambda rng: random_preferences(100, rng),)),
+    "zero-sum 10 x 10": Family((lambda rng: families.random_zero_sum(10, 10, rng),)),
+    "zero-sum 50 x 50": Family((lambda rng: families.random_zero_sum(50, 50, rng),)),
+    "badly scaled": Family((lambda rng: families.badly_scaled(10, rng),)),
+    "skill and cycles": Family((lambda rng: families.low_rank_cyclic(20, 2, rng),)),
+    "many equilibria": Family((_many_equilibria,), scattered),
+    "peaked starts": Family((lambda rng: random_preferences(10, rng),), peaked),
+}
+"""What `last_iterate` is about."""
+
+TREES: Mapping[str, str] = {
+    "Kuhn": "kuhn_poker",
+    "dark hex": "dark_hex(board_size=2,gameversion=adh)",
+    "goofspiel(4)": "goofspiel(num_cards=4,imp_info=True,points_order=descending)",
+    "liar's dice(4)": "liars_dice(dice_sides=4)",
+    "Leduc, suits alike": "leduc_poker(suit_isomorphism=True)",
+    "Leduc": "leduc_poker",
+    "liar's dice(5)": "liars_dice(dice_sides=5)",
+    "goofspiel(5)": "goofspiel(num_cards=5,imp_info=True,points_order=descending)",
+}
+"""OpenSpiel's games of `leduc` and `trees`, by size."""
+
+
+TUNED_TREES = ("Kuhn", "goofspiel(4)", "Leduc, suits alike")
+"""Those that are tuned on, perturbed with seed 1000."""
+
+PERTURBED: Mapping[str, int] = {
+    "goofspiel(4)": 3,
+    "liar's dice(4)": 3,
+    "Leduc, suits alike": 5,
+    "Leduc": 5,
+    "liar's dice(5)": 1,
+    "goofspiel(5)": 3,
+}
+"""How many perturbations of each tree are reported, with seeds from 0: twenty games in all."""
+
+
+def tree(name: str, seed: int | None = None) -> mg.SequenceFormGame:
+    """One of `TREES`, its payoffs perturbed where there is a seed."""
+    game: Any = load(TREES[name])
+    return game if seed is None else families.perturbed(game, np.random.default_rng(seed))
+
+
+def tuned_trees(quick: bool) -> list[Batch]:
+    """The trees to tune on."""
+    return [(tree(name, 1000), None) for name in TUNED_TREES[: 1 if quick else None]]
+
+
+def reported_trees(quick: bool) -> list[tuple[str, int | None]]:
+    """Names and seeds of the trees to report: all as they are, and the perturbed ones."""
+    plain: list[tuple[str, int | None]] = [(name, None) for name in TREES]
+    perturbed = [(name, seed) for name, count in PERTURBED.items() for seed in range(count)]
+    return [*plain[:2], *perturbed[:1]] if quick else [*plain, *perturbed]

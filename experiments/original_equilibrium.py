@@ -34,7 +34,10 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
         for m in methods.METHODS
     ]
     found = run(methods.contest, cells)
-    return {"budget": budget, "methods": dict(zip(methods.BY_NAME, found, strict=True))}
+    return {
+        "budget": budget,
+        "methods": dict(zip((m.name for m in methods.METHODS), found, strict=True)),
+    }
 
 
 def plot(results: dict[str, Any]) -> Any:

@@ -33,7 +33,10 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     ]
     found = run(methods.contest, cells)
     kept = [{key: r[key] for key in ("setting", "final")} for r in found]
-    return {"budget": budget, "methods": dict(zip(methods.BY_NAME, kept, strict=True))}
+    return {
+        "budget": budget,
+        "methods": dict(zip((m.name for m in methods.METHODS), kept, strict=True)),
+    }
 
 
 def plot(results: dict[str, Any]) -> Any:

@@ -76,9 +76,11 @@ from mpo_games.solvers.nash_md import NashMD as NashMD
 from mpo_games.solvers.regret import CFR as CFR
 from mpo_games.solvers.regret import DCFR as DCFR
 from mpo_games.solvers.regret import CFRPlus as CFRPlus
+from mpo_games.solvers.regret import ExtragradientRMPlus as ExtragradientRMPlus
 from mpo_games.solvers.regret import PCFRPlus as PCFRPlus
 from mpo_games.solvers.regret import RegretMatching as RegretMatching
 from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
+from mpo_games.solvers.regret import SmoothPRMPlus as SmoothPRMPlus
 from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.solvers.self_tuning import Measured as Measured

@@ -36,6 +36,11 @@ def average_gap(game: Any, state: State[Any]) -> Any:
     return game.duality_gap(state.memory.get("average", state.policy))
 
 
+def better_gap(game: Any, state: State[Any]) -> Any:
+    """The smaller gap of last iterate and average: what a `Restarted(Averaged(...))` may return."""
+    return np.minimum(game.duality_gap(state.policy), average_gap(game, state))
+
+
 @dataclass(frozen=True, slots=True)
 class RegularisedGap:
     """Duality gap of the game in which each side pays `alpha KL(own policy || state.magnet)`."""

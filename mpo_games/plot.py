@@ -1,8 +1,8 @@
 """Figures: one colour and dash per algorithm, everywhere. Matplotlib is imported on first use.
 
-Colours are Okabe & Ito's (2008), which colour-blind readers tell apart; where they run out, the
-dash pattern tells on. `convergence` draws traces, `simplex` trajectories of three actions, `save`
-writes the same bytes for the same figure.
+Colours are Okabe & Ito's (2008) and three of Tol's (2021), which colour-blind readers tell apart;
+where they run out, the dash pattern tells on. `convergence` draws traces, `simplex` trajectories
+of three actions, `save` writes the same bytes for the same figure.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Dash = str | tuple[int, tuple[float, ...]]
 
 BLACK, ORANGE, SKY, GREEN = "#222222", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+WINE, INDIGO, OLIVE = "#882255", "#332288", "#999933"
 
 SOLID: Dash = "-"
 DASHED: Dash = (0, (5.0, 2.0))
@@ -40,6 +41,7 @@ class Style:
 
 
 STYLES: Mapping[str, Style] = {
+    "AutoMPO": Style(WINE),
     "MPO": Style(VERMILLION),
     "Optimistic MPO": Style(PURPLE),
     "MPO-RT": Style(ORANGE, DASHED),
@@ -59,6 +61,18 @@ STYLES: Mapping[str, Style] = {
     "RM": Style(GREEN, DOTTED),
     "RM+": Style(BLUE, DOTTED),
     "PRM+": Style(PURPLE, DOTTED),
+    "PRM+ restarted": Style(INDIGO, DOTTED),
+    "Smooth PRM+": Style(OLIVE, DOTTED),
+    "Smooth PRM+ restarted": Style(OLIVE, DASHED),
+    "ExRM+": Style(WINE, DOTTED),
+    "ExRM+ restarted": Style(WINE, DASHED),
+    "EG restarted": Style(GREY, DASHED),
+    "EG restarted, L2 (PDLP)": Style(GREY),
+    "RT-RM+": Style(GREY, DOTTED),
+    "CFR+": Style(INDIGO),
+    "PCFR+": Style(OLIVE),
+    "PCFR+ restarted": Style(INDIGO, DASHED),
+    "RT-CFR+": Style(VERMILLION, DOTTED),
 }
 """The look of every algorithm; no two look alike."""
 
@@ -252,6 +266,30 @@ def simplex(
                 label=name,
             )
     return ax
+
+
+def heatmap(ax: Any, powers: Array, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Draw powers of ten, `(rows, columns)`, as numbers on colours; those within a factor of 3 of
+    their column's least are bold. Column names break at their first space."""
+    with theme():
+        ax.imshow(powers, cmap="viridis", vmin=-16.0, vmax=0.0, aspect="auto")
+        ax.grid(False)
+        for (i, j), power in np.ndenumerate(powers):
+            ax.text(
+                j,
+                i,
+                f"{power:.0f}".replace("-0", "0"),
+                ha="center",
+                va="center",
+                fontweight="bold" if power <= powers[:, j].min() + 0.5 else "normal",
+                color=BLACK if power > -6.0 else "white",
+            )
+        ax.set_yticks(range(len(rows)), rows)
+        labels = [column.replace(" ", "\n", 1) for column in columns]
+        ax.set_xticks(range(len(columns)), labels, fontsize=9.5)
+        ax.tick_params(length=0)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
 
 
 def save(figure: Any, path: str | Path) -> tuple[Path, Path]:

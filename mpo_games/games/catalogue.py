@@ -165,6 +165,10 @@ def _badly_scaled(*, n: int = 10, seed: int = 0) -> MatrixGame:
     return families.badly_scaled(n, _rng(seed))
 
 
+def _many_equilibria(*, n: int = 3, k: int = 2, seed: int = 0) -> MatrixGame:
+    return families.many_equilibria(n, k, _rng(seed))
+
+
 def _planted(*, n: int = 10, seed: int = 0) -> MatrixGame:
     if n < 1:
         raise ValueError(f"`n` must be at least 1, got {n}.")
@@ -223,6 +227,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             _random_antisymmetric, "Symmetric zero-sum game, payoffs ~ U[-1, 1]; value 0."
         ),
         "badly_scaled": Entry(_badly_scaled, "Random payoffs, rows scaled by 10^U[-2, 0]."),
+        "many_equilibria": Entry(
+            _many_equilibria, "Random games of M-Ne's kind: a continuum of equilibria; value 0."
+        ),
         "planted": Entry(
             _planted, "Random payoffs around a planted unique NE of full support; value 0."
         ),

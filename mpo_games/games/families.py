@@ -1,4 +1,4 @@
-"""Families of games: random ones drawn by a generator, and cycles of any size."""
+"""Families of games: random ones drawn by a generator, cycles of any size, perturbed trees."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from mpo_games.games.builders import from_scores
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.protocol import Array
 
 
@@ -84,6 +85,35 @@ def planted_equilibrium(x: ArrayLike, y: ArrayLike, rng: np.random.Generator) ->
     lost = np.where(row > 0, 0.0, 1.0 - rng.uniform(size=len(row)))
     given = np.where(column > 0, 0.0, 1.0 - rng.uniform(size=len(column)))
     return MatrixGame(a - lost[:, None] + given)
+
+
+def many_equilibria(n: int, k: int, rng: np.random.Generator) -> MatrixGame:
+    r"""A game of M-Ne's kind (Abe et al. 2023), with a continuum of equilibria; its value is 0.
+
+    $$A = \begin{pmatrix} C & 0 \\ B & D \end{pmatrix}$$
+
+    $C$ is `planted_equilibrium` with random $x^*, y^*$ of full support on `n` actions, $B y^* = 0$,
+    and $D$, over `k` actions, has `U[0, 1]` off its diagonal and `-k` on it. The row player plays
+    $(x^*, 0)$; the column player may mix $y^*$ with any $z$ of $D z \le 0$, such as uniform play.
+    """
+    x, y = rng.dirichlet(np.ones(_size(n)), size=2)
+    cycle = planted_equilibrium(x, y, rng).payoff
+    tempting = rng.uniform(-1.0, 1.0, size=(_size(k, "k"), n))
+    tempting -= (tempting @ y)[:, None]
+    penalty = rng.uniform(size=(k, k))
+    np.fill_diagonal(penalty, -k)
+    return MatrixGame(np.block([[cycle, np.zeros((n, k))], [tempting, penalty]]))
+
+
+def perturbed(
+    game: SequenceFormGame, rng: np.random.Generator, spread: float = 0.3
+) -> SequenceFormGame:
+    """A tree whose payoffs are multiplied by `1 + spread N(0, 1)`, each by its own.
+
+    The payoffs are those of the sequence form: leaves at the same own actions of both players, told
+    apart by chance alone, move together.
+    """
+    return game.with_payoff(game.payoff * (1.0 + spread * rng.normal(size=game.payoff.shape)))
 
 
 def _size(n: int, name: str = "n") -> int:

@@ -29,9 +29,17 @@ class Averaged:
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """Add the policy that is played now to the average, then step."""
-        weight = float((state.step + 1) ** self.degree)
+        weight = (state.step + 1.0) ** self.degree
         total = state.memory.get("average_weight", 0.0) + weight
         average = state.memory.get("average", state.policy)
         share = weight / total
+        if np.ndim(share):  # games of a batch that were restarted at different times
+            share = along(share, np.ndim(average.coordinates))
         average = game.average(Mixture((average, state.policy), (1.0 - share, share)))
         return self.solver.step(game, state, rng).remember(average=average, average_weight=total)
+
+
+def along(numbers: Any, axes: int) -> Any:
+    """Numbers over the leading axes, such that they broadcast against arrays of `axes` axes."""
+    lead = np.shape(numbers)
+    return np.reshape(numbers, (*lead, *(1,) * (axes - len(lead))))

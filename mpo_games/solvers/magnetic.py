@@ -68,7 +68,7 @@ class MMD:
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """Follow the feedback by the pulled mirror step, then let the magnet move."""
-        if state.step == state.moved:
+        if self.geometry is not as_given and state.step == state.moved:
             state = self.geometry(game, state)
         pull, magnet, eta = self.pull, state.magnet, _at("eta", self.eta, state)
         if callable(self.eta) or callable(self.alpha):

@@ -12,7 +12,8 @@ values (Zinkevich et al. 2007): `RegretMatching` on the view
 | `PCFRPlus` | yes | yes | - | alternating | quadratic |
 
 For each of these the result is the average, `state.memory["average"]`, which `metrics.average_gap`
-reads. A moving magnet makes the last iterate converge instead: `RTCFRPlus`.
+reads. Two things make the last iterate converge instead: a moving magnet (`RTCFRPlus`), and regrets
+whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games.geometry import rows
+from mpo_games.geometry import Euclidean, rows
 from mpo_games.kernels import proportional
 from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import Array, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
+from mpo_games.solvers.magnetic import require_weight
 from mpo_games.tabular import TabularPolicy
 
 
@@ -51,15 +53,22 @@ class RegretMatching:
     $$R_{t+1} = R_t + r_t,\qquad p_{t+1} \propto [R_{t+1} + m_{t+1}]^+,\qquad
     r_t = q_t - \langle q_t, p_t\rangle$$
 
-    None of them: Hart & Mas-Colell (2000). A step of any costs one evaluation.
+    None of them: Hart & Mas-Colell (2000). A step of any costs one evaluation, with `half_step`
+    two. `ValueError` for choices that exclude each other.
     """
 
     plus: bool = False
     r"""Cut the regrets at 0 after every step, $R \leftarrow [R]^+$ (RM+, Tammelin 2014)."""
     predictive: bool = False
     """Add the last regret as the guess `m` of the next (Farina, Kroer & Sandholm 2021)."""
+    half_step: bool = False
+    r"""Add the regrets of the policy one step ahead, $h \propto [R + r(p)]^+$ (extragradient)."""
     alternating: bool = False
     """Update the players one after the other, each against the newest opponent."""
+    floor: float = 0.0
+    r"""Cut to the nearest point of $R \ge 0,\ \sum_a R_a \ge$ `floor`, and begin at `floor` $p$. It
+    makes the policy a smooth function of the regrets, and `1 / floor` acts as the step size
+    (Farina, Grand-Clément, Kroer, Lee & Luo 2023)."""
     discount: Discount | None = None
     """Forget old regrets."""
     alpha: float = 0.0
@@ -67,25 +76,61 @@ class RegretMatching:
     magnet: MagnetSchedule = Fixed()
     """When the magnet moves."""
 
+    def __post_init__(self) -> None:
+        require_weight("floor", self.floor)
+        if self.floor and not self.plus:
+            raise ValueError("`floor` needs `plus`: it is a floor of regrets cut at 0.")
+        if self.half_step and (self.predictive or self.alternating):
+            raise ValueError("`half_step` looks ahead by itself, and for both players at once.")
+
     def step(
         self, game: Any, state: State[TabularPolicy], rng: np.random.Generator | None = None
     ) -> State[TabularPolicy]:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
+        if self.floor:
+            fresh = np.reshape(np.equal(state.step, 0), (*np.shape(state.step), 1, 1))
+            regrets = np.where(fresh, self.floor * policy.probs, regrets)
         sides = range(game.players) if self.alternating and game.players > 1 else (None,)
         for player in sides:
-            q = game.feedback(policy, player=player, rng=rng)
-            if self.alpha:
-                q = q - self.alpha * (policy.probs - state.magnet.probs)
-            regret = q - np.sum(policy.probs * q, axis=-1, keepdims=True)
+            regret = self._regret(game, state, policy, player, rng)
+            if self.half_step:
+                half = _proportional(policy, self._cut(policy, regrets + regret))
+                regret = self._regret(game, state, half, player, rng)
             total = regrets + regret
             if self.discount is not None:
                 total = self.discount(total, state.step + 1)
             if self.plus:
-                total = np.maximum(total, 0.0)
-            guess = total + regret if self.predictive else total
+                total = self._cut(policy, total)
+            guess = self._cut(policy, total + regret) if self.predictive else total
             policy, regrets = _turn(player, policy, _proportional(policy, guess), regrets, total)
-        return self.magnet(game, state.advance(policy, 1.0, {"regrets": regrets}))
+        evaluations = 2.0 if self.half_step else 1.0
+        return self.magnet(game, state.advance(policy, evaluations, {"regrets": regrets}))
+
+    def _regret(
+        self,
+        game: Any,
+        state: State[TabularPolicy],
+        policy: TabularPolicy,
+        player: int | None,
+        rng: np.random.Generator | None,
+    ) -> Array:
+        """`r = q - <q, p>`, of transformed rewards where `alpha` is not 0."""
+        q = game.feedback(policy, player=player, rng=rng)
+        if self.alpha:
+            q = q - self.alpha * (policy.probs - state.magnet.probs)
+        return np.asarray(q - np.sum(policy.probs * q, axis=-1, keepdims=True))
+
+    def _cut(self, policy: TabularPolicy, regrets: Array) -> Array:
+        """The nearest regrets that are not negative and whose sum is at least `floor`."""
+        positive = np.maximum(regrets, 0.0)
+        if not self.floor:
+            return positive
+        legal = policy.legal
+        scaled = np.where(legal, regrets / self.floor, -np.inf)
+        nearest = Euclidean().step(scaled, np.zeros(scaled.shape), None, 1.0, 0.0)
+        short = np.sum(positive * legal, axis=-1, keepdims=True) < self.floor
+        return np.where(short, self.floor * Euclidean().probs(nearest), positive)
 
 
 def CFR() -> Averaged:
@@ -106,6 +151,18 @@ def DCFR(alpha: float = 1.5, beta: float = 0.0, gamma: float = 2.0) -> Averaged:
 def PCFRPlus() -> Averaged:
     """Predictive CFR+ (Farina, Kroer & Sandholm 2021), quadratic average."""
     return Averaged(RegretMatching(plus=True, predictive=True, alternating=True), degree=2)
+
+
+def SmoothPRMPlus(floor: float) -> RegretMatching:
+    """Smooth predictive RM+ (Farina et al. 2023). Its last iterate converges, linearly with
+    restarts (Cai et al. 2023): `Restarted(SmoothPRMPlus(floor))`."""
+    return RegretMatching(plus=True, predictive=True, floor=floor)
+
+
+def ExtragradientRMPlus(floor: float) -> RegretMatching:
+    """Extragradient RM+ (Farina et al. 2023): two evaluations a step. The last iterate converges,
+    linearly with restarts (Cai et al. 2023): `Restarted(ExtragradientRMPlus(floor))`."""
+    return RegretMatching(plus=True, half_step=True, floor=floor)
 
 
 def RTCFRPlus(alpha: float, period: int) -> RegretMatching:

@@ -1,4 +1,4 @@
-"""Restarts: an averaging method that begins again from its own average."""
+"""Restarts: a method that begins again from the best it has."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import Any
 import numpy as np
 
 from mpo_games.magnets import require_ratio
-from mpo_games.protocol import P, State
-from mpo_games.solvers.averaged import Averaged
+from mpo_games.protocol import P, Solver, State
+from mpo_games.solvers.averaged import Averaged, along
 
 KEPT = ("regrets",)
-"""What survives a restart: regret matching that forgets its regrets forgets the average at once."""
+"""What survives a restart: regret matching that forgets its regrets forgets its policy at once.
+(With a `floor` it begins anew by itself.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    r"""Restarts `solver` from its average whenever that has become better by `ratio`.
+    r"""Restarts `solver` from its policy whenever that has become better by `ratio`.
 
-    Every `check` steps the gap of the average is compared with that at the last restart: once
-    $\text{gap}(\bar p) \le \text{ratio}\cdot\text{gap}_{\text{last}}$ the average becomes the
-    policy and the magnet, and averaging begins anew (Chakrabarti, Diakonikolas & Kroer 2023). For
-    a method with an $O(1/T)$ average on a sharp problem, which zero-sum games are, that is a linear
-    rate. A look charges an evaluation, and the start's gap one. The result is
-    `state.memory["average"]`, as of `Averaged`. `ValueError` unless `0 < ratio < 1` and
-    `check >= 1`.
+    From the better of policy and average where `solver` is an `Averaged` (Chakrabarti, Diakonikolas
+    & Kroer 2023; so does PDLP, Applegate et al. 2021), else from the last iterate (Cai et al.
+    2023). Every `check` steps the gap is compared with that at the last restart: once
+    $\text{gap} \le \text{ratio}\cdot\text{gap}_{\text{last}}$ that point becomes policy, magnet and
+    average, and all begins anew. For a method with an $O(1/T)$ gap on a sharp problem, which
+    zero-sum games are, this is a linear rate. A look charges an evaluation for each point, and the
+    start's gap one. In a batch every game restarts by itself. `ValueError` unless `0 < ratio < 1`
+    and `check >= 1`.
     """
 
-    solver: Averaged
+    solver: Solver
     ratio: float = 0.5
     check: int = 10
 
@@ -37,23 +39,44 @@ class Restarted:
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """A step of `solver`, which counts its steps from the last restart; perhaps a restart."""
-        start: int = state.memory.get("restarted", 0)
-        if "gap_at_restart" not in state.memory:
-            gap = _gap(game, state.policy)
+        if "restarted" not in state.memory:
+            gap = game.duality_gap(state.policy)
+            start = np.full(np.shape(gap), state.step)[()]
             state = state.remember(gap_at_restart=gap, restarted=start).charge(1.0)
-        local = replace(state, step=state.step - start, moved=max(state.moved - start, 0))
-        state = self.solver.step(game, local, rng)
-        state = replace(state, step=state.step + start, moved=state.moved + start)
-        if (state.step - start) % self.check:
+        start, last = state.memory["restarted"], state.memory["gap_at_restart"]
+        local: Any = state
+        local = replace(local, step=state.step - start, moved=np.maximum(state.moved - start, 0))
+        local = self.solver.step(game, local, rng)
+        state = replace(local, step=state.step + 1, moved=int(np.max(local.moved + start)))
+        return state if state.step % self.check else self._look(game, state, start, last)
+
+    def _look(self, game: Any, state: State[P], start: Any, last: Any) -> State[P]:
+        """Compare the gaps; restart the games in which the better one is good enough."""
+        best, gap = state.policy, game.duality_gap(state.policy)
+        if isinstance(self.solver, Averaged):
+            average = state.memory["average"]
+            other, state = game.duality_gap(average), state.charge(1.0)
+            best, gap = _where(other <= gap, average, best), np.minimum(gap, other)
+        state = state.charge(1.0)
+        restart = np.asarray(gap <= self.ratio * last)
+        if not restart.any():
             return state
-        average: P = state.memory["average"]
-        gap, state = _gap(game, average), state.charge(1.0)
-        if gap > self.ratio * state.memory["gap_at_restart"]:
-            return state
-        kept = {name: state.memory[name] for name in KEPT if name in state.memory}
-        memory = {**kept, "restarted": state.step, "gap_at_restart": gap, "average": average}
-        return replace(state, policy=average, memory=memory).move(average)
+        memory = {
+            name: item if name in KEPT else _where(restart, best, item)
+            for name, item in state.memory.items()
+            if name in KEPT or not restart.all() or name == "average"
+        }
+        memory["restarted"] = np.where(restart, state.step, start)[()]
+        memory["gap_at_restart"] = np.where(restart, gap, last)[()]
+        policy, magnet = (_where(restart, best, old) for old in (state.policy, state.magnet))
+        return replace(state, policy=policy, memory=memory).move(magnet)
 
 
-def _gap(game: Any, policy: P) -> float:
-    return float(np.max(game.duality_gap(policy)))
+def _where(chosen: Any, new: Any, old: Any) -> Any:
+    """The `new` policy in the games that are `chosen`, else the `old` one; for a number, 0."""
+    if not hasattr(old, "coordinates"):
+        return np.where(along(chosen, np.ndim(old)), 0.0, old)
+    if not np.ndim(chosen):
+        return new if chosen else old
+    mask = along(chosen, old.coordinates.ndim)
+    return old.replace(np.where(mask, new.coordinates, old.coordinates))

@@ -141,3 +141,11 @@ def test_a_figure_replaces_the_old_one(tmp_path):
     (tmp_path / "f.svg").write_text("old")
     svg, _ = plot.save(plot.convergence({"MPO": trace}).figure, tmp_path / "f")
     assert svg.read_text() != "old"
+
+
+def test_a_heatmap_writes_what_it_colours():
+    _, ax = plt.subplots()
+    plot.heatmap(ax, np.array([[-3.1, -0.2], [-3.4, -9.0]]), ["one", "two"], ["a b", "c"])
+    assert [text.get_text() for text in ax.texts] == ["-3", "0", "-3", "-9"]
+    assert [text.get_fontweight() for text in ax.texts] == ["bold", "normal", "bold", "bold"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a\nb", "c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -38,11 +39,25 @@ def test_between_restarts_it_is_the_solver_from_the_average() -> None:
         assert np.array_equal(state.policy.coordinates, states[first + k].policy.coordinates)
 
 
+def test_a_restart_goes_to_the_better_of_policy_and_average() -> None:
+    inner, last, chosen = mg.Averaged(mg.Extragradient(0.3)), START, set()
+    for state in islice(mg.iterate(RPS, Restarted(inner, 0.5, 7), policy=START), 1, 300):
+        if state.memory["restarted"] == state.step:
+            before = inner.step(RPS, replace(last, step=last.step - last.memory["restarted"]))
+            points = (before.policy, before.memory["average"])
+            gaps = [float(RPS.duality_gap(p)) for p in points]
+            assert float(RPS.duality_gap(state.policy)) == min(gaps)
+            chosen.add(int(np.argmin(gaps)))
+        last = state
+    assert chosen == {0, 1}
+
+
 def test_it_restarts_when_the_gap_has_fallen_by_the_ratio() -> None:
     inner = mg.Averaged(mg.Extragradient(0.3))
     last = float(RPS.duality_gap(START))
     for state in islice(mg.iterate(RPS, Restarted(inner, 0.25, 5), policy=START), 1, 400):
-        gap = float(RPS.duality_gap(state.memory["average"]))
+        points = (state.policy, state.memory["average"])
+        gap = min(float(RPS.duality_gap(p)) for p in points)
         started = state.memory["restarted"]
         if started == state.step:
             assert gap <= 0.25 * last
@@ -53,11 +68,15 @@ def test_it_restarts_when_the_gap_has_fallen_by_the_ratio() -> None:
 
 
 def test_every_look_is_charged() -> None:
-    for solver, cost in ((mg.Averaged(mg.Extragradient(0.3)), 2.0), (CFRPlus(), 1.0)):
+    for solver, cost, points in (
+        (mg.Averaged(mg.Extragradient(0.3)), 2.0, 2),
+        (CFRPlus(), 1.0, 2),
+        (mg.SmoothPRMPlus(1.0), 1.0, 1),
+    ):
         state = next(islice(mg.iterate(RPS, Restarted(solver, 0.01, 50), policy=START), 49, None))
         assert state.evaluations == 49 * cost + 1
         after = Restarted(solver, 0.01, 50).step(RPS, state)
-        assert after.evaluations == state.evaluations + cost + 1
+        assert after.evaluations == state.evaluations + cost + points
 
 
 def test_regret_matching_keeps_its_regrets() -> None:
