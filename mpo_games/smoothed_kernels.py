@@ -161,11 +161,12 @@ def squared_dual_norm(
     or 0.
     """
     t, total, share = q.copy(), 0.0, 1.0 / (1.0 - gamma)
+    played = np.exp(log_pi)
     for j in range(parent.size - 1, -1, -1):
         floor = gamma / (offset[j + 1] - offset[j])
         mass, first, mean, norm = 0.0, 0.0, 0.0, 0.0
         for a in range(offset[j], offset[j + 1]):
-            pi = math.exp(log_pi[a])
+            pi = played[a]
             if pi > floor * (1.0 + EDGE):
                 mass += pi
                 first += pi * t[a]
@@ -174,7 +175,7 @@ def squared_dual_norm(
                 mean += x * t[a]
         centre, local = first / mass if centred else 0.0, 0.0
         for a in range(offset[j], offset[j + 1]):
-            pi = math.exp(log_pi[a])
+            pi = played[a]
             if pi > floor * (1.0 + EDGE):
                 local += pi * (t[a] - centre) ** 2
         total += plan[parent[j]] / weights[j] * local

@@ -129,6 +129,12 @@ class TabularPolicy:
         """The policy itself: tables are immutable."""
         return self
 
+    def with_side(self, other: Self, player: int) -> Self:
+        """The policy whose `player` plays like `other`."""
+        coordinates = self.coordinates.copy()
+        coordinates[..., player, :] = other.coordinates[..., player, :]
+        return type(self)(coordinates, self.geometry)
+
     @property
     def extent(self) -> float:
         """The unit of `distance`: 1, as log-probabilities are without one."""

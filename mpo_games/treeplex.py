@@ -331,6 +331,14 @@ class TreeplexPolicy:
         states = np.add.reduceat(term, self.tree.offset[:-1], axis=-1) * self.weights
         return np.stack([states[..., :split].sum(-1), states[..., split:].sum(-1)], axis=-1)
 
+    def with_side(self, other: Self, player: int) -> Self:
+        """The policy whose `player` plays like `other`."""
+        middle = self.tree.offset[self.tree.split]
+        own = slice(2, middle) if player == 0 else slice(middle, None)
+        coordinates, plan = self.coordinates.copy(), self.plan.copy()
+        coordinates[..., own], plan[..., own] = other.coordinates[..., own], other.plan[..., own]
+        return type(self)(self.tree, self.weights, coordinates, plan, self.gamma)
+
     @property
     def extent(self) -> float:
         """The unit of `distance`: the root of the weights, as far as they are reached."""

@@ -7,7 +7,7 @@ Each function is one line of its paper. It asks the game for feedback, takes the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -99,12 +99,12 @@ def alternating_popov(
     `popov`."""
     if game.players == 1 or "previous" not in state.memory:
         return popov(game, state, prox, rng)
-    base, q = _base(state), state.memory["q"]
+    base, q = cast(Any, _base(state)), state.memory["q"]
     policy = prox(base, q, 0)
     second = game.feedback(policy, player=1, rng=rng)
     policy = prox(policy, second, 1)
     first = game.feedback(policy, player=0, rng=rng)
-    base = prox(prox(base, second, 1), first, 0)
+    base = prox(base.with_side(policy, 1), first, 0)
     memory = {"base": base, "q": first + second, "previous": state.policy, "previous_q": q}
     return policy, memory, 1.0
 

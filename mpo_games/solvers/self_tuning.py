@@ -41,6 +41,9 @@ from mpo_games.solvers.feedback import alternating_popov, popov
 from mpo_games.solvers.geometry import smoothed
 from mpo_games.solvers.magnetic import MMD, Anchored, require_positive
 
+NEAR = 1e-6
+"""Steps of this length, relative to the geometry's unit, may be rounding errors."""
+
 ROUNDING = 1e-14
 """Changes below this, relative to the feedback, are rounding errors."""
 
@@ -72,9 +75,10 @@ class Measured:
         eta: float = memory["eta"]
         moved = policy.distance(memory["previous"])
         changed = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
-        rounding = ROUNDING * policy.magnitude(memory["q"])
-        if not (changed > rounding and moved > eta * rounding):
-            return eta
+        if moved < NEAR * policy.extent:
+            rounding = ROUNDING * policy.magnitude(memory["q"])
+            if not (changed > rounding and moved > eta * rounding):
+                return eta
         measured = float(self.ratio * moved / changed)
         return measured if state.step == 2 else min(self.growth * eta, measured)
 
