@@ -1,17 +1,16 @@
 """Games seen through samples. The feedback is an unbiased estimate, the gap is the true one.
 
-Each wrapper asks the inner game for feedback, disturbs it, and leaves everything exact (gaps, best
-responses, values) to the inner game. What is disturbed comes from the `rng` passed to `feedback`.
+What is disturbed comes from the `rng` passed to `feedback`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from mpo_games.games.estimated import EstimatedGame, require_count, require_share, required
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.protocol import Array, ExactGame, Indices, Mask, Mixture
 from mpo_games.tabular import TabularPolicy
@@ -34,58 +33,19 @@ class TableGame(ExactGame[TabularPolicy, Array], Protocol):
 
 
 @dataclass(frozen=True)
-class _Wrapper(ABC):
-    """Hands everything but feedback to the inner game."""
+class _EstimatedTables(EstimatedGame[TabularPolicy]):
+    """A game of tables seen through samples."""
 
     game: TableGame
 
-    @abstractmethod
-    def feedback(
-        self,
-        policy: TabularPolicy,
-        opponent: Opponent | None = None,
-        *,
-        player: int | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> Array:
-        """An unbiased estimate of the inner game's feedback; `rng` is required."""
-
-    @property
-    def players(self) -> int:
-        return self.game.players
-
     @property
     def legal(self) -> Mask:
+        """The inner game's mask of legal actions."""
         return self.game.legal
-
-    @property
-    def bound(self) -> Array:
-        return self.game.bound
-
-    def initial_policy(self) -> TabularPolicy:
-        return self.game.initial_policy()
-
-    def duality_gap(self, policy: TabularPolicy) -> Array:
-        return np.asarray(self.game.duality_gap(policy))
-
-    def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
-        return np.asarray(self.game.regularised_gap(policy, magnet, alpha))
-
-    def best_response(self, policy: TabularPolicy) -> TabularPolicy:
-        return self.game.best_response(policy)
-
-    def value(self, policy: TabularPolicy) -> Array:
-        return np.asarray(self.game.value(policy))
-
-    def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
-        return np.asarray(self.game.divergence(policy, other))
-
-    def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:
-        return self.game.average(mixture)
 
 
 @dataclass(frozen=True)
-class NoisyGame(_Wrapper):
+class NoisyGame(_EstimatedTables):
     """Feedback with independent noise `N(0, sigma^2)` on every legal action (Abe et al. 2023)."""
 
     sigma: float
@@ -105,12 +65,12 @@ class NoisyGame(_Wrapper):
     ) -> Array:
         """The inner game's feedback plus noise; `rng` is required."""
         q = self.game.feedback(policy, opponent, player=player)
-        noise = self.sigma * _required(rng).normal(size=q.shape)
+        noise = self.sigma * required(rng).normal(size=q.shape)
         return np.asarray(q + np.where(_asked(self.game, policy.legal, player), noise, 0.0))
 
 
 @dataclass(frozen=True)
-class SampledGame(_Wrapper):
+class SampledGame(_EstimatedTables):
     """Every own action is tried against sampled opponents: `q` is averaged over their actions.
 
     Each row meets `samples` actions of the opponent. The policies of a `Mixture` are sampled one
@@ -121,7 +81,7 @@ class SampledGame(_Wrapper):
     samples: int
 
     def __post_init__(self) -> None:
-        _check_samples(self.samples)
+        require_count("samples", self.samples)
 
     def feedback(
         self,
@@ -136,7 +96,7 @@ class SampledGame(_Wrapper):
         shape = np.broadcast_shapes(
             self.game.legal.shape, *(p.coordinates.shape for p in mixture.policies)
         )
-        uniforms = _required(rng).uniform(size=(self.samples, *shape[:-1]))
+        uniforms = required(rng).uniform(size=(self.samples, *shape[:-1]))
         drawn = tuple(
             _frequencies(_inverse_cdf(p.probs, uniforms), p.legal) for p in mixture.policies
         )
@@ -144,7 +104,7 @@ class SampledGame(_Wrapper):
 
 
 @dataclass(frozen=True)
-class BanditGame(_Wrapper):
+class BanditGame(_EstimatedTables):
     r"""Only the payoff of the action played is seen, `samples` times a row.
 
     The own action is drawn from $b = (1-\text{exploration})\,p + \text{exploration}\cdot$uniform,
@@ -159,9 +119,8 @@ class BanditGame(_Wrapper):
     duels: bool = False
 
     def __post_init__(self) -> None:
-        _check_samples(self.samples)
-        if not 0.0 <= self.exploration <= 1.0:
-            raise ValueError(f"`exploration` must lie in [0, 1], got {self.exploration}.")
+        require_count("samples", self.samples)
+        require_share("exploration", self.exploration)
         if self.duels and not isinstance(self.game, PreferenceGame):
             raise ValueError("`duels` needs a PreferenceGame: other payoffs are not win rates.")
 
@@ -179,7 +138,7 @@ class BanditGame(_Wrapper):
             self.game.legal.shape,
             *(p.coordinates.shape for p in (policy, *mixture.policies)),
         )
-        own, other, outcome = _required(rng).uniform(size=(3, self.samples, *shape[:-1]))
+        own, other, outcome = required(rng).uniform(size=(3, self.samples, *shape[:-1]))
         legal = policy.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
         behaviour = (1.0 - self.exploration) * policy.probs + self.exploration * uniform
@@ -195,17 +154,6 @@ class BanditGame(_Wrapper):
         q = np.zeros((self.samples, *shape))
         np.put_along_axis(q, action, payoff / chance, axis=-1)
         return np.asarray(np.where(_asked(self.game, legal, player), q.mean(axis=0), 0.0))
-
-
-def _required(rng: np.random.Generator | None) -> np.random.Generator:
-    if rng is None:
-        raise ValueError("`rng` is needed: the feedback of this game is sampled.")
-    return rng
-
-
-def _check_samples(samples: int) -> None:
-    if samples < 1:
-        raise ValueError(f"`samples` must be at least 1, got {samples}.")
 
 
 def _asked(game: TableGame, legal: Mask, player: int | None) -> Mask:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from mpo_games.games.estimated import (
+    EstimatedGame,
+    against_each,
+    require_count,
+    require_share,
+    required,
+)
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.protocol import Array, Indices, Mixture, P
+from mpo_games.protocol import Array, Indices, Mixture
 from mpo_games.treeplex import Tree, TreeplexPolicy
 
 
 @dataclass(frozen=True, eq=False)
-class OutcomeSampling:
+class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
     r"""A tree whose feedback is an unbiased estimate from `trajectories` played games a side.
 
     The side that learns plays $b$, its policy with a share `exploration` of uniform play mixed in
@@ -34,34 +40,18 @@ class OutcomeSampling:
     exploration: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.trajectories < 1:
-            raise ValueError(f"`trajectories` must be at least 1, got {self.trajectories}.")
-        if not 0.0 <= self.exploration <= 1.0:
-            raise ValueError(f"`exploration` must lie in [0, 1], got {self.exploration}.")
+        require_count("trajectories", self.trajectories)
+        require_share("exploration", self.exploration)
 
     @property
     def tree(self) -> Tree:
         """The inner game's tree."""
         return self.game.tree
 
-    @property
-    def players(self) -> int:
-        """2."""
-        return self.game.players
-
-    @property
-    def bound(self) -> Array:
-        """The inner game's `max |A|`."""
-        return self.game.bound
-
     @cached_property
     def _rows(self) -> Indices:
         """Player 0's sequence of every payoff entry."""
         return np.repeat(np.arange(self.tree.sequences), np.diff(self.game.row))
-
-    def initial_policy(self) -> TreeplexPolicy:
-        """The inner game's."""
-        return self.game.initial_policy()
 
     def feedback(
         self,
@@ -75,8 +65,7 @@ class OutcomeSampling:
 
         `ValueError` without `rng`, and for a batch of policies.
         """
-        if rng is None:
-            raise ValueError("`rng` is needed: the feedback of this game is sampled.")
+        rng = required(rng)
         if policy.plan.ndim != 1:
             raise ValueError("`policy` is a batch: outcome sampling takes one policy at a time.")
         if isinstance(opponent, Mixture):
@@ -95,46 +84,3 @@ class OutcomeSampling:
                 payoff = game.payoff[seen] / game.chance[seen] / behaviour[own[seen]]
                 np.add.at(q, own[seen], (1.0 - 2.0 * side) * payoff / self.trajectories)
         return q
-
-    def duality_gap(self, policy: TreeplexPolicy) -> Array:
-        """The inner game's, exactly."""
-        return self.game.duality_gap(policy)
-
-    def regularised_gap(
-        self, policy: TreeplexPolicy, magnet: TreeplexPolicy, alpha: float
-    ) -> Array:
-        """The inner game's, exactly."""
-        return self.game.regularised_gap(policy, magnet, alpha)
-
-    def best_response(self, policy: TreeplexPolicy) -> TreeplexPolicy:
-        """The inner game's, exactly."""
-        return self.game.best_response(policy)
-
-    def value(self, policy: TreeplexPolicy) -> Array:
-        """The inner game's, exactly."""
-        return self.game.value(policy)
-
-    def divergence(self, policy: TreeplexPolicy, other: TreeplexPolicy) -> Array:
-        """The inner game's."""
-        return self.game.divergence(policy, other)
-
-    def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:
-        """The inner game's."""
-        return self.game.average(mixture)
-
-
-def against_each(
-    mixture: Mixture[P],
-    feedback: Callable[[P, np.random.Generator | None], Array],
-    rng: np.random.Generator | None,
-) -> Array:
-    """The mixture's combination of the feedback against each of its policies.
-
-    All of them meet the same random numbers, so that in `2 p - p_previous` most draws coincide.
-    """
-    seed = None if rng is None else int(rng.integers(2**63))
-    terms = (
-        weight * feedback(policy, None if seed is None else np.random.default_rng(seed))
-        for weight, policy in zip(mixture.weights, mixture.policies, strict=True)
-    )
-    return np.asarray(sum(terms))
