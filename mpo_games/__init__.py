@@ -49,6 +49,7 @@ from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced
 from mpo_games.solve import solve as solve
 from mpo_games.solvers.averaged import Averaged as Averaged
+from mpo_games.solvers.averaged import AverageOf as AverageOf
 from mpo_games.solvers.classic import FictitiousPlay as FictitiousPlay
 from mpo_games.solvers.classic import GradientAscent as GradientAscent
 from mpo_games.solvers.feedback import alternating as alternating
@@ -82,6 +83,7 @@ from mpo_games.solvers.regret import RegretMatching as RegretMatching
 from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
 from mpo_games.solvers.regret import SmoothPRMPlus as SmoothPRMPlus
 from mpo_games.solvers.restarts import Restarted as Restarted
+from mpo_games.solvers.self_tuning import Adaptive as Adaptive
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.solvers.self_tuning import Measured as Measured
 from mpo_games.tabular import TabularPolicy as TabularPolicy

@@ -49,6 +49,15 @@ class EstimatedGame(ABC, Generic[P]):
         """The inner game's, exactly."""
         return np.asarray(self.game.duality_gap(policy))
 
+    def gap(self, policy: P, q: Array) -> Array:
+        """The inner game's: of an estimated `q` an estimate, and no evaluation."""
+        return np.asarray(self.game.gap(policy, q))
+
+    def smoothed(self, policy: P) -> tuple[P, float]:
+        """The inner game's."""
+        smooth: tuple[P, float] = self.game.smoothed(policy)
+        return smooth
+
     def regularised_gap(self, policy: P, magnet: P, alpha: float) -> Array:
         """The inner game's, exactly."""
         return np.asarray(self.game.regularised_gap(policy, magnet, alpha))

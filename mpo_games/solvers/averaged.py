@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,3 +43,21 @@ def along(numbers: Any, axes: int) -> Any:
     """Numbers over the leading axes, such that they broadcast against arrays of `axes` axes."""
     lead = np.shape(numbers)
     return np.reshape(numbers, (*lead, *(1,) * (axes - len(lead))))
+
+
+@dataclass(frozen=True, slots=True)
+class AverageOf:
+    """Runs `solver` out of sight and hands out the average of its policies, as `Averaged` has it.
+
+    The policy is the average; the iterate, against which feedback is asked, is
+    `memory["iterate"]`.
+    """
+
+    solver: Averaged
+
+    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+        """A step of `solver` from its own iterate."""
+        iterate: P = state.memory.get("iterate", state.policy)
+        state = self.solver.step(game, replace(state, policy=iterate), rng)
+        average: P = state.memory["average"]
+        return replace(state, policy=average).remember(iterate=state.policy)

@@ -30,19 +30,22 @@ method.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mpo_games.magnets import Leap, WhenSolved
-from mpo_games.protocol import P, State
+from mpo_games.protocol import P, Solver, State
+from mpo_games.solvers.averaged import Averaged, AverageOf
 from mpo_games.solvers.feedback import alternating_popov, popov
 from mpo_games.solvers.geometry import smoothed
 from mpo_games.solvers.magnetic import MMD, Anchored, require_positive
 
 NEAR = 1e-6
-"""Steps of this length, relative to the geometry's unit, may be rounding errors."""
+"""Only steps shorter than this, in the geometry's unit, or feedback that hardly changes by a step,
+can be rounding errors."""
 
 ROUNDING = 1e-14
 """Changes below this, relative to the feedback, are rounding errors."""
@@ -68,19 +71,42 @@ class Measured:
 
     def __call__(self, state: State[Any]) -> float:
         memory, policy = state.memory, state.policy
-        if "q" not in memory:
-            return 1.0  # the first step only looks
         if "previous" not in memory:
-            return float(policy.extent / (policy.dual_norm(memory["q"], policy) or 1.0))
+            return _opening(state)
         eta: float = memory["eta"]
         moved = policy.distance(memory["previous"])
         changed = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
-        if moved < NEAR * policy.extent:
+        if moved < NEAR * policy.extent or eta * changed < NEAR * moved:
             rounding = ROUNDING * policy.magnitude(memory["q"])
             if not (changed > rounding and moved > eta * rounding):
                 return eta
         measured = float(self.ratio * moved / changed)
-        return measured if state.step == 2 else min(self.growth * eta, measured)
+        return min(self.growth * eta, measured) if "base" in memory else measured
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    r"""A step size that shrinks with every surprise, and so with the noise.
+
+    $$\eta_t = \text{ratio}\;D\,\Big(\sum_{s\le t}\|q_s - q_{s-1}\|_*^2\Big)^{-1/2}$$
+
+    with `D` the geometry's unit of length and $q_0 = 0$ (Rakhlin & Sridharan 2013). The gap of the
+    average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. Needs a feedback
+    that remembers `q` (`popov`).
+    """
+
+    ratio: float
+
+    def __post_init__(self) -> None:
+        require_positive("ratio", self.ratio)
+
+    def __call__(self, state: State[Any]) -> float:
+        memory, policy = state.memory, state.policy
+        length = self.ratio * policy.extent
+        if "previous" not in memory:
+            return self.ratio * _opening(state)
+        surprise = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
+        return float(1.0 / math.hypot(1.0 / memory["eta"], surprise / length))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +117,20 @@ class AutoMPO:
     steps), whose step size is measured (`Measured`), whose magnet weight anneals (`Anchored`),
     whose magnet moves when the gap has fallen or play drifts (`WhenSolved`, `Leap`), in a geometry
     in which dead actions come back (`smoothed`). Each can be had alone: this is all of them.
+
+    The first step asks twice for the same feedback. Where the answers differ they are samples: no
+    last iterate converges at a rate worth having, and a gap that is looked at is noise. There it is
+    `UNDER_NOISE`, whose policy is an average. `ValueError` for a game without `smoothed`.
     """
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
-        """One evaluation's worth of `ONE_SEAT` or `TWO_SEATS`."""
-        method = ONE_SEAT if game.players == 1 else TWO_SEATS
-        return method.step(game, state, rng)
+        """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`."""
+        if "noise" not in state.memory:
+            q, again = (game.feedback(state.policy, rng=rng) for _ in range(2))
+            noise = float(np.max(np.abs(q - again)))
+            state = state.remember(q=0.5 * (q + again), noise=noise).charge(2.0)
+        quiet: Solver = ONE_SEAT if game.players == 1 else TWO_SEATS
+        return (UNDER_NOISE if state.memory["noise"] else quiet).step(game, state, rng)
 
 
 ONE_SEAT = MMD(Measured(0.45), Anchored(), Leap(WhenSolved(0.3, 1)), popov, geometry=smoothed)
@@ -106,3 +140,14 @@ TWO_SEATS = MMD(
     Measured(0.8), Anchored(), Leap(WhenSolved(0.3, 1)), alternating_popov, geometry=smoothed
 )
 """`AutoMPO` between two players."""
+
+UNDER_NOISE = AverageOf(Averaged(MMD(Adaptive(0.3), 0.0, feedback=popov, geometry=smoothed)))
+"""`AutoMPO` on samples."""
+
+
+def _opening(state: State[Any]) -> float:
+    """The step size of `popov`'s opening: anything for the look, then a unit of length."""
+    policy, memory = state.policy, state.memory
+    if "q" not in memory:
+        return 1.0
+    return float(policy.extent / (policy.dual_norm(memory["q"], policy) or 1.0))

@@ -83,9 +83,10 @@ def test_payoffs_scaled_and_shifted_are_the_same_iterates_but_for_rounding(seed:
 
 
 def test_it_is_a_composition_of_choices_that_can_each_be_had_alone() -> None:
-    one = states(COMAL, mg.AutoMPO(), 60)[-1]
-    other = states(COMAL, ONE_SEAT, 60)[-1]
-    np.testing.assert_array_equal(one.policy.coordinates, other.policy.coordinates)
+    for game, method in ((COMAL, ONE_SEAT), (mg.load("biased_rps"), TWO_SEATS)):
+        for before, state in pairwise(states(game, mg.AutoMPO(), 60)[1:]):
+            alone = method.step(game, before)
+            np.testing.assert_array_equal(state.policy.coordinates, alone.policy.coordinates)
     for solver in (
         mg.MMD(0.3, 0.1, geometry=mg.smoothed),
         mg.MMD(mg.Measured(0.4), 0.1, feedback=mg.popov),
@@ -109,10 +110,11 @@ def test_nothing_happens_after_convergence() -> None:
 
 
 def test_the_bill_counts_every_look() -> None:
-    """An evaluation a step, the gap included: it comes with the feedback that is kept."""
+    """An evaluation a step, the gap included: it comes with the feedback that is kept. The first
+    step looks twice more."""
     for game in (COMAL, mg.load("biased_rps")):
         for state in states(game, mg.AutoMPO(), 40):
-            assert state.evaluations == state.step
+            assert state.evaluations == state.step + 2 * (state.step > 0)
 
 
 def test_halpern_is_magnetic() -> None:
@@ -206,3 +208,65 @@ def test_a_run_is_saved_and_resumed_bit_for_bit(tmp_path: Any) -> None:
     np.testing.assert_array_equal(whole.policy.coordinates, rest.policy.coordinates)
     assert whole.state.memory["eta"] == rest.state.memory["eta"]
     assert TWO_SEATS.feedback is mg.alternating_popov
+
+
+def test_the_adaptive_step_shrinks_with_every_surprise() -> None:
+    game, setting = egpo(4), mg.Adaptive(0.5)
+    total = 0.0
+    solver = mg.MMD(setting, 0.0, feedback=mg.popov)
+    for state in states(game, solver, 20)[2:]:
+        memory = state.memory
+        if "base" not in memory:
+            total = state.policy.dual_norm(memory["q"], state.policy) ** 2
+        elif state.step > 3:
+            assert memory["eta"] == pytest.approx(0.5 / np.sqrt(total))
+        surprise = memory["q"] - memory["previous_q"]
+        total += state.policy.dual_norm(surprise, memory["previous"]) ** 2
+
+
+def test_an_average_handed_out_is_the_average_kept_beside() -> None:
+    inner = mg.Averaged(mg.OptimisticMPO(0.3, 0.1, 20))
+    beside, out = (states(COMAL, s, 40) for s in (inner, mg.AverageOf(inner)))
+    for a, b in zip(beside[1:], out[1:], strict=True):
+        np.testing.assert_array_equal(a.memory["average"].probs, b.policy.probs)
+        np.testing.assert_array_equal(a.policy.probs, b.memory["iterate"].probs)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda game: mg.NoisyGame(game, 0.1),
+        lambda game: mg.SampledGame(game, 8),
+        lambda game: mg.BanditGame(game, 8, exploration=0.1),
+    ],
+    ids=["noisy", "sampled", "bandit"],
+)
+def test_samples_are_heard_and_the_average_goes_on(wrap: Any) -> None:
+    """Four times the budget halves the gap (three quarters asked); no action is dropped."""
+    few, many = (
+        np.median([gap(wrap(egpo(seed)), budget, seed=seed) for seed in range(8)])
+        for budget in (400, 6400)
+    )
+    assert many < 0.5 * few
+    found = mg.solve(wrap(egpo(0)), mg.AutoMPO(), 400)
+    assert found.state.memory["noise"] > 0.0
+    assert np.sum(found.policy.probs > 1e-3) > 2
+
+
+def test_exact_feedback_is_heard_as_such() -> None:
+    for game in (egpo(0), mg.load("biased_rps")):
+        assert states(game, mg.AutoMPO(), 3)[-1].memory["noise"] == 0.0
+
+
+def test_a_game_without_the_geometry_is_refused() -> None:
+    class Bare:
+        players = 1
+
+        def initial_policy(self) -> Any:
+            return COMAL.initial_policy()
+
+        def feedback(self, policy: Any, opponent: Any = None, **_: Any) -> Any:
+            return COMAL.feedback(policy)
+
+    with pytest.raises(ValueError, match="must have `smoothed"):
+        mg.solve(Bare(), mg.AutoMPO(), 10)
