@@ -172,6 +172,19 @@ def pure(q: Array, legal: Mask) -> Array:
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
+def advantages(probs: Array, values: Array) -> Array:
+    """`values - sum(probs * values)` in each row, `(rows, actions)`."""
+    out = np.empty_like(values)
+    for r in range(values.shape[0]):
+        mean = 0.0
+        for a in range(values.shape[1]):
+            mean += probs[r, a] * values[r, a]
+        for a in range(values.shape[1]):
+            out[r, a] = values[r, a] - mean
+    return out
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def proportional(weights: Array, legal: Mask) -> Array:
     """`max(weights, 0)` over its sum in each row; uniform over the legal where that is 0."""
     out = np.zeros_like(weights)

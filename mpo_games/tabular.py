@@ -13,6 +13,9 @@ from mpo_games.geometry import Entropy, Geometry, rows
 from mpo_games.kernels import symmetrised, weighted_squares
 from mpo_games.protocol import Array, Mask, Mixture
 
+ILLEGAL = np.array(-np.inf)
+"""The coordinate of an illegal action: as an array it is compared with in half the time."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TabularPolicy:
@@ -74,7 +77,7 @@ class TabularPolicy:
     @property
     def legal(self) -> Mask:
         """Boolean mask of the legal actions."""
-        return np.asarray(self.coordinates != -np.inf)  # NaN is legal: so it is seen
+        return np.asarray(self.coordinates != ILLEGAL)  # NaN is legal: so it is seen
 
     def mirror_step(
         self, q: Array, magnet: Self | None, *, eta: Any, alpha: Any, player: int | None = None

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.geometry import Euclidean, rows
-from mpo_games.kernels import proportional
+from mpo_games.kernels import advantages, proportional
 from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import Array, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
@@ -119,7 +119,7 @@ class RegretMatching:
         q = game.feedback(policy, player=player, rng=rng)
         if self.alpha:
             q = q - self.alpha * (policy.probs - state.magnet.probs)
-        return np.asarray(q - np.sum(policy.probs * q, axis=-1, keepdims=True))
+        return advantages(rows(policy.probs, q.shape), rows(q, q.shape)).reshape(q.shape)
 
     def _cut(self, policy: TabularPolicy, regrets: Array) -> Array:
         """The nearest regrets that are not negative and whose sum is at least `floor`."""

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from mpo_games.kernels import bilinear, entropy_step, log_coordinates, proportional, pure
+from mpo_games.kernels import (
+    advantages,
+    bilinear,
+    entropy_step,
+    log_coordinates,
+    proportional,
+    pure,
+)
 
 
 @given(
@@ -65,11 +72,15 @@ def test_kernels_pass_nan_and_infinity_on(bad: float) -> None:
 
 
 @given(seed=st.integers(0, 10**6), n_rows=st.integers(1, 4), actions=st.integers(1, 9))
-def test_pure_proportional_and_log_coordinates(seed: int, n_rows: int, actions: int) -> None:
+def test_kernels_of_rows(seed: int, n_rows: int, actions: int) -> None:
     rng = np.random.default_rng(seed)
     q = rng.integers(-2, 3, (n_rows, actions)).astype(float)  # with ties
     legal = rng.random((n_rows, actions)) < 0.7
     legal[:, rng.integers(actions)] = True
+
+    p = legal / legal.sum(axis=-1, keepdims=True)
+    mean = np.sum(p * q, axis=-1, keepdims=True)
+    np.testing.assert_allclose(advantages(p, q), q - mean, atol=1e-15)
 
     best = np.argmax(np.where(legal, q, -np.inf), axis=-1)
     np.testing.assert_array_equal(pure(q, legal), np.arange(actions) == best[:, None])
