@@ -2,6 +2,8 @@
 
 NAMES = (
     "simplex",
+    "poker",
+    "beyond_poker",
     "linear_rate",
     "original_equilibrium",
     "random_games",

@@ -26,7 +26,10 @@ TRIES = 12
 REPORTED = (0.5, 0.9, 1.0)
 """The quantiles over games that are reported of a race, and that its settings are chosen by."""
 
-GRIDS: Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]] = {
+Grids = Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]]
+"""The values of every knob, by the knobs that a method has."""
+
+GRIDS: Grids = {
     (): {},
     ("eta",): {"eta": (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)},
     ("floor",): {"floor": (0.1, 0.2, 0.3, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)},
@@ -50,7 +53,7 @@ GRIDS: Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]] = {
 }
 
 
-TREE_GRIDS: Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]] = {
+TREE_GRIDS: Grids = {
     (): {},
     ("eta",): {"eta": (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 5.0)},
     ("eta", "alpha", "period"): {
@@ -77,12 +80,14 @@ class Method:
     """Of its policies."""
     view: Callable[[Any], Any] | None = None
     """What it sees of a tree, if it is for trees."""
+    grids: Grids | None = None
+    """The values of its knobs, where those of tables, or of trees for a `view`, do not fit."""
     alone: bool = False
     """Whether it decides something for all games of a batch, and so must meet them one by one."""
 
     def settings(self) -> list[dict[str, float]]:
         """The settings it is tuned over."""
-        grid = (GRIDS if self.view is None else TREE_GRIDS)[self.knobs]
+        grid = (self.grids or (GRIDS if self.view is None else TREE_GRIDS))[self.knobs]
         return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
     def solver(self, setting: Mapping[str, Any]) -> mg.Solver:
@@ -263,6 +268,11 @@ def mean_log(gaps: Any) -> float:
     return float(np.mean(np.log10(np.maximum(gaps, 1e-16))))
 
 
+def late(trace: mg.Trace, budget: float) -> float:
+    """The mean log10 gap of the records of the last two decades of the budget."""
+    return mean_log(trace["gap"][trace["evaluations"] >= budget / 100])
+
+
 def tune(
     method: Method, batches: Sequence[arenas.Batch], marks: Sequence[float]
 ) -> dict[str, float]:
@@ -290,8 +300,7 @@ def tuned(
 
     def score(setting: Mapping[str, float]) -> float:
         found = run(contestant, tune[0], setting, budget, policy=tune[1], seed=tune[2])
-        late = found.trace["evaluations"] >= budget / 100
-        return mean_log(found.trace["gap"][late])
+        return late(found.trace, budget)
 
     best = chosen(contestant, score)
     found = run(contestant, report[0], best, budget, policy=report[1], seed=report[2])

@@ -30,6 +30,7 @@ WINE, INDIGO, OLIVE = "#882255", "#332288", "#999933"
 SOLID: Dash = "-"
 DASHED: Dash = (0, (5.0, 2.0))
 DOTTED: Dash = (0, (1.2, 1.2))
+DASH_DOTTED: Dash = (0, (5.0, 1.5, 1.2, 1.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ STYLES: Mapping[str, Style] = {
     "MD": Style(BLACK),
     "GDA": Style(ORANGE),
     "Optimistic MD": Style(SKY, DASHED),
+    "Optimistic MD, weighted": Style(PURPLE, DASH_DOTTED),
     "Extragradient": Style(BLUE, DASHED),
     "SPO/SPPO": Style(PURPLE, DASHED),
     "Fictitious play": Style(ORANGE, DOTTED),

@@ -10,18 +10,23 @@ import numpy as np
 import pytest
 
 import mpo_games as mg
-from experiments import NAMES, arenas, claims, harness, methods, page
+from experiments import NAMES, arenas, claims, harness, methods, page, poker_contest
 from mpo_games import plot
 
 matplotlib.use("Agg")
 
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAMES}
 
+ON_TREES = ("poker", "beyond_poker")
+"""The experiments that compute on OpenSpiel's games."""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_quick_run_computes_draws_and_claims(name, tmp_path):
     module = MODULES[name]
+    if name in ON_TREES:
+        pytest.importorskip("pyspiel")
     record = harness.perform(module, harness.Runner(cache=None), quick=True, backend_name="none")
     svg, png = plot.save(module.plot(record["results"]), tmp_path / name)
     assert svg.read_text().startswith("<?xml")
@@ -109,7 +114,8 @@ def test_nan_is_refused():
 
 
 def test_every_method_is_tuned_over_equally_many_settings():
-    for method in (*methods.METHODS, *methods.OUTSIDERS, *methods.ON_TREES):
+    tables, trees = methods.METHODS + methods.OUTSIDERS, methods.ON_TREES + poker_contest.METHODS
+    for method in tables + trees:
         assert len(method.settings()) == (methods.TRIES if method.knobs else 1)
         assert plot.style(method.name) is not None
         for setting in method.settings():
@@ -173,6 +179,26 @@ def test_a_contest_keeps_the_best_setting_of_the_grid():
     found = methods.tuned("MMD", 60.0, (tune, start, 0), (tune, start, 0))
     chosen = mg.solve(tune, mg.MMD(**found["setting"]), 60.0, policy=start)
     np.testing.assert_allclose(np.sort(chosen.trace["gap"][-1]), found["final"])
+
+
+@pytest.mark.parametrize("name", ON_TREES)
+def test_poker_redraws_without_openspiel(name, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyspiel", None)
+    record = json.loads((harness.HERE / "results" / f"{name}.json").read_text())
+    svg, _ = plot.save(MODULES[name].plot(record["results"]), tmp_path / name)
+    assert svg.read_text().startswith("<?xml")
+
+
+def test_a_contest_on_a_tree_reports_chips_and_seconds():
+    pytest.importorskip("pyspiel")
+    kuhn = arenas.tree("Kuhn")
+    found = poker_contest.contest("MMD", "Kuhn", 60.0)
+    eta, alpha = found["setting"]["eta"], found["setting"]["alpha"]
+    # Payoffs divided by `bound` are steps divided and magnets multiplied by it.
+    solver = mg.MMD(eta / kuhn.bound, alpha * kuhn.bound)
+    direct = mg.solve(kuhn, solver, 60.0, metrics={"gap": mg.metrics.exploitability})
+    np.testing.assert_allclose(found["exploitability"], direct.trace["gap"], rtol=1e-9)
+    assert (np.diff(found["seconds"]) > 0.0).all()
 
 
 @pytest.mark.slow

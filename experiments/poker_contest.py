@@ -1,0 +1,141 @@
+"""The contest on trees: methods, tuning, two clocks.
+
+The rule of `methods.py` with one change: every method is tuned on the very game it is reported on,
+`TRIES` settings each with the full budget. There is no second Leduc, and payoffs drawn at random
+around a game's own make another problem: optimistic steps of .3 suit liar's dice, of 1 a copy with
+30 % noise on its payoffs, and at 1 the game itself does not converge. So each line is its method at
+the best of twelve, and a method without knobs gets no help. Payoffs are scaled to `max |A| = 1` in
+sequence form for the solvers, so that one grid fits all games, and back for the report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+import mpo_games as mg
+from experiments import arenas, methods
+from experiments.harness import Run
+from experiments.methods import AVERAGE, FIXED, MOVING, PLAIN, Grids, Method
+from mpo_games import exact
+from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
+from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.metrics import average_gap
+from mpo_games.protocol import Array
+
+GRIDS: Grids = {
+    **methods.GRIDS,
+    ("eta", "alpha"): {"eta": (0.03, 0.1, 0.3, 1.0), "alpha": (0.01, 0.03, 0.1)},
+    ("eta", "alpha", "power"): {
+        "eta": (1.0, 3.0, 10.0),
+        "alpha": (0.3, 1.0),
+        "power": (0.5, 1.0),
+    },
+    ("eta", "alpha", "period"): {
+        "eta": (0.1, 0.3, 1.0),
+        "alpha": (0.03, 0.1),
+        "period": (30, 200),
+    },
+    ("eta", "period", "floor"): {
+        "eta": (0.3, 1.0),
+        "period": (50, 100, 200),
+        "floor": (0.0, 1e-3),
+    },
+}
+"""Settings for payoffs scaled to `max |A| = 1` in sequence form."""
+
+
+def weighted(game: SequenceFormGame) -> SequenceFormGame:
+    """The game with payoff-scaled weights of its dilated entropy."""
+    return game.with_weights(mg.dilation.payoff_scaled)
+
+
+def counterfactual(game: SequenceFormGame) -> BehaviouralGame:
+    """The game as CFR meets it."""
+    return BehaviouralGame(game, counterfactual_values)
+
+
+def floored_mpo(eta: float, period: int, floor: float) -> mg.Solver:
+    """Optimistic MPO whose magnet keeps all actions alive; `eta` and `alpha` are numbers without a
+    unit where the weights are the payoffs at stake."""
+    return mg.MMD(eta, 0.02, mg.Every(period, floor), feedback=mg.optimistic)
+
+
+_E, _EA, _EAK = ("eta",), ("eta", "alpha"), ("eta", "alpha", "period")
+_EPF = ("eta", "period", "floor")
+_method = partial(Method, grids=GRIDS)
+
+METHODS: tuple[Method, ...] = (
+    _method("AutoMPO", MOVING, mg.AutoMPO, ()),
+    _method("MPO", MOVING, mg.MPO, _EAK),
+    _method("MPO-RT", MOVING, mg.MPO_RT, _EAK),
+    _method("Optimistic MPO, weighted", MOVING, floored_mpo, _EPF, view=weighted),
+    _method("MMD", FIXED, mg.MMD, _EA),
+    _method("Annealed MMD", FIXED, mg.AnnealedMMD, ("eta", "alpha", "power")),
+    _method("MD", PLAIN, mg.MirrorDescent, _E),
+    _method("GDA, policy gradient", PLAIN, mg.GradientAscent, _E, view=BehaviouralGame),
+    _method("Optimistic MD", PLAIN, mg.OptimisticMD, _E),
+    _method("Optimistic MD, weighted", PLAIN, mg.OptimisticMD, _E, view=weighted),
+    _method("Fictitious play", AVERAGE, mg.FictitiousPlay, ()),
+    _method("CFR+", AVERAGE, mg.CFRPlus, (), average_gap, view=counterfactual),
+)
+"""A line of every panel each."""
+
+BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS}
+
+
+def contest(method: str, game: str, budget: float) -> dict[str, Any]:
+    """Tune a method on a game, run it, and run it again by the clock."""
+    contestant, original = BY_NAME[method], arenas.tree(game)
+    scale = float(original.bound)
+    normalised = original.with_payoff(original.payoff / scale)
+    seen = contestant.view(normalised) if contestant.view else normalised
+
+    def score(setting: Mapping[str, float]) -> float:
+        return methods.late(methods.run(contestant, seen, setting, budget).trace, budget)
+
+    setting = methods.chosen(contestant, score)
+    found = methods.run(contestant, seen, setting, budget)
+    at = found.trace["evaluations"]
+    return {
+        "setting": setting,
+        "tried": len(contestant.settings()),
+        "evaluations": at,
+        "exploitability": np.maximum(found.trace["gap"], 0.0) * scale / 2.0,
+        "seconds": seconds(seen, contestant.solver(setting), at),
+    }
+
+
+def seconds(game: Any, solver: mg.Solver, at: Array, passes: int = 2) -> Array:
+    """How long the bare solver, nothing recorded, works for the evaluations `at`: the better of two
+    passes. It is processor time, on one thread: what the wall clock shows on an idle core."""
+
+    def one_pass() -> list[float]:
+        states: Iterator[mg.State[Any]] = mg.iterate(game, solver)
+        start, taken = time.thread_time(), []
+        for mark in at:
+            while next(states).evaluations < mark:
+                pass
+            taken.append(time.thread_time() - start)
+        return taken
+
+    return np.asarray(np.min([one_pass() for _ in range(passes)], axis=0))
+
+
+def truth(game: str) -> dict[str, float]:
+    """Value and certificate of the equilibrium, by linear programming."""
+    nash = exact.nash(arenas.tree(game))
+    return {"value": float(nash.value), "gap": float(nash.gap)}
+
+
+def contests(games: Sequence[str], budget: float, run_cells: Run) -> dict[str, Any]:
+    """Every method on every game."""
+    pairs = list(product(games, BY_NAME))
+    cells = [{"game": g, "method": m, "budget": budget} for g, m in pairs]
+    found = dict(zip(pairs, run_cells(contest, cells), strict=True))
+    return {g: {m: found[g, m] for m in BY_NAME} for g in games}
