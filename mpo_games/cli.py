@@ -70,6 +70,7 @@ SOLVERS: Mapping[str, tuple[str, Callable[..., Solver], Mapping[str, Any]]] = {
     ),
     "mpo-rt": ("MPO-RT", mg.MPO_RT, {"eta": 0.15, "alpha": 0.2, "period": 50}),
     "mirror-descent": ("MD", mg.MirrorDescent, {"eta": 0.15}),
+    "auto": ("AutoMPO", mg.AutoMPO, {}),
     "optimistic-md": ("Optimistic MD", mg.OptimisticMD, {"eta": 0.5}),
     "extragradient": ("Extragradient", mg.Extragradient, {"eta": 0.5}),
     "egpo": ("EGPO", mg.EGPO, {"eta": 0.5, "alpha": 0.02}),

@@ -149,7 +149,9 @@ class Leap:
             return ended
         policy = policy.at(np.maximum(mean + ahead * drift, 0.0))
         leapt = replace(ended, policy=policy).remember(
-            q=mean_q + ahead * drift_q, gap_at_move=gap(ahead)
+            q=mean_q + ahead * drift_q,
+            gap_at_move=gap(ahead),
+            leaps=state.memory.get("leaps", 0) + 1,
         )
         return leapt.move(policy)
 

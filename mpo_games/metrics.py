@@ -70,6 +70,27 @@ def magnet_divergence(game: Any, state: State[Any]) -> Any:
     return game.divergence(state.policy, state.magnet)
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A number that the solver keeps in `state.memory[name]`; `unknown` until it does."""
+
+    name: str
+    unknown: float = 0.0
+
+    def __call__(self, game: Any, state: State[Any]) -> Any:
+        return state.memory.get(self.name, self.unknown)
+
+
+def last_move(_: Any, state: State[Any]) -> Any:
+    """The step at which the magnet last moved."""
+    return state.moved
+
+
+def magnet_weight(_: Any, state: State[Any]) -> Any:
+    """`1 / (k + 2)`: the magnet's share in an `Anchored` step, `k` steps after its last move."""
+    return 1.0 / (state.step - state.moved + 2)
+
+
 def entropy(_: Any, state: State[TabularPolicy]) -> Any:
     """Shannon entropy of the policy in nats, averaged over its rows."""
     p, log_p = state.policy.probs, state.policy.log_probs

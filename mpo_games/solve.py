@@ -221,7 +221,8 @@ def solve(
         magnet: the first magnet (the start when None).
         resume: a solution to go on from instead, bit for bit, up to `budget` evaluations in all
             (the record at which it had stopped stays in the trace).
-        metrics: what to record, by name; the duality gap as `gap` where the game has one.
+        metrics: what to record, by name; by default the duality gap as `gap` where the game has
+            one, and the solver's `decisions` where it names any.
         at: the evaluations at which to record (log-spaced when None); the last step always is.
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
         seed: of the random generator that drives sampled feedback.
@@ -239,6 +240,7 @@ def solve(
         raise ValueError(f"`budget` must be a positive number of evaluations, got {budget}.")
     if metrics is None:
         metrics = {"gap": duality_gap} if hasattr(game, "duality_gap") else {}
+        metrics |= getattr(solver, "decisions", {})
     if not metrics.keys().isdisjoint(("step", "evaluations")):
         raise ValueError("`metrics` may not be named `step` or `evaluations`: these are recorded.")
     if tol is not None and "gap" not in metrics:

@@ -31,12 +31,14 @@ method.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mpo_games.magnets import Leap, WhenSolved
+from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight
 from mpo_games.protocol import P, Solver, State
 from mpo_games.solvers.averaged import Averaged, AverageOf
 from mpo_games.solvers.feedback import alternating_popov, popov
@@ -122,6 +124,17 @@ class AutoMPO:
     last iterate converges at a rate worth having, and a gap that is looked at is noise. There it is
     `UNDER_NOISE`, whose policy is an average. `ValueError` for a game without `smoothed`.
     """
+
+    @property
+    def decisions(self) -> Mapping[str, Metric]:
+        """What `solve` records beside the gap: the step size, the magnet's share in a step, when it
+        last moved and how many of its moves were leaps (the others: the gap had fallen)."""
+        return {
+            "eta": Remembered("eta"),
+            "weight": magnet_weight,
+            "moved": last_move,
+            "leaps": Remembered("leaps"),
+        }
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`."""

@@ -270,3 +270,12 @@ def test_a_game_without_the_geometry_is_refused() -> None:
 
     with pytest.raises(ValueError, match="must have `smoothed"):
         mg.solve(Bare(), mg.AutoMPO(), 10)
+
+
+def test_its_decisions_are_in_the_trace() -> None:
+    trace = mg.solve(egpo(1003), mg.AutoMPO(), 1000).trace
+    assert (trace["eta"][1:] > 0.0).all()
+    assert (np.diff(trace["moved"]) >= 0).all()
+    np.testing.assert_allclose(trace["weight"], 1.0 / (trace["step"] - trace["moved"] + 2))
+    assert (trace["moved"] <= trace["step"]).all()
+    assert trace["leaps"][-1] >= 0
