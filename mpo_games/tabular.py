@@ -94,6 +94,31 @@ class TabularPolicy:
             theta[..., player, :] = row
         return type(self)(theta, self.geometry)
 
+    def regrets(self, q: Array, player: int | None = None) -> Array:
+        """`centred(q)`: in a table, feedback is what every action is worth."""
+        return self.centred(q)
+
+    def centred(self, values: Array) -> Array:
+        """`values - <p, values>` in every row."""
+        return np.asarray(values - np.sum(self.probs * values, axis=-1, keepdims=True))
+
+    def matching(self, weights: Array, player: int | None = None) -> Self:
+        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        legal = np.broadcast_to(self.legal, weights.shape)
+        positive = np.where(legal, np.maximum(weights, 0.0), 0.0)
+        total = positive.sum(axis=-1, keepdims=True)
+        uniform = legal / legal.sum(axis=-1, keepdims=True)
+        # Not `total > 0`: NaN must not turn into uniform play.
+        probs = np.divide(positive, total, out=np.array(uniform), where=~(total <= 0.0))
+        coordinates = self.geometry.coordinates(probs, legal)
+        if player is not None:
+            coordinates = np.where(self.owned(player), coordinates, self.coordinates)
+        return type(self)(coordinates, self.geometry)
+
+    def owned(self, player: int) -> Mask:
+        """A mask of the rows of `player`, `(rows, 1)`."""
+        return np.asarray(np.arange(self.coordinates.shape[-2]) == player)[:, None]
+
     def penalise(self, q: Array, magnet: Self, *, alpha: Any) -> Array:
         """`q - alpha * grad D(self || magnet)`: for entropy `q - alpha * log(self / magnet)`."""
         shape = np.broadcast_shapes(self.coordinates.shape, magnet.coordinates.shape)

@@ -13,7 +13,8 @@ reach, by its behavioural log-probabilities.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from mpo_games import tree_kernels as kernels
 from mpo_games.geometry import LOG_ZERO
-from mpo_games.protocol import Array, Indices, Mixture
+from mpo_games.protocol import Array, Indices, Mask, Mixture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,13 @@ class Tree:
     """A name of each information state (OpenSpiel's information state string), or nothing."""
     actions: tuple[int | str, ...] = ()
     """A name of each sequence's last action, or nothing."""
+    owner: Indices = field(init=False)
+    """The player of each sequence, `(sequences,)`."""
+    block: Indices = field(init=False)
+    """Where blocks of states begin, and the end: equally many actions, none above another.
+
+    Kernels take a block at a time; the fewer there are, the faster.
+    """
 
     def __post_init__(self) -> None:
         parent, offset = self.parent, self.offset
@@ -54,6 +62,9 @@ class Tree:
             raise ValueError("`parent` must be a sequence that stands before its state's actions.")
         if not 0 <= self.split <= parent.size:
             raise ValueError(f"`split` must lie in [0, {parent.size}], got {self.split}.")
+        owner = np.append([0, 1], np.repeat(np.arange(parent.size) >= self.split, np.diff(offset)))
+        object.__setattr__(self, "owner", owner.astype(np.int64))
+        object.__setattr__(self, "block", _blocks(parent, offset))
         if (self.owner[parent] != (np.arange(parent.size) >= self.split)).any():
             raise ValueError("`parent` must be a sequence of the state's own player.")
 
@@ -67,13 +78,9 @@ class Tree:
         """How many sequences there are, of both players."""
         return int(self.offset[-1])
 
-    @property
-    def owner(self) -> Indices:
-        """The player of each sequence, `(sequences,)`."""
-        owner = np.empty(self.sequences, dtype=np.int64)
-        owner[0], owner[1] = 0, 1
-        owner[2:] = np.arange(2, self.sequences) >= self.offset[self.split]
-        return owner
+    def span(self, player: int | None) -> tuple[int, int]:
+        """The first information state of `player` (of both), and the one after the last."""
+        return 0 if player != 1 else self.split, self.split if player == 0 else self.states
 
     @property
     def state_of(self) -> Indices:
@@ -113,7 +120,7 @@ class TreeplexPolicy:
         """
         zero = np.zeros(tree.sequences)
         log_p, plan = kernels.dilated_step(
-            tree.parent, tree.offset, weights, zero, zero, zero, 1.0, 0.0
+            tree.parent, tree.offset, tree.block, weights, zero, zero, zero, 1.0, 0.0
         )
         return cls(tree, weights, log_p, plan)
 
@@ -137,22 +144,17 @@ class TreeplexPolicy:
         return cls._at(tree, weights, log_p)
 
     @classmethod
-    def from_plan(cls, tree: Tree, weights: Array, plan: Array, spare: Array) -> TreeplexPolicy:
-        """The policy with a given realisation plan; `spare` probabilities where it never comes."""
-        reach = np.repeat(plan[..., tree.parent], np.diff(tree.offset), axis=-1)
-        probs = np.array(np.broadcast_to(spare, plan.shape))
-        np.divide(plan[..., 2:], reach, out=probs[..., 2:], where=reach > np.finfo(np.float64).tiny)
-        sums = np.add.reduceat(probs, tree.offset[:-1], axis=-1)
-        probs[..., 2:] /= np.repeat(sums, np.diff(tree.offset), axis=-1)
-        return cls.from_probs(tree, weights, probs)
+    def from_plan(cls, plan: Array, spare: Self) -> Self:
+        """The policy with a given realisation plan, that plays like `spare` where it never comes."""
+        tree = spare.tree
+        lead, (flow, rest) = runs(plan, spare.coordinates)
+        return spare._reshaped(lead, *kernels.behaviour(tree.parent, tree.offset, flow, rest))
 
     @classmethod
     def _at(cls, tree: Tree, weights: Array, log_p: Array) -> Self:
-        probs = np.exp(log_p)
-        plan = np.empty_like(probs)
-        for index in np.ndindex(probs.shape[:-1]):
-            plan[index] = kernels.realisation_plan(tree.parent, tree.offset, probs[index])
-        return cls(tree, weights, log_p, plan)
+        lead, (probs,) = runs(np.exp(log_p))
+        plan = kernels.realisation_plan(tree.parent, tree.offset, probs)
+        return cls(tree, weights, np.ascontiguousarray(log_p), plan.reshape(*lead, -1))
 
     @property
     def probs(self) -> Array:
@@ -175,49 +177,59 @@ class TreeplexPolicy:
         if magnet is None and np.any(alpha):
             raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
         pull = self.coordinates if magnet is None else magnet.coordinates
-        if q.ndim == self.coordinates.ndim == pull.ndim == 1:
-            log_p, plan = kernels.dilated_step(
-                self.tree.parent,
-                self.tree.offset,
-                self.weights,
-                self.coordinates,
-                q,
-                pull,
-                eta,
-                alpha,
-            )
-        else:
-            log_p, plan = self._batched_step(q, pull, eta, alpha)
-        if player is not None:
-            keep = self.tree.owner != player
-            log_p = np.where(keep, self.coordinates, log_p)
-            plan = np.where(keep, self.plan, plan)
-        return type(self)(self.tree, self.weights, log_p, plan)
-
-    def _batched_step(self, q: Array, pull: Array, eta: Any, alpha: Any) -> tuple[Array, Array]:
-        lead = np.broadcast_shapes(
-            self.coordinates.shape[:-1],
-            q.shape[:-1],
-            pull.shape[:-1],
-            np.shape(eta),
-            np.shape(alpha),
+        settings = (
+            (eta, alpha) if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray) else ()
         )
-        shape = (*lead, self.tree.sequences)
-        start, push, magnet = (np.broadcast_to(x, shape) for x in (self.coordinates, q, pull))
-        etas, alphas = np.broadcast_to(eta, lead), np.broadcast_to(alpha, lead)
-        log_p, plan = np.empty(shape), np.empty(shape)
-        for index in np.ndindex(lead):
-            log_p[index], plan[index] = kernels.dilated_step(
-                self.tree.parent,
-                self.tree.offset,
-                self.weights,
-                np.ascontiguousarray(start[index]),
-                np.ascontiguousarray(push[index]),
-                np.ascontiguousarray(magnet[index]),
-                float(etas[index]),
-                float(alphas[index]),
-            )
-        return log_p, plan
+        lead, (start, push, towards) = runs(
+            self.coordinates, np.ascontiguousarray(q), pull, over=settings
+        )
+        if lead:
+            eta, alpha = (np.broadcast_to(x, lead).astype(float).ravel() for x in (eta, alpha))
+        else:
+            eta, alpha = float(eta), float(alpha)
+        tree = self.tree
+        log_p, plan = kernels.dilated_step(
+            tree.parent, tree.offset, tree.block, self.weights, start, push, towards, eta, alpha
+        )
+        moved = self._reshaped(lead, log_p, plan)
+        if player is None:
+            return moved
+        log_p, plan = (
+            np.where(tree.owner == player, new, old)
+            for new, old in ((moved.coordinates, self.coordinates), (moved.plan, self.plan))
+        )
+        return type(self)(tree, self.weights, log_p, plan)
+
+    def regrets(self, q: Array, player: int | None = None) -> Array:
+        """The counterfactual regrets of the gradient `q`, `(..., sequences)`: what each action is
+        worth beyond its state, times the others' reach, where play goes on by this policy."""
+        lead, (probs, gradient) = runs(self.probs, q)
+        first, last = self.tree.span(player)
+        found = kernels.regrets(self.tree.parent, self.tree.offset, probs, gradient, first, last)
+        return found.reshape(*lead, -1) if lead else found
+
+    def centred(self, values: Array) -> Array:
+        """`values - <p, values>` at every information state."""
+        lead, (probs, worth) = runs(self.probs, values)
+        found = kernels.centred(self.tree.offset, probs, worth)
+        return found.reshape(*lead, -1) if lead else found
+
+    def matching(self, weights: Array, player: int | None = None) -> Self:
+        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        tree = self.tree
+        lead, (push, log_p, plan) = runs(weights, self.coordinates, self.plan)
+        first, last = tree.span(player)
+        log_p, plan = kernels.matching(tree.parent, tree.offset, push, log_p, plan, first, last)
+        return self._reshaped(lead, log_p, plan)
+
+    def owned(self, player: int) -> Mask:
+        """A mask of the sequences of `player`."""
+        return np.asarray(self.tree.owner == player)
+
+    def _reshaped(self, lead: tuple[int, ...], log_p: Array, plan: Array) -> Self:
+        if lead:
+            log_p, plan = log_p.reshape(*lead, -1), plan.reshape(*lead, -1)
+        return type(self)(self.tree, self.weights, log_p, plan)
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Any) -> Array:
         """`q - alpha * w * log(self / magnet)`: the gradient of the dilated divergence."""
@@ -272,3 +284,22 @@ def realisation_plan(opponent: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Arra
         terms = (w * p.plan for w, p in zip(opponent.weights, opponent.policies, strict=True))
         return np.asarray(sum(terms))
     return opponent.plan
+
+
+def runs(*arrays: Array, over: tuple[Any, ...] = ()) -> tuple[tuple[int, ...], Sequence[Array]]:
+    """The leading axes of `arrays` (and of `over`) together, and the arrays as kernels take them:
+    vectors where there are no such axes, else matrices with a row per run."""
+    if not over and all([a.ndim == 1 for a in arrays]):
+        return (), arrays
+    lead = np.broadcast_shapes(*(a.shape[:-1] for a in arrays), *(np.shape(x) for x in over))
+    flat = (-1,) if lead else ()
+    wide = (np.broadcast_to(a, (*lead, a.shape[-1])) for a in arrays)
+    return lead, [np.ascontiguousarray(a).reshape(*flat, a.shape[-1]) for a in wide]
+
+
+def _blocks(parent: Indices, offset: Indices) -> Indices:
+    size, begin = np.diff(offset), [0]
+    for j in range(1, parent.size):
+        if size[j] != size[begin[-1]] or parent[j] >= offset[begin[-1]]:
+            begin.append(j)
+    return np.array([*begin[: parent.size], parent.size], dtype=np.int64)

@@ -1,8 +1,9 @@
 r"""Regret matching in tables, and by it CFR on trees.
 
 Counterfactual regret minimisation is regret matching at every information state on counterfactual
-values (Zinkevich et al. 2007): `RegretMatching` on the view
-`BehaviouralGame(tree, counterfactual_values)`. Its descendants differ in five independent choices:
+values (Zinkevich et al. 2007): `RegretMatching` on a `SequenceFormGame`, or, the same iterates in a
+table, on the view `BehaviouralGame(tree, counterfactual_values)`. Its descendants differ in five
+independent choices:
 
 | method | plus | predictive | discount | updates | average |
 | --- | --- | --- | --- | --- | --- |
@@ -18,7 +19,7 @@ reads. A moving magnet makes the last iterate converge instead: `RTCFRPlus`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import Array, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
 from mpo_games.tabular import TabularPolicy
+from mpo_games.treeplex import TreeplexPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class Discount:
         """The regrets after step `t` (counted from 1)."""
         kept, repaid = (1.0 / (1.0 + float(t) ** -power) for power in (self.alpha, self.beta))
         return np.asarray(regrets * np.where(regrets > 0.0, kept, repaid))
+
+
+P = TypeVar("P", TabularPolicy, TreeplexPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +70,23 @@ class RegretMatching:
     magnet: MagnetSchedule = Fixed()
     """When the magnet moves."""
 
-    def step(
-        self, game: Any, state: State[TabularPolicy], rng: np.random.Generator | None = None
-    ) -> State[TabularPolicy]:
+    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
         sides = range(game.players) if self.alternating and game.players > 1 else (None,)
         for player in sides:
-            q = game.feedback(policy, player=player, rng=rng)
+            regret = policy.regrets(game.feedback(policy, player=player, rng=rng), player)
             if self.alpha:
-                q = q - self.alpha * (policy.probs - state.magnet.probs)
-            regret = q - np.sum(policy.probs * q, axis=-1, keepdims=True)
+                regret = regret - self.alpha * policy.centred(policy.probs - state.magnet.probs)
             total = regrets + regret
             if self.discount is not None:
                 total = self.discount(total, state.step + 1)
             if self.plus:
                 total = np.maximum(total, 0.0)
             guess = total + regret if self.predictive else total
-            policy, regrets = _turn(player, policy, _proportional(policy, guess), regrets, total)
+            if player is not None:
+                total = np.where(policy.owned(player), total, regrets)
+            policy, regrets = policy.matching(guess, player), total
         return self.magnet(game, state.advance(policy, 1.0, {"regrets": regrets}))
 
 
@@ -110,25 +114,3 @@ def RTCFRPlus(alpha: float, period: int) -> RegretMatching:
     """Reward-transformed CFR+ (Meng et al. 2023): CFR+ on feedback pulled towards a magnet that
     moves to the policy every `period` steps. The result is the last iterate."""
     return RegretMatching(plus=True, alternating=True, alpha=alpha, magnet=Every(period))
-
-
-def _turn(
-    player: int | None, policy: TabularPolicy, moved: TabularPolicy, regrets: Any, total: Array
-) -> tuple[TabularPolicy, Array]:
-    """The update of `player`'s rows alone."""
-    if player is None:
-        return moved, total
-    own = (np.arange(total.shape[-2]) == player)[:, None]
-    coordinates = np.where(own, moved.coordinates, policy.coordinates)
-    return policy.replace(coordinates), np.where(own, total, regrets)
-
-
-def _proportional(policy: TabularPolicy, weights: Array) -> TabularPolicy:
-    """Probabilities proportional to the positive weights, uniform where there are none."""
-    legal = np.broadcast_to(policy.legal, weights.shape)
-    positive = np.where(legal, np.maximum(weights, 0.0), 0.0)
-    total = positive.sum(axis=-1, keepdims=True)
-    uniform = legal / legal.sum(axis=-1, keepdims=True)
-    # Not `total > 0`: NaN must not turn into uniform play.
-    probs = np.divide(positive, total, out=np.array(uniform), where=~(total <= 0.0))
-    return policy.replace(policy.geometry.coordinates(probs, legal))
