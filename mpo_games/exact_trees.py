@@ -54,9 +54,7 @@ def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
         raise CertificateError(f"The linear programme failed: {answer.message}")
     plan = np.empty(tree.sequences)
     plan[own], plan[other] = answer.x[: own.size], -answer.ineqlin.marginals
-    policy = TreeplexPolicy.from_plan(
-        tree, game.scale, np.maximum(plan, 0.0), game.initial_policy().probs
-    )
+    policy = TreeplexPolicy.from_plan(np.maximum(plan, 0.0), game.initial_policy())
     gap = float(game.duality_gap(policy))
     if not gap <= exact.GAP_LIMIT * scale:
         raise CertificateError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.geometry import Entropy, Geometry, rows
-from mpo_games.kernels import symmetrised, weighted_squares
+from mpo_games.kernels import advantages, proportional, symmetrised, weighted_squares
 from mpo_games.protocol import Array, Mask, Mixture
 
 ILLEGAL = np.array(-np.inf)
@@ -98,6 +98,28 @@ class TabularPolicy:
             theta = np.array(np.broadcast_to(self.coordinates, theta.shape))
             theta[..., player, :] = row
         return type(self)(theta, self.geometry)
+
+    def regrets(self, q: Array, player: int | None = None) -> Array:
+        """`centred(q)`: in a table, feedback is what every action is worth."""
+        return self.centred(q)
+
+    def centred(self, values: Array) -> Array:
+        """`values - <p, values>` in every row."""
+        shape = values.shape
+        return advantages(rows(self.probs, shape), rows(values, shape)).reshape(shape)
+
+    def matching(self, weights: Array, player: int | None = None) -> Self:
+        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        legal = rows(self.legal, weights.shape)
+        probs = proportional(rows(weights, weights.shape), legal).reshape(weights.shape)
+        coordinates = self.geometry.coordinates(probs, legal.reshape(weights.shape))
+        if player is not None:
+            coordinates = np.where(self.owned(player), coordinates, self.coordinates)
+        return type(self)(coordinates, self.geometry)
+
+    def owned(self, player: int) -> Mask:
+        """A mask of the rows of `player`, `(rows, 1)`."""
+        return np.asarray(np.arange(self.coordinates.shape[-2]) == player)[:, None]
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Any) -> Array:
         """`q - alpha * grad D(self || magnet)`: for entropy `q - alpha * log(self / magnet)`."""

@@ -1,47 +1,57 @@
-"""The inner loops of trees: single passes over flat arrays, compiled on first use and cached.
+"""The inner loops of trees: passes over flat arrays, compiled on first use and cached.
 
 Both players' sequences share one numbering (see `treeplex.Tree`): 0 and 1 are the empty sequences,
 then the actions of each information state stand side by side, parents before children. So a
 top-down pass is a loop over information states, a bottom-up pass the same loop reversed.
+
+Every kernel takes one run, vectors, or many: matrices whose rows are runs. What it does to a run is
+the function of the same name with an underscore.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
+from mpo_games.elementary import exp, log
+from mpo_games.geometry import LOG_ZERO
 from mpo_games.protocol import Array, Indices
 
+_TINY = np.finfo(np.float64).tiny
+
 _FAST = {"reassoc", "contract", "nsz"}
+
+BOTH = -1
+"""For `player`: both of them."""
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
 def realisation_plan(parent: Indices, offset: Indices, probs: Array) -> Array:
     """`z[a] = z[parent] * probs[a]`, top-down: how often each player plays down to a sequence."""
-    z = np.empty_like(probs)
-    z[0] = z[1] = 1.0
-    for j in range(parent.size):
-        reach = z[parent[j]]
-        for a in range(offset[j], offset[j + 1]):
-            z[a] = reach * probs[a]
+    z = probs.copy()
+    if probs.ndim == 1:
+        _realise(parent, offset, z)
+    else:
+        for i in range(z.shape[0]):
+            _realise(parent, offset, z[i])
     return z
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
-def bilinear(row: Indices, column: Indices, payoff: Array, z: Array) -> Array:
+def bilinear(row: Indices, column: Indices, payoff: Array, z: Array, player: int) -> Array:
     """`q[s] += u z[t]`, `q[t] -= u z[s]` over the payoffs `u` at the sequences `s` and `t`.
 
-    `row` is the CSR row pointer over all sequences, `column` and `payoff` its entries.
+    `row` is the CSR row pointer over all sequences, `column` and `payoff` its entries. `player` 0
+    asks for the first half and 1 for the second; the other one's entries stay 0.
     """
-    q = np.zeros(z.size)
-    for s in range(row.size - 1):
-        total, weight = 0.0, z[s]
-        for k in range(row[s], row[s + 1]):
-            total += payoff[k] * z[column[k]]
-            q[column[k]] -= payoff[k] * weight
-        q[s] += total
+    q = np.zeros_like(z)
+    if z.ndim == 1:
+        _bilinear(row, column, payoff, z, player, q)
+    else:
+        for i in range(z.shape[0]):
+            _bilinear(row, column, payoff, z[i], player, q[i])
     return q
 
 
@@ -49,49 +59,55 @@ def bilinear(row: Indices, column: Indices, payoff: Array, z: Array) -> Array:
 def dilated_step(
     parent: Indices,
     offset: Indices,
+    block: Indices,
     weights: Array,
     log_p: Array,
     q: Array,
     log_magnet: Array,
-    eta: float,
-    alpha: float,
+    eta: Any,
+    alpha: Any,
 ) -> tuple[Array, Array]:
     """The mirror step of the dilated entropy: log-probabilities and realisation plan.
 
     Bottom-up: `c = (w (log p + eta alpha log magnet) + eta q) / (1 + eta alpha)` plus the values of
     the information states below; `log p' = log_softmax(c / w)`; a state is worth
-    `w logsumexp(c / w)`. Then top-down for the plan.
+    `w logsumexp(c / w)`. Then top-down for the plan. For many runs `eta` and `alpha` are arrays.
     """
     out, z = np.empty_like(log_p), np.empty_like(log_p)
-    value = np.zeros(log_p.size)
-    shrink = 1.0 / (1.0 + eta * alpha)
-    pull, push = eta * alpha, eta
-    for j in range(parent.size - 1, -1, -1):
-        w = weights[j]
-        inverse = 1.0 / w
-        top = -np.inf
-        for a in range(offset[j], offset[j + 1]):
-            c = (log_p[a] + pull * log_magnet[a] + push * inverse * q[a]) * shrink
-            c += inverse * value[a]
-            out[a] = c
-            top = max(top, c)
-        total = 0.0
-        for a in range(offset[j], offset[j + 1]):
-            e = math.exp(out[a] - top)
-            z[a] = e
-            total += e
-        shift = top + math.log(total)
-        scale = 1.0 / total
-        for a in range(offset[j], offset[j + 1]):
-            out[a] -= shift
-            z[a] *= scale
-        value[parent[j]] += w * shift
-    out[0] = out[1] = 0.0
-    z[0] = z[1] = 1.0
-    for j in range(parent.size):
-        reach = z[parent[j]]
-        for a in range(offset[j], offset[j + 1]):
-            z[a] *= reach
+    by_sequence, by_state = np.empty((3, log_p.shape[-1])), np.empty((3, parent.size))
+    if log_p.ndim == 1:
+        _dilated_step(
+            parent,
+            offset,
+            block,
+            weights,
+            log_p,
+            q,
+            log_magnet,
+            eta,
+            alpha,
+            by_sequence,
+            by_state,
+            out,
+            z,
+        )
+    else:
+        for i in range(log_p.shape[0]):
+            _dilated_step(
+                parent,
+                offset,
+                block,
+                weights,
+                log_p[i],
+                q[i],
+                log_magnet[i],
+                eta[i],
+                alpha[i],
+                by_sequence,
+                by_state,
+                out[i],
+                z[i],
+            )
     return out, z
 
 
@@ -99,14 +115,12 @@ def dilated_step(
 def best_response(parent: Indices, offset: Indices, q: Array) -> tuple[Array, Indices]:
     """Bottom-up maxima of `q`: the value of every sequence, the best action of every state."""
     value = q.copy()
-    best = np.empty(parent.size, dtype=np.int64)
-    for j in range(parent.size - 1, -1, -1):
-        choice = offset[j]
-        for a in range(offset[j] + 1, offset[j + 1]):
-            if value[a] > value[choice]:
-                choice = a
-        best[j] = choice
-        value[parent[j]] += value[choice]
+    best = np.empty(q.shape[:-1] + parent.shape, dtype=np.int64)
+    if q.ndim == 1:
+        _best_response(parent, offset, value, best)
+    else:
+        for i in range(q.shape[0]):
+            _best_response(parent, offset, value[i], best[i])
     return value, best
 
 
@@ -114,9 +128,253 @@ def best_response(parent: Indices, offset: Indices, q: Array) -> tuple[Array, In
 def action_values(parent: Indices, offset: Indices, probs: Array, q: Array) -> Array:
     """Bottom-up means of `q` under `probs`: the counterfactual value of every action."""
     value = q.copy()
+    if q.ndim == 1:
+        _action_values(parent, offset, probs, value)
+    else:
+        for i in range(q.shape[0]):
+            _action_values(parent, offset, probs[i], value[i])
+    return value
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def regrets(
+    parent: Indices, offset: Indices, probs: Array, q: Array, first: int, last: int
+) -> Array:
+    """What each action of the states `first ... last-1` is worth beyond the mean of its state,
+    where play goes on by `probs`; 0 at the others."""
+    value, out = q.copy(), np.zeros_like(q)
+    if q.ndim == 1:
+        _regrets(parent, offset, probs, value, first, last, out)
+    else:
+        for i in range(q.shape[0]):
+            _regrets(parent, offset, probs[i], value[i], first, last, out[i])
+    return out
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def centred(offset: Indices, probs: Array, values: Array) -> Array:
+    """`values - <probs, values>` at every information state; 0 at the empty sequences."""
+    out = np.empty_like(values)
+    if values.ndim == 1:
+        _centred(offset, probs, values, out)
+    else:
+        for i in range(values.shape[0]):
+            _centred(offset, probs[i], values[i], out[i])
+    return out
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def matching(
+    parent: Indices,
+    offset: Indices,
+    weights: Array,
+    log_p: Array,
+    plan: Array,
+    first: int,
+    last: int,
+) -> tuple[Array, Array]:
+    """Log-probabilities and plan, in proportion to positive `weights` at states `first ... last-1`
+    (uniform where there are none) and as they were at the others."""
+    out, z = log_p.copy(), plan.copy()
+    if weights.ndim == 1:
+        _matching(parent, offset, weights, first, last, out, z)
+    else:
+        for i in range(weights.shape[0]):
+            _matching(parent, offset, weights[i], first, last, out[i], z[i])
+    return out, z
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def behaviour(parent: Indices, offset: Indices, plan: Array, spare: Array) -> tuple[Array, Array]:
+    """Log-probabilities and plan from a plan that need not sum up exactly; `spare` are the
+    log-probabilities at states that it does not reach."""
+    out, z = np.empty_like(plan), np.empty_like(plan)
+    if plan.ndim == 1:
+        _behaviour(parent, offset, plan, spare, out, z)
+    else:
+        for i in range(plan.shape[0]):
+            _behaviour(parent, offset, plan[i], spare[i], out[i], z[i])
+    return out, z
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _realise(parent: Indices, offset: Indices, z: Array) -> None:
+    """From probabilities to the plan, in place."""
+    z[0] = z[1] = 1.0
+    a = 2
+    for j in range(parent.size):
+        reach, end = z[parent[j]], offset[j + 1]
+        while a < end:
+            z[a] *= reach
+            a += 1
+
+
+# Sums in their order, so that both halves alone are the whole, bit for bit.
+@njit(fastmath={"contract"}, error_model="numpy")
+def _bilinear(
+    row: Indices, column: Indices, payoff: Array, z: Array, player: int, q: Array
+) -> None:
+    for s in range(row.size - 1):
+        total, weight = 0.0, z[s]
+        if player == 0:
+            for k in range(row[s], row[s + 1]):
+                total += payoff[k] * z[column[k]]
+        elif player == 1:
+            for k in range(row[s], row[s + 1]):
+                q[column[k]] -= payoff[k] * weight
+        else:
+            for k in range(row[s], row[s + 1]):
+                total += payoff[k] * z[column[k]]
+                q[column[k]] -= payoff[k] * weight
+        q[s] += total
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _dilated_step(
+    parent: Indices,
+    offset: Indices,
+    block: Indices,
+    weights: Array,
+    log_p: Array,
+    q: Array,
+    log_magnet: Array,
+    eta: float,
+    alpha: float,
+    by_sequence: Array,
+    by_state: Array,
+    out: Array,
+    z: Array,
+) -> None:
+    value = by_sequence[0]
+    value[:] = 0.0
+    shrink = 1.0 / (1.0 + eta * alpha)
+    pull, push = shrink * eta * alpha, shrink * eta
+    for b in range(block.size - 2, -1, -1):
+        low, high = block[b], block[b + 1]
+        begin, end = offset[low], offset[high]
+        n = high - low
+        size = (end - begin) // n
+        # A block's states have `size` actions each. Turned to (actions, states), its loops run over
+        # states side by side, and the compiler does eight at a time.
+        c, e = (
+            by_sequence[1, begin:end].reshape(size, n),
+            by_sequence[2, begin:end].reshape(size, n),
+        )
+        p, m = log_p[begin:end].reshape(n, size), log_magnet[begin:end].reshape(n, size)
+        g, v = q[begin:end].reshape(n, size), value[begin:end].reshape(n, size)
+        p_new, z_new = out[begin:end].reshape(n, size), z[begin:end].reshape(n, size)
+        w = weights[low:high]
+        top, total, inverse = by_state[0, low:high], by_state[1, low:high], by_state[2, low:high]
+        for j in range(n):
+            top[j], total[j], inverse[j] = -np.inf, 0.0, 1.0 / w[j]
+        for a in range(size):
+            for j in range(n):
+                x = shrink * p[j, a] + pull * m[j, a] + (push * g[j, a] + v[j, a]) * inverse[j]
+                c[a, j] = x
+                top[j] = max(top[j], x)
+        for a in range(size):
+            for j in range(n):
+                x = exp(c[a, j] - top[j])
+                e[a, j] = x
+                total[j] += x
+        for j in range(n):
+            top[j] += log(total[j])
+            total[j] = 1.0 / total[j]
+        for a in range(size):
+            for j in range(n):
+                p_new[j, a] = c[a, j] - top[j]
+                z_new[j, a] = e[a, j] * total[j]
+        for j in range(n):
+            value[parent[low + j]] += w[j] * top[j]
+    out[0] = out[1] = 0.0
+    _realise(parent, offset, z)
+
+
+@njit(error_model="numpy")
+def _best_response(parent: Indices, offset: Indices, value: Array, best: Indices) -> None:
+    for j in range(parent.size - 1, -1, -1):
+        choice = offset[j]
+        for a in range(offset[j] + 1, offset[j + 1]):
+            if value[a] > value[choice]:
+                choice = a
+        best[j] = choice
+        value[parent[j]] += value[choice]
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _action_values(parent: Indices, offset: Indices, probs: Array, value: Array) -> None:
     for j in range(parent.size - 1, -1, -1):
         mean = 0.0
         for a in range(offset[j], offset[j + 1]):
             mean += probs[a] * value[a]
         value[parent[j]] += mean
-    return value
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _regrets(
+    parent: Indices, offset: Indices, probs: Array, value: Array, first: int, last: int, out: Array
+) -> None:
+    for j in range(last - 1, first - 1, -1):
+        mean = 0.0
+        for a in range(offset[j], offset[j + 1]):
+            mean += probs[a] * value[a]
+        for a in range(offset[j], offset[j + 1]):
+            out[a] = value[a] - mean
+        value[parent[j]] += mean
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _centred(offset: Indices, probs: Array, values: Array, out: Array) -> None:
+    out[0] = out[1] = 0.0
+    for j in range(offset.size - 1):
+        mean = 0.0
+        for a in range(offset[j], offset[j + 1]):
+            mean += probs[a] * values[a]
+        for a in range(offset[j], offset[j + 1]):
+            out[a] = values[a] - mean
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _matching(
+    parent: Indices, offset: Indices, weights: Array, first: int, last: int, out: Array, z: Array
+) -> None:
+    for j in range(first, last):
+        begin, end = offset[j], offset[j + 1]
+        total = 0.0
+        for a in range(begin, end):
+            # Not `w > 0`: NaN must not turn into uniform play.
+            out[a] = 0.0 if weights[a] <= 0.0 else weights[a]
+            total += out[a]
+        reach = z[parent[j]]
+        for a in range(begin, end):
+            out[a] = 1.0 / (end - begin) if total <= 0.0 else out[a] / total
+            z[a] = reach * out[a]
+    _to_logarithms(out[offset[first] : offset[last]])
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _behaviour(
+    parent: Indices, offset: Indices, plan: Array, spare: Array, out: Array, z: Array
+) -> None:
+    out[0] = out[1] = z[0] = z[1] = 1.0
+    for j in range(parent.size):
+        begin, end = offset[j], offset[j + 1]
+        total = 0.0
+        for a in range(begin, end):
+            total += plan[a]
+        if total <= _TINY:  # not `total > 0`: NaN is seen
+            for a in range(begin, end):
+                out[a] = exp(spare[a])
+        else:
+            for a in range(begin, end):
+                out[a] = plan[a] / total
+        for a in range(begin, end):
+            z[a] = z[parent[j]] * out[a]
+    _to_logarithms(out)
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _to_logarithms(p: Array) -> None:
+    """In place; a 0 becomes `LOG_ZERO`."""
+    for a in range(p.size):
+        p[a] = LOG_ZERO if p[a] < _TINY else log(p[a])

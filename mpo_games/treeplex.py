@@ -14,7 +14,8 @@ reach, by its behavioural log-probabilities.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import ArrayLike
 from mpo_games import smoothed_kernels as smoothed
 from mpo_games import tree_kernels as kernels
 from mpo_games.geometry import LOG_ZERO
-from mpo_games.protocol import Array, Indices, Mixture
+from mpo_games.protocol import Array, Indices, Mask, Mixture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +46,13 @@ class Tree:
     """A name of each information state (OpenSpiel's information state string), or nothing."""
     actions: tuple[int | str, ...] = ()
     """A name of each sequence's last action, or nothing."""
+    owner: Indices = field(init=False)
+    """The player of each sequence, `(sequences,)`."""
+    block: Indices = field(init=False)
+    """Where blocks of states begin, and the end: equally many actions, none above another.
+
+    Kernels take a block at a time; the fewer there are, the faster.
+    """
 
     def __post_init__(self) -> None:
         parent, offset = self.parent, self.offset
@@ -56,6 +64,9 @@ class Tree:
             raise ValueError("`parent` must be a sequence that stands before its state's actions.")
         if not 0 <= self.split <= parent.size:
             raise ValueError(f"`split` must lie in [0, {parent.size}], got {self.split}.")
+        owner = np.append([0, 1], np.repeat(np.arange(parent.size) >= self.split, np.diff(offset)))
+        object.__setattr__(self, "owner", owner.astype(np.int64))
+        object.__setattr__(self, "block", _blocks(parent, offset))
         if (self.owner[parent] != (np.arange(parent.size) >= self.split)).any():
             raise ValueError("`parent` must be a sequence of the state's own player.")
 
@@ -76,13 +87,9 @@ class Tree:
         count[2:] = np.repeat(np.diff(self.offset), np.diff(self.offset))
         return count
 
-    @property
-    def owner(self) -> Indices:
-        """The player of each sequence, `(sequences,)`."""
-        owner = np.empty(self.sequences, dtype=np.int64)
-        owner[0], owner[1] = 0, 1
-        owner[2:] = np.arange(2, self.sequences) >= self.offset[self.split]
-        return owner
+    def span(self, player: int | None) -> tuple[int, int]:
+        """The first information state of `player` (of both), and the one after the last."""
+        return 0 if player != 1 else self.split, self.split if player == 0 else self.states
 
     @property
     def state_of(self) -> Indices:
@@ -126,7 +133,7 @@ class TreeplexPolicy:
         """
         zero = np.zeros(tree.sequences)
         log_p, plan = kernels.dilated_step(
-            tree.parent, tree.offset, weights, zero, zero, zero, 1.0, 0.0
+            tree.parent, tree.offset, tree.block, weights, zero, zero, zero, 1.0, 0.0
         )
         return cls(tree, weights, log_p, plan)
 
@@ -148,9 +155,11 @@ class TreeplexPolicy:
         return cls._playing(tree, weights, p, 0.0)
 
     @classmethod
-    def from_plan(cls, tree: Tree, weights: Array, plan: Array, spare: Array) -> TreeplexPolicy:
-        """The policy with a given realisation plan; `spare` probabilities where it never comes."""
-        return cls.from_probs(tree, weights, _probs_of(tree, plan, spare))
+    def from_plan(cls, plan: Array, spare: Self) -> Self:
+        """The policy with a given realisation plan, playing like `spare` where it never comes."""
+        tree = spare.tree
+        lead, (flow, rest) = runs(plan, spare.coordinates)
+        return spare._reshaped(lead, *kernels.behaviour(tree.parent, tree.offset, flow, rest))
 
     @classmethod
     def _playing(cls, tree: Tree, weights: Array, probs: Array, gamma: float) -> Self:
@@ -158,11 +167,10 @@ class TreeplexPolicy:
 
     @classmethod
     def _at(cls, tree: Tree, weights: Array, log_pi: Array, gamma: float) -> Self:
-        plan = np.empty_like(log_pi)
-        for index in np.ndindex(plan.shape[:-1]):
-            probs = smoothed.behaviour(tree.offset, log_pi[index], gamma)
-            plan[index] = kernels.realisation_plan(tree.parent, tree.offset, probs)
-        return cls(tree, weights, log_pi, plan, gamma)
+        lead, (probs,) = runs(_behaviour(tree, log_pi, gamma))
+        plan = kernels.realisation_plan(tree.parent, tree.offset, probs)
+        log_pi = np.ascontiguousarray(log_pi)
+        return cls(tree, weights, log_pi, plan.reshape(*lead, -1), gamma)
 
     @property
     def geometry(self) -> str:
@@ -172,12 +180,7 @@ class TreeplexPolicy:
     @property
     def probs(self) -> Array:
         """Behavioural probabilities, `(..., sequences)`; 1 for the empty sequences."""
-        if not self.gamma:
-            return np.asarray(np.exp(self.coordinates))
-        probs = np.empty_like(self.coordinates)
-        for index in np.ndindex(probs.shape[:-1]):
-            probs[index] = smoothed.behaviour(self.tree.offset, self.coordinates[index], self.gamma)
-        return probs
+        return _behaviour(self.tree, self.coordinates, self.gamma)
 
     @property
     def log_probs(self) -> Array:
@@ -192,7 +195,8 @@ class TreeplexPolicy:
     def at(self, point: Array) -> Self:
         """The policy of this geometry with a given realisation plan, `(..., sequences)`; its own
         probabilities where the plan never comes."""
-        return self.playing(_probs_of(self.tree, point, self.probs))
+        plain = type(self).from_plan(point, self.within(self.weights, 0.0))
+        return plain.within(self.weights, self.gamma)
 
     def playing(self, probs: Array) -> Self:
         """The policy of this geometry with the given behavioural probabilities."""
@@ -217,32 +221,36 @@ class TreeplexPolicy:
         pull = self.coordinates if magnet is None else magnet.coordinates
         if self.gamma:
             return self._smoothed_step(q, pull, eta, alpha, player)
-        if q.ndim == self.coordinates.ndim == pull.ndim == 1:
-            log_p, plan = kernels.dilated_step(
-                self.tree.parent,
-                self.tree.offset,
-                self.weights,
-                self.coordinates,
-                q,
-                pull,
-                eta,
-                alpha,
-            )
+        settings = (
+            (eta, alpha) if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray) else ()
+        )
+        lead, (start, push, towards) = runs(
+            self.coordinates, np.ascontiguousarray(q), pull, over=settings
+        )
+        if lead:
+            eta, alpha = (np.broadcast_to(x, lead).astype(float).ravel() for x in (eta, alpha))
         else:
-            log_p, plan = self._batched_step(q, pull, eta, alpha)
-        if player is not None:
-            keep = self.tree.owner != player
-            log_p = np.where(keep, self.coordinates, log_p)
-            plan = np.where(keep, self.plan, plan)
-        return type(self)(self.tree, self.weights, log_p, plan)
+            eta, alpha = float(eta), float(alpha)
+        tree = self.tree
+        log_p, plan = kernels.dilated_step(
+            tree.parent, tree.offset, tree.block, self.weights, start, push, towards, eta, alpha
+        )
+        moved = self._reshaped(lead, log_p, plan)
+        if player is None:
+            return moved
+        log_p, plan = (
+            np.where(tree.owner == player, new, old)
+            for new, old in ((moved.coordinates, self.coordinates), (moved.plan, self.plan))
+        )
+        return type(self)(tree, self.weights, log_p, plan)
 
     def _smoothed_step(
         self, q: Array, pull: Array, eta: Any, alpha: Any, player: int | None
     ) -> Self:
+        if not q.ndim == self.coordinates.ndim == pull.ndim == 1:
+            raise ValueError("`q` must be one vector: smoothed trees are stepped one by one.")
         tree = self.tree
-        first, last = {None: (0, tree.states), 0: (0, tree.split), 1: (tree.split, tree.states)}[
-            player
-        ]
+        first, last = tree.span(player)
         log_pi, plan = smoothed.smoothed_step(
             tree.parent,
             tree.offset,
@@ -259,30 +267,36 @@ class TreeplexPolicy:
         )
         return type(self)(tree, self.weights, log_pi, plan, self.gamma)
 
-    def _batched_step(self, q: Array, pull: Array, eta: Any, alpha: Any) -> tuple[Array, Array]:
-        lead = np.broadcast_shapes(
-            self.coordinates.shape[:-1],
-            q.shape[:-1],
-            pull.shape[:-1],
-            np.shape(eta),
-            np.shape(alpha),
-        )
-        shape = (*lead, self.tree.sequences)
-        start, push, magnet = (np.broadcast_to(x, shape) for x in (self.coordinates, q, pull))
-        etas, alphas = np.broadcast_to(eta, lead), np.broadcast_to(alpha, lead)
-        log_p, plan = np.empty(shape), np.empty(shape)
-        for index in np.ndindex(lead):
-            log_p[index], plan[index] = kernels.dilated_step(
-                self.tree.parent,
-                self.tree.offset,
-                self.weights,
-                np.ascontiguousarray(start[index]),
-                np.ascontiguousarray(push[index]),
-                np.ascontiguousarray(magnet[index]),
-                float(etas[index]),
-                float(alphas[index]),
-            )
-        return log_p, plan
+    def regrets(self, q: Array, player: int | None = None) -> Array:
+        """The counterfactual regrets of the gradient `q`, `(..., sequences)`: what each action is
+        worth beyond its state, times the others' reach, where play goes on by this policy."""
+        lead, (probs, gradient) = runs(self.probs, q)
+        first, last = self.tree.span(player)
+        found = kernels.regrets(self.tree.parent, self.tree.offset, probs, gradient, first, last)
+        return found.reshape(*lead, -1) if lead else found
+
+    def centred(self, values: Array) -> Array:
+        """`values - <p, values>` at every information state."""
+        lead, (probs, worth) = runs(self.probs, values)
+        found = kernels.centred(self.tree.offset, probs, worth)
+        return found.reshape(*lead, -1) if lead else found
+
+    def matching(self, weights: Array, player: int | None = None) -> Self:
+        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        tree = self.tree
+        lead, (push, log_p, plan) = runs(weights, self.coordinates, self.plan)
+        first, last = tree.span(player)
+        log_p, plan = kernels.matching(tree.parent, tree.offset, push, log_p, plan, first, last)
+        return self._reshaped(lead, log_p, plan)
+
+    def owned(self, player: int) -> Mask:
+        """A mask of the sequences of `player`."""
+        return np.asarray(self.tree.owner == player)
+
+    def _reshaped(self, lead: tuple[int, ...], log_p: Array, plan: Array) -> Self:
+        if lead:
+            log_p, plan = log_p.reshape(*lead, -1), plan.reshape(*lead, -1)
+        return type(self)(self.tree, self.weights, log_p, plan)
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Any) -> Array:
         """`q - alpha * w * log(self / magnet)`: the gradient of the dilated divergence."""
@@ -390,13 +404,12 @@ def _log(probs: Array) -> Array:
     return np.log(probs, out=np.full(probs.shape, LOG_ZERO), where=probs > 0)
 
 
-def _probs_of(tree: Tree, plan: Array, spare: Array) -> Array:
-    """The behavioural probabilities of a realisation plan; `spare` ones where it never comes."""
-    reach = np.repeat(plan[..., tree.parent], np.diff(tree.offset), axis=-1)
-    probs = np.array(np.broadcast_to(spare, plan.shape))
-    np.divide(plan[..., 2:], reach, out=probs[..., 2:], where=reach > np.finfo(np.float64).tiny)
-    sums = np.add.reduceat(probs, tree.offset[:-1], axis=-1)
-    probs[..., 2:] /= np.repeat(sums, np.diff(tree.offset), axis=-1)
+def _behaviour(tree: Tree, log_pi: Array, gamma: float) -> Array:
+    if not gamma:
+        return np.asarray(np.exp(log_pi))
+    probs = np.empty_like(log_pi)
+    for index in np.ndindex(probs.shape[:-1]):
+        probs[index] = smoothed.behaviour(tree.offset, log_pi[index], gamma)
     return probs
 
 
@@ -406,3 +419,22 @@ def realisation_plan(opponent: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Arra
         terms = (w * p.plan for w, p in zip(opponent.weights, opponent.policies, strict=True))
         return np.asarray(sum(terms))
     return opponent.plan
+
+
+def runs(*arrays: Array, over: tuple[Any, ...] = ()) -> tuple[tuple[int, ...], Sequence[Array]]:
+    """The leading axes of `arrays` (and of `over`) together, and the arrays as kernels take them:
+    vectors where there are no such axes, else matrices with a row per run."""
+    if not over and all(a.ndim == 1 for a in arrays):
+        return (), arrays
+    lead = np.broadcast_shapes(*(a.shape[:-1] for a in arrays), *(np.shape(x) for x in over))
+    flat = (-1,) if lead else ()
+    wide = (np.broadcast_to(a, (*lead, a.shape[-1])) for a in arrays)
+    return lead, [np.ascontiguousarray(a).reshape(*flat, a.shape[-1]) for a in wide]
+
+
+def _blocks(parent: Indices, offset: Indices) -> Indices:
+    size, begin = np.diff(offset), [0]
+    for j in range(1, parent.size):
+        if size[j] != size[begin[-1]] or parent[j] >= offset[begin[-1]]:
+            begin.append(j)
+    return np.array([*begin[: parent.size], parent.size], dtype=np.int64)

@@ -26,7 +26,7 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.geometry import Entropy, Geometry
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 from mpo_games.tabular import TabularPolicy
-from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan
+from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 
 Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
 """`feed(game, values, opponent)`: feedback from counterfactual values, `(..., sequences)`."""
@@ -41,19 +41,19 @@ def counterfactual_values(
 
 def q_values(game: SequenceFormGame, values: Array, opponent: TreeplexPolicy) -> Array:
     """The expected payoff of an action once its state is reached; 0 where the others' reach is."""
-    reach = np.empty(values.shape)
-    for index in np.ndindex(reach.shape[:-1]):
-        reach[index] = others_reach(game, opponent.plan[index])
+    reach = others_reach(game, opponent.plan)
     return np.divide(values, reach, out=np.zeros(values.shape), where=reach > 0.0)
 
 
 def others_reach(game: SequenceFormGame, plan: Array) -> Array:
     """How often chance and the opponent's `plan` let the state of each sequence be reached."""
-    mass = np.abs(kernels.bilinear(game.row, game.column, game.chance, plan))
+    lead, (flow,) = runs(plan)
+    mass = np.abs(kernels.bilinear(game.row, game.column, game.chance, flow, kernels.BOTH))
     # Whatever the own continuation, it sums to 1: so let it be uniform.
     tree, size = game.tree, np.diff(game.tree.offset)
     uniform = np.append([1.0, 1.0], np.repeat(1.0 / size, size))
-    return kernels.action_values(tree.parent, tree.offset, uniform, mass)
+    _, (probs, mass) = runs(uniform, mass)
+    return kernels.action_values(tree.parent, tree.offset, probs, mass).reshape(*lead, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,10 +220,5 @@ class BehaviouralGame:
 
     def _each(self, kernel: Callable[..., Array], *arrays: Array) -> Array:
         """`kernel(parent, offset, ...)` of every policy of a batch."""
-        tree = self.tree
-        if arrays[0].ndim == 1:
-            return kernel(tree.parent, tree.offset, *arrays)
-        out = np.empty(arrays[0].shape)
-        for index in np.ndindex(out.shape[:-1]):
-            out[index] = kernel(tree.parent, tree.offset, *(a[index] for a in arrays))
-        return out
+        lead, flat = runs(*arrays)
+        return kernel(self.tree.parent, self.tree.offset, *flat).reshape(*lead, -1)

@@ -73,11 +73,8 @@ class MMDDilatedEnt:
 
     def get_avg_policies(self) -> Any:
         """The policy of the average plan, an OpenSpiel `TabularPolicy`; uniform off its path."""
-        game = self.compiled
-        uniform = game.uniform().probs
-        return self._table_of(
-            TreeplexPolicy.from_plan(game.tree, game.scale, self.avg_plan, uniform)
-        )
+        uniform = self.compiled.initial_policy()
+        return self._table_of(TreeplexPolicy.from_plan(self.avg_plan, uniform))
 
     @cached_property
     def infoset_actions_to_seq(self) -> list[dict[str, int]]:

@@ -24,7 +24,7 @@ from mpo_games.games.tree_builder import TreeBuilder
 from mpo_games.protocol import Array, Indices
 from mpo_games.treeplex import Tree, TreeplexPolicy
 
-FORMAT = 1
+FORMAT = 2
 """The layout of cached files."""
 
 WORTH_CACHING = 2000

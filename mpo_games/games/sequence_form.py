@@ -102,13 +102,10 @@ class SequenceFormGame:
     ) -> Array:
         """The gradient in sequence form, `[A y, -A' x]` in one vector, `(..., sequences)`."""
         plan = policy.plan if opponent is None else realisation_plan(opponent)
-        if plan.ndim == 1:
-            q = kernels.bilinear(self.row, self.column, self.payoff, plan)
-        else:
-            q = np.empty(plan.shape)
-            for index in np.ndindex(plan.shape[:-1]):
-                q[index] = kernels.bilinear(self.row, self.column, self.payoff, plan[index])
-        return q if player is None else np.where(self.tree.owner == player, q, 0.0)
+        flow = plan if plan.ndim == 1 else plan.reshape(-1, plan.shape[-1])
+        side = kernels.BOTH if player is None else player
+        q = kernels.bilinear(self.row, self.column, self.payoff, flow, side)
+        return q if plan.ndim == 1 else q.reshape(plan.shape)
 
     def duality_gap(self, policy: TreeplexPolicy) -> Array:
         """The sum of both players' best-response values (NashConv)."""
@@ -116,11 +113,9 @@ class SequenceFormGame:
 
     def gap(self, policy: TreeplexPolicy, q: Array) -> Array:
         """The duality gap of the policy whose own feedback is `q`."""
-        gap = np.empty(q.shape[:-1])
-        for index in np.ndindex(gap.shape):
-            value, _ = kernels.best_response(self.tree.parent, self.tree.offset, q[index])
-            gap[index] = value[0] + value[1]
-        return gap[()]
+        flat = q.reshape(-1, q.shape[-1])
+        value, _ = kernels.best_response(self.tree.parent, self.tree.offset, flat)
+        return np.asarray((value[:, 0] + value[:, 1]).reshape(q.shape[:-1]))[()]
 
     def smoothed(self, policy: TreeplexPolicy) -> tuple[TreeplexPolicy, float]:
         """The same play in the smoothed dilated entropy, weighted by the payoff at stake there, and
@@ -145,15 +140,14 @@ class SequenceFormGame:
         q = self.feedback(policy)
         probs = np.zeros(q.shape)
         probs[..., :2] = 1.0
-        for index in np.ndindex(q.shape[:-1]):
-            _, best = kernels.best_response(self.tree.parent, self.tree.offset, q[index])
-            probs[index][best] = 1.0
+        flat = q.reshape(-1, q.shape[-1])
+        _, best = kernels.best_response(self.tree.parent, self.tree.offset, flat)
+        np.put_along_axis(probs.reshape(flat.shape), best, 1.0, axis=-1)
         return policy.playing(probs)
 
     def value(self, policy: TreeplexPolicy) -> Array:
         """Player 0's expected payoff, `x' A y`."""
-        own = self.tree.owner == 0
-        return np.asarray(np.sum(policy.plan * self.feedback(policy) * own, axis=-1))
+        return np.asarray(np.sum(policy.plan * self.feedback(policy, player=0), axis=-1))
 
     def divergence(self, policy: TreeplexPolicy, other: TreeplexPolicy) -> Array:
         """The dilated Bregman divergence `D(policy || other)`, summed over the players."""

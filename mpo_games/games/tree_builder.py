@@ -121,16 +121,22 @@ class TreeBuilder:
     def finish(
         self, weights: Callable[[SequenceFormGame], Array] = dilation.unit, source: str = ""
     ) -> SequenceFormGame:
-        """The game, its states sorted by player, each player's in the order they were found."""
-        order = sorted(range(len(self.players)), key=self.players.__getitem__)
+        """The game, its states sorted by player, by the number of the player's own moves before and
+        by the number of actions: then kernels have few blocks."""
+        size = [len(names) for names in self.names]
+        above = np.append([-1, -1], np.repeat(np.arange(len(size)), size))
+        moves: list[int] = []
+        for sequence in self.parents:
+            moves.append(moves[above[sequence]] + 1 if sequence > 1 else 0)
+        order = sorted(range(len(size)), key=lambda j: (self.players[j], moves[j], size[j]))
         split = self.players.count(0)
         number = np.empty(self.sequences, dtype=np.int64)
         number[:2] = 0, 1
         offset = [2]
         for j in order:
-            size = len(self.names[j])
-            number[self.first[j] : self.first[j] + size] = np.arange(offset[-1], offset[-1] + size)
-            offset.append(offset[-1] + size)
+            begin, end = offset[-1], offset[-1] + size[j]
+            number[self.first[j] : self.first[j] + size[j]] = np.arange(begin, end)
+            offset.append(end)
         parent = number[np.array([self.parents[j] for j in order], dtype=np.int64)]
         labels = {j: label for (_, label), j in self.keys.items()}
         tree = Tree(

@@ -1,8 +1,9 @@
 r"""Regret matching in tables, and by it CFR on trees.
 
 Counterfactual regret minimisation is regret matching at every information state on counterfactual
-values (Zinkevich et al. 2007): `RegretMatching` on the view
-`BehaviouralGame(tree, counterfactual_values)`. Its descendants differ in five independent choices:
+values (Zinkevich et al. 2007): `RegretMatching` on a `SequenceFormGame`, or, the same iterates in a
+table, on the view `BehaviouralGame(tree, counterfactual_values)`. Its descendants differ in five
+independent choices:
 
 | method | plus | predictive | discount | updates | average |
 | --- | --- | --- | --- | --- | --- |
@@ -19,17 +20,17 @@ whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from mpo_games.geometry import Euclidean, rows
-from mpo_games.kernels import advantages, proportional
+from mpo_games.geometry import Euclidean
 from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import Array, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
 from mpo_games.solvers.magnetic import require_weight
 from mpo_games.tabular import TabularPolicy
+from mpo_games.treeplex import TreeplexPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Discount:
         """The regrets after step `t` (counted from 1)."""
         kept, repaid = (1.0 / (1.0 + float(t) ** -power) for power in (self.alpha, self.beta))
         return np.asarray(regrets * np.where(regrets > 0.0, kept, repaid))
+
+
+P = TypeVar("P", TabularPolicy, TreeplexPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,7 @@ class RegretMatching:
         if self.half_step and (self.predictive or self.alternating):
             raise ValueError("`half_step` looks ahead by itself, and for both players at once.")
 
-    def step(
-        self, game: Any, state: State[TabularPolicy], rng: np.random.Generator | None = None
-    ) -> State[TabularPolicy]:
+    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
         if self.floor:
@@ -95,7 +97,7 @@ class RegretMatching:
         for player in sides:
             regret = self._regret(game, state, policy, player, rng)
             if self.half_step:
-                half = _proportional(policy, self._cut(policy, regrets + regret))
+                half = policy.matching(self._cut(policy, regrets + regret))
                 regret = self._regret(game, state, half, player, rng)
             total = regrets + regret
             if self.discount is not None:
@@ -103,25 +105,27 @@ class RegretMatching:
             if self.plus:
                 total = self._cut(policy, total)
             guess = self._cut(policy, total + regret) if self.predictive else total
-            policy, regrets = _turn(player, policy, _proportional(policy, guess), regrets, total)
+            if player is not None:
+                total = np.where(policy.owned(player), total, regrets)
+            policy, regrets = policy.matching(guess, player), total
         evaluations = 2.0 if self.half_step else 1.0
         return self.magnet(game, state.advance(policy, evaluations, {"regrets": regrets}))
 
     def _regret(
         self,
         game: Any,
-        state: State[TabularPolicy],
-        policy: TabularPolicy,
+        state: State[P],
+        policy: P,
         player: int | None,
         rng: np.random.Generator | None,
     ) -> Array:
         """`r = q - <q, p>`, of transformed rewards where `alpha` is not 0."""
-        q = game.feedback(policy, player=player, rng=rng)
+        regret = policy.regrets(game.feedback(policy, player=player, rng=rng), player)
         if self.alpha:
-            q = q - self.alpha * (policy.probs - state.magnet.probs)
-        return advantages(rows(policy.probs, q.shape), rows(q, q.shape)).reshape(q.shape)
+            regret = regret - self.alpha * policy.centred(policy.probs - state.magnet.probs)
+        return regret
 
-    def _cut(self, policy: TabularPolicy, regrets: Array) -> Array:
+    def _cut(self, policy: Any, regrets: Array) -> Array:
         """The nearest regrets that are not negative and whose sum is at least `floor`."""
         positive = np.maximum(regrets, 0.0)
         if not self.floor:
@@ -169,21 +173,3 @@ def RTCFRPlus(alpha: float, period: int) -> RegretMatching:
     """Reward-transformed CFR+ (Meng et al. 2023): CFR+ on feedback pulled towards a magnet that
     moves to the policy every `period` steps. The result is the last iterate."""
     return RegretMatching(plus=True, alternating=True, alpha=alpha, magnet=Every(period))
-
-
-def _turn(
-    player: int | None, policy: TabularPolicy, moved: TabularPolicy, regrets: Any, total: Array
-) -> tuple[TabularPolicy, Array]:
-    """The update of `player`'s rows alone."""
-    if player is None:
-        return moved, total
-    own = (np.arange(total.shape[-2]) == player)[:, None]
-    coordinates = np.where(own, moved.coordinates, policy.coordinates)
-    return policy.replace(coordinates), np.where(own, total, regrets)
-
-
-def _proportional(policy: TabularPolicy, weights: Array) -> TabularPolicy:
-    """Probabilities proportional to the positive weights, uniform where there are none."""
-    legal = rows(policy.legal, weights.shape)
-    probs = proportional(rows(weights, weights.shape), legal).reshape(weights.shape)
-    return policy.replace(policy.geometry.coordinates(probs, legal.reshape(weights.shape)))

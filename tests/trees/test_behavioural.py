@@ -248,7 +248,7 @@ def test_outcome_sampling_is_unbiased(exploration: float) -> None:
     game = kuhn()
     policy = BehaviouralGame(game).treeplex(random_policy(BehaviouralGame(game), 3)).smooth(0.2)
     other = game.initial_policy()
-    rng, batches = np.random.default_rng(0), 200
+    rng, batches = np.random.default_rng(0), 300
     sampled = OutcomeSampling(game, 5000, exploration)
     for opponent in (None, other, mg.Mixture((policy, other), (2.0, -1.0))):
         draws = np.array([sampled.feedback(policy, opponent, rng=rng) for _ in range(batches)])

@@ -104,7 +104,7 @@ def test_gambits_qre_is_fixed_by_one_step(case: int) -> None:
     plan = np.ones(game.tree.sequences)
     for player in (0, 1):
         plan[game.tree.owner == player] = gambit[player]
-    qre = TreeplexPolicy.from_plan(game.tree, game.scale, plan, game.uniform().probs)
+    qre = TreeplexPolicy.from_plan(plan, game.initial_policy())
     ours.state = State(qre, game.center())
     assert abs(ours.get_gap()) < 1e-10
     ours.update_sequences()

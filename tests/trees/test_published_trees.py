@@ -86,7 +86,7 @@ def at_gambits(name: str, vectors: tuple[str, str], game: SequenceFormGame) -> T
         plan[a] = plans[player][
             places[player][f"{tree.labels[tree.state_of[a]]} -=- {tree.actions[a]}"]
         ]
-    return TreeplexPolicy.from_plan(tree, game.scale, plan, game.uniform().probs)
+    return TreeplexPolicy.from_plan(plan, game.initial_policy())
 
 
 @pytest.mark.parametrize(

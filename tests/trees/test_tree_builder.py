@@ -130,7 +130,7 @@ def test_kuhn_from_its_rules() -> None:
     game = build(kuhn(), dilation.kroer)
     assert (game.tree.states, game.tree.sequences) == (12, 26)
     assert exact.nash(game).value == pytest.approx(-1 / 18, abs=1e-14)
-    assert game.tree.labels[: game.tree.split] == ("0", "0pb", "1", "1pb", "2", "2pb")
+    assert game.tree.labels[: game.tree.split] == ("0", "1", "2", "0pb", "1pb", "2pb")
     assert game.tree.actions[:4] == ("", "", "pass", "bet")
 
 
