@@ -10,6 +10,7 @@ NAMES = (
     "last_iterate",
     "trees",
     "leduc",
+    "hardest",
     "magnet_period",
     "averages",
     "noise",

@@ -43,6 +43,7 @@ NAMES = (
 )
 NAMED = (
     "AutoMPO",
+    "Anchored Popov, L2",
     "EG restarted, L2 (PDLP)",
     "ExRM+ restarted",
     "Smooth PRM+ restarted",

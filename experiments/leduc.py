@@ -25,6 +25,7 @@ SEED = 0
 """Nothing here is random."""
 
 NAMES = (
+    "AutoMPO",
     "MPO",
     "Optimistic MPO",
     "MPO-RT (R-NaD)",

@@ -10,7 +10,7 @@ means the same in every game. Methods without knobs run as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -20,6 +20,8 @@ import mpo_games as mg
 from experiments import arenas
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.metrics import Metric, average_gap, better_gap, duality_gap
+from mpo_games.solvers import self_tuning
+from mpo_games.solvers.geometry import as_given
 
 TRIES = 12
 
@@ -167,12 +169,30 @@ METHODS: tuple[Method, ...] = (
     Method("PRM+, average", AVERAGE, _prm_plus, (), output=average_gap),
 )
 
+CONVERGED = 1e-15
+"""In units of payoff."""
+
 RATIO, CHECK = 0.5, 20
 """Of restarts: they look every `CHECK` steps whether the gap has fallen to `RATIO`."""
 
 L2 = mg.Euclidean()
 
+SELF_TUNING = "nothing to tune"
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """`AutoMPO` in the geometry of the policy it is given: in L2 the anchored Popov method."""
+
+    def step(self, game: Any, state: Any, rng: Any = None) -> Any:
+        """A step of `AutoMPO` but for its geometry."""
+        seats = self_tuning.ONE_SEAT if game.players == 1 else self_tuning.TWO_SEATS
+        return replace(seats, geometry=as_given).step(game, state, rng)
+
+
 OUTSIDERS: tuple[Method, ...] = (
+    Method("AutoMPO", SELF_TUNING, mg.AutoMPO, (), alone=True),
+    Method("Anchored Popov, L2", SELF_TUNING, Twin, (), geometry=L2, alone=True),
     Method("EG restarted", RESTARTED, _restarted_extragradient, _E, better_gap),
     Method("EG restarted, L2 (PDLP)", RESTARTED, _restarted_extragradient, _E, better_gap, L2),
     Method("Smooth PRM+ restarted", RESTARTED, _smooth, ("floor",)),
@@ -182,7 +202,7 @@ OUTSIDERS: tuple[Method, ...] = (
     Method("ExRM+", SMOOTH, mg.ExtragradientRMPlus, ("floor",)),
     Method("RT-RM+", SMOOTH, mg.RTCFRPlus, ("alpha", "period")),
 )
-"""The strongest from elsewhere, for `last_iterate`."""
+"""The self-tuning solver, and the strongest from elsewhere, for `last_iterate`."""
 
 
 def _floored(eta: float, alpha: float, period: int) -> mg.Solver:
@@ -201,6 +221,10 @@ def _restarted_pcfr_plus() -> mg.Solver:
     return mg.Restarted(mg.PCFRPlus(), RATIO, CHECK)
 
 
+def _itself(game: mg.SequenceFormGame) -> Any:
+    return game
+
+
 def _payoff_scaled(game: mg.SequenceFormGame) -> Any:
     return game.with_weights(mg.dilation.payoff_scaled)
 
@@ -213,6 +237,7 @@ FLOOR = 1e-3
 """Uniform play in the moved magnet, so that actions that died can come back."""
 
 ON_TREES: tuple[Method, ...] = (
+    Method("AutoMPO", SELF_TUNING, mg.AutoMPO, (), view=_itself, alone=True),
     Method("MPO", MOVING, _floored, _EAK, view=_payoff_scaled),
     Method("Optimistic MPO", MOVING, _floored_optimistic, _EAK, view=_payoff_scaled),
     Method("MPO-RT (R-NaD)", MOVING, mg.MPO_RT, _EAK, view=BehaviouralGame),
@@ -246,13 +271,17 @@ def race(
     batches: Sequence[arenas.Batch],
     marks: Sequence[float],
 ) -> Any:
-    """The gap of every game of the batches when the evaluations reach each mark, (marks, games)."""
+    """The gap of every game of the batches when the evaluations reach each mark, (marks, games).
+
+    A method that is `alone` stops at a gap of `CONVERGED` and keeps it, for the sake of time.
+    """
     columns = []
+    tol = CONVERGED if method.alone else None
     for game, start in arenas.split(batches) if method.alone else batches:
         policy = start and mg.TabularPolicy.from_probs(start.probs, start.legal, method.geometry)
         seen = game if method.view is None else method.view(game)
-        found = run(method, seen, setting, marks[-1], policy=policy, at=marks).trace
-        rows = np.searchsorted(found["evaluations"], marks)
+        found = run(method, seen, setting, marks[-1], policy=policy, at=marks, tol=tol).trace
+        rows = np.minimum(np.searchsorted(found["evaluations"], marks), len(found) - 1)
         columns.append(np.reshape(found["gap"][rows], (len(marks), -1)))
     return np.maximum(np.concatenate(columns, axis=1), 0.0)
 

@@ -68,6 +68,7 @@ STYLES: Mapping[str, Style] = {
     "Smooth PRM+ restarted": Style(OLIVE, DASHED),
     "ExRM+": Style(WINE, DOTTED),
     "ExRM+ restarted": Style(WINE, DASHED),
+    "Anchored Popov, L2": Style(VERMILLION, DASHED),
     "EG restarted": Style(GREY, DASHED),
     "EG restarted, L2 (PDLP)": Style(GREY),
     "RT-RM+": Style(GREY, DOTTED),

@@ -160,6 +160,19 @@ def test_a_start_is_left_with_a_step_size_that_was_measured_there() -> None:
     assert run[3].policy is not run[0].policy
 
 
+def test_feedback_that_does_not_change_measures_nothing() -> None:
+    """Along an edge of rock-paper-scissors both living actions gain alike."""
+    game = mg.load("condorcet", n=3)
+    start = game.policy([0.15880448, 0.04564997, 0.79554555])
+    states = list(islice(mg.iterate(game, mg.AutoMPO(), policy=start), 200))
+    edge = states[5].memory
+    living = states[5].policy.probs[0] > 0
+    assert living.sum() == 2
+    assert np.ptp((edge["q"] - edge["previous_q"])[0, living]) == 0.0
+    assert states[6].memory["eta"] == edge["eta"]
+    assert mg.solve(game, mg.AutoMPO(), 1000, policy=start).gap < 1e-14
+
+
 def test_a_leap_goes_as_far_as_the_gap_allows() -> None:
     """Along the drift of the means; feedback there is what the game would say."""
     leaps = 0
