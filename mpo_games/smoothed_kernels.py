@@ -14,11 +14,20 @@ import math
 import numpy as np
 from numba import njit
 
+from mpo_games.elementary import exp
 from mpo_games.kernels import FAST
 from mpo_games.protocol import Array, Indices
 
 EDGE = 1e-12
 """A smoothed probability this close to its floor, relatively, sits on it."""
+
+
+@njit(fastmath=FAST, error_model="numpy")
+def _exponentials(log_pi: Array) -> Array:
+    out = np.empty_like(log_pi)
+    for a in range(log_pi.size):
+        out[a] = exp(log_pi[a])
+    return out
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -28,7 +37,7 @@ def behaviour(offset: Indices, log_pi: Array, gamma: float) -> Array:
     for j in range(offset.size - 1):
         floor, total = gamma / (offset[j + 1] - offset[j]), 0.0
         for a in range(offset[j], offset[j + 1]):
-            excess = math.exp(log_pi[a]) - floor
+            excess = exp(log_pi[a]) - floor
             x[a] = 0.0 if excess <= 0.0 else excess  # so that NaN stays NaN
             total += x[a]
         for a in range(offset[j], offset[j + 1]):
@@ -95,22 +104,23 @@ def smoothed_step(
         while True:
             total, count = 0.0, 0
             for a in range(begin, end):
-                if not z[a] < scale * floor:
+                if not z[a] < scale * floor:  # so that NaN stays NaN
                     total += z[a]
                     count += 1
             if count >= kept:  # the clipped never come back, but for rounding
                 break
             kept = count
-            scale = total / (1.0 - floor * (end - begin - count))
-        shift, bottom = math.log(scale), math.log(floor) if floor > 0.0 else -np.inf
+            left = 1.0 - floor * (end - begin - count)
+            scale = total / left if count < end - begin else total
+        shift, inverse = math.log(scale), 1.0 / scale
         worth, entropy = 0.0, 0.0
         for a in range(begin, end):
             if z[a] < scale * floor:
-                out[a], z[a] = bottom, 0.0
-                entropy += floor * bottom
+                out[a], z[a] = math.log(floor), 0.0
+                entropy += floor * out[a]
             else:
                 out[a] -= shift
-                pi = z[a] / scale
+                pi = z[a] * inverse
                 entropy += pi * out[a] if pi > 0.0 else 0.0
                 z[a] = (pi - floor) * share
                 worth += (c[a] - top) * z[a]
@@ -135,10 +145,11 @@ def squared_distance(
 ) -> float:
     """`sum_j w_j z_p <log pi - log pi', pi - pi'> / (1 - gamma)^2` at the mean reach `z_p`."""
     total, share = 0.0, 1.0 / (1.0 - gamma)
+    pi, theirs = _exponentials(log_pi), _exponentials(other)
     for j in range(parent.size):
         local = 0.0
         for a in range(offset[j], offset[j + 1]):
-            local += (log_pi[a] - other[a]) * (math.exp(log_pi[a]) - math.exp(other[a]))
+            local += (log_pi[a] - other[a]) * (pi[a] - theirs[a])
         reach = 0.5 * (plan[parent[j]] + plan_other[parent[j]])
         total += weights[j] * share * share * reach * local
     return total
@@ -161,7 +172,7 @@ def squared_dual_norm(
     or 0.
     """
     t, total, share = q.copy(), 0.0, 1.0 / (1.0 - gamma)
-    played = np.exp(log_pi)
+    played = _exponentials(log_pi)
     for j in range(parent.size - 1, -1, -1):
         floor = gamma / (offset[j + 1] - offset[j])
         mass, first, mean, norm = 0.0, 0.0, 0.0, 0.0
