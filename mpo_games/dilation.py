@@ -44,17 +44,14 @@ def payoff_scaled(game: SequenceFormGame, policy: TreeplexPolicy | None = None) 
     at the plan $z'$ of `policy` (uniform when None), floored by a fifth of uniform play so that no
     branch counts for nothing.
     """
-    tree = game.tree
-    uniform = game.uniform().probs
-    probs = uniform if policy is None else 0.8 * policy.probs + 0.2 * uniform
-    probs[:2] = 1.0
+    tree, probs = game.tree, 1.0 / game.tree.choices
+    if policy is not None:
+        probs = 0.8 * policy.probs + 0.2 * probs
     plan = kernels.realisation_plan(tree.parent, tree.offset, probs)
-    stakes = np.zeros(tree.sequences)
-    rows = np.repeat(np.arange(tree.sequences), np.diff(game.row))
-    np.add.at(stakes, rows, np.abs(game.payoff) * plan[game.column])
-    np.add.at(stakes, game.column, np.abs(game.payoff) * plan[rows])
-    value, best = kernels.best_response(tree.parent, tree.offset, stakes)
-    return np.asarray(np.maximum(value[best], 1e-6 * value[:2].mean()))
+    sizes = np.abs(game.payoff)
+    stakes = np.abs(kernels.bilinear(game.row, game.column, sizes, plan, kernels.BOTH))
+    value, best = kernels.best_response(tree.parent, tree.offset, stakes[None])
+    return np.asarray(np.maximum(value[0, best[0]], 1e-6 * value[0, :2].mean()))
 
 
 def _bottom_up(tree: Tree, base: float) -> Array:

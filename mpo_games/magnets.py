@@ -15,6 +15,10 @@ import numpy as np
 from mpo_games.protocol import Array, MagnetSchedule, P, State
 
 
+SOLVED = 1e-15
+"""A gap this small, relative to the first, is rounding error: the magnet rests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """Never moves: the regularised equilibrium of MMD is the end (Sokota et al. 2023)."""
@@ -87,9 +91,11 @@ class WhenSolved:
         kept = "q" in state.memory
         if "gap_at_move" not in state.memory:
             start = _gap(game, state) if kept else _worst(game.duality_gap(state.magnet))
-            state = state.remember(gap_at_move=start).charge(0.0 if kept else 1.0)
+            state = state.remember(gap_at_move=start, gap_at_start=start)
+            state = state.charge(0.0 if kept else 1.0)
         gap, state = _gap(game, state), state.charge(0.0 if kept else 1.0)
-        if gap > self.ratio * state.memory["gap_at_move"]:
+        solved = gap <= SOLVED * state.memory["gap_at_start"]
+        if solved or gap > self.ratio * state.memory["gap_at_move"]:
             return state
         return state.remember(gap_at_move=gap).move(state.policy.snapshot())
 

@@ -48,6 +48,8 @@ class Tree:
     """A name of each sequence's last action, or nothing."""
     owner: Indices = field(init=False)
     """The player of each sequence, `(sequences,)`."""
+    choices: Array = field(init=False)
+    """How many actions there are where each sequence ends, `(sequences,)`; 1 at the empty ones."""
     block: Indices = field(init=False)
     """Where blocks of states begin, and the end: equally many actions, none above another.
 
@@ -66,6 +68,8 @@ class Tree:
             raise ValueError(f"`split` must lie in [0, {parent.size}], got {self.split}.")
         owner = np.append([0, 1], np.repeat(np.arange(parent.size) >= self.split, np.diff(offset)))
         object.__setattr__(self, "owner", owner.astype(np.int64))
+        count = np.diff(offset)
+        object.__setattr__(self, "choices", np.append([1.0, 1.0], np.repeat(count, count)))
         object.__setattr__(self, "block", _blocks(parent, offset))
         if (self.owner[parent] != (np.arange(parent.size) >= self.split)).any():
             raise ValueError("`parent` must be a sequence of the state's own player.")
@@ -79,13 +83,6 @@ class Tree:
     def sequences(self) -> int:
         """How many sequences there are, of both players."""
         return int(self.offset[-1])
-
-    @property
-    def choices(self) -> Array:
-        """How many actions there are where each sequence ends, `(sequences,)`; 1 at the empty."""
-        count = np.ones(self.sequences)
-        count[2:] = np.repeat(np.diff(self.offset), np.diff(self.offset))
-        return count
 
     def span(self, player: int | None) -> tuple[int, int]:
         """The first information state of `player` (of both), and the one after the last."""
