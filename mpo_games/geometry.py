@@ -18,7 +18,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mpo_games.kernels import entropy_step, log_coordinates, smoothed_step, unsmoothed
+from mpo_games.kernels import (
+    entropy_step,
+    log_coordinates,
+    smoothed_inverse_hessian,
+    smoothed_step,
+    unsmoothed,
+)
 from mpo_games.protocol import Array, Mask
 
 LOG_ZERO = -800.0
@@ -117,9 +123,11 @@ class SmoothedEntropy:
         if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray):
             z = _mean(theta, q, magnet, eta, alpha)
             theta, q, magnet, eta, alpha = z, np.zeros_like(z), z, 0.0, 0.0
+        eta, alpha = float(eta), float(alpha)
+        if theta.ndim == 2 and q.shape == theta.shape == magnet.shape:
+            return smoothed_step(theta, q, magnet, eta, alpha, self.gamma)
         shape = np.broadcast_shapes(theta.shape, q.shape, magnet.shape)
         flat = [rows(x, shape) for x in (theta, q, magnet)]
-        eta, alpha = float(eta), float(alpha)
         return smoothed_step(flat[0], flat[1], flat[2], eta, alpha, self.gamma).reshape(shape)
 
     def probs(self, theta: Array) -> Array:
@@ -140,14 +148,8 @@ class SmoothedEntropy:
 
     def inverse_hessian(self, theta: Array) -> Array:
         """`pi / (1 - gamma)` where `p > 0`."""
-        pi = np.exp(theta)
-        inside = pi > self._floor(theta) * (1.0 + EDGE)
-        return np.asarray(np.where(inside, pi / (1.0 - self.gamma), 0.0))
-
-    def _floor(self, theta: Array) -> Array:
-        """`gamma u`."""
-        legal = theta != -np.inf
-        return np.asarray(self.gamma * legal / np.sum(legal, axis=-1, keepdims=True))
+        shape = theta.shape
+        return smoothed_inverse_hessian(rows(theta, shape), self.gamma, EDGE).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,21 @@ def unsmoothed(theta: Array, gamma: float) -> Array:
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
+def smoothed_inverse_hessian(theta: Array, gamma: float, edge: float) -> Array:
+    """`exp(theta) / (1 - gamma)` where it exceeds its floor by more than `edge`, relatively."""
+    out = np.zeros_like(theta)
+    for r in range(theta.shape[0]):
+        legal = 0
+        for a in range(theta.shape[1]):
+            legal += theta[r, a] != -np.inf
+        for a in range(theta.shape[1]):
+            pi = math.exp(theta[r, a])
+            if pi > gamma / legal * (1.0 + edge):
+                out[r, a] = pi / (1.0 - gamma)
+    return out
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def symmetrised(theta: Array, other: Array, p: Array, p_other: Array) -> float:
     """`sum (theta - other) (p - p_other)` over legal actions."""
     total = 0.0

@@ -14,7 +14,6 @@ import numpy as np
 
 from mpo_games.protocol import Array, MagnetSchedule, P, State
 
-
 SOLVED = 1e-15
 """A gap this small, relative to the first, is rounding error: the magnet rests."""
 
@@ -93,7 +92,9 @@ class WhenSolved:
             start = _gap(game, state) if kept else _worst(game.duality_gap(state.magnet))
             state = state.remember(gap_at_move=start, gap_at_start=start)
             state = state.charge(0.0 if kept else 1.0)
-        gap, state = _gap(game, state), state.charge(0.0 if kept else 1.0)
+        gap = _gap(game, state)
+        if not kept:
+            state = state.charge(1.0)
         solved = gap <= SOLVED * state.memory["gap_at_start"]
         if solved or gap > self.ratio * state.memory["gap_at_move"]:
             return state
@@ -115,8 +116,9 @@ class Leap:
     s = \max\{s : \bar p + s\,d \text{ is a policy},\ \text{gap}(\bar p + s\,d) \le
     \text{gap}(\bar p)\}$$
 
-    if `s` is at least `windows`. Feedback and gap there are free, since feedback is linear. Needs
-    exact feedback that is kept (`popov`), policies with a `point` and a game with `gap`.
+    if `s` is at least `windows` and does not magnify rounding errors to the size of the gap.
+    Feedback and gap there are free, since feedback is linear. Needs exact feedback that is kept
+    (`popov`), policies with a `point` and a game with `gap`.
     """
 
     schedule: MagnetSchedule
@@ -151,7 +153,8 @@ class Leap:
 
         limit = gap(0.0)
         ahead = _largest(lambda s: gap(s) <= limit, _room(mean, drift))
-        if ahead < self.windows:
+        magnified = ahead * SOLVED * float(np.max(np.abs(mean_q)))
+        if ahead < self.windows or not magnified < limit:
             return ended
         policy = policy.at(np.maximum(mean + ahead * drift, 0.0))
         leapt = replace(ended, policy=policy).remember(
@@ -192,7 +195,7 @@ class WhenSettled:
 
 
 def _worst(gap: Any) -> float:
-    return float(np.max(gap))
+    return float(gap if np.ndim(gap) == 0 else np.max(gap))
 
 
 def _gap(game: Any, state: State[P]) -> float:

@@ -173,11 +173,25 @@ class State(Generic[P]):
 
     def charge(self, evaluations: float) -> Self:
         """The same state with `evaluations` more on the bill."""
-        return replace(self, evaluations=self.evaluations + evaluations)
+        return type(self)(
+            self.policy,
+            self.magnet,
+            self.step,
+            self.moved,
+            self.evaluations + evaluations,
+            self.memory,
+        )
 
     def remember(self, **memory: Any) -> Self:
         """The same state with `memory` added to what it remembers."""
-        return replace(self, memory={**self.memory, **memory})
+        return type(self)(
+            self.policy,
+            self.magnet,
+            self.step,
+            self.moved,
+            self.evaluations,
+            {**self.memory, **memory},
+        )
 
 
 class MagnetSchedule(Protocol):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from mpo_games.elementary import exp
+from mpo_games.elementary import exp, log
 from mpo_games.kernels import FAST
 from mpo_games.protocol import Array, Indices
 
@@ -67,6 +67,7 @@ def gradient(
 def smoothed_step(
     parent: Indices,
     offset: Indices,
+    block: Indices,
     weights: Array,
     gamma: float,
     log_pi: Array,
@@ -85,46 +86,60 @@ def smoothed_step(
     `gamma / n`; a state is worth `<c, x'> - w sum pi' log pi' / (1 - gamma)^2`.
     """
     out, z, c = log_pi.copy(), plan.copy(), np.zeros_like(log_pi)
+    tops, means = np.empty(last), np.empty(last)
+    scales, shifts = np.empty(last), np.empty(last)
     share = 1.0 / (1.0 - gamma)
     pull, shrink = eta * alpha, 1.0 / (1.0 + eta * alpha)
-    for j in range(last - 1, first - 1, -1):
-        begin, end = offset[j], offset[j + 1]
-        w, floor = weights[j], gamma / (end - begin)
-        top, mean = -np.inf, 0.0
-        for a in range(begin, end):
-            old = (log_pi[a] + pull * log_magnet[a]) * shrink
-            mean += floor * share * old
-            c[a] += w * share * old + eta * shrink * q[a]
-            top = max(top, c[a])
-        rate = 1.0 / (share * w)
-        for a in range(begin, end):
-            out[a] = (c[a] - top) * rate
-            z[a] = math.exp(out[a])
-        scale, kept = 0.0, end - begin + 1
-        while True:
-            total, count = 0.0, 0
-            for a in range(begin, end):
-                if not z[a] < scale * floor:  # so that NaN stays NaN
-                    total += z[a]
-                    count += 1
-            if count >= kept:  # the clipped never come back, but for rounding
-                break
-            kept = count
-            left = 1.0 - floor * (end - begin - count)
-            scale = total / left if count < end - begin else total
-        shift, inverse = math.log(scale), 1.0 / scale
-        worth, entropy = 0.0, 0.0
-        for a in range(begin, end):
-            if z[a] < scale * floor:
-                out[a], z[a] = math.log(floor), 0.0
-                entropy += floor * out[a]
-            else:
-                out[a] -= shift
-                pi = z[a] * inverse
-                entropy += pi * out[a] if pi > 0.0 else 0.0
-                z[a] = (pi - floor) * share
-                worth += (c[a] - top) * z[a]
-        c[parent[j]] += top + worth - w * share * share * entropy + w * share * mean
+    for k in range(block.size - 2, -1, -1):
+        low, high = max(block[k], first), min(block[k + 1], last)
+        if low >= high:
+            continue
+        n = offset[low + 1] - offset[low]
+        floor = gamma / n
+        bottom = math.log(floor) if gamma > 0.0 else -np.inf
+        for j in range(low, high):
+            w, top, mean = weights[j], -np.inf, 0.0
+            for a in range(offset[j], offset[j] + n):
+                old = (log_pi[a] + pull * log_magnet[a]) * shrink
+                mean += floor * share * old
+                c[a] += w * share * old + eta * shrink * q[a]
+                top = max(top, c[a])
+            tops[j], means[j] = top, mean
+            rate = 1.0 / (share * w)
+            for a in range(offset[j], offset[j] + n):
+                out[a] = (c[a] - top) * rate
+        for a in range(offset[low], offset[high]):
+            z[a] = exp(out[a])
+        for j in range(low, high):
+            scale, kept = 0.0, n + 1
+            while True:
+                total, count = 0.0, 0
+                for a in range(offset[j], offset[j] + n):
+                    if not z[a] < scale * floor:  # so that NaN stays NaN
+                        total += z[a]
+                        count += 1
+                if count >= kept:  # the clipped never come back, but for rounding
+                    break
+                kept = count
+                scale = total / (1.0 - floor * (n - count)) if count < n else total
+            scales[j] = scale
+        for j in range(low, high):
+            shifts[j] = log(scales[j])
+        for j in range(low, high):
+            shift, inverse = shifts[j], 1.0 / scales[j]
+            worth, entropy = 0.0, 0.0
+            for a in range(offset[j], offset[j] + n):
+                if z[a] < scales[j] * floor:
+                    out[a], z[a] = bottom, 0.0
+                    entropy += floor * bottom
+                else:
+                    out[a] -= shift
+                    pi = z[a] * inverse
+                    entropy += pi * out[a] if pi > 0.0 else 0.0
+                    z[a] = (pi - floor) * share
+                    worth += (c[a] - tops[j]) * z[a]
+            w = weights[j] * share
+            c[parent[j]] += tops[j] + worth - w * share * entropy + w * means[j]
     for j in range(first, last):
         reach = z[parent[j]]
         for a in range(offset[j], offset[j + 1]):

@@ -251,6 +251,7 @@ class TreeplexPolicy:
         log_pi, plan = smoothed.smoothed_step(
             tree.parent,
             tree.offset,
+            tree.block,
             self.weights,
             self.gamma,
             self.coordinates,

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -200,6 +200,8 @@ def _at(name: str, setting: Setting, state: State[Any]) -> Any:
     if not callable(setting):
         return setting
     number = setting(state)
+    if isinstance(number, float) and 0.0 <= number < inf:
+        return number
     if not (np.isfinite(number) & (np.asarray(number) >= 0.0)).all():
         raise ValueError(f"`{name}` must give finite numbers of at least 0, got {number}.")
     return number

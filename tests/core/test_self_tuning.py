@@ -292,3 +292,13 @@ def test_its_decisions_are_in_the_trace() -> None:
     np.testing.assert_allclose(trace["weight"], 1.0 / (trace["step"] - trace["moved"] + 2))
     assert (trace["moved"] <= trace["step"]).all()
     assert trace["leaps"][-1] >= 0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-13])
+def test_rounding_errors_are_no_drift(shift: float) -> None:
+    """Among many equilibria play may creep for ever; no leap magnifies that."""
+    payoff = np.zeros((4, 4))
+    payoff[:2, :2] = [[0.0, 1.0], [-1.0, 0.0]]
+    game = mg.MatrixGame(payoff + shift)
+    trace = mg.solve(game, mg.AutoMPO(), 5000).trace
+    assert trace["gap"][trace["evaluations"] > 300].max() < 1e-12

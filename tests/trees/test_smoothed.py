@@ -88,8 +88,8 @@ def test_without_smoothing_it_is_the_dilated_step(game: SequenceFormGame, seed: 
     policy, magnet = random_policy(game, rng), random_policy(game, rng)
     q, tree = rng.normal(size=game.tree.sequences), game.tree
     log_p, plan = smoothed.smoothed_step(
-        tree.parent, tree.offset, policy.weights, 0.0, policy.coordinates, policy.plan, q,
-        magnet.coordinates, 0.7, 0.3, 0, tree.states,
+        tree.parent, tree.offset, tree.block, policy.weights, 0.0, policy.coordinates, policy.plan,
+        q, magnet.coordinates, 0.7, 0.3, 0, tree.states,
     )  # fmt: skip
     plain = policy.mirror_step(q, magnet, eta=0.7, alpha=0.3)
     np.testing.assert_allclose(log_p, plain.coordinates, atol=1e-10)
@@ -213,6 +213,13 @@ def test_small_trees_are_solved_within_1000_evaluations(name: str) -> None:
     theirs, ours = judged(name, 1000)
     assert theirs <= 1e-13
     assert theirs == pytest.approx(ours, abs=1e-13)
+
+
+@pytest.mark.parametrize("name", ["kuhn_poker", "dark_hex(num_rows=2,num_cols=2)"])
+def test_what_is_reached_is_kept(name: str) -> None:
+    pytest.importorskip("pyspiel")
+    trace = mg.solve(mg.load(name), mg.AutoMPO(), 10_000).trace
+    assert trace["gap"][trace["evaluations"] > 500].max() < 1e-13
 
 
 @pytest.mark.slow
