@@ -3,7 +3,9 @@
 The methods, the tuning and the drawing of `poker`, on games of other kinds: liar's dice with one
 four-sided die each, 2 x 2 dark hex (abrupt: a blocked move loses the turn) and goofspiel with four
 cards in descending order and hidden bids. Liar's dice is as large as Leduc: what is hard there is
-not the size.
+not the size. By evaluations AutoMPO is first on liar's dice and goofspiel; run on
+ten times longer, it loses dark hex and goofspiel again, dark hex by a leap of its magnet along a
+drift that is rounding.
 """
 
 from __future__ import annotations
@@ -43,12 +45,20 @@ def claims(results: dict[str, Any]) -> list[Claim]:
         "Optimistic MD": "optimistic mirror descent's last iterate, without a magnet",
     }
     where = "Liar's dice, dark hex, goofspiel: "
+    auto = max(ends("AutoMPO"))
     plain, fixed = min(ends("MD") + ends("GDA, policy gradient")), min(ends("MMD"))
     return [
         *(
             Claim("MPO", f"{where}{words}", "exploitability < 1e-12", worst, worst < 1e-12)
             for method, words in exact.items()
             for worst in [max(ends(method))]
+        ),
+        Claim(
+            "ours",
+            f"{where}AutoMPO's last iterate stays where it arrived",
+            "exploitability < 1e-12",
+            auto,
+            auto < 1e-12,
         ),
         Claim(
             "MPO",
