@@ -11,6 +11,8 @@ from mpo_llm.judge import Judge as Judge
 from mpo_llm.language import Decoding as Decoding
 from mpo_llm.language import Responses as Responses
 from mpo_llm.magnets import WeightEma as WeightEma
+from mpo_llm.metrics import Report as Report
+from mpo_llm.metrics import evaluate as evaluate
 from mpo_llm.network import Network as Network
 from mpo_llm.network import PlainNetwork as PlainNetwork
 from mpo_llm.network import TransformersNetwork as TransformersNetwork

@@ -91,7 +91,9 @@ class TextPreferenceGame:
         else:
             past = (pool or Pool.empty()).joined(q, 0)
             met, weights = self._reweighted(past, policy if opponent is None else opponent)
-        gains = self._gains(own, met, weights * len(asked))
+        i, j, payoff = self.compare(own, met)
+        gains = np.zeros(len(own))
+        np.add.at(gains, i, len(asked) * weights[j] * payoff)
         advantages = _against_the_others(gains, own.of, share, self.samples)
         return Rollouts(own, share, np.where(own.mask, advantages[:, None], 0.0), behaviour)
 
@@ -125,8 +127,12 @@ class TextPreferenceGame:
             weights += sign * each / (prompts * total[responses.of])
         return responses, weights
 
-    def _gains(self, own: Responses, met: Responses, weights: Array) -> Array:
-        r"""`sum_j weights[j] (P(own_i > met_j) - 1/2)` over the same prompt, for each own row."""
+    def compare(self, own: Responses, met: Responses) -> tuple[Indices, Indices, Array]:
+        """Rows i of `own` and j of `met` that answer the same prompt, and `P(own_i > met_j) - 1/2`.
+
+        Equal responses are left out: they are worth 0 to each other. Each pair of texts is judged
+        once. `ValueError` if the judge fails.
+        """
         everyone, where = own.joined(met).distinct()
         mine, theirs = where[: len(own)], where[len(own) :]
         i, j = np.nonzero((own.of[:, None] == met.of) & (mine[:, None] != theirs))
@@ -141,8 +147,7 @@ class TextPreferenceGame:
             [texts[a] for a in first],
             [texts[b] for b in second],
         )
-        payoff = np.where(mine[i] == low, 1.0, -1.0) * (said[which] - 0.5)
-        return np.asarray(np.bincount(i, weights[j] * payoff, minlength=len(own)), np.float64)
+        return i, j, np.where(mine[i] == low, 1.0, -1.0) * (said[which] - 0.5)
 
     def _text(self, responses: Responses, row: int) -> str:
         ids, eos = responses.ids(row), self.start.decoding.eos

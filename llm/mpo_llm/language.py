@@ -111,14 +111,14 @@ class Responses:
         return self.take(first), np.asarray(where.reshape(-1))
 
     def written_out(self) -> tuple[Indices, Indices, Indices]:
-        """Rows `(N, W)` of a prompt and its response, their lengths `(N,)`, and the columns
-        `(N, T)` whose logits predict each token of the response."""
+        """Rows `(N, W)` of a prompt and its response but for the last token, which predicts
+        nothing; their lengths `(N,)`; and the columns `(N, T)` that predict each token."""
         prompts, sizes = left_aligned(self.prompts)
         sizes = sizes[self.of]
-        total = sizes + self.lengths
+        total = sizes + self.lengths - 1
         rows = _widened(prompts, int(max(prompts.shape[1], total.max(initial=0))))[self.of]
         columns = sizes[:, None] + np.arange(self.tokens.shape[1])
-        row, t = np.nonzero(self.mask)
+        row, t = np.nonzero(self.mask[:, 1:])
         rows[row, columns[row, t]] = self.tokens[row, t]
         return rows, total, columns - 1
 
