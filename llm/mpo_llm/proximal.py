@@ -56,8 +56,8 @@ class TokenLevel:
 
     $$-\sum_t \frac{p(y_t|y_{<t})}{b(y_t|y_{<t})}\,(A_t - \text{KL to go}) + \text{KL in the loss}$$
 
-    At the policy that drew the responses its gradient is the true one if `kl` is unbiased; away
-    from it the two part.
+    At the policy that drew the responses its gradient is the true one if `kl` is unbiased. Away
+    from it the two part, but for `k1_in_reward`, whose stationary point is the closed form.
     """
 
     kl: KLForm = exact_unbiased
@@ -187,9 +187,14 @@ class Adam:
 
 @dataclass(frozen=True, slots=True)
 class LBFGS:
-    """Limited-memory BFGS with line search: for exact feedback, to the end (Nocedal 1980)."""
+    """Limited-memory BFGS with line search (Nocedal 1980): the accurate inner solve.
 
-    iterations: int = 200
+    The responses of a step are judged once, so its loss is a plain function, to be minimised well.
+    Needs an objective whose gradient is that of its value: `SequenceLevel`, not `TokenLevel` with
+    reward to go. All minibatches are one.
+    """
+
+    iterations: int = 10
     tolerance: float = 1e-9
     """Of the gradient's largest entry."""
 

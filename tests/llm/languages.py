@@ -44,11 +44,12 @@ def table_network(seed: int = 0) -> ml.PlainNetwork:
     return ml.PlainNetwork(PrefixTable(6, 4).double())
 
 
-def transformer(seed: int = 0, **options: Any) -> ml.PlainNetwork:
+def transformer(seed: int = 0, sharpness: float = 20.0, **options: Any) -> ml.PlainNetwork:
+    """Near uniform at a `sharpness` of 1."""
     torch.manual_seed(seed)
     module = ml.SmallTransformer(6, 5, width=16, **options).double()
     with torch.no_grad():
-        module.head.weight.mul_(20.0)  # away from uniform
+        module.head.weight.mul_(sharpness)
     return ml.PlainNetwork(module, context=5)
 
 

@@ -25,7 +25,7 @@ def moved(policy: ml.TokenPolicy, seed: int = 1, scale: float = 0.3) -> ml.Token
 
 
 def estimate(
-    language: ml.EnumerableGame, policy: ml.TokenPolicy, opponent: Any, draws: int = 600
+    language: ml.EnumerableGame, policy: ml.TokenPolicy, opponent: Any, draws: int = 400
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean of `p(y) (advantage(y))` over many feedbacks and its standard error, `(X, Y)`."""
     rng = np.random.default_rng(0)
