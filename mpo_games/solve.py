@@ -390,10 +390,13 @@ def _kind(policy: Any) -> str:
 
 
 def _pack(name: str, item: Any, policy: Any) -> dict[str, Array]:
-    """A policy as the arrays among its fields; a number or an array as itself, named `array`."""
+    """A policy as the arrays among its fields, or as what its `arrays()` names (networks); a number
+    or an array as itself, named `array`."""
     if is_dataclass(item):
         if name != "best" and _kind(item) != _kind(policy):
             raise ValueError(f"Cannot save `{name}`: it is no {_kind(policy)} as the policy is.")
+        if hasattr(item, "arrays"):
+            return dict(item.arrays())
         parts = {part.name: getattr(item, part.name) for part in fields(item)}
         return {part: array for part, array in parts.items() if isinstance(array, np.ndarray)}
     array = np.asarray(item)
@@ -406,6 +409,8 @@ def _unpack(parts: dict[str, Array], template: Any) -> Any:
     if "array" in parts:
         array = parts["array"]
         return array if array.ndim else array.item()
+    if hasattr(template, "restored"):
+        return template.restored(parts)
     for part, array in parts.items():
         expected = np.shape(getattr(template, part))
         if any(n != m for n, m in zip(array.shape[::-1], expected[::-1], strict=False)):

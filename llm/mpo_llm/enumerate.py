@@ -1,0 +1,190 @@
+"""Languages small enough to list every response: a network's exact duality gap.
+
+What cannot be seen on a large model is computed here: the exact distribution over responses, the
+distance to the Nash equilibrium, the KL of whole responses; with the exact gradient as an
+alternative to samples, and the tabular game that the network plays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mpo_games import exact
+from mpo_games.games.preference import PreferenceGame
+from mpo_games.protocol import Array, Mixture
+from mpo_games.tabular import TabularPolicy
+from mpo_llm.game import TextPreferenceGame
+from mpo_llm.language import Decoding, Ids, Responses
+from mpo_llm.policy import TokenPolicy
+from mpo_llm.pool import Pool
+from mpo_llm.rollout import Rollouts
+
+MOST_RESPONSES = 100_000
+"""Beyond this a language is not called small."""
+
+
+def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
+    """Every response that can be drawn, shorter ones first, then in order of their ids.
+
+    `ValueError` without a `vocabulary`, or for more than `MOST_RESPONSES`.
+    """
+    if decoding.vocabulary is None:
+        raise ValueError("A language is enumerable only with a `vocabulary`.")
+    symbols = [i for i in range(decoding.vocabulary) if i != decoding.eos]
+    longest = decoding.max_tokens
+    if len(symbols) ** longest > MOST_RESPONSES:
+        raise ValueError(f"There are more than {MOST_RESPONSES} responses to list.")
+    ended: list[Ids] = []
+    if decoding.eos is not None:
+        for length in range(longest):
+            ended += [(*ids, decoding.eos) for ids in product(symbols, repeat=length)]
+    return tuple(ended) + tuple(product(symbols, repeat=longest))
+
+
+@dataclass(frozen=True, eq=False)
+class EnumerableGame:
+    """A language game whose every response is listed, with the distances of an exact game.
+
+    `preferences` is `(X, Y, Y)`, or `(Y, Y)` for all prompts, over `all_responses` in their order.
+    Feedback is exact where `samples` is None (all responses, each with its probability), and that
+    of `TextPreferenceGame` with this many samples of each prompt otherwise.
+    """
+
+    start: TokenPolicy
+    prompts: tuple[Ids, ...]
+    twin: PreferenceGame
+    """The same game for tables: its contexts are the prompts, its actions the responses."""
+    every: Responses
+    """All responses to all prompts, `X * Y` rows."""
+    sampled: TextPreferenceGame | None
+    """The game seen through samples; None where feedback is exact."""
+
+    def __init__(
+        self,
+        start: TokenPolicy,
+        prompts: tuple[Ids, ...],
+        preferences: ArrayLike,
+        samples: int | None = None,
+    ) -> None:
+        listed = all_responses(start.decoding)
+        table = np.asarray(preferences, dtype=np.float64)
+        if table.ndim == 2:
+            table = np.repeat(table[None], len(prompts), axis=0)
+        if table.shape != (len(prompts), len(listed), len(listed)):
+            raise ValueError(
+                f"`preferences` must be ({len(prompts)}, {len(listed)}, {len(listed)}), "
+                f"got shape {table.shape}."
+            )
+        twin = PreferenceGame(table)
+        of = [x for x in range(len(prompts)) for _ in listed]
+        sampled = None
+        if samples is not None:
+            judge = _Table(twin, _texts(prompts), _texts(_unended(listed, start.decoding)))
+            sampled = TextPreferenceGame(prompts, start, judge, _text, samples)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "prompts", prompts)
+        object.__setattr__(self, "twin", twin)
+        object.__setattr__(self, "every", Responses.of_ids(prompts, of, listed * len(prompts)))
+        object.__setattr__(self, "sampled", sampled)
+
+    @property
+    def players(self) -> int:
+        """1: the same policy plays both seats."""
+        return 1
+
+    @property
+    def payoff(self) -> Array:
+        """The twin's payoffs."""
+        return self.twin.payoff
+
+    def initial_policy(self) -> TokenPolicy:
+        """Where learning starts."""
+        return self.start
+
+    def table(self, policy: TokenPolicy) -> TabularPolicy:
+        """The exact distribution over responses, `(X, Y)`: the policy as its twin."""
+        whole = policy.log_probs(self.every).sum(axis=1).reshape(len(self.prompts), -1)
+        whole -= np.log(np.exp(whole).sum(axis=1, keepdims=True))  # single precision's last digits
+        return TabularPolicy(whole)
+
+    def feedback(
+        self,
+        policy: TokenPolicy,
+        opponent: TokenPolicy | Mixture[TokenPolicy] | None = None,
+        *,
+        player: int | None = None,
+        rng: np.random.Generator | None = None,
+        pool: Pool | None = None,
+    ) -> Rollouts:
+        """All responses with their exact advantages, or samples (then `rng` is required)."""
+        if self.sampled is not None:
+            return self.sampled.feedback(policy, opponent, rng=rng, pool=pool)
+        behaviour = policy.log_probs(self.every)
+        weights = np.exp(behaviour.sum(axis=1)) / len(self.prompts)
+        q = self.twin.feedback(self.table(policy), self._opposed(policy, opponent))
+        q = q - np.sum(self.table(policy).probs * q, axis=1, keepdims=True)
+        advantages = np.where(self.every.mask, q.reshape(-1, 1), 0.0)
+        return Rollouts(self.every, weights, advantages, behaviour)
+
+    def duality_gap(self, policy: TokenPolicy) -> Any:
+        """NashConv of the network's own distribution over responses."""
+        return self.twin.duality_gap(self.table(policy))
+
+    def regularised_gap(self, policy: TokenPolicy, magnet: TokenPolicy, alpha: float) -> Any:
+        """The duality gap of the game in which each seat pays `alpha KL(own policy || magnet)`."""
+        return self.twin.regularised_gap(self.table(policy), self.table(magnet), alpha)
+
+    def value(self, policy: TokenPolicy) -> Any:
+        """0: a policy wins half against itself."""
+        return self.twin.value(self.table(policy))
+
+    def win_rate(self, policy: TokenPolicy, opponent: TokenPolicy) -> Any:
+        """The probability that `policy` is preferred to `opponent`, averaged over prompts."""
+        return self.twin.win_rate(self.table(policy), self.table(opponent))
+
+    def divergence(self, policy: TokenPolicy, other: TokenPolicy) -> Any:
+        """KL of whole responses, averaged over prompts."""
+        return self.twin.divergence(self.table(policy), self.table(other))
+
+    def _opposed(
+        self, policy: TokenPolicy, opponent: TokenPolicy | Mixture[TokenPolicy] | None
+    ) -> TabularPolicy | Mixture[TabularPolicy]:
+        if isinstance(opponent, Mixture):
+            return Mixture(tuple(self.table(p) for p in opponent.policies), opponent.weights)
+        return self.table(policy if opponent is None else opponent)
+
+
+@exact.nash.register
+def _(game: EnumerableGame) -> exact.Equilibrium[TabularPolicy]:
+    return exact.nash(game.twin)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """The judge who looks it up."""
+
+    game: PreferenceGame
+    prompts: dict[str, int]
+    responses: dict[str, int]
+
+    def __call__(self, prompts: Any, a: Any, b: Any) -> Array:
+        x = [self.prompts[text] for text in prompts]
+        i, j = ([self.responses[text] for text in texts] for texts in (a, b))
+        return np.asarray(self.game.preferences[x, i, j])
+
+
+def _text(ids: Ids) -> str:
+    return " ".join(map(str, ids))
+
+
+def _texts(sequences: tuple[Ids, ...]) -> dict[str, int]:
+    return {_text(ids): i for i, ids in enumerate(sequences)}
+
+
+def _unended(responses: tuple[Ids, ...], decoding: Decoding) -> tuple[Ids, ...]:
+    return tuple(ids[:-1] if ids[-1] == decoding.eos else ids for ids in responses)

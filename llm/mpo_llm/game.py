@@ -1,0 +1,161 @@
+"""The game of preferences between texts: a policy's responses compete for a judge's preference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpo_games.protocol import Array, Indices, Mixture
+from mpo_llm.judge import Judge, judged
+from mpo_llm.language import Ids, Responses, require_prompts
+from mpo_llm.policy import TokenPolicy
+from mpo_llm.pool import Pool
+from mpo_llm.rollout import Rollouts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextPreferenceGame:
+    r"""Prompts and a judge, seen through `samples` responses to each prompt.
+
+    The advantage of a response is its mean preference over the opponent's responses, every pair
+    judged, less the mean of the other responses of its group: unbiased, and in self-play each
+    response meets all the others.
+
+    Who plays the opponent's responses: in self-play the policy's own; where another policy is
+    asked for, fresh ones of it; for a `Mixture` (optimism), and for everyone where there is a
+    `Pool`, the responses at hand, with self-normalised weights
+    $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$ that may be signed.
+    """
+
+    prompts: tuple[Ids, ...]
+    """As token ids."""
+    start: TokenPolicy
+    """Where learning starts."""
+    judge: Judge
+    """Is asked once a step about each pair of distinct texts, in one order."""
+    write: Callable[[Ids], str]
+    """The text of token ids (without `eos`), as the judge reads it."""
+    samples: int
+    """Responses to each prompt, at least 2."""
+    prompts_per_step: int | None = None
+    """How many prompts a step draws, without repetition; all of them when None."""
+    truncation: float = 4.0
+    """The largest importance weight."""
+
+    def __post_init__(self) -> None:
+        require_prompts(self.prompts)
+        if self.samples < 2:
+            raise ValueError(f"`samples` must be at least 2, got {self.samples}.")
+        if self.prompts_per_step is not None and not (
+            1 <= self.prompts_per_step <= len(self.prompts)
+        ):
+            raise ValueError(
+                f"`prompts_per_step` must lie between 1 and the {len(self.prompts)} prompts, "
+                f"got {self.prompts_per_step}."
+            )
+        if not self.truncation >= 1.0:
+            raise ValueError(f"`truncation` must be at least 1, got {self.truncation}.")
+
+    @property
+    def players(self) -> int:
+        """1: the same policy plays both seats."""
+        return 1
+
+    def initial_policy(self) -> TokenPolicy:
+        """The supervised model."""
+        return self.start
+
+    def feedback(
+        self,
+        policy: TokenPolicy,
+        opponent: TokenPolicy | Mixture[TokenPolicy] | None = None,
+        *,
+        player: int | None = None,
+        rng: np.random.Generator | None = None,
+        pool: Pool | None = None,
+    ) -> Rollouts:
+        """Responses of `policy` and their advantages against `opponent`; `rng` is required.
+
+        Raises `ValueError` if the judge fails; nothing has changed then.
+        """
+        if rng is None:
+            raise ValueError("`rng` is needed: the feedback of this game is sampled.")
+        asked = self._draw_prompts(rng)
+        own, share = self._sample(policy, asked, rng)
+        behaviour = policy.log_probs(own)
+        q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
+        if isinstance(opponent, TokenPolicy) and pool is None:
+            met, weights = self._sample(opponent, asked, rng)
+        else:
+            past = (pool or Pool.empty()).joined(q, 0)
+            met, weights = self._reweighted(past, policy if opponent is None else opponent)
+        i, j, payoff = self.compare(own, met)
+        gains = np.zeros(len(own))
+        np.add.at(gains, i, len(asked) * weights[j] * payoff)
+        advantages = _against_the_others(gains, own.of, share, self.samples)
+        return Rollouts(own, share, np.where(own.mask, advantages[:, None], 0.0), behaviour)
+
+    def _draw_prompts(self, rng: np.random.Generator) -> Indices:
+        if self.prompts_per_step is None:
+            return np.arange(len(self.prompts))
+        return np.sort(rng.choice(len(self.prompts), self.prompts_per_step, replace=False))
+
+    def _sample(
+        self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
+    ) -> tuple[Responses, Array]:
+        """Distinct responses to the prompts asked, and the share of each among all draws."""
+        drawn = policy.sample([self.prompts[x] for x in asked], self.samples, rng)
+        rows = Responses(self.prompts, asked[drawn.of], drawn.tokens, drawn.lengths)
+        distinct, where = rows.distinct()
+        return distinct, np.bincount(where) / len(rows)
+
+    def _reweighted(
+        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy]
+    ) -> tuple[Responses, Array]:
+        """Distinct past responses with the signed weights that make them the opponent's."""
+        mixture = opponent if isinstance(opponent, Mixture) else Mixture((opponent,), (1.0,))
+        responses, where = past.responses(self.prompts).distinct()
+        weights = np.zeros(len(responses))
+        prompts = len(np.unique(past.of))
+        for sign, policy in zip(mixture.weights, mixture.policies, strict=True):
+            now = policy.log_probs(responses).sum(axis=1)[where]
+            ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
+            each = np.bincount(where, past.share * ratio)
+            total = np.bincount(responses.of, each, minlength=len(self.prompts))
+            weights += sign * each / (prompts * total[responses.of])
+        return responses, weights
+
+    def compare(self, own: Responses, met: Responses) -> tuple[Indices, Indices, Array]:
+        """Rows i of `own` and j of `met` that answer the same prompt, and `P(own_i > met_j) - 1/2`.
+
+        Equal responses are left out: they are worth 0 to each other. Each pair of texts is judged
+        once. `ValueError` if the judge fails.
+        """
+        everyone, where = own.joined(met).distinct()
+        mine, theirs = where[: len(own)], where[len(own) :]
+        i, j = np.nonzero((own.of[:, None] == met.of) & (mine[:, None] != theirs))
+        low, high = np.minimum(mine[i], theirs[j]), np.maximum(mine[i], theirs[j])
+        pairs, which = np.unique(low * len(everyone) + high, return_inverse=True)
+        first, second = np.divmod(pairs, len(everyone))
+        texts = [self._text(everyone, row) for row in range(len(everyone))]
+        prompts = [self.write(prompt) for prompt in self.prompts]
+        said = judged(
+            self.judge,
+            [prompts[x] for x in everyone.of[first]],
+            [texts[a] for a in first],
+            [texts[b] for b in second],
+        )
+        return i, j, np.where(mine[i] == low, 1.0, -1.0) * (said[which] - 0.5)
+
+    def _text(self, responses: Responses, row: int) -> str:
+        ids, eos = responses.ids(row), self.start.decoding.eos
+        return self.write(ids[:-1] if ids[-1] == eos else ids)
+
+
+def _against_the_others(gains: Array, of: Indices, share: Array, samples: int) -> Array:
+    """Gains less the mean gain of the *other* responses of each group."""
+    total = np.bincount(of, share)
+    mean = np.bincount(of, share * gains)[of] / total[of]
+    return np.asarray(samples / (samples - 1) * (gains - mean))

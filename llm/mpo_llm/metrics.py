@@ -1,0 +1,127 @@
+"""What can be measured of any language game, by samples and with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpo_games.cyclicity import cyclic_share
+from mpo_games.protocol import Array
+from mpo_llm.game import TextPreferenceGame
+from mpo_llm.language import Responses
+from mpo_llm.policy import TokenPolicy
+
+NORMAL = 1.959964
+"""Standard errors in a 95 % interval, to each side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over the game's prompts, with its standard error for *these* prompts."""
+
+    value: float
+    error: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The normal 95 % confidence interval."""
+        return self.value - NORMAL * self.error, self.value + NORMAL * self.error
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {NORMAL * self.error:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One policy, seen through samples. KL and entropy in nats a response."""
+
+    win_rate: Mapping[str, Estimate]
+    """Preference of the policy over each of the others; ties are 1/2."""
+    kl: Mapping[str, Estimate]
+    """KL of whole responses to each of the others: of the next-token distributions in full, summed
+    along the policy's responses."""
+    entropy: Estimate
+    length: Estimate
+    """In tokens, `eos` included."""
+    cyclic_share: float
+    """The share of the triples of distinct responses whose majorities form a cycle, averaged over
+    the prompts that have such triples; NaN where none has."""
+    gap: Estimate
+    """A lower bound of the duality gap in the mean: the best rival response, found on one half of
+    the policy's responses, against the other half. Rivals are all responses that were drawn."""
+
+
+def evaluate(
+    game: TextPreferenceGame,
+    policy: TokenPolicy,
+    against: Mapping[str, TokenPolicy],
+    samples: int,
+    rng: np.random.Generator,
+) -> Report:
+    """Draw `samples` responses of every policy to every prompt, judge all pairs, and report.
+
+    `against` names the other policies (magnet, start, snapshots). `ValueError` for fewer than 4
+    samples, or if the judge fails.
+    """
+    if samples < 4:
+        raise ValueError(f"`samples` must be at least 4, got {samples}.")
+    own = policy.sample(game.prompts, samples, rng)
+    others = {name: other.sample(game.prompts, samples, rng) for name, other in against.items()}
+    tables = {name: _table(game, own, met, samples) for name, met in others.items()}
+    self_play = _table(game, own, own, samples)
+    rivals = np.concatenate([-t.swapaxes(1, 2) for t in (self_play, *tables.values())], axis=1)
+    surprise = -policy.log_probs(own).sum(axis=1)
+    return Report(
+        {name: _win_rate(table) for name, table in tables.items()},
+        {name: _mean(policy.kl(o, own).sum(axis=1), samples) for name, o in against.items()},
+        _mean(surprise, samples),
+        _mean(own.lengths.astype(np.float64), samples),
+        _cyclicity(own, self_play),
+        _gap(rivals),
+    )
+
+
+def _table(game: TextPreferenceGame, own: Responses, met: Responses, samples: int) -> Array:
+    """`P(own_i > met_j) - 1/2`, `(X, samples, samples)`."""
+    i, j, payoff = game.compare(own, met)
+    table = np.zeros((len(game.prompts), samples, samples))
+    table[own.of[i], i % samples, j % samples] = payoff
+    return table
+
+
+def _mean(values: Array, samples: int) -> Estimate:
+    return _over_prompts(values.reshape(-1, samples))
+
+
+def _over_prompts(each: Array, *more: Array) -> Estimate:
+    """The mean of `each` `(X, n)`; the variance of its mean adds to those of `more`."""
+    variances = sum(part.var(axis=1, ddof=1) / part.shape[1] for part in (each, *more))
+    return Estimate(float(each.mean()), float(np.sqrt(np.sum(variances)) / len(each)))
+
+
+def _win_rate(table: Array) -> Estimate:
+    """Both sides were drawn, so the error has two parts (a two-sample U-statistic)."""
+    return _over_prompts(0.5 + table.mean(axis=2), table.mean(axis=1))
+
+
+def _gap(rivals: Array) -> Estimate:
+    """`rivals[x, r, i] = P(r > own_i) - 1/2`: choose r by one half of i, judge it by the other."""
+    half = rivals.shape[2] // 2
+    one, two = rivals[:, :, :half], rivals[:, :, half:]
+    gains = [
+        np.take_along_axis(judged, chosen.mean(axis=2).argmax(axis=1)[:, None, None], axis=1)[:, 0]
+        for chosen, judged in ((one, two), (two, one))
+    ]
+    return _over_prompts(2.0 * np.concatenate(gains, axis=1))
+
+
+def _cyclicity(own: Responses, self_play: Array) -> float:
+    shares = []
+    for x, table in enumerate(self_play):
+        ids = [own.ids(int(row)) for row in np.flatnonzero(own.of == x)]
+        first = sorted({text: i for i, text in reversed(list(enumerate(ids)))}.values())
+        if len(first) >= 3:
+            shares.append(cyclic_share(0.5 + table[np.ix_(first, first)]))
+    return float(np.mean(shares)) if shares else float("nan")

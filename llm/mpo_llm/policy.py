@@ -1,0 +1,247 @@
+"""The token-level policy: a distribution over responses that takes mirror steps by gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpo_games.protocol import Array, Indices
+from mpo_llm.language import PAD, Decoding, Ids, Responses, left_aligned, onwards, require_prompts
+from mpo_llm.network import Network, Weights
+from mpo_llm.proximal import Moments, Proximal
+from mpo_llm.rollout import Rollouts
+from mpo_llm.scoring import Reading, Scores, log_softmax, read, score
+
+MOST_PARTS = 8
+"""Networks in one mixture: each costs a forward pass a token."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenPolicy:
+    r"""A causal language model as a `Policy`: immutable weights, run by a shared network.
+
+    $$p(y|x) = \prod_t p(y_t|x, y_{<t}),\qquad
+      p(\cdot|\text{prefix}) \propto \prod_i p_i(\cdot|\text{prefix})^{w_i}$$
+
+    with one part, of exponent 1, unless it came from `mix`. Build the first one with
+    `TokenPolicy.of`. A network that returns NaN raises `FloatingPointError`.
+    """
+
+    network: Network
+    decoding: Decoding
+    parts: tuple[tuple[float, Weights], ...]
+    """Exponents and weights; mirror steps train from the first."""
+    proximal: Proximal = Proximal()
+    """How a mirror step is solved."""
+    moments: Moments = field(default_factory=Moments)
+    """What the optimiser keeps from step to step."""
+
+    @classmethod
+    def of(
+        cls, network: Network, decoding: Decoding, proximal: Proximal = Proximal()
+    ) -> TokenPolicy:
+        """The policy at the network's present weights."""
+        weights = {name: w.clone() for name, w in network.weights().items()}
+        return cls(network, decoding, ((1.0, weights),), proximal)
+
+    @property
+    def weights(self) -> Weights:
+        """The weights of the first part."""
+        return self.parts[0][1]
+
+    def mirror_step(
+        self, q: Rollouts, magnet: Self | None, *, eta: Any, alpha: Any, player: int | None = None
+    ) -> Self:
+        r"""`argmax_p eta <q, p> - eta alpha KL(p || magnet) - KL(p || self)`, by gradient descent.
+
+        From the first part's weights, as `proximal` says; see `Policy.mirror_step`. `ValueError`
+        for a pull without a magnet.
+        """
+        if magnet is None and alpha:
+            raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
+        weights, moments = self.proximal.solve(
+            self, q, magnet if alpha else None, eta=float(eta), alpha=float(alpha)
+        )
+        return replace(self, parts=((1.0, weights),), moments=moments)
+
+    def penalise(self, q: Rollouts, magnet: Self, *, alpha: Any) -> Rollouts:
+        r"""`q` less the KL in the reward, as reward to go (MPO-RT).
+
+        $$A_t - \alpha\sum_{s\ge t}\log\frac{p(y_s|y_{<s})}{\rho(y_s|y_{<s})}$$
+        """
+        drift = self.log_probs(q.responses) - magnet.log_probs(q.responses)
+        penalty = np.where(q.responses.mask, alpha * onwards(drift), 0.0)
+        return replace(q, advantages=q.advantages - penalty)
+
+    def mix(self, other: Self, weight: float) -> Self:
+        """The geometric mixture `self^(1 - weight) other^weight` of next-token distributions.
+
+        Exact at decoding: logits are mixed, each part running its own forward pass. Not the
+        mixture of whole responses' probabilities, which no decoder can draw from. `ValueError`
+        unless `0 <= weight <= 1`, for other networks or decodings, and beyond `MOST_PARTS`.
+        """
+        if not 0.0 <= weight <= 1.0:
+            raise ValueError(f"`weight` must lie in [0, 1], got {weight}.")
+        self._require_sibling(other)
+        parts = [((1.0 - weight) * w, part) for w, part in self.parts]
+        for w, part in other.parts:
+            same = next((i for i, (_, known) in enumerate(parts) if known is part), None)
+            if same is None:
+                parts.append((weight * w, part))
+            else:
+                parts[same] = (parts[same][0] + weight * w, part)
+        if len(parts) > MOST_PARTS:
+            raise ValueError(
+                f"A mixture of {len(parts)} networks is too costly: for a magnet that drifts, "
+                "average weights (`mpo_llm.WeightEma`)."
+            )
+        return replace(self, parts=tuple(parts))
+
+    def averaged(self, other: Self, weight: float) -> Self:
+        """The policy whose *weights* are `(1 - weight) self + weight other`.
+
+        `ValueError` unless both are plain policies of one network.
+        """
+        self._require_sibling(other)
+        if len(self.parts) + len(other.parts) > 2:
+            raise ValueError("Only plain policies have weights to average, not mixtures.")
+        mean = {n: torch.lerp(w, other.weights[n].to(w), weight) for n, w in self.weights.items()}
+        return replace(self, parts=((1.0, mean),))
+
+    def snapshot(self) -> Self:
+        """The same policy without the optimiser's memory, its weights kept where the network says.
+
+        Weights are never written to, so nothing else needs a copy.
+        """
+        parts = tuple((w, self.network.stored(part)) for w, part in self.parts)
+        return replace(self, parts=parts, moments=Moments())
+
+    def sample(self, prompts: Sequence[Ids], count: int, rng: np.random.Generator) -> Responses:
+        """`count` responses to each prompt, prompt by prompt, by inverse CDF from `rng`'s uniforms.
+
+        `ValueError` for a prompt that leaves no room for `max_tokens` in the network's context.
+        """
+        steps, eos = self.decoding.max_tokens, self.decoding.eos
+        require_prompts(prompts)
+        rows, sizes = left_aligned(prompts)
+        self._require_room(sizes + steps)
+        of = np.repeat(np.arange(len(prompts)), count)
+        uniforms = rng.random((steps, len(of)))
+        tokens = np.full((len(of), steps), PAD, dtype=np.int64)
+        going = np.ones(len(of), dtype=bool)
+        lengths = np.zeros(len(of), dtype=np.int64)
+        device = self.network.device
+        with torch.no_grad():
+            start = (torch.from_numpy(a[of]).to(device) for a in (rows, sizes))
+            begun = tuple(start)
+            decoders = [self.network.decode(part, *begun) for _, part in self.parts]
+            drawn: Tensor | None = None
+            for t in range(steps):
+                logits = [decoder.next(drawn) for decoder in decoders]
+                probs = log_softmax(self.decoding, self.parts, logits).exp().double().cpu().numpy()
+                ids = inverse_cdf(probs, uniforms[t])
+                tokens[going, t] = ids[going]
+                lengths += going
+                if eos is not None:
+                    going &= ids != eos
+                    if not going.any():
+                        break
+                drawn = torch.from_numpy(ids).to(device)
+        return Responses(tuple(prompts), of, tokens[:, : lengths.max(initial=1)], lengths)
+
+    def log_probs(self, responses: Responses) -> Array:
+        """Log-probability of each token, `(N, T)` in nats, 0 at padding; a response's is the sum.
+
+        `ValueError` for tokens that are never produced, and for rows longer than the context.
+        """
+        return self._per_token(responses, self.score(responses).log_probs)
+
+    def kl(self, other: Self, responses: Responses) -> Array:
+        """`KL(self || other)` of the next-token distributions, `(N, T)`, 0 at padding.
+
+        The mean over responses of `self` of the sum over tokens is the KL of the policies.
+        """
+        return self._per_token(responses, self.score(responses, other).kls[0])
+
+    def read(self, responses: Responses) -> Reading:
+        """The states of the policy's networks over the responses, without gradients."""
+        prompts = np.array([len(prompt) for prompt in responses.prompts])
+        self._require_room(prompts[responses.of] + responses.lengths)
+        return read(self.network, self.decoding, self.parts, responses)
+
+    def score(self, responses: Responses, *references: Self) -> Scores:
+        """`Scores` of the responses' tokens, without gradients."""
+        limit = self.decoding.vocabulary
+        if limit is not None and len(responses) and responses.tokens.max() >= limit:
+            raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
+        tokens = torch.from_numpy(responses.tokens[responses.mask]).to(self.network.device)
+        with torch.no_grad():
+            readings = [policy.read(responses) for policy in (self, *references)]
+            return score(readings[0], readings[1:], tokens)
+
+    def arrays(self) -> dict[str, Any]:
+        """Everything that `restored` needs beside the network: how a run is saved."""
+        found: dict[str, Any] = {
+            "exponents": np.array([w for w, _ in self.parts]),
+            "updates": np.array(self.moments.count),
+        }
+        for i, (_, part) in enumerate(self.parts):
+            found |= {f"part {i} {name}": _bits(w).cpu().numpy() for name, w in part.items()}
+        return found | {f"moment {n}": v.cpu().numpy() for n, v in self.moments.second.items()}
+
+    def restored(self, arrays: dict[str, Any]) -> Self:
+        """The policy that `arrays` came from, run by this one's network."""
+
+        def tensors(prefix: str) -> dict[str, Tensor]:
+            found = {n: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
+            return {n.removeprefix(prefix): w.to(self.network.device) for n, w in found.items()}
+
+        parts = []
+        for i, exponent in enumerate(arrays["exponents"].tolist()):
+            saved = tensors(f"part {i} ")
+            if {n: w.shape for n, w in saved.items()} != {
+                n: w.shape for n, w in self.weights.items()
+            }:
+                raise ValueError("The saved weights are those of another network.")
+            parts.append((exponent, {n: saved[n].view(w.dtype) for n, w in self.weights.items()}))
+        moments = Moments(tensors("moment "), int(arrays["updates"]))
+        return replace(self, parts=tuple(parts), moments=moments)
+
+    def _per_token(self, responses: Responses, values: Tensor) -> Array:
+        found = np.zeros(responses.tokens.shape)
+        found[responses.mask] = values.double().cpu().numpy()
+        return found
+
+    def _require_sibling(self, other: Self) -> None:
+        if other.network is not self.network or other.decoding != self.decoding:
+            raise ValueError("Both policies must have the same network and decoding.")
+
+    def _require_room(self, sizes: Indices) -> None:
+        context, longest = self.network.context, int(sizes.max(initial=0))
+        if context is not None and longest > context:
+            raise ValueError(
+                f"A prompt and its response take {longest} tokens, the network's context is "
+                f"{context}: shorten prompts or `max_tokens`."
+            )
+
+
+def inverse_cdf(probs: Array, uniforms: Array) -> Indices:
+    """An id per row of `probs` `(N, V)`; one of probability 0 is never drawn.
+
+    `FloatingPointError` for NaN.
+    """
+    cdf = np.cumsum(probs, axis=-1)
+    if np.isnan(cdf[:, -1]).any():
+        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
+    cdf /= cdf[:, -1:]
+    return np.asarray((cdf <= uniforms[:, None]).sum(axis=-1))
+
+
+def _bits(weights: Tensor) -> Tensor:
+    """Bfloat16, which NumPy lacks, as the integers of its bits."""
+    return weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights

@@ -1,0 +1,52 @@
+"""Judged responses: what a token-level policy learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mpo_games.protocol import Array, Indices
+from mpo_llm.language import Responses
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollouts:
+    """Responses with what they are worth: the feedback `q` of a language game.
+
+    Stands for `<q, p> = sum_i weights[i] p(y_i) / b(y_i) advantage_i`, b the policy that drew them.
+    """
+
+    responses: Responses
+    """Each distinct response once."""
+    weights: Array
+    """Each response's share, `(N,)`: of the draws, or its exact probability. Together they make 1,
+    each prompt the same."""
+    advantages: Array
+    """What was gained from each token on, in units of preference, `(N, T)`."""
+    behaviour: Array
+    """Log-probability of each token under the policy that drew it, `(N, T)`; 0 at padding."""
+
+    def take(self, rows: Indices | slice) -> Self:
+        """Some of the rows, with their weights as they are."""
+        return type(self)(
+            self.responses.take(rows),
+            self.weights[rows],
+            self.advantages[rows],
+            self.behaviour[rows],
+        )
+
+    def minibatches(self, count: int) -> tuple[Self, ...]:
+        """`count` parts of about equal size, each an estimate of the whole: their mean is it.
+
+        Every `count`-th row goes to the same part, so that each sees all prompts.
+        """
+        if count == 1:
+            return (self,)
+        parts = (self.take(np.arange(i, len(self.weights), count)) for i in range(count))
+        return tuple(
+            type(self)(p.responses, count * p.weights, p.advantages, p.behaviour)
+            for p in parts
+            if len(p.weights)
+        )

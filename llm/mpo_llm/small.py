@@ -1,0 +1,56 @@
+"""A small causal transformer, `ids -> logits`: for enumerable languages, tests and teaching."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SmallTransformer(nn.Module):
+    """Pre-norm blocks of attention and a two-layer perceptron, learned positions, no dropout.
+
+    Its logits start near 0, so that the first policy is near uniform.
+    """
+
+    def __init__(
+        self, vocabulary: int, context: int, *, width: int = 32, layers: int = 2, heads: int = 4
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, width)
+        self.position = nn.Embedding(context, width)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        for table in (self.token, self.position):
+            nn.init.normal_(table.weight, std=0.5)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Next-token logits `(N, W, V)` of ids `(N, W)`."""
+        x = self.token(ids) + self.position(torch.arange(ids.shape[1], device=ids.device))
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.mixed = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.mixed(self.norms[0](x)).chunk(3, dim=-1)
+        )
+        seen = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(seen.transpose(1, 2).flatten(-2))
+        added: Tensor = x + self.mlp(self.norms[1](x))
+        return added
