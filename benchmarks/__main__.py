@@ -72,7 +72,7 @@ def _shown(results: list[Result]) -> list[Result]:
             continue
         error = "" if r.error is None else f"  gap {r.error:.0e}"
         ratio = "" if r is results[0] else f"{_figure(r.ratio)} x"
-        print(f"  {r.entrant:36s} {_time(r.seconds):>10s} {ratio:>10s}{error}")
+        print(f"  {r.entrant:36s} {_time(r.seconds):>10s} {ratio:>10s}{error}".rstrip())
         for verdict in filter(None, r.note.split("; ")):
             print(f"    {verdict}")
     sys.stdout.flush()

@@ -17,7 +17,7 @@ from typing import Any
 ROUNDS = 15
 """How often every entrant takes its turn."""
 
-LEAST, ENOUGH = 5, 15.0
+LEAST, ENOUGH = 5, 6.0
 """After that many seconds of a contest that many rounds will do."""
 
 TURN = 0.02
