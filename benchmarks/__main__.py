@@ -16,7 +16,17 @@ from measure import Contest, Result, hold
 
 RESULTS = Path(__file__).parent / "results"
 
-PACKAGES = ("mpo-games", "numpy", "scipy", "numba", "open_spiel", "nashpy", "quantecon", "pygambit")
+PACKAGES = (
+    "mpo-games",
+    "numpy",
+    "scipy",
+    "numba",
+    "open_spiel",
+    "nashpy",
+    "quantecon",
+    "pygambit",
+    "liteefg",
+)
 
 
 def benchmarks() -> Mapping[str, Callable[[], Iterable[Contest]]]:
@@ -27,12 +37,14 @@ def benchmarks() -> Mapping[str, Callable[[], Iterable[Contest]]]:
     import floor
     import oracles
     import steps
+    import trees
 
     return {
         "floor": floor.contests,
         "steps": steps.contests,
         "nash": oracles.nash,
         "qre": oracles.qre,
+        "trees": trees.contests,
     }
 
 
@@ -60,7 +72,9 @@ def _shown(results: list[Result]) -> list[Result]:
             continue
         error = "" if r.error is None else f"  gap {r.error:.0e}"
         ratio = "" if r is results[0] else f"{_figure(r.ratio)} x"
-        print(f"  {r.entrant:36s} {_time(r.seconds):>10s} {ratio:>10s}{error}  {r.note}".rstrip())
+        print(f"  {r.entrant:36s} {_time(r.seconds):>10s} {ratio:>10s}{error}".rstrip())
+        for verdict in filter(None, r.note.split("; ")):
+            print(f"    {verdict}")
     sys.stdout.flush()
     return results
 

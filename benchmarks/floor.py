@@ -19,13 +19,13 @@ def contests() -> Iterator[Contest]:
     for n in (3, 10, 100, 300, 1000):
         payoff = rng.uniform(-1.0, 1.0, (n, n))
         game = mg.MatrixGame(payoff)
-        limit = {300: ("NumPy: A @ y, x @ A", 2.0), 1000: ("NumPy: A @ y, x @ A", 1.3)}.get(n)
+        limit = {300: {"NumPy: A @ y, x @ A": 2.0}, 1000: {"NumPy: A @ y, x @ A": 1.3}}.get(n, {})
         yield Contest(
             f"MMD step, {n} x {n}",
             "step",
             steps(game),
             {"NumPy: A @ y, x @ A": products(payoff)},
-            aim=limit,
+            aims=limit,
         )
     for n in (3, 10, 100, 300, 1000):
         payoff = rng.uniform(-1.0, 1.0, (n, n))
@@ -36,7 +36,7 @@ def contests() -> Iterator[Contest]:
             recorded(game, None),
             {"NumPy: A @ y, x @ A": products(payoff)},
             batch=1000,
-            aim=("microseconds", 15.0) if n == 3 else None,
+            aims={"microseconds": 15.0} if n == 3 else {},
         )
     payoff = rng.uniform(-1.0, 1.0, (3, 3))
     yield Contest(
@@ -45,7 +45,7 @@ def contests() -> Iterator[Contest]:
         recorded(mg.MatrixGame(payoff), range(1001)),
         {"NumPy: A @ y, x @ A": products(payoff)},
         batch=1000,
-        aim=("microseconds", 15.0),
+        aims={"microseconds": 15.0},
     )
     for n in (3, 10):
         payoffs = rng.uniform(-1.0, 1.0, (1000, n, n))
@@ -55,7 +55,7 @@ def contests() -> Iterator[Contest]:
             steps(mg.MatrixGame(payoffs)),
             {"NumPy: A @ y, x @ A of one game": products(payoffs[0])},
             batch=1000,
-            aim=("microseconds", 0.5),
+            aims={"microseconds": 0.5},
         )
 
 

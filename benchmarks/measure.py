@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any
@@ -17,14 +17,17 @@ from typing import Any
 ROUNDS = 15
 """How often every entrant takes its turn."""
 
-LEAST, ENOUGH = 5, 15.0
+LEAST, ENOUGH = 5, 6.0
 """After that many seconds of a contest that many rounds will do."""
 
 TURN = 0.02
 """Seconds that a turn lasts at least: short runs are repeated within it."""
 
+SLOW = 2.0
+"""Seconds from which one run fills a turn, warm or not."""
+
 LIMIT = 10.0
-"""Seconds after which an entrant's single run is given up."""
+"""Seconds after which an entrant's single run is given up, unless the contest says otherwise."""
 
 Run = Callable[[int], Any]
 """`run(count)` does `count` units of work (steps, solves); what it returns is the answer."""
@@ -44,9 +47,11 @@ class Contest:
     """The error of an answer, by our certificate (a duality gap)."""
     batch: int = 1
     """How many units of ours one count stands for (a batch of games)."""
-    aim: tuple[str, float] | None = None
+    aims: Mapping[str, float] = field(default_factory=dict)
     """What our time is aimed at: at most so many times the time of an entrant, or, where the name
     is `microseconds`, at most so many of them in the fastest round."""
+    limit: float = LIMIT
+    """Seconds after which an entrant's single run is given up."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Result:
     error: float | None
     """The duality gap of its answer."""
     note: str = ""
-    """Why there is no number; for our own line, whether the aim is met."""
+    """Why there is no number; for our own line, whether the aims are met."""
 
 
 @dataclass
@@ -79,9 +84,9 @@ class _Entrant:
 
 def hold(contest: Contest) -> list[Result]:
     """Time all entrants in turn; ours is the first result."""
-    entrants, failed = [], []
-    for name, run in {"mpo-games": contest.ours, **contest.others}.items():
-        trouble = _trial(run)
+    entrants, failed = [_Entrant("mpo-games", contest.ours)], []
+    for name, run in contest.others.items():
+        trouble = _trial(run, contest.limit)
         if trouble:
             failed.append(Result(contest.title, contest.unit, name, *[None] * 4, trouble))
         else:
@@ -100,7 +105,7 @@ def hold(contest: Contest) -> list[Result]:
     return [*(_result(contest, entrants[0], e, entrants) for e in entrants), *failed]
 
 
-def _trial(run: Run) -> str:
+def _trial(run: Run, limit: float) -> str:
     """Why `run` cannot take part: it is tried in a process of its own, which can be ended."""
     receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
 
@@ -114,7 +119,7 @@ def _trial(run: Run) -> str:
     child = multiprocessing.get_context("fork").Process(target=attempt)
     child.start()
     try:
-        return str(receive.recv()) if receive.poll(LIMIT) else f"no answer within {LIMIT:g} s"
+        return str(receive.recv()) if receive.poll(limit) else f"no answer within {limit:g} s"
     finally:
         child.kill()
         child.join()
@@ -122,7 +127,10 @@ def _trial(run: Run) -> str:
 
 def _calibrate(entrant: _Entrant) -> None:
     """The count at which a turn lasts long enough to be timed; the first run warms up."""
+    began = time.process_time()
     entrant.answer = entrant.run(1)
+    if time.process_time() - began >= SLOW:
+        return
     while True:
         began = time.process_time()
         entrant.run(entrant.count)
@@ -140,16 +148,7 @@ def _result(
     ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
     low, _, high = quantiles(ratios, n=4)
     error = contest.error(entrant.answer) if contest.error is not None else None
-    note = ""
-    if entrant is ours and contest.aim is not None:
-        name, most = contest.aim
-        if name == "microseconds":
-            figure, wanted = min(mine) * 1e6, f"at most {most:g} µs"
-        else:
-            other = next(e for e in all_of_them if e.name == name)
-            figure = median(a / b for a, b in zip(mine, other.times, strict=True))
-            wanted = f"at most {most:g} x {name}"
-        note = f"aim {wanted}: {'met' if figure <= most else 'MISSED'} ({figure:.3g})"
+    note = "; ".join(_verdicts(contest, mine, all_of_them)) if entrant is ours else ""
     return Result(
         contest.title,
         contest.unit,
@@ -160,3 +159,19 @@ def _result(
         error,
         note,
     )
+
+
+def _verdicts(
+    contest: Contest, mine: Sequence[float], entrants: Sequence[_Entrant]
+) -> Iterator[str]:
+    """Whether the aims are met, as far as their entrants took part."""
+    times = {e.name: e.times for e in entrants}
+    for name, most in contest.aims.items():
+        if name == "microseconds":
+            figure, wanted = min(mine) * 1e6, f"at most {most:g} µs"
+        elif name in times:
+            figure = median(a / b for a, b in zip(mine, times[name], strict=True))
+            wanted = f"at most {most:g} x {name}"
+        else:
+            continue
+        yield f"aim {wanted}: {'met' if figure <= most else 'MISSED'} ({figure:.3g})"
