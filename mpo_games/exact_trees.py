@@ -293,7 +293,8 @@ def _follow(system: _Dilated | _Agents, log_magnet: Array, scale: float, alpha: 
     if not (alpha > 0.0 and np.isfinite(alpha)):
         raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
     theta, multipliers = log_magnet, np.zeros(system.game.tree.states)
-    here, growth, end = 0.0, 8.0, scale / alpha
+    # Without a decision the only policy is the answer.
+    here, growth, end = 0.0, 8.0, scale / alpha if theta.size else 0.0
     while here < end:
         there = min(end, growth * here if here else 1.0)
         warm = multipliers * there / here if here else multipliers
