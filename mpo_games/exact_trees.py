@@ -102,8 +102,10 @@ def qre_of_view(
     MMD on Q-values ends if it ends (McKelvey & Palfrey 1998).
 
     Newton's method as in `qre_of_tree`, with the Q-values as further unknowns. An agent QRE need
-    not be unique: this is the one on the path from the magnet. `ValueError` for a game of
-    counterfactual values.
+    not be unique: this is the one on the path from the magnet. The path ends where a reach falls
+    below the smallest float (log-probabilities below -700 or so), since Q-values are 0 from there
+    on: on Leduc `alpha = 0.012` is certified and 0.011 raises `CertificateError`. `ValueError` for
+    a game of counterfactual values.
     """
     if game.feed is counterfactual_values:
         raise ValueError("`game` must have Q-values as its feedback: pass `feed=q_values`.")
