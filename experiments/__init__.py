@@ -10,6 +10,7 @@ NAMES = (
     "last_iterate",
     "trees",
     "leduc",
+    "tree_size",
     "hardest",
     "magnet_period",
     "averages",

@@ -102,8 +102,10 @@ def qre_of_view(
     MMD on Q-values ends if it ends (McKelvey & Palfrey 1998).
 
     Newton's method as in `qre_of_tree`, with the Q-values as further unknowns. An agent QRE need
-    not be unique: this is the one on the path from the magnet. `ValueError` for a game of
-    counterfactual values.
+    not be unique: this is the one on the path from the magnet. The path ends where a reach falls
+    below the smallest float (log-probabilities below -700 or so), since Q-values are 0 from there
+    on: on Leduc `alpha = 0.012` is certified and 0.011 raises `CertificateError`. `ValueError` for
+    a game of counterfactual values.
     """
     if game.feed is counterfactual_values:
         raise ValueError("`game` must have Q-values as its feedback: pass `feed=q_values`.")
@@ -293,7 +295,8 @@ def _follow(system: _Dilated | _Agents, log_magnet: Array, scale: float, alpha: 
     if not (alpha > 0.0 and np.isfinite(alpha)):
         raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
     theta, multipliers = log_magnet, np.zeros(system.game.tree.states)
-    here, growth, end = 0.0, 8.0, scale / alpha
+    # Without a decision the only policy is the answer.
+    here, growth, end = 0.0, 8.0, scale / alpha if theta.size else 0.0
     while here < end:
         there = min(end, growth * here if here else 1.0)
         warm = multipliers * there / here if here else multipliers

@@ -32,7 +32,8 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
     """The game called `name`, with its own parameters: `load("condorcet", n=5)`.
 
     A name that the catalogue lacks is one of OpenSpiel's, where that is installed:
-    `load("leduc_poker")`, `load("liars_dice", dice_sides=4)`.
+    `load("leduc_poker")`, `load("liars_dice", dice_sides=4)`. Compiling a large one
+    shows a bar on a terminal.
 
     Raises:
         ValueError: for an unknown name (close matches are suggested), or a parameter that the
@@ -43,7 +44,7 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
 
         elsewhere = openspiel.names()
         if name.partition("(")[0] in elsewhere:
-            return openspiel.compile_game(openspiel.spell(name, parameters))
+            return openspiel.compile_game(openspiel.spell(name, parameters), progress=True)
         close = difflib.get_close_matches(name, [*CATALOGUE, *elsewhere], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
         raise ValueError(f"`name`: there is no game {name!r} in the catalogue; {hint}")

@@ -27,6 +27,9 @@ from mpo_games.treeplex import Tree, TreeplexPolicy
 FORMAT = 2
 """The layout of cached files."""
 
+LARGEST, PLAYS = 1e9, 31
+"""Leaves that no memory holds, and how many random plays must tell of more by their median."""
+
 WORTH_CACHING = 2000
 """Leaves from which a compiled game is kept on disk: below, compiling takes milliseconds."""
 
@@ -41,11 +44,11 @@ def compile_game(
 
     `game` is a game string, parameters included, or a `pyspiel.Game`; a simultaneous one is taken
     through OpenSpiel's turn-based transform. Large games are kept on disk, in `MPO_GAMES_CACHE` or
-    the user's cache directory. `progress` shows a bar on a terminal.
+    the user's cache directory. `progress` shows a bar on a terminal, after a second.
 
     Raises:
         ValueError: for a game that OpenSpiel does not know, or that is not two-player, zero-sum,
-            of explicit chances and of perfect recall.
+            of explicit chances and of perfect recall, or is far too large (chess).
         ImportError: without OpenSpiel.
     """
     source = turn_based(game)
@@ -54,6 +57,7 @@ def compile_game(
         # A damaged file can fail in any way (zip, zlib, JSON, shapes): it is written again.
         with suppress(Exception):
             return _unpack(path.read_bytes(), weights, str(source))
+    _require_size(source)
     builder = _walk(source, progress)
     compiled = builder.finish(weights, str(source))
     if path is not None and len(builder.payoffs) >= WORTH_CACHING:
@@ -154,12 +158,31 @@ def _load(pyspiel: Any, name: str) -> Any:
         raise ValueError(f"`game`: OpenSpiel cannot load {name!r}: {reason}.") from error
 
 
+def _require_size(source: Any) -> None:
+    """Knuth's estimate (1975): the product of the choices along a random play has the number of
+    leaves as its mean. Of a game that fits hardly any play, by Markov's inequality, tells of more
+    than `LARGEST`, let alone half of them."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(PLAYS):
+        state, leaves = source.new_initial_state(), 1.0
+        while leaves <= LARGEST and not state.is_terminal():
+            legal = state.legal_actions()
+            leaves *= len(legal)
+            state.apply_action(legal[rng.integers(len(legal))])
+        found.append(leaves)
+    if np.median(found) > LARGEST:
+        raise ValueError(
+            f"`game` must fit into memory: {source} has more than {LARGEST:.0e} histories."
+        )
+
+
 def _walk(source: Any, progress: bool) -> TreeBuilder:
     """Every history of the game, depth first, in the order of OpenSpiel's own algorithms."""
     builder = TreeBuilder()
     stack = [(source.new_initial_state(), (0, 1), 1.0, 1.0)]
     bar = tqdm(
         total=1.0,
+        delay=1.0,
         desc=source.get_type().short_name,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
         disable=None if progress else True,

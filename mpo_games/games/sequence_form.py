@@ -100,12 +100,30 @@ class SequenceFormGame:
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """The gradient in sequence form, `[A y, -A' x]` in one vector, `(..., sequences)`."""
-        plan = policy.plan if opponent is None else realisation_plan(opponent)
+        """The gradient in sequence form, `[A y, -A' x]` in one vector, `(..., sequences)`.
+
+        `ValueError` for a policy of another game: of another kind, or number of sequences.
+        """
+        plan = self._plan(policy if opponent is None else opponent)
         flow = plan if plan.ndim == 1 else plan.reshape(-1, plan.shape[-1])
         side = kernels.BOTH if player is None else player
         q = kernels.bilinear(self.row, self.column, self.payoff, flow, side)
         return q if plan.ndim == 1 else q.reshape(plan.shape)
+
+    def _plan(self, policy: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Array:
+        """The plan, checked: kernels would read past its end."""
+        if not isinstance(policy, (TreeplexPolicy, Mixture)):
+            raise ValueError(
+                "`policy` must be a TreeplexPolicy like `game.initial_policy()`, "
+                f"got {type(policy).__name__}."
+            )
+        plan = realisation_plan(policy)
+        if plan.shape[-1] != self.tree.sequences:
+            raise ValueError(
+                f"`policy` must have {self.tree.sequences} sequences like "
+                f"`game.initial_policy()`, got {plan.shape[-1]}: it is of another game."
+            )
+        return plan
 
     def duality_gap(self, policy: TreeplexPolicy) -> Array:
         """The sum of both players' best-response values (NashConv)."""

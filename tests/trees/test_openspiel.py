@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from compiled import DARK_HEX, GOOFSPIEL, LIARS_DICE
 
+import mpo_games as mg
 from mpo_games import dilation
 from mpo_games.games import openspiel
+from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.mmd_dilated import MMDDilatedEnt
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.protocol import State
+from mpo_games.protocol import Mixture, State
 from mpo_games.treeplex import TreeplexPolicy
 
 pyspiel = pytest.importorskip("pyspiel")
@@ -192,6 +194,10 @@ def test_the_value_of_play_is_openspiels() -> None:
         ("backgammon", "information states"),
         ("liars_dice_ir(numdice=1,dice_sides=3)", "imperfect recall"),
         ("misere(game=kuhn_poker(),x=1)", "cannot load"),
+        ("leduc_poker(", "Missing closing bracket"),
+        ("liars_dice(dice_sides=x)", "Wrong type for parameter dice_sides"),
+        ("chess", "fit into memory"),
+        ("dark_hex(board_size=3)", "fit into memory"),
     ],
 )
 def test_refusals_are_sentences(name: str, word: str) -> None:
@@ -219,6 +225,23 @@ def test_policies_of_another_game_are_refused() -> None:
         openspiel.to_openspiel("leduc_poker", kuhn, policy)
     with pytest.raises(ValueError, match="`policy`"):
         openspiel.to_openspiel("leduc_poker", leduc, policy)
+    for game, wrong in ((kuhn, leduc.initial_policy()), (leduc, policy)):
+        mixture = Mixture((wrong,), (1.0,))
+        for refused in (
+            lambda game=game, wrong=wrong: game.feedback(wrong),
+            lambda game=game, wrong=mixture: game.feedback(game.initial_policy(), wrong),
+            lambda game=game, wrong=wrong: game.duality_gap(wrong),
+            lambda game=game, wrong=wrong: game.best_response(wrong),
+            lambda game=game, wrong=wrong: mg.solve(game, mg.MMD(0.1, 0.1), 10, policy=wrong),
+        ):
+            with pytest.raises(ValueError, match="`policy` must have"):
+                refused()
+    table: Any = BehaviouralGame(kuhn).initial_policy()
+    for refused in (kuhn.feedback, lambda p: mg.solve(kuhn, mg.MMD(0.1, 0.1), 10, policy=p)):
+        with pytest.raises(ValueError, match="must be a TreeplexPolicy"):
+            refused(table)
+    with pytest.raises(ValueError, match="`policy` must be a table"):
+        BehaviouralGame(leduc).feedback(table)
     batch = policy.replace(np.stack([policy.coordinates] * 2))
     with pytest.raises(ValueError, match="`policy`"):
         openspiel.to_openspiel("kuhn_poker", kuhn, batch)

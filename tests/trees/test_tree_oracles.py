@@ -73,9 +73,22 @@ def test_payoffs_of_any_scale() -> None:
 def test_one_player_alone() -> None:
     game = build(Decision(1, "only", {"a": Payoff(2.0), "b": Payoff(-3.0)}))
     assert exact.nash(game).value == -3.0
-    assert np.allclose(
-        exact.qre(game, 1.0).policy.probs[2:], np.exp([-2.0, 3.0]) / np.exp([-2.0, 3.0]).sum()
-    )
+    wanted = np.exp([-2.0, 3.0]) / np.exp([-2.0, 3.0]).sum()
+    assert np.allclose(exact.qre(game, 1.0).policy.probs[2:], wanted)
+    view = BehaviouralGame(game)
+    assert np.allclose(view.treeplex(exact.qre(view, 1.0).policy).probs[2:], wanted)
+
+
+def test_nobody_decides() -> None:
+    game = build(Payoff(2.0))
+    for found in (exact.nash(game), exact.nash(BehaviouralGame(game))):
+        assert found.value == 2.0
+        assert found.gap == 0.0
+    for oracle in (game, BehaviouralGame(game)):
+        qre = exact.qre(oracle, 0.1)
+        assert qre.gap == qre.residual == 0.0
+        assert oracle.value(qre.policy) == 2.0
+        assert mg.solve(oracle, mg.MMD(0.1, 0.1), 5).gap == 0.0
 
 
 def test_the_view_has_the_trees_equilibrium() -> None:
