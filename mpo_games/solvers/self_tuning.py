@@ -23,9 +23,9 @@ it.
 **Observations.** That anchored steps keep the rate `1/k` in a smoothed entropy, and with a step
 size that is measured instead of bounded, is not proved here: the Euclidean proofs use the
 parallelogram law, which Bregman divergences lack. For `gamma` near 1 the smoothed entropy is
-Euclidean to first order, and the measured behaviour is the same (`experiments/last_iterate.py`).
-The number of evaluations before the last support is found has no useful bound for any first-order
-method.
+Euclidean to first order, and on random games of 10 to 100 actions the two were measured to end
+alike. The number of evaluations before the last support is found has no useful bound for any
+first-order method.
 """
 
 from __future__ import annotations
