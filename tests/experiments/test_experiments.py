@@ -51,9 +51,6 @@ NOT_REPRODUCED = {
         "EGPO: fixed reference, beta .1",
         "EGPO: fixed reference, beta .01",
     },
-    "beyond_poker": {
-        "Liar's dice, dark hex, goofspiel: AutoMPO's last iterate stays where it arrived"
-    },
 }
 """What we do not meet: the experiment's docstring says what is known of why."""
 
