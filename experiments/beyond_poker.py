@@ -3,9 +3,8 @@
 The methods, the tuning and the drawing of `poker`, on games of other kinds: liar's dice with one
 four-sided die each, 2 x 2 dark hex (abrupt: a blocked move loses the turn) and goofspiel with four
 cards in descending order and hidden bids. Liar's dice is as large as Leduc: what is hard there is
-not the size. By evaluations AutoMPO is first on liar's dice and goofspiel; run on
-ten times longer, it loses dark hex and goofspiel again, dark hex by a leap of its magnet along a
-drift that is rounding.
+not the size. By evaluations AutoMPO is first on liar's dice and goofspiel; on dark hex optimism
+alone needs fewer.
 """
 
 from __future__ import annotations
