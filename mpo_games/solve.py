@@ -354,7 +354,7 @@ class _Recorder:
         table = getattr(state.policy, "coordinates", 0.0)
         for name, number in {**values, "policy": table}.items():
             # A maximum carries NaN along, in half the time of `isnan(...).any()`.
-            if (worst := np.maximum.reduce(number, axis=None, initial=-np.inf)) != worst:
+            if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
                 raise FloatingPointError(
                     f"`{name}` is NaN at step {state.step}: the game's feedback is not finite, "
                     "or a step overflowed. Check the payoffs and lower `eta`."
