@@ -59,6 +59,8 @@ MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.5, 4.3, 0.125)).toli
 TUNED_FOR = 5_000
 SOLVED = 1e-8
 FLOOR = 1e-16
+ROUNDING = 1e-13
+"""Gaps below this are level."""
 
 
 def tuned(method: str, family: str, quick: bool) -> dict[str, float]:
@@ -144,19 +146,44 @@ def _late(results: dict[str, Any]) -> int:
 
 def claims(results: dict[str, Any]) -> list[Claim]:
     """What the figure shows, as numbers."""
-    families = results["families"]
-    at = _late(results)
-    worst = {
-        name: max(float(f[name]["quantiles"][at][1]) for f in families.values())
+    families, at = results["families"], _late(results)
+    tenth = {
+        name: np.array([f[name]["quantiles"][at][1] for f in families.values()], dtype=float)
         for name in next(iter(families.values()))
     }
+    ours, others = tenth.pop("AutoMPO"), np.array(list(tenth.values()))
+    ahead = int((ours <= np.maximum(3.0 * others.min(axis=0), ROUNDING)).sum())
+    worst = max(float(f["AutoMPO"]["quantiles"][at][2]) for f in _small(families))
+    after = f"after {CHECKPOINTS[at]} evaluations"
     return [
         Claim(
+            "ours",
+            f"AutoMPO, untuned, solves every game of the families of at most 20 actions {after}: "
+            "its worst gap",
+            "gap < 1e-6",
+            worst,
+            worst < 1e-6,
+        ),
+        Claim(
+            "ours",
+            f"families in which no method tuned for them leaves a 90 % quantile below a third of "
+            f"AutoMPO's {after} (of {len(families)}; below 1e-13 all are level)",
+            "at least half",
+            ahead,
+            2 * ahead >= len(families),
+        ),
+        Claim(
             "limits of MPO",
-            f"a fixed period fails on some family even where it is tuned for each: worst 90 % "
-            f"quantile of MPO's gap after {CHECKPOINTS[at]} evaluations",
+            f"a fixed period fails on some family even where it is tuned for each: the worst 90 % "
+            f"quantile of MPO's gap {after}",
             "gap > 1e-3",
-            worst["MPO"],
-            worst["MPO"] > 1e-3,
+            float(tenth["MPO"].max()),
+            float(tenth["MPO"].max()) > 1e-3,
         ),
     ]
+
+
+def _small(families: dict[str, Any]) -> list[Any]:
+    """The families without games of more than 20 actions."""
+    large = ("n = 30", "n = 100", "50 x 50", "Condorcet")
+    return [found for name, found in families.items() if not any(x in name for x in large)]

@@ -117,14 +117,23 @@ def _mean(rows: Any) -> Any:
 def claims(results: dict[str, Any]) -> list[Claim]:
     """What the figure shows, as numbers."""
     mean = {name: float(_mean(_split(results, name)[1])[-1]) for name in results["methods"]}
-    best = min(mean["MPO"], mean["Optimistic MPO"])
+    best = min(mean["CFR+, average"], mean["PCFR+, average"])
+    fixed = min(mean["MPO"], mean["Optimistic MPO"])
     return [
         Claim(
+            "ours",
+            "AutoMPO's exploitability on twenty perturbed trees, as a share of the better of "
+            "CFR+'s and PCFR+'s averages (geometric means)",
+            "ratio < 0.1",
+            mean["AutoMPO"] / best,
+            mean["AutoMPO"] < 0.1 * best,
+        ),
+        Claim(
             "limits of MPO",
-            "on twenty perturbed trees a tuned fixed period stays behind CFR+'s average "
-            "(geometric mean of the exploitability, MPO's over CFR+'s)",
+            "on the same trees a tuned fixed period stays behind CFR+'s average (ratio of the "
+            "better MPO to CFR+)",
             "ratio > 1",
-            best / mean["CFR+, average"],
-            best > mean["CFR+, average"],
+            fixed / mean["CFR+, average"],
+            fixed > mean["CFR+, average"],
         ),
     ]
