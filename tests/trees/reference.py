@@ -185,3 +185,23 @@ def mean_values(tree: Tree, probs: np.ndarray, q: np.ndarray) -> np.ndarray:
     for j in reversed(range(tree.states)):
         value[tree.parent[j]] += probs[own_actions(tree, j)] @ value[own_actions(tree, j)]
     return value
+
+
+def centred(tree: Tree, probs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`values` less their mean under `probs` at every state."""
+    out = np.zeros(tree.sequences)
+    for j in range(tree.states):
+        actions = own_actions(tree, j)
+        out[actions] = values[actions] - probs[actions] @ values[actions]
+    return out
+
+
+def proportional(tree: Tree, weights: np.ndarray) -> np.ndarray:
+    """Probabilities in proportion to the positive weights; uniform where there are none."""
+    probs = np.ones(tree.sequences)
+    for j in range(tree.states):
+        positive = np.maximum(weights[own_actions(tree, j)], 0.0)
+        if not positive.any():
+            positive = np.ones(positive.size)
+        probs[own_actions(tree, j)] = positive / positive.sum()
+    return probs

@@ -95,6 +95,36 @@ def test_a_plain_recursion(name: str, steps: int, variant: str) -> None:
             assert np.allclose(ours, expected[label] / total, rtol=0, atol=1e-11)
 
 
+ON_TREES = {name: solver for name, (solver, _) in VARIANTS.items()} | {
+    "RT-CFR+": mg.Averaged(RTCFRPlus(0.1, 5))
+}
+
+
+@pytest.mark.parametrize("variant", ON_TREES)
+def test_the_tree_and_its_table(variant: str) -> None:
+    """The same iterates and averages on the sequence form and on the table of the same tree."""
+    table = view("leduc_poker")
+    at_tree, at_table = (
+        mg.solve(game, ON_TREES[variant], 12).state for game in (table.exact, table)
+    )
+    assert np.allclose(at_tree.policy.plan, table.treeplex(at_table.policy).plan, atol=1e-12)
+    ours, theirs = (state.memory["average"] for state in (at_tree, at_table))
+    assert np.allclose(ours.plan, table.treeplex(theirs).plan, atol=1e-12)
+
+
+def test_a_batch_of_trees_is_a_loop() -> None:
+    game, rng = compiled("kuhn_poker"), np.random.default_rng(0)
+    single = [game.initial_policy().smooth(0.1).matching(rng.normal(size=26)) for _ in range(3)]
+    batch = single[0].replace(np.array([p.coordinates for p in single]))
+    run = mg.solve(game, PCFRPlus(), 20, policy=batch)
+    for i, start in enumerate(single):
+        alone = mg.solve(game, PCFRPlus(), 20, policy=start)
+        assert np.array_equal(run.policy.plan[i], alone.policy.plan)
+        assert np.array_equal(
+            run.state.memory["average"].plan[i], alone.state.memory["average"].plan
+        )
+
+
 def recursion(
     game: Any,
     steps: int,

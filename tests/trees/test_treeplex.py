@@ -56,6 +56,56 @@ def test_plans_feedback_and_responses(game: SequenceFormGame, seed: int) -> None
     assert close(everything.value(policy), 1.0)
 
 
+@given(trees())
+def test_blocks(game: SequenceFormGame) -> None:
+    """Blocks cut the states into runs of one size without parents in their own run."""
+    tree, size = game.tree, np.diff(game.tree.offset)
+    assert tree.block[-1] == tree.states
+    assert (np.diff(tree.block) > 0).all()
+    for low, high in pairwise(tree.block):
+        assert np.ptp(size[low:high]) == 0
+        assert (tree.parent[low:high] < tree.offset[low]).all()
+
+
+@given(trees(), SEEDS, st.sampled_from([None, 0, 1]))
+def test_regrets_and_matching(game: SequenceFormGame, seed: int, player: int | None) -> None:
+    rng, tree = np.random.default_rng(seed), game.tree
+    policy, q = random_policy(game, rng), push(game, rng)
+    mine = np.ones(tree.sequences) if player is None else policy.owned(player)
+    values = reference.mean_values(tree, policy.probs, q)
+    centred = reference.centred(tree, policy.probs, values)
+    assert close(policy.centred(values), centred)
+    assert close(policy.regrets(q, player), mine * centred)
+    weights = push(game, rng) - 0.5
+    matched = policy.matching(weights, player)
+    probs = np.where(mine, reference.proportional(tree, weights), policy.probs)
+    assert close(matched.probs, probs)
+    assert close(matched.plan, reference.plan(tree, probs))
+
+
+@given(trees(), SEEDS)
+def test_a_plan_and_back(game: SequenceFormGame, seed: int) -> None:
+    """Where it never comes, the plan's policy plays like the other one."""
+    rng = np.random.default_rng(seed)
+    policy, spare = random_policy(game, rng), random_policy(game, rng)
+    assert close(TreeplexPolicy.from_plan(policy.plan, spare).probs, policy.probs, 1e-10)
+    pure = game.best_response(policy)
+    back = TreeplexPolicy.from_plan(pure.plan, spare)
+    state, reached = game.tree.state_of[2:], pure.plan[game.tree.parent] > 0
+    assert close(back.probs[2:], np.where(reached[state], pure.probs[2:], spare.probs[2:]))
+    assert close(back.plan, pure.plan)
+
+
+def test_nan_is_seen() -> None:
+    game = kuhn()
+    policy = game.initial_policy()
+    broken = np.full(game.tree.sequences, np.nan)
+    assert np.isnan(policy.mirror_step(broken, None, eta=1.0, alpha=0.0).coordinates[2:]).all()
+    assert np.isnan(policy.matching(broken).coordinates[2:]).all()
+    assert np.isnan(TreeplexPolicy.from_plan(broken, policy).coordinates[2:]).all()
+    assert np.isnan(policy.regrets(broken)[2:]).all()
+
+
 @given(trees(), WEIGHINGS, SEEDS, st.floats(0.01, 10), st.floats(0, 10))
 def test_the_step(
     game: SequenceFormGame, weighing: Any, seed: int, eta: float, alpha: float
@@ -237,7 +287,7 @@ def test_a_batch_is_a_loop(game: SequenceFormGame, weighing: Any, seed: int) -> 
         assert np.array_equal(one_sided.coordinates[i], sided.coordinates)
         assert np.array_equal(one_sided.plan[i], sided.plan)
         assert np.array_equal(penalised[i], p.penalise(single, magnet, alpha=alpha))
-        assert close(game.duality_gap(batch)[i], game.duality_gap(p))
+        assert game.duality_gap(batch)[i] == game.duality_gap(p)
         assert close(game.value(batch)[i], game.value(p))
         assert close(
             game.regularised_gap(batch, magnet, 0.3)[i], game.regularised_gap(p, magnet, 0.3)
@@ -248,7 +298,10 @@ def test_a_batch_is_a_loop(game: SequenceFormGame, weighing: Any, seed: int) -> 
         response = game.best_response(batch).coordinates[i]
         assert np.array_equal(response, game.best_response(p).coordinates)
         pair = mg.Mixture((p, alone), mixture.weights)
-        assert close(game.average(mixture).probs[i], game.average(pair).probs)
+        assert np.array_equal(game.average(mixture).plan[i], game.average(pair).plan)
+        assert np.array_equal(batch.regrets(q)[i], p.regrets(single))
+        assert np.array_equal(batch.centred(q)[i], p.centred(single))
+        assert np.array_equal(batch.matching(q, 1).plan[i], p.matching(single, 1).plan)
 
 
 @given(trees(), WEIGHINGS, SEEDS, st.floats(0.05, 0.9), st.floats(0.05, 1))
