@@ -138,16 +138,16 @@ def action_values(parent: Indices, offset: Indices, probs: Array, q: Array) -> A
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
 def regrets(
-    parent: Indices, offset: Indices, probs: Array, q: Array, first: int, last: int
+    parent: Indices, offset: Indices, log_p: Array, q: Array, first: int, last: int
 ) -> Array:
     """What each action of the states `first ... last-1` is worth beyond the mean of its state,
-    where play goes on by `probs`; 0 at the others."""
+    where play goes on by `log_p`; 0 at the others."""
     value, out = q.copy(), np.zeros_like(q)
     if q.ndim == 1:
-        _regrets(parent, offset, probs, value, first, last, out)
+        _regrets(parent, offset, log_p, value, first, last, out)
     else:
         for i in range(q.shape[0]):
-            _regrets(parent, offset, probs[i], value[i], first, last, out[i])
+            _regrets(parent, offset, log_p[i], value[i], first, last, out[i])
     return out
 
 
@@ -312,12 +312,14 @@ def _action_values(parent: Indices, offset: Indices, probs: Array, value: Array)
 
 @njit(fastmath=_FAST, error_model="numpy")
 def _regrets(
-    parent: Indices, offset: Indices, probs: Array, value: Array, first: int, last: int, out: Array
+    parent: Indices, offset: Indices, log_p: Array, value: Array, first: int, last: int, out: Array
 ) -> None:
+    for a in range(offset[first], offset[last]):
+        out[a] = exp(log_p[a])
     for j in range(last - 1, first - 1, -1):
         mean = 0.0
         for a in range(offset[j], offset[j + 1]):
-            mean += probs[a] * value[a]
+            mean += out[a] * value[a]
         for a in range(offset[j], offset[j + 1]):
             out[a] = value[a] - mean
         value[parent[j]] += mean

@@ -192,7 +192,7 @@ class TreeplexPolicy:
     def at(self, point: Array) -> Self:
         """The policy of this geometry with a given realisation plan, `(..., sequences)`; its own
         probabilities where the plan never comes."""
-        plain = type(self).from_plan(point, self.within(self.weights, 0.0))
+        plain = self.from_plan(point, self.within(self.weights, 0.0))
         return plain.within(self.weights, self.gamma)
 
     def playing(self, probs: Array) -> Self:
@@ -202,6 +202,8 @@ class TreeplexPolicy:
     def within(self, weights: Array, gamma: float) -> Self:
         """The same play in another geometry."""
         if gamma == self.gamma:
+            if weights is self.weights:
+                return self
             return type(self)(self.tree, weights, self.coordinates, self.plan, gamma)
         return self._playing(self.tree, weights, self.probs, gamma)
 
@@ -269,9 +271,10 @@ class TreeplexPolicy:
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """The counterfactual regrets of the gradient `q`, `(..., sequences)`: what each action is
         worth beyond its state, times the others' reach, where play goes on by this policy."""
-        lead, (probs, gradient) = runs(self.probs, q)
-        first, last = self.tree.span(player)
-        found = kernels.regrets(self.tree.parent, self.tree.offset, probs, gradient, first, last)
+        tree = self.tree
+        lead, (log_p, gradient) = runs(self.log_probs, q)
+        first, last = tree.span(player)
+        found = kernels.regrets(tree.parent, tree.offset, log_p, gradient, first, last)
         return found.reshape(*lead, -1) if lead else found
 
     def centred(self, values: Array) -> Array:
@@ -414,16 +417,21 @@ def _behaviour(tree: Tree, log_pi: Array, gamma: float) -> Array:
 
 def realisation_plan(opponent: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Array:
     """The (signed) realisation plan of an opponent, `(..., sequences)`."""
-    if isinstance(opponent, Mixture):
-        terms = (w * p.plan for w, p in zip(opponent.weights, opponent.policies, strict=True))
-        return np.asarray(sum(terms))
-    return opponent.plan
+    if not isinstance(opponent, Mixture):
+        return opponent.plan
+    plan = opponent.weights[0] * opponent.policies[0].plan
+    for weight, policy in zip(opponent.weights[1:], opponent.policies[1:], strict=True):
+        plan = plan + weight * policy.plan
+    return plan
 
 
 def runs(*arrays: Array, over: tuple[Any, ...] = ()) -> tuple[tuple[int, ...], Sequence[Array]]:
     """The leading axes of `arrays` (and of `over`) together, and the arrays as kernels take them:
     vectors where there are no such axes, else matrices with a row per run."""
-    if not over and all(a.ndim == 1 for a in arrays):
+    for array in arrays:
+        if array.ndim > 1 or over:
+            break
+    else:  # much the most frequent case, and the quickest way to see it
         return (), arrays
     lead = np.broadcast_shapes(*(a.shape[:-1] for a in arrays), *(np.shape(x) for x in over))
     flat = (-1,) if lead else ()

@@ -33,7 +33,7 @@ class Averaged:
         total = state.memory.get("average_weight", 0.0) + weight
         average = state.memory.get("average", state.policy)
         share = weight / total
-        if np.ndim(share):  # games of a batch that were restarted at different times
+        if isinstance(share, np.ndarray):  # games of a batch that were restarted at different times
             share = along(share, np.ndim(average.coordinates))
         average = game.average(Mixture((average, state.policy), (1.0 - share, share)))
         return self.solver.step(game, state, rng).remember(average=average, average_weight=total)

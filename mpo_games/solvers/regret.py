@@ -105,7 +105,8 @@ class RegretMatching:
             if self.plus:
                 total = self._cut(policy, total)
             guess = self._cut(policy, total + regret) if self.predictive else total
-            if player is not None:
+            if player is not None and (self.discount or self.alpha or self.floor):
+                # Feedback, and so its regret, is 0 on the other side. These are not.
                 total = np.where(policy.owned(player), total, regrets)
             policy, regrets = policy.matching(guess, player), total
         evaluations = 2.0 if self.half_step else 1.0
