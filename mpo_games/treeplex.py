@@ -224,9 +224,9 @@ class TreeplexPolicy:
             (eta, alpha) if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray) else ()
         )
         lead: tuple[int, ...] = ()
-        start, push, towards = self.coordinates, q, pull
+        start, push, towards = self.coordinates, np.ascontiguousarray(q), pull
         if settings or not start.ndim == q.ndim == pull.ndim == 1:
-            lead, (start, push, towards) = runs(start, np.ascontiguousarray(q), pull, over=settings)
+            lead, (start, push, towards) = runs(start, push, pull, over=settings)
         if lead:
             eta, alpha = (np.broadcast_to(x, lead).astype(float).ravel() for x in (eta, alpha))
         else:

@@ -105,10 +105,11 @@ class SequenceFormGame:
         `ValueError` for a policy of another game: of another kind, or number of sequences.
         """
         plan = self._plan(policy if opponent is None else opponent)
-        flow = plan if plan.ndim == 1 else plan.reshape(-1, plan.shape[-1])
         side = kernels.BOTH if player is None else player
-        q = kernels.bilinear(self.row, self.column, self.payoff, flow, side)
-        return q if plan.ndim == 1 else q.reshape(plan.shape)
+        if plan.ndim == 1:
+            return kernels.bilinear(self.row, self.column, self.payoff, plan, side)
+        flow = plan.reshape(-1, plan.shape[-1])
+        return kernels.bilinear(self.row, self.column, self.payoff, flow, side).reshape(plan.shape)
 
     def _plan(self, policy: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Array:
         """The plan, checked: kernels would read past its end."""
@@ -117,11 +118,11 @@ class SequenceFormGame:
                 "`policy` must be a TreeplexPolicy like `game.initial_policy()`, "
                 f"got {type(policy).__name__}."
             )
-        plan = realisation_plan(policy)
-        if plan.shape[-1] != self.tree.sequences:
+        plan, sequences = realisation_plan(policy), self.row.size - 1
+        if plan.shape[-1] != sequences:
             raise ValueError(
-                f"`policy` must have {self.tree.sequences} sequences like "
-                f"`game.initial_policy()`, got {plan.shape[-1]}: it is of another game."
+                f"`policy` must have {sequences} sequences like `game.initial_policy()`, "
+                f"got {plan.shape[-1]}: it is of another game."
             )
         return plan
 
