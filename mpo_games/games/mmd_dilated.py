@@ -39,8 +39,10 @@ class MMDDilatedEnt:
             self.alpha / float(self.compiled.bound) ** 2 if stepsize is None else stepsize
         )
         require_positive("stepsize", self.stepsize)
-        self.state = State(self.compiled.initial_policy(), self.compiled.center())
-        self.avg_plan: Array = self.state.policy.plan
+        self.uniform = self.compiled.initial_policy()
+        self.state = State(self.uniform, self.compiled.center())
+        self.avg_plan: Array = self.uniform.plan
+        self.solver = MMD(self.stepsize, self.alpha)
 
     @property
     def iteration_count(self) -> int:
@@ -49,15 +51,17 @@ class MMDDilatedEnt:
 
     def update_sequences(self) -> None:
         """One step of magnetic mirror descent, of both players at once."""
-        self.state = MMD(self.stepsize, self.alpha).step(self.compiled, self.state)
+        if (self.solver.eta, self.solver.alpha) != (self.stepsize, self.alpha):
+            self.solver = MMD(self.stepsize, self.alpha)
+        self.state = self.solver.step(self.compiled, self.state)
         self.avg_plan = (
             self.avg_plan + (self.state.policy.plan - self.avg_plan) / self.iteration_count
         )
 
     def get_gap(self) -> float:
         """Saddle-point gap of the regularised game (the duality gap where `alpha` is 0)."""
-        game, state = self.compiled, self.state
-        return float(game.regularised_gap(state.policy, game.center(), self.alpha))
+        state = self.state
+        return float(self.compiled.regularised_gap(state.policy, state.magnet, self.alpha))
 
     def current_sequences(self) -> list[Array]:
         """Each player's realisation plan, in the order of `infoset_actions_to_seq`."""
@@ -73,8 +77,7 @@ class MMDDilatedEnt:
 
     def get_avg_policies(self) -> Any:
         """The policy of the average plan, an OpenSpiel `TabularPolicy`; uniform off its path."""
-        uniform = self.compiled.initial_policy()
-        return self._table_of(TreeplexPolicy.from_plan(self.avg_plan, uniform))
+        return self._table_of(TreeplexPolicy.from_plan(self.avg_plan, self.uniform))
 
     @cached_property
     def infoset_actions_to_seq(self) -> list[dict[str, int]]:
