@@ -7,6 +7,9 @@ from mpo_llm import divergence as divergence
 from mpo_llm.enumerate import EnumerableGame as EnumerableGame
 from mpo_llm.enumerate import all_responses as all_responses
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame
+from mpo_llm.generate import Autoregressive as Autoregressive
+from mpo_llm.generate import Drawn as Drawn
+from mpo_llm.generate import Generator as Generator
 from mpo_llm.judge import Judge as Judge
 from mpo_llm.language import Decoding as Decoding
 from mpo_llm.language import Responses as Responses

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpo_games.protocol import Array, Indices, Mixture
+from mpo_llm.generate import Autoregressive, Generator
 from mpo_llm.judge import Judge, judged
 from mpo_llm.language import Ids, Responses, require_prompts
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.pool import Pool
 from mpo_llm.rollout import Rollouts
+
+MISMATCH = 1e-3
+"""Engine and network may differ by so many nats a response, in the mean, before responses are
+reweighted: in single precision they stay well below."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +32,9 @@ class TextPreferenceGame:
     asked for, fresh ones of it; for a `Mixture` (optimism), and for everyone where there is a
     `Pool`, the responses at hand, with self-normalised weights
     $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$ that may be signed.
+
+    Where the engine that drew the responses sees other log-probabilities than the network that
+    learns from them, the responses get such weights too.
     """
 
     prompts: tuple[Ids, ...]
@@ -43,6 +51,8 @@ class TextPreferenceGame:
     """How many prompts a step draws, without repetition; all of them when None."""
     truncation: float = 4.0
     """The largest importance weight."""
+    generate: Generator = Autoregressive()
+    """The engine that draws responses."""
 
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
@@ -83,12 +93,16 @@ class TextPreferenceGame:
         if rng is None:
             raise ValueError("`rng` is needed: the feedback of this game is sampled.")
         asked = self._draw_prompts(rng)
-        own, share = self._sample(policy, asked, rng)
+        own, share, drawn = self._sample(policy, asked, rng)
         behaviour = policy.log_probs(own)
+        apart = behaviour.sum(axis=1) - drawn
+        mismatch = float(share @ np.abs(apart))
+        if mismatch > MISMATCH:
+            share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
         at = None
         if isinstance(opponent, TokenPolicy) and pool is None:
-            met, weights = self._sample(opponent, asked, rng)
+            met, weights, _ = self._sample(opponent, asked, rng)
         else:
             past = (pool or Pool.empty()).joined(q, 0)
             met, weights, where = self._reweighted(past, policy if opponent is None else opponent)
@@ -99,7 +113,7 @@ class TextPreferenceGame:
         advantages = _against_the_others(gains, own.of, share, self.samples)
         advantages = np.where(own.mask, advantages[:, None], 0.0)
         pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
-        return Rollouts(own, share, advantages, behaviour, pairs)
+        return Rollouts(own, share, advantages, behaviour, pairs, mismatch)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:
@@ -108,12 +122,23 @@ class TextPreferenceGame:
 
     def _sample(
         self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
-    ) -> tuple[Responses, Array]:
-        """Distinct responses to the prompts asked, and the share of each among all draws."""
-        drawn = policy.sample([self.prompts[x] for x in asked], self.samples, rng)
-        rows = Responses(self.prompts, asked[drawn.of], drawn.tokens, drawn.lengths)
+    ) -> tuple[Responses, Array, Array]:
+        """Distinct responses to the prompts asked, the share of each among all draws, and its
+        log-probability as the engine saw it."""
+        drawn = self.generate(policy, [self.prompts[x] for x in asked], self.samples, rng)
+        rows = drawn.responses
+        rows = Responses(self.prompts, asked[rows.of], rows.tokens, rows.lengths)
         distinct, where = rows.distinct()
-        return distinct, np.bincount(where) / len(rows)
+        times = np.bincount(where)
+        seen = np.bincount(where, drawn.log_probs.sum(axis=1)) / times
+        return distinct, times / len(rows), seen
+
+    def _corrected(self, own: Responses, share: Array, apart: Array) -> Array:
+        """Shares as if the policy itself had drawn: truncated importance weights, normalised for
+        each prompt."""
+        weighed = share * np.exp(np.minimum(apart, np.log(self.truncation)))
+        total, new = (np.bincount(own.of, w) for w in (share, weighed))
+        return np.asarray(weighed * (total / np.where(new > 0.0, new, 1.0))[own.of])
 
     def _reweighted(
         self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy]

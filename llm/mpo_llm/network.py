@@ -32,6 +32,10 @@ class Decoder(Protocol):
         """Logits `(N, V)` after `tokens` `(N,)` were appended (None: after the prompts)."""
         ...
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the given rows `(M,)` alone; one may be given many times."""
+        ...
+
 
 class Network(ABC):
     """A causal language model in two halves, so that logits are made where they are needed."""
@@ -83,7 +87,7 @@ class Network(ABC):
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
         """A decoder of the given prompts under `weights`."""
         inner = self._decoder(rows, lengths)
-        return _Weighed(lambda tokens: self._with(weights, inner.next, tokens))
+        return _Weighed(lambda tokens: self._with(weights, inner.next, tokens), inner.keep)
 
     def weights(self) -> Weights:
         """The workbench's weights, not to be written to again: `load` puts copies in."""
@@ -151,11 +155,16 @@ def _single(dtype: torch.dtype) -> torch.dtype:
 
 
 class _Weighed:
-    def __init__(self, step: Callable[[Tensor | None], Tensor]) -> None:
-        self._step = step
+    def __init__(
+        self, step: Callable[[Tensor | None], Tensor], keep: Callable[[Tensor], None]
+    ) -> None:
+        self._step, self._keep = step, keep
 
     def next(self, tokens: Tensor | None) -> Tensor:
         return self._step(tokens)
+
+    def keep(self, rows: Tensor) -> None:
+        self._keep(rows)
 
 
 @final
@@ -202,6 +211,9 @@ class _Recomputing:
         lengths = distinct[:, 0]
         hidden = self._hidden(distinct[:, 1:], lengths)
         return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1][where]
+
+    def keep(self, rows: Tensor) -> None:
+        self._rows, self._lengths = self._rows[rows], self._lengths[rows]
 
 
 @final
@@ -311,3 +323,7 @@ class _Cached:
             last = torch.zeros_like(self._length)
         states, self._cache = self._states(ids, self._mask, positions, self._cache)
         return self._logits(states[torch.arange(len(ids), device=ids.device), last])
+
+    def keep(self, rows: Tensor) -> None:
+        self._cache.batch_select_indices(rows)
+        self._mask, self._length = self._mask[rows], self._length[rows]

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.language import PAD, Decoding, Ids, Responses, left_aligned, onwards, require_prompts
+from mpo_llm.generate import Autoregressive
+from mpo_llm.language import Decoding, Ids, Responses, onwards
 from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import Reading, Rows, Scores, log_softmax, read, score
+from mpo_llm.scoring import Reading, Rows, Scores, read, score
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""
@@ -125,37 +126,8 @@ class TokenPolicy:
         return replace(self, parts=parts, moments=Moments())
 
     def sample(self, prompts: Sequence[Ids], count: int, rng: np.random.Generator) -> Responses:
-        """`count` responses to each prompt, prompt by prompt, by inverse CDF from `rng`'s uniforms.
-
-        `ValueError` for a prompt that leaves no room for `max_tokens` in the network's context.
-        """
-        steps, eos = self.decoding.max_tokens, self.decoding.eos
-        require_prompts(prompts)
-        rows, sizes = left_aligned(prompts)
-        self._require_room(sizes + steps)
-        of = np.repeat(np.arange(len(prompts)), count)
-        uniforms = rng.random((steps, len(of)))
-        tokens = np.full((len(of), steps), PAD, dtype=np.int64)
-        going = np.ones(len(of), dtype=bool)
-        lengths = np.zeros(len(of), dtype=np.int64)
-        device = self.network.device
-        with torch.no_grad():
-            start = (torch.from_numpy(a[of]).to(device) for a in (rows, sizes))
-            begun = tuple(start)
-            decoders = [self.network.decode(part, *begun) for _, part in self.parts]
-            drawn: Tensor | None = None
-            for t in range(steps):
-                logits = [decoder.next(drawn) for decoder in decoders]
-                probs = log_softmax(self.decoding, self.parts, logits).exp().double().cpu().numpy()
-                ids = inverse_cdf(probs, uniforms[t])
-                tokens[going, t] = ids[going]
-                lengths += going
-                if eos is not None:
-                    going &= ids != eos
-                    if not going.any():
-                        break
-                drawn = torch.from_numpy(ids).to(device)
-        return Responses(tuple(prompts), of, tokens[:, : lengths.max(initial=1)], lengths)
+        """`count` responses to each prompt, prompt by prompt, by `Autoregressive()`."""
+        return Autoregressive()(self, prompts, count, rng).responses
 
     def log_probs(self, responses: Responses) -> Array:
         """Log-probability of each token, `(N, T)` in nats, 0 at padding; a response's is the sum.
@@ -174,7 +146,7 @@ class TokenPolicy:
     def read(self, responses: Responses) -> Reading:
         """The states of the policy's networks over the responses, without gradients."""
         prompts = np.array([len(prompt) for prompt in responses.prompts])
-        self._require_room(prompts[responses.of] + responses.lengths)
+        self.require_room(prompts[responses.of] + responses.lengths)
         rows = Rows.of(responses, self.network.device)
         return read(self.network, self.decoding, self.parts, rows)
 
@@ -225,25 +197,14 @@ class TokenPolicy:
         if other.network is not self.network or other.decoding != self.decoding:
             raise ValueError("Both policies must have the same network and decoding.")
 
-    def _require_room(self, sizes: Indices) -> None:
+    def require_room(self, sizes: Indices) -> None:
+        """`ValueError` if rows of so many tokens do not fit the network's context."""
         context, longest = self.network.context, int(sizes.max(initial=0))
         if context is not None and longest > context:
             raise ValueError(
                 f"A prompt and its response take {longest} tokens, the network's context is "
                 f"{context}: shorten prompts or `max_tokens`."
             )
-
-
-def inverse_cdf(probs: Array, uniforms: Array) -> Indices:
-    """An id per row of `probs` `(N, V)`; one of probability 0 is never drawn.
-
-    `FloatingPointError` for NaN.
-    """
-    cdf = np.cumsum(probs, axis=-1)
-    if np.isnan(cdf[:, -1]).any():
-        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
-    cdf /= cdf[:, -1:]
-    return np.asarray((cdf <= uniforms[:, None]).sum(axis=-1))
 
 
 def _bits(weights: Tensor) -> Tensor:

@@ -30,6 +30,9 @@ class Rollouts:
     pairs: Array | None = None
     """`P(y_i > y_j) - 1/2` among the responses to one prompt, `(N, N)`, 0 across prompts; None
     where they did not meet."""
+    mismatch: float = 0.0
+    """How far the engine that drew the responses was from this, in nats a response: the mean
+    absolute difference."""
 
     def take(self, rows: Indices | slice) -> Self:
         """Some of the rows, with their weights as they are."""
