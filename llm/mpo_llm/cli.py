@@ -14,6 +14,7 @@ import tyro
 
 from mpo_llm import config_file
 from mpo_llm.config import Config
+from mpo_llm.train import Interrupted, train
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Train:
     dry_run: bool = False
     """Print the plan (memory, tokens a step, time a step after a short probe) and stop."""
     resume: bool = False
-    """Go on from the last checkpoint in the run's folder."""
+    """Go on from the last checkpoint in the run's folder, if it has one."""
 
     def run(self) -> str:
         """Train; a summary."""
-        raise ValueError("Not yet.")
+        return str(train(self.settings, resume=self.resume))
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Config()
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             settings = config_file.load(arguments.pop(1))
-        train = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
-        chat = tyro.conf.subcommand("chat", description=Chat.__doc__)
+        training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
+        talking = tyro.conf.subcommand("chat", description=Chat.__doc__)
         command: Any = tyro.cli(
-            Annotated[Train, train] | Annotated[Chat, chat],
+            Annotated[Train, training] | Annotated[Chat, talking],
             args=arguments or ["--help"],
             prog="mpo-llm",
             description="Align language models to general preferences.",
@@ -89,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nmpo-llm: interrupted.", file=sys.stderr)
         return 130
+    except Interrupted as stop:
+        print(f"mpo-llm: {stop}", file=sys.stderr)
+        return 128 + stop.signum
     return 0
 
 

@@ -32,7 +32,7 @@ class ModelConfig:
     """Which implementation of attention."""
     lora_rank: int = 0
     """Rank of the LoRA adapters; 0 trains all weights."""
-    lora_alpha: float | None = None
+    lora_alpha: int | None = None
     """Adapters are scaled by `lora_alpha / lora_rank`; twice the rank when None."""
     lora_targets: str = "all-linear"
     """Which layers have adapters: `all-linear`, or names separated by commas."""
@@ -44,7 +44,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _at_least("model.lora_rank", self.lora_rank, 0)
         if self.lora_alpha is not None:
-            _above("model.lora_alpha", self.lora_alpha)
+            _at_least("model.lora_alpha", self.lora_alpha, 1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class GenerationConfig:
 
     max_tokens: int = 64
     """The longest response, the end token included."""
+    end: str | None = None
+    """The token that ends a response; the tokenizer's own when None."""
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     batch: int = 128
@@ -211,6 +213,26 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """Play against the start model now and then, on prompts that are not trained on."""
+
+    source: str = ""
+    """Held-out prompts, read like `prompts.source`; none when empty."""
+    limit: int | None = None
+    """Only the first so many rows."""
+    every: int = 10
+    """Steps between evaluations."""
+    samples: int = 4
+    """Responses of each policy to each prompt, at least 4."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            _at_least("evaluation.limit", self.limit, 1)
+        _at_least("evaluation.every", self.every, 1)
+        _at_least("evaluation.samples", self.samples, 4)
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     """What is written, and where."""
 
@@ -243,6 +265,7 @@ class Config:
     solver: SolverConfig = SolverConfig()
     step: StepConfig = StepConfig()
     budget: BudgetConfig = BudgetConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
     seed: int = 0
     """Of everything that is drawn."""

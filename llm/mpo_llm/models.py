@@ -22,7 +22,7 @@ SMOLLM2 = "smollm2"
 """The name of the offline default."""
 
 
-def load(settings: ModelConfig, seed: int = 0) -> tuple[nn.Module, Any]:
+def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     """The model and its tokenizer. `seed` draws the adapters' first weights.
 
     `ValueError` for a model that is not to be had, and for one that needs code of its own.
@@ -76,7 +76,7 @@ def _adapted(model: nn.Module, settings: ModelConfig, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            adapted: nn.Module = peft.get_peft_model(model, adapters)  # type: ignore[arg-type]
+            adapted: nn.Module = peft.get_peft_model(model, adapters)  # type: ignore[arg-type,unused-ignore]
         except ValueError as error:
             raise ValueError(f"`model.lora_targets`: {_first(error)}") from error
     return adapted
