@@ -36,7 +36,12 @@ SCHEDULES = {"falling": falling, "constant": constant}
 def start(config: Config, device: torch.device | None = None) -> tuple[TokenPolicy, Any]:
     """The policy that a run starts from, and its tokenizer."""
     model, tokenizer = models.load(config.model, config.seed)
-    network = TransformersNetwork(model.to(device or "cpu"), offload=config.model.offload)
+    return policy(config, model.to(device or "cpu"), tokenizer), tokenizer
+
+
+def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
+    """The policy that `model` is, taking mirror steps as the configuration says."""
+    network = TransformersNetwork(model, offload=config.model.offload)
     end = tokenizer.eos_token_id
     if config.generation.end is not None:
         end = tokenizer.get_vocab().get(config.generation.end)
@@ -48,12 +53,12 @@ def start(config: Config, device: torch.device | None = None) -> tuple[TokenPoli
         temperature=config.generation.temperature,
         vocabulary=min(len(tokenizer), model.config.vocab_size),
     )
-    return TokenPolicy.of(network, decoding, _proximal(config.step)), tokenizer
+    return TokenPolicy.of(network, decoding, _proximal(config.step))
 
 
 def game(
     config: Config,
-    policy: TokenPolicy,
+    start: TokenPolicy,
     tokenizer: Any,
     prompts: Prompts,
     judge: Judge,
@@ -65,7 +70,7 @@ def game(
         raise ValueError(f"`solver.prompts` is {at_once}, but there are {len(prompts)} prompts.")
     return TextPreferenceGame(
         prompts.ids,
-        policy,
+        start,
         judge,
         writer(prompts, tokenizer),
         config.solver.samples,

@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mpo_games.protocol import State
+from mpo_llm import assemble, config_file
+from mpo_llm.config import Config
 from mpo_llm.policy import TokenPolicy
 
 STATE, HEADER = "state.safetensors", "state.json"
@@ -73,7 +75,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, partial / STATE)
+        save_file({n: np.asarray(a, order="C") for n, a in arrays.items()}, partial / STATE)
         (partial / HEADER).write_text(json.dumps(header), encoding="utf-8")
         for file in (STATE, HEADER):
             _flush(partial / file)
@@ -90,25 +92,26 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     return target
 
 
-def load(path: Path, start: TokenPolicy) -> Checkpoint:
+def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
     """Read a checkpoint written by `save`, bit for bit; `start` runs its policies.
 
-    `ValueError` for anything else.
+    With `only="policy"` the rest of the state is left where it is: the magnet is `start`, and
+    nothing is remembered. `ValueError` for what is no checkpoint of such a run.
     """
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
-        arrays: dict[str, np.ndarray] = {}
-        with safe_open(path / STATE, framework="numpy") as file:
-            for key in file.keys():  # noqa: SIM118
-                arrays[key] = file.get_tensor(key)
+        aliases: dict[str, str] = header["aliases"]
         items: dict[str, dict[str, np.ndarray]] = {}
-        for key in [*arrays, *header["aliases"]]:
-            name, _, part = key.partition("/")
-            items.setdefault(name, {})[part] = arrays[header["aliases"].get(key, key)]
+        with safe_open(path / STATE, framework="numpy") as file:
+            for key in [*file.keys(), *aliases]:
+                name, _, part = key.rpartition("/")
+                if name.startswith(only):
+                    array = file.get_tensor(aliases.get(key, key))
+                    items.setdefault(name, {})[part] = array
         found = {name: _item(parts, start) for name, parts in items.items()}
         state = State(
             found.pop("policy"),
-            found.pop("magnet"),
+            found.pop("magnet", start),
             header["step"],
             header["moved"],
             header["evaluations"],
@@ -137,25 +140,23 @@ def last(folder: Path) -> Path:
     return found[-1]
 
 
+def config_of(path: str | Path) -> Config:
+    """The configuration of the run that a checkpoint, or a run's folder, belongs to."""
+    return config_file.load(last(Path(path)).parents[1] / "config.yaml")
+
+
 def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
     """The policy of a checkpoint, or of a run's newest one, and its tokenizer.
 
-    The policy is a plain `TokenPolicy` whose `proximal` is the run's.
+    The model that the run started from is loaded again. `ValueError` where there is no checkpoint.
     """
-    from mpo_llm import assemble, config_file
+    start, tokenizer = assemble.start(config_of(path))
+    return policy_of(path, start), tokenizer
 
-    place = last(Path(path))
-    config = config_file.load(place.parents[1] / "config.yaml")
-    start, tokenizer = assemble.start(config)
-    with safe_open(place / STATE, framework="numpy") as file:
-        header = json.loads((place / HEADER).read_text(encoding="utf-8"))
-        names = [*file.keys(), *header["aliases"]]
-        parts = {
-            key.removeprefix("policy/"): file.get_tensor(header["aliases"].get(key, key))
-            for key in names
-            if key.startswith("policy/")
-        }
-    return start.restored(parts), tokenizer
+
+def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
+    """The policy of a checkpoint, or of a run's newest one, run by the network of `start`."""
+    return load(last(Path(path)), start, only="policy").state.policy
 
 
 def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:

@@ -6,14 +6,17 @@ A subcommand is a frozen dataclass whose `run()` returns what is printed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
-from mpo_llm import config_file
+from mpo_llm import chat, config_file
 from mpo_llm.config import Config
+from mpo_llm.export import export
 from mpo_llm.train import Interrupted, train
 
 
@@ -39,6 +42,8 @@ class Chat:
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A checkpoint, a run's folder (its last checkpoint), or any model that `train` takes."""
+    system: str | None = None
+    """A system message to begin with."""
     temperature: float = 1.0
     """Logits are divided by it."""
     max_tokens: int = 256
@@ -47,8 +52,28 @@ class Chat:
     """Of the answers."""
 
     def run(self) -> str:
-        """Read lines from standard input and answer them, until it ends."""
-        raise ValueError("Not yet.")
+        """Read messages from standard input, a line each, and answer them until it ends."""
+        policy, tokenizer = chat.load(self.model, self.max_tokens, self.temperature)
+        rng = np.random.default_rng(self.seed)
+        prompt = "> " if sys.stdin.isatty() else ""
+        for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system):
+            print(answer, flush=True)
+        return ""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a checkpoint as a plain folder that `from_pretrained` loads."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    """A checkpoint, or a run's folder (its last checkpoint)."""
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """A folder that does not exist yet."""
+
+    def run(self) -> str:
+        """Export; where to."""
+        export(self.checkpoint, self.folder)
+        return f"exported to {self.folder}"
 
 
 TRAIN_HELP = """Train a language model by self-play on preferences.
@@ -75,15 +100,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             settings = config_file.load(arguments.pop(1))
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
-        talking = tyro.conf.subcommand("chat", description=Chat.__doc__)
         command: Any = tyro.cli(
-            Annotated[Train, training] | Annotated[Chat, talking],
+            Annotated[Train, training]
+            | Annotated[Chat, tyro.conf.subcommand("chat", description=Chat.__doc__)]
+            | Annotated[Export, tyro.conf.subcommand("export", description=Export.__doc__)],
             args=arguments or ["--help"],
             prog="mpo-llm",
             description="Align language models to general preferences.",
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
         )
-        print(command.run(), flush=True)
+        said = command.run()
+        if said:
+            print(said, flush=True)
     except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
         print(f"mpo-llm: {error}", file=sys.stderr)
         return 2
@@ -94,6 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mpo-llm: {stop}", file=sys.stderr)
         return 128 + stop.signum
     return 0
+
+
+def _lines(prompt: str) -> Iterator[str]:
+    """Lines of standard input, those that are empty left out."""
+    while True:
+        print(prompt, end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
 
 
 if __name__ == "__main__":

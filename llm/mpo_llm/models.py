@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     """
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = folder(settings.name)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -73,7 +75,8 @@ def _adapted(model: nn.Module, settings: ModelConfig, seed: int) -> nn.Module:
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name.
         torch.manual_seed(seed)
         try:
             adapted: nn.Module = peft.get_peft_model(model, adapters)  # type: ignore[arg-type,unused-ignore]

@@ -143,7 +143,7 @@ class Run:
         from accelerate import Accelerator
 
         accelerator = Accelerator(
-            log_with=list(config.output.trackers), project_dir=config.output.folder
+            log_with=list(config.output.trackers) or None, project_dir=config.output.folder
         )
         team: Team = Processes() if accelerator.num_processes > 1 else Alone()
         judge = oracle.load(config.judge)

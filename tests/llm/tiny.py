@@ -67,14 +67,19 @@ def prompts(folder: Path, count: int = 4) -> Path:
     return path
 
 
-def cyclic() -> Any:
+def cyclic(prompts: Any, a: Any, b: Any) -> Any:
     """A judge with a cycle: rock, paper, scissors by which word a response has most often."""
+    one, two = ([_style(text) for text in texts] for texts in (a, b))
+    return 0.5 + 0.4 * np.array([0, 1, -1])[np.subtract(one, two) % 3]
 
-    def judge(prompts: Any, a: Any, b: Any) -> Any:
-        one, two = ([_style(text) for text in texts] for texts in (a, b))
-        return 0.5 + 0.4 * np.array([0, 1, -1])[np.subtract(one, two) % 3]
 
-    return judge
+judges: dict[str, Any] = {"cyclic": cyclic}
+"""What `judge` finds."""
+
+
+def judge(name: str) -> Any:
+    """The factory that runs name."""
+    return judges[name]
 
 
 def _style(text: str) -> int:
@@ -87,10 +92,11 @@ def config(folder: Path, **sections: Any) -> Config:
         save(folder / "model")
         prompts(folder)
     found: dict[str, Any] = {
+        "evaluation": {},
         "model": {"name": str(folder / "model")},
         "prompts": {"source": str(folder / "prompts.jsonl")},
         "generation": {"max_tokens": 5},
-        "judge": {"factory": f"{__file__}:cyclic"},
+        "judge": {"factory": "tiny:judge", "options": {"name": "cyclic"}},
         "solver": {"samples": 4, "prompts": 2, "magnet_period": 2, "feedback": "optimistic"},
         "step": {"rate": 0.01, "epochs": 2},
         "budget": {"steps": 4},
