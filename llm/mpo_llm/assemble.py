@@ -19,10 +19,11 @@ from mpo_llm.judge import Judge
 from mpo_llm.language import Decoding, Ids
 from mpo_llm.magnets import WeightEma
 from mpo_llm.network import TransformersNetwork
+from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.pool import Replayed
 from mpo_llm.prompts import Prompts
-from mpo_llm.proximal import LBFGS, Adam, Proximal, SequenceLevel, TokenLevel, constant, falling
+from mpo_llm.proximal import LBFGS, Adam, Proximal, constant, falling
 
 FEEDBACKS: Mapping[str, Feedback] = {
     "current": mg.current,
@@ -107,11 +108,12 @@ def solver(settings: SolverConfig) -> Solver:
 
 
 def _proximal(settings: StepConfig) -> Proximal:
-    objective = (
-        SequenceLevel()
-        if settings.objective == "sequence"
-        else TokenLevel(getattr(divergence, settings.kl))
-    )
+    objectives: dict[str, Objective] = {
+        "token": TokenLevel(getattr(divergence, settings.kl)),
+        "sequence": SequenceLevel(),
+        "squared": Squared(),
+        "logistic": Logistic(),
+    }
     minimise = (
         LBFGS(settings.epochs)
         if settings.minimiser == "lbfgs"
@@ -123,4 +125,5 @@ def _proximal(settings: StepConfig) -> Proximal:
             clip=settings.clip,
         )
     )
-    return Proximal(objective, minimise, settings.minibatches)
+    objective = objectives[settings.objective]
+    return Proximal(objective, minimise, settings.minibatches, settings.rows)

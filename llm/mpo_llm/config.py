@@ -152,14 +152,15 @@ class SolverConfig:
 class StepConfig:
     """How a mirror step is solved by gradient."""
 
-    objective: Literal["token", "sequence"] = "token"
-    """The ratio of each token for itself, or of whole responses."""
+    objective: Literal["token", "sequence", "squared", "logistic"] = "token"
+    """The ratio of each token for itself, or of whole responses; or without ratios, the regression
+    of SPPO and INPO, or the logistic loss of DPO over all pairs."""
     kl: Literal[
         "exact_unbiased", "exact_in_loss", "k1_in_reward", "k2_in_loss", "k3_in_loss", "k3_weighted"
     ] = "exact_unbiased"
     """How the KL enters the token-level objective."""
     minimiser: Literal["adam", "lbfgs"] = "adam"
-    """`lbfgs` needs the sequence-level objective, and one process."""
+    """`lbfgs` needs an objective whose gradient is that of its value."""
     epochs: int = 4
     """Passes over the responses of a step (Adam), or iterations (L-BFGS)."""
     minibatches: int = 1
@@ -172,20 +173,23 @@ class StepConfig:
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
     clip: float | None = 1.0
     """The largest norm of a gradient; None for any."""
-    rows: int = 16
-    """The most responses that are run forward and backward at once; gradients add up."""
+    rows: int | None = 16
+    """The most responses that are run forward and backward at once: gradients add up. All when
+    None, which `squared` and `logistic` need."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "minibatches", "rows"):
+        for name in ("epochs", "minibatches"):
             _at_least(f"step.{name}", getattr(self, name), 1)
+        if self.rows is not None:
+            _at_least("step.rows", self.rows, 1)
+            if self.objective in ("squared", "logistic"):
+                raise ValueError(f"`step.objective: {self.objective}` needs `step.rows: null`.")
         _above("step.rate", self.rate)
         if self.clip is not None:
             _above("step.clip", self.clip)
         for beta in self.betas:
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"`step.betas` must lie in [0, 1), got {beta}.")
-        if self.minimiser == "lbfgs" and self.objective != "sequence":
-            raise ValueError("`step.minimiser: lbfgs` needs `step.objective: sequence`.")
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Rollouts:
             self.advantages[rows],
             self.behaviour[rows],
             None if self.pairs is None else self.pairs[rows][:, rows],
+            self.mismatch,
         )
 
     def parts(self, rows: int | None) -> tuple[Self, ...]:

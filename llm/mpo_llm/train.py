@@ -21,7 +21,7 @@ import torch
 
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
-from mpo_games.protocol import Mixture, Solver, State
+from mpo_games.protocol import Solver, State
 from mpo_llm import assemble, checkpoint, config_file, oracle
 from mpo_llm import prompts as prompts_of
 from mpo_llm.checkpoint import Checkpoint
@@ -31,9 +31,9 @@ from mpo_llm.generate import Autoregressive
 from mpo_llm.ledger import Ledger
 from mpo_llm.metrics import Report, evaluate
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.pool import Pool
 from mpo_llm.rollout import Rollouts
 from mpo_llm.team import Alone, Processes, Team, shared
+from mpo_llm.watch import Watch, Watched
 
 TABLE_PROMPTS = 4
 """Prompts in an entry of the sample table."""
@@ -93,34 +93,6 @@ def train(config: Config, *, resume: bool = False) -> Summary:
     return run.go()
 
 
-class Watched:
-    """The game, seen by whoever keeps the books: the last feedback is kept."""
-
-    def __init__(self, game: TextPreferenceGame, ledger: Ledger) -> None:
-        self.game, self.ledger = game, ledger
-        self.last: Rollouts | None = None
-
-    @property
-    def players(self) -> int:
-        return self.game.players
-
-    def initial_policy(self) -> TokenPolicy:
-        return self.game.initial_policy()
-
-    def feedback(
-        self,
-        policy: TokenPolicy,
-        opponent: TokenPolicy | Mixture[TokenPolicy] | None = None,
-        *,
-        player: int | None = None,
-        rng: np.random.Generator | None = None,
-        pool: Pool | None = None,
-    ) -> Rollouts:
-        with self.ledger.time("scoring"):
-            self.last = self.game.feedback(policy, opponent, rng=rng, pool=pool)
-        return self.last
-
-
 @dataclass(slots=True)
 class Run:
     """A configuration with its nouns made, and where the run stands."""
@@ -149,6 +121,8 @@ class Run:
         judge = oracle.load(config.judge)
         policy, tokenizer = assemble.start(config, accelerator.device)
         ledger = Ledger()
+        watch = Watch(ledger, team)
+        policy = replace(policy, proximal=watch.proximal(policy.proximal))
         prompts = prompts_of.load(config.prompts, tokenizer)
         engine = Autoregressive(config.generation.batch)
         asked = shared(team, judge)
@@ -171,7 +145,7 @@ class Run:
             )
         return cls(
             config,
-            Watched(game, ledger),
+            watch.game(game),
             assemble.solver(config.solver),
             held_out,
             ledger,
@@ -218,12 +192,9 @@ class Run:
         begun = saved = None
         with _asked_to_stop() as asked, self._bar() as bar:
             while True:
-                before = self.ledger.counts["gradient_steps"]
                 with self.ledger.time("step"):
                     state = next(states)
                 self.ledger.counts["steps"] = state.step
-                updates = state.policy.moments.count
-                self.ledger.counts["gradient_steps"] = max(before, updates)
                 self.state = state
                 if begun is None:
                     begun = state.step
@@ -258,8 +229,10 @@ class Run:
     def _record(self, state: State[TokenPolicy]) -> None:
         """A line of metrics, and now and then samples and an evaluation."""
         output, step = self.config.output, state.step
-        assert self.game.last is not None
-        row: dict[str, Any] = {"step": step, **self.ledger.counts, **_drawn(self.game.last)}
+        q = self.game.watch.feedback
+        assert q is not None
+        row: dict[str, Any] = {"step": step, **self.ledger.counts, **_drawn(q)}
+        row |= self.game.watch.drift()
         if self.held_out is not None and step % self.config.evaluation.every == 0:
             rng = np.random.default_rng([self.config.seed, step])
             start = self.game.initial_policy()
@@ -274,7 +247,7 @@ class Run:
         self.trackers.log({k: v for k, v in row.items() if v is not None}, step=step)
         if step % output.table_every == 0:
             with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
-                for entry in self._table(step, self.game.last):
+                for entry in self._table(step, q):
                     file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _table(self, step: int, q: Rollouts) -> Iterator[dict[str, Any]]:

@@ -66,7 +66,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "MPO-RT, minibatches": {
         "solver": {"pull": "in_reward", "feedback": "current"},
-        "step": {"minibatches": 2, "kl": "k1_in_reward"},
+        "step": {"minibatches": 2, "kl": "k1_in_reward", "rows": 2},
+    },
+    "regression in parts": {
+        "solver": {"pool": 2, "magnet_period": 1},
+        "step": {"objective": "squared", "rows": None},
     },
     "Nash-MD": {
         "solver": {"method": "nash_md", "magnet_period": None, "feedback": "current", "eta": 1.0}
