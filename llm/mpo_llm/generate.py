@@ -61,13 +61,14 @@ class Autoregressive:
         tokens = np.full((len(prompts), count, steps), PAD, dtype=np.int64)
         log_probs = np.zeros(tokens.shape)
         lengths = np.zeros((len(prompts), count), dtype=np.int64)
-        order = np.argsort(sizes, kind="stable")
+        team = policy.network.team
+        mine = np.argsort(sizes, kind="stable")[team.rank :: team.size]
         at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
-        for start in range(0, len(order), at_once):
-            rows = order[start : start + at_once]
-            tokens[rows], log_probs[rows], lengths[rows] = _draw(
-                policy, [prompts[x] for x in rows], uniforms[:, rows]
-            )
+        parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
+        drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
+        for their_parts, theirs in team.gather((parts, drawn)):
+            for rows, found in zip(their_parts, theirs, strict=True):
+                tokens[rows], log_probs[rows], lengths[rows] = found
         width = int(lengths.max())
         responses = Responses(
             tuple(prompts),

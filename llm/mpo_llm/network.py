@@ -18,6 +18,8 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor, nn
 
+from mpo_llm.team import Alone, Team
+
 Weights = Mapping[str, Tensor]
 """The trainable tensors of a policy, by name."""
 
@@ -43,6 +45,8 @@ class Network(ABC):
     def __init__(self, module: nn.Module, offload: bool) -> None:
         self._module = module.eval()
         self.offload = offload
+        self.team: Team = Alone()
+        """The processes that share the work, each with a network like this."""
         self.trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not self.trainable:
             raise ValueError("The module has no parameter that requires a gradient.")

@@ -17,6 +17,7 @@ from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
 from mpo_llm.scoring import Reading, Rows, Scores, read, score
+from mpo_llm.team import share
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""
@@ -151,14 +152,28 @@ class TokenPolicy:
         return read(self.network, self.decoding, self.parts, rows)
 
     def score(self, responses: Responses, *references: Self) -> Scores:
-        """`Scores` of the responses' tokens, without gradients."""
+        """`Scores` of the responses' tokens, without gradients, `proximal.rows` rows at a time."""
         limit = self.decoding.vocabulary
         if limit is not None and len(responses) and responses.tokens.max() >= limit:
             raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
+        mine = range(len(responses))[share(self.network.team, len(responses))]
+        size = self.proximal.rows or max(1, len(mine))
+        parts = [
+            self._score(responses.take(slice(i, min(i + size, mine.stop))), references)
+            for i in range(mine.start, mine.stop, size)
+        ]
+        everyone = [part for parts in self.network.team.gather(parts) for part in parts]
+        log_probs, *rest = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
+        return Scores(log_probs, tuple(rest[::2]), tuple(rest[1::2]))
+
+    def _score(self, responses: Responses, references: Sequence[Self]) -> Tensor:
+        """Log-probabilities, then log-ratio and KL of each reference, `(1 + 2 references, M)`."""
         tokens = torch.from_numpy(responses.tokens[responses.mask]).to(self.network.device)
         with torch.no_grad():
             readings = [policy.read(responses) for policy in (self, *references)]
-            return score(readings[0], readings[1:], tokens)
+            found = score(readings[0], readings[1:], tokens)
+        pairs = zip(found.log_ratios, found.kls, strict=True)
+        return torch.stack([found.log_probs, *(line for pair in pairs for line in pair)]).cpu()
 
     def arrays(self) -> dict[str, Any]:
         """Everything that `restored` needs beside the network: how a run is saved."""

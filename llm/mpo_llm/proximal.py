@@ -9,9 +9,10 @@ the core's objective in units of preference. Objective and minimiser are values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +22,18 @@ from mpo_llm.network import Network, Weights
 from mpo_llm.objective import Batch, Objective, TokenLevel
 from mpo_llm.rollout import Rollouts
 from mpo_llm.scoring import Reading, Rows, read, score
+from mpo_llm.team import Alone, Team, share
 
-Loss = Sequence[Callable[[], Tensor]]
-"""The parts whose sum is a loss at the workbench's weights: their gradients add up, one part's
-activations in memory at a time."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loss:
+    """A loss at the workbench's weights."""
+
+    parts: Sequence[Callable[[], Tensor]]
+    """Their sum is it, here: their gradients add up, one part's activations in memory at a time."""
+    team: Team = Alone()
+    """Their sum over these processes is it."""
+
 
 Reader = Callable[[Responses], Reading]
 """`TokenPolicy.read` of a reference policy."""
@@ -103,7 +112,7 @@ class Adam:
         for i in range(updates):
             for p in held:
                 p.grad = None
-            _backward([losses[i % len(losses)]])
+            _backward([losses[i % len(losses)]], held)
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(held, self.clip)
             gradients = [p.grad for p in held if p.grad is not None]
@@ -159,7 +168,7 @@ class LBFGS:
 
         def closure() -> float:
             gradient.zero_()
-            return _backward(losses)
+            return _backward(losses, list(parameters.values()))
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
         return moments
@@ -207,10 +216,11 @@ class Proximal:
         `references` are weights in units of preference and the policies pulled to, read once.
         Raises `FloatingPointError`, and returns nothing, if the loss is not finite.
         """
-        losses = [
-            [self.loss(network, decoding, part, references) for part in batch.parts(self.rows)]
-            for batch in q.minibatches(self.minibatches)
-        ]
+        losses = []
+        for batch in q.minibatches(self.minibatches):
+            parts = _shared(batch, network.team).parts(self.rows)
+            loss = [self.loss(network, decoding, part, references) for part in parts]
+            losses.append(Loss(loss, network.team))
         parameters = network.load(start)
         with network.training():
             moments = self.minimise(parameters, losses, moments)
@@ -260,13 +270,26 @@ class Proximal:
         return loss
 
 
-def _backward(losses: Sequence[Loss]) -> float:
-    """The mean of the losses; adds its gradient to those at hand."""
-    number = 0.0
-    for part in (part for loss in losses for part in loss):
+def _shared(q: Rollouts, team: Team) -> Rollouts:
+    """The rows of this process's prompts; one that counts nothing where it has none."""
+    if team.size == 1:
+        return q
+    prompts = np.unique(q.responses.of)
+    rows = np.isin(q.responses.of, prompts[share(team, len(prompts))])
+    if rows.any():
+        return q.take(np.flatnonzero(rows))
+    return replace(q.take(slice(0, 1)), weights=np.zeros(1))
+
+
+def _backward(losses: Sequence[Loss], held: Sequence[Tensor]) -> float:
+    """The mean of the losses; adds its gradient to those at hand of the tensors `held`."""
+    whole = torch.zeros((), dtype=torch.float64, device=held[0].device)
+    for part in (part for loss in losses for part in loss.parts):
         value = part() / len(losses)
         value.backward()  # type: ignore[no-untyped-call]
-        number += float(value.detach())
+        whole += value.detach()
+    losses[0].team.add([whole, *(p.grad for p in held if p.grad is not None)])
+    number = float(whole)
     if number - number:  # infinity or NaN
         raise FloatingPointError(
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."

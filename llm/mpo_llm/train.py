@@ -120,6 +120,7 @@ class Run:
         team: Team = Processes() if accelerator.num_processes > 1 else Alone()
         judge = oracle.load(config.judge)
         policy, tokenizer = assemble.start(config, accelerator.device)
+        policy.network.team = team
         ledger = Ledger()
         watch = Watch(ledger, team)
         policy = replace(policy, proximal=watch.proximal(policy.proximal))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -118,7 +118,10 @@ class _Minimiser:
         # Where all minibatches are one, its first part begins a gradient.
         begins = losses[:1] if self.searches else losses
         counted = [
-            [self._counted(loss[0]) if loss in begins else loss[0], *loss[1:]] for loss in losses
+            replace(loss, parts=[self._counted(loss.parts[0]), *loss.parts[1:]])
+            if loss in begins
+            else loss
+            for loss in losses
         ]
         return self.inner(parameters, counted, moments)
 
