@@ -5,6 +5,7 @@ A subcommand is a frozen dataclass whose `run()` returns what is printed.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class Train:
 
     def run(self) -> str:
         """Train; a summary."""
-        return str(train(self.settings, resume=self.resume))
+        summary = train(self.settings, resume=self.resume)
+        return str(summary) if int(os.environ.get("RANK", "0")) == 0 else ""
 
 
 @dataclass(frozen=True)

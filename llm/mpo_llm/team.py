@@ -66,7 +66,7 @@ class Processes:
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """In one message for each kind of number."""
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in sorted({t.dtype for t in tensors}, key=str):
             alike = [t for t in tensors if t.dtype == dtype]
             whole = torch.cat([t.reshape(-1) for t in alike])
             torch.distributed.all_reduce(whole)

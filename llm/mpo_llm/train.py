@@ -115,7 +115,9 @@ class Run:
         from accelerate import Accelerator
 
         accelerator = Accelerator(
-            log_with=list(config.output.trackers) or None, project_dir=config.output.folder
+            cpu=not torch.accelerator.is_available(),
+            log_with=list(config.output.trackers) or None,
+            project_dir=config.output.folder,
         )
         team: Team = Processes() if accelerator.num_processes > 1 else Alone()
         judge = oracle.load(config.judge)
@@ -334,14 +336,13 @@ def _cut(path: Path, step: int) -> None:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int | None]]:
-    """A list whose one entry becomes the signal that asks to stop; a second one is not caught."""
+    """A list whose one entry becomes the signal that asks to stop; repeated, it is not caught."""
     asked: list[int | None] = [None]
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def note(signum: int, _: FrameType | None) -> None:
-        asked[0] = signum
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        asked[0] = asked[0] or signum
+        signal.signal(signum, before[signal.Signals(signum)])
 
     for s in before:
         signal.signal(s, note)

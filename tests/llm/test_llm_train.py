@@ -389,3 +389,55 @@ def test_the_small_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.M
     ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
+
+
+# ------------------------------------------------------------------------------ more processes
+
+
+def launched(folder: Path, options: list[str], **sections: Any) -> Path:
+    """A run of two processes, started by `accelerate launch`; its folder."""
+    run = folder / "two"
+    config = tiny.config(folder, **sections, output={"folder": str(run), "trackers": []})
+    path = folder / "two.yaml"
+    path.write_text(config_file.dump(config))
+    command = "accelerate.commands.launch --num_processes 2 --num_machines 1 --dynamo_backend no"
+    program = [sys.executable, "-m", *command.split(), "--mixed_precision", "no", *options]
+    # The launcher starts `mpo_llm.cli` as anyone would.
+    done = subprocess.run(
+        [*program, "-m", "mpo_llm.cli", "train", str(path)],
+        capture_output=True,
+        text=True,
+        cwd=HERE,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ended by") == 1
+    return run
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "full": {"solver": {"prompts": 3, "pool": 2, "magnet_period": None, "magnet_rate": 0.1}},
+    "LoRA": {"model": {"lora_rank": 2}, "solver": {"prompts": 3}, "step": {"minibatches": 2}},
+    "regression": {
+        "solver": {"prompts": 3, "feedback": "current"},
+        "step": {"objective": "squared", "rows": None},
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHARED)
+def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
+    """The same prompts, draws, judgements and gradients, but for rounding: three prompts for two
+    processes, whose groups are never split."""
+    train(tiny.config(tmp_path, **SHARED[name]))
+    run = launched(tmp_path, ["--multi_gpu"], **SHARED[name])
+    for one, two in zip(lines(tmp_path / "run"), lines(run), strict=True):
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"mismatch"}:
+            assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
+    ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
+    assert ours.keys() == theirs.keys()
+    for key, array in ours.items():
+        np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
