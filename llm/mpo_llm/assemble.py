@@ -54,7 +54,7 @@ def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
         temperature=config.generation.temperature,
         vocabulary=min(len(tokenizer), model.config.vocab_size),
     )
-    return TokenPolicy.of(network, decoding, _proximal(config.step))
+    return TokenPolicy.of(network, decoding, proximal(config.step))
 
 
 def game(
@@ -107,7 +107,8 @@ def solver(settings: SolverConfig) -> Solver:
     return mg.MMD(settings.eta, settings.alpha, magnet, feedback, PULLS[settings.pull])
 
 
-def _proximal(settings: StepConfig) -> Proximal:
+def proximal(settings: StepConfig) -> Proximal:
+    """How mirror steps are solved."""
     objectives: dict[str, Objective] = {
         "token": TokenLevel(getattr(divergence, settings.kl)),
         "sequence": SequenceLevel(),

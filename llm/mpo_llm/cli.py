@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import tyro
 
 from mpo_llm import chat, config_file
 from mpo_llm.config import Config
 from mpo_llm.export import export
+from mpo_llm.plan import plan
 from mpo_llm.train import Interrupted, train
 
 
@@ -33,7 +35,9 @@ class Train:
     """Go on from the last checkpoint in the run's folder, if it has one."""
 
     def run(self) -> str:
-        """Train; a summary."""
+        """Train, or plan to; a summary."""
+        if self.dry_run:
+            return str(plan(self.settings))
         summary = train(self.settings, resume=self.resume)
         return str(summary) if int(os.environ.get("RANK", "0")) == 0 else ""
 
@@ -90,6 +94,14 @@ examples:
 """
 
 
+OUT_OF_MEMORY = (
+    "out of memory: lower `step.rows`, `generation.batch` or `generation.max_tokens`; set "
+    "`model.gradient_checkpointing`, `model.offload`, `model.lora_rank` or "
+    "`model.dtype: bfloat16`; or share the work with more processes. `--dry-run` says what takes "
+    "how much."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
@@ -114,8 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = command.run()
         if said:
             print(said, flush=True)
-    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
+    except (ValueError, ArithmeticError, OSError, ImportError) as error:
         print(f"mpo-llm: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        print(f"mpo-llm: {OUT_OF_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmpo-llm: interrupted.", file=sys.stderr)
@@ -124,6 +141,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mpo-llm: {stop}", file=sys.stderr)
         return 128 + stop.signum
     return 0
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether it is an accelerator's, the CPU allocator's or Python's own lack of memory."""
+    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return lacking or "can't allocate memory" in str(error)
 
 
 def _lines(prompt: str) -> Iterator[str]:

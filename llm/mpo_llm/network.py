@@ -80,6 +80,11 @@ class Network(ABC):
         """Where the module is."""
         return next(iter(self.trainable.values())).device
 
+    @property
+    def size(self) -> int:
+        """Bytes of the module's weights, trained or not."""
+        return sum(p.numel() * p.element_size() for p in self._module.parameters())
+
     def hidden(self, rows: Tensor, lengths: Tensor, weights: Weights | None = None) -> Tensor:
         """States `(N, W, d)`; with the workbench's weights where `weights` is None."""
         if weights is None:
@@ -244,6 +249,11 @@ class TransformersNetwork(Network):
     def context(self) -> int | None:
         limit = getattr(self._model.config, "max_position_embeddings", None)
         return None if limit is None else int(limit)
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self._model.config
 
     def _head_alone_gives_logits(self) -> bool:
         """Whether the head reads the trunk's states as they are and returns the logits as they are:

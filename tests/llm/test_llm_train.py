@@ -22,6 +22,7 @@ import tiny
 from mpo_llm import chat, checkpoint, cli, config_file, models
 from mpo_llm.config import Config, ModelConfig
 from mpo_llm.export import export
+from mpo_llm.plan import plan
 from mpo_llm.train import Interrupted, train
 
 HERE = Path(__file__).parent
@@ -321,6 +322,56 @@ def test_more_prompts_than_there_are(tmp_path: Path) -> None:
 def test_nan_weights_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         train(tiny.config(tmp_path, step={"rate": 1e30, "clip": None}))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_turn(
+    error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(prompts: Any, a: Any, b: Any) -> Any:
+        raise error
+
+    tiny.judges["exhausted"] = fail
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        config_file.dump(tiny.config(tmp_path, judge={"options": {"name": "exhausted"}}))
+    )
+    assert cli.main(["train", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "step.rows" in said
+    assert "gradient_checkpointing" in said
+
+
+def test_the_cpu_says_that_it_has_no_memory_so() -> None:
+    """The words that are looked for."""
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60)
+    assert cli._out_of_memory(error.value)
+
+
+def test_a_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:
+    """Counts to the digit; the arithmetic of memory where it can be checked."""
+    config = tiny.config(tmp_path, budget={"steps": None, "samples": 20})
+    found = plan(config)
+    assert not (tmp_path / "run").exists()
+    summary = train(config)
+    assert found.steps == summary.counts["steps"] == 3
+    assert found.responses * 3 == summary.counts["samples"]
+    assert found.gradients * 3 == summary.counts["gradient_steps"]
+    assert found.tokens * 3 >= summary.counts["tokens"]
+    assert 3 * found.comparisons >= summary.counts["judge_calls"]
+    policy = sum(w.numel() * 4 for w in summary.state.policy.weights.values())
+    assert found.memory["policies"] == 4 * policy  # old, start, magnet, previous
+    assert found.memory["model"] == policy
+    assert set(found.seconds) == set(summary.seconds)
+    assert "a step    2 prompts, 8 responses of at most 40 tokens" in str(found)
 
 
 # ------------------------------------------------------------------------------ after training
