@@ -40,10 +40,13 @@ class Checkpoint:
     seconds: Mapping[str, float]
 
 
-def save(folder: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
+def save(
+    folder: Path, checkpoint: Checkpoint, keep: int | None = None, *, writes: bool = True
+) -> Path:
     """Write `folder/step-NNNNNN`, and remove all but the last `keep` checkpoints.
 
-    `OSError`, with the older checkpoints as they were, if the disk is full.
+    Where processes share the weights all of them must call, and one of them `writes`. `OSError`,
+    with the older checkpoints as they were, if the disk is full.
     """
     state = checkpoint.state
     target = folder / f"step-{state.step:06d}"
@@ -62,6 +65,8 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
             else:
                 known[place] = key
                 arrays[key] = array
+    if not writes:
+        return target
     header = {
         "step": state.step,
         "moved": state.moved,

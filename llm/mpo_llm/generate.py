@@ -13,6 +13,7 @@ from torch import Tensor
 from mpo_games.protocol import Array, Indices
 from mpo_llm.language import PAD, Ids, Responses, left_aligned, require_prompts
 from mpo_llm.scoring import log_softmax
+from mpo_llm.team import in_step
 
 if TYPE_CHECKING:
     from mpo_llm.policy import TokenPolicy
@@ -66,6 +67,9 @@ class Autoregressive:
         at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
         parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
         drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
+        if policy.network.sharded:  # every process must run as often as the others
+            for _ in in_step(team, parts)[len(parts) :]:
+                _draw(policy, prompts[:1], uniforms[:, :1, :1])
         for their_parts, theirs in team.gather((parts, drawn)):
             for rows, found in zip(their_parts, theirs, strict=True):
                 tokens[rows], log_probs[rows], lengths[rows] = found
@@ -91,7 +95,7 @@ def _draw(
     lengths = np.zeros(groups * count, dtype=np.int64)
     network, decoding = policy.network, policy.decoding
     here = network.device
-    going = np.arange(groups * count)
+    going, over = np.arange(groups * count), False
     with torch.no_grad():
         rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
         decoders = [network.decode(part, rows, sizes) for _, part in policy.parts]
@@ -100,13 +104,17 @@ def _draw(
         for t in range(steps):
             log_p = log_softmax(decoding, policy.parts, logits)
             ids = inverse_cdf(log_p.exp().double(), torch.from_numpy(uniforms[t, going]).to(here))
-            tokens[going, t] = ids.cpu().numpy()
-            log_probs[going, t] = log_p.gather(1, ids[:, None])[:, 0].double().cpu().numpy()
-            lengths[going] += 1
+            if not over:
+                tokens[going, t] = ids.cpu().numpy()
+                log_probs[going, t] = log_p.gather(1, ids[:, None])[:, 0].double().cpu().numpy()
+                lengths[going] += 1
             ended = torch.zeros_like(ids, dtype=torch.bool)
-            if decoding.eos is not None:
+            if decoding.eos is not None and not over:
                 ended = ids == decoding.eos
-            if t + 1 == steps or ended.all():
+            if ended.all():
+                over = True
+                ended[0] = False
+            if t + 1 == steps or (over and not network.sharded):
                 break
             if t == 0 or ended.any():
                 going, ids = going[~ended.cpu().numpy()], ids[~ended]

@@ -10,13 +10,16 @@ of the inner solve and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from mpo_llm.team import Alone, Team
 
@@ -47,16 +50,55 @@ class Network(ABC):
         self.offload = offload
         self.team: Team = Alone()
         """The processes that share the work, each with a network like this."""
-        self.trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.sharded: frozenset[str] = frozenset()
+        """Of which trainable tensors this process holds a part of the rows only."""
+        self.trainable: dict[str, nn.Parameter] = {}
+        self._masters: dict[str, nn.Parameter] = {}
+        self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Find what is trained."""
+        named = self._module.named_parameters()
+        self.trainable = {n: p for n, p in named if p.requires_grad}
         if not self.trainable:
             raise ValueError("The module has no parameter that requires a gradient.")
-        # Updates smaller than the digits of half precision must not get lost.
-        self._masters: dict[str, nn.Parameter] = {}
+        self.sharded = frozenset(n for n, p in self.trainable.items() if isinstance(p, DTensor))
         for name, p in self.trainable.items():
-            if p.dtype != _single(p.dtype):
+            # Updates smaller than the digits of half precision must not get lost.
+            if name in self.sharded or p.dtype != _single(p.dtype):
                 p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                     partial(self._hand_over, name)
                 )
+
+    def shard(self, layers: Sequence[nn.Module], team: Team) -> None:
+        """Share the weights of `layers` among the processes, each holding a part of the rows.
+
+        They are put together when a layer runs, by FSDP; then every process must run as often as
+        the others. What is outside the layers (embeddings, head) every process holds whole.
+        """
+        mesh = init_device_mesh(self.device.type, (team.size,))
+        for layer in layers:
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+            assert isinstance(layer, FSDPModule)
+            # Shares are of the whole: gradients add up.
+            layer.set_gradient_divide_factor(1.0)
+            layer.set_force_sum_reduction_for_comms(True)
+        self.team = team
+        self._take_stock()
+
+    def whole(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of the kind of trainable `name`, its parts put together on every process."""
+        if name not in self.sharded:
+            return tensor
+        parts = self.team.gather(tensor.cpu())
+        return torch.cat(parts)
+
+    def part(self, name: str, tensor: Tensor) -> Tensor:
+        """The inverse of `whole`: what this process holds."""
+        if name not in self.sharded:
+            return tensor
+        parts = tensor.chunk(self.team.size)
+        return parts[self.team.rank] if self.team.rank < len(parts) else tensor[:0]
 
     @property
     @abstractmethod
@@ -89,7 +131,7 @@ class Network(ABC):
         """States `(N, W, d)`; with the workbench's weights where `weights` is None."""
         if weights is None:
             for name, master in self._masters.items():
-                self.trainable[name].data.copy_(master.data)
+                _held(self.trainable[name]).copy_(master.data)
         states: Tensor = self._with(weights, self._hidden, rows, lengths)
         return states
 
@@ -100,18 +142,18 @@ class Network(ABC):
 
     def weights(self) -> Weights:
         """The workbench's weights, not to be written to again: `load` puts copies in."""
-        return {name: p.detach() for name, p in (self.trainable | self._masters).items()}
+        return {name: _held(p) for name, p in (self.trainable | self._masters).items()}
 
     def load(self, weights: Weights) -> Mapping[str, nn.Parameter]:
         """Copy `weights` to the workbench; returns its parameters by name.
 
         Those of a module in half precision are masters in single precision: rounded for each pass
-        through the module, whose gradients add up in them.
+        through the module, whose gradients add up in them. Sharded ones have masters too.
         """
         for name, p in self.trainable.items():
             single = weights[name].to(p.device, _single(p.dtype), copy=True)
             p.grad = None
-            if p.dtype == single.dtype:
+            if p.dtype == single.dtype and name not in self.sharded:
                 p.data = single
             else:
                 self._masters[name] = nn.Parameter(single)
@@ -140,7 +182,7 @@ class Network(ABC):
     def _hand_over(self, name: str, p: Tensor) -> None:
         master = self._masters[name]
         if p.grad is not None:
-            gradient = p.grad.to(master)
+            gradient = _held(p.grad).to(master)
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             p.grad = None
 
@@ -148,19 +190,32 @@ class Network(ABC):
         """The function's result while the parameters hold `weights`; without gradients."""
         if weights is None:
             return function(*args)
-        held = [p.data for p in self.trainable.values()]
+        held = {n: p.data for n, p in self.trainable.items() if n not in self.sharded}
+        parts = {n: _held(self.trainable[n]).clone() for n in self.sharded}
         try:
-            for name, p in self.trainable.items():
-                p.data = weights[name].to(p)
+            self._put(weights, weights)
             return function(*args)
         finally:
-            for p, data in zip(self.trainable.values(), held, strict=True):
-                p.data = data
+            self._put(held, parts)
+
+    def _put(self, whole: Weights, parts: Weights) -> None:
+        """Let the parameters be the tensors of `whole`, and the sharded ones hold `parts`."""
+        for name, p in self.trainable.items():
+            if name in self.sharded:
+                _held(p).copy_(parts[name])
+            else:
+                p.data = whole[name].to(p)
 
 
 def _single(dtype: torch.dtype) -> torch.dtype:
     """Single precision at least."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def _held(p: Tensor) -> Tensor:
+    """The numbers that this process holds of a parameter, or of its gradient."""
+    held: Any = p.detach()
+    return held.to_local() if isinstance(held, DTensor) else held
 
 
 class _Weighed:
@@ -254,6 +309,12 @@ class TransformersNetwork(Network):
     def config(self) -> Any:
         """The model's configuration."""
         return self._model.config
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The model's blocks, as it names them: what is sharded."""
+        names = getattr(self._model, "_no_split_modules", None) or ()
+        return [m for m in self._model.modules() if type(m).__name__ in names]
 
     def _head_alone_gives_logits(self) -> bool:
         """Whether the head reads the trunk's states as they are and returns the logits as they are:

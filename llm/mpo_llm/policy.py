@@ -17,7 +17,7 @@ from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
 from mpo_llm.scoring import Reading, Rows, Scores, read, score
-from mpo_llm.team import share
+from mpo_llm.team import in_step, share
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""
@@ -158,10 +158,11 @@ class TokenPolicy:
             raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
         mine = range(len(responses))[share(self.network.team, len(responses))]
         size = self.proximal.rows or max(1, len(mine))
-        parts = [
-            self._score(responses.take(slice(i, min(i + size, mine.stop))), references)
-            for i in range(mine.start, mine.stop, size)
-        ]
+        slices = [slice(i, min(i + size, mine.stop)) for i in range(mine.start, mine.stop, size)]
+        parts = [self._score(responses.take(rows), references) for rows in slices]
+        if self.network.sharded:  # every process must run as often as the others
+            for _ in in_step(self.network.team, parts)[len(parts) :]:
+                self._score(responses.take(slice(0, 1)), references)
         everyone = [part for parts in self.network.team.gather(parts) for part in parts]
         log_probs, *rest = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
         return Scores(log_probs, tuple(rest[::2]), tuple(rest[1::2]))
@@ -181,16 +182,20 @@ class TokenPolicy:
             "exponents": np.array([w for w, _ in self.parts]),
             "updates": np.array(self.moments.count),
         }
+        whole = self.network.whole
         for i, (_, part) in enumerate(self.parts):
-            found |= {f"part {i} {name}": _bits(w).cpu().numpy() for name, w in part.items()}
-        return found | {f"moment {n}": v.cpu().numpy() for n, v in self.moments.second.items()}
+            found |= {f"part {i} {n}": _bits(whole(n, w)).cpu().numpy() for n, w in part.items()}
+        moments = self.moments.second.items()
+        return found | {f"moment {n}": whole(n, v).cpu().numpy() for n, v in moments}
 
     def restored(self, arrays: dict[str, Any]) -> Self:
         """The policy that `arrays` came from, run by this one's network."""
+        network = self.network
 
         def tensors(prefix: str) -> dict[str, Tensor]:
-            found = {n: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
-            return {n.removeprefix(prefix): w.to(self.network.device) for n, w in found.items()}
+            names = {n.removeprefix(prefix): n for n in arrays if n.startswith(prefix)}
+            found = {n: _numbers(torch.from_numpy(arrays[key])) for n, key in names.items()}
+            return {n: network.part(n, w).to(network.device) for n, w in found.items()}
 
         parts = []
         for i, exponent in enumerate(arrays["exponents"].tolist()):
@@ -199,7 +204,7 @@ class TokenPolicy:
                 n: w.shape for n, w in self.weights.items()
             }:
                 raise ValueError("The saved weights are those of another network.")
-            parts.append((exponent, {n: _numbers(w) for n, w in saved.items()}))
+            parts.append((exponent, saved))
         moments = Moments(tensors("moment "), int(arrays["updates"]))
         return replace(self, parts=tuple(parts), moments=moments)
 

@@ -22,7 +22,7 @@ from mpo_llm.network import Network, Weights
 from mpo_llm.objective import Batch, Objective, TokenLevel
 from mpo_llm.rollout import Rollouts
 from mpo_llm.scoring import Reading, Rows, read, score
-from mpo_llm.team import Alone, Team, share
+from mpo_llm.team import Alone, Team, in_step, share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,8 @@ class Loss:
     """Their sum is it, here: their gradients add up, one part's activations in memory at a time."""
     team: Team = Alone()
     """Their sum over these processes is it."""
+    sharded: frozenset[str] = frozenset()
+    """Parameters of which each process has a part, its gradient already summed."""
 
 
 Reader = Callable[[Responses], Reading]
@@ -112,9 +114,10 @@ class Adam:
         for i in range(updates):
             for p in held:
                 p.grad = None
-            _backward([losses[i % len(losses)]], held)
+            _backward([losses[i % len(losses)]], parameters)
             if self.clip is not None:
-                nn.utils.clip_grad_norm_(held, self.clip)
+                norm = _norm(losses[0], parameters)
+                nn.utils.clip_grads_with_norm_(held, self.clip, norm)
             gradients = [p.grad for p in held if p.grad is not None]
             count = moments.count + i + 1
             rate = self.rate * self.schedule(i / updates) / (1.0 - a ** (i + 1))
@@ -150,6 +153,8 @@ class LBFGS:
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Moments:
+        if losses[0].sharded:
+            raise ValueError("L-BFGS needs whole weights: use Adam where they are sharded.")
         # One vector, of which the parameters are views.
         flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters.values()]))
         gradient = flat.grad = torch.zeros_like(flat)
@@ -168,7 +173,7 @@ class LBFGS:
 
         def closure() -> float:
             gradient.zero_()
-            return _backward(losses, list(parameters.values()))
+            return _backward(losses, parameters)
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
         return moments
@@ -219,8 +224,11 @@ class Proximal:
         losses = []
         for batch in q.minibatches(self.minibatches):
             parts = _shared(batch, network.team).parts(self.rows)
+            if network.sharded:
+                idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
+                parts = tuple(part or idle for part in in_step(network.team, parts))
             loss = [self.loss(network, decoding, part, references) for part in parts]
-            losses.append(Loss(loss, network.team))
+            losses.append(Loss(loss, network.team, network.sharded))
         parameters = network.load(start)
         with network.training():
             moments = self.minimise(parameters, losses, moments)
@@ -281,17 +289,38 @@ def _shared(q: Rollouts, team: Team) -> Rollouts:
     return replace(q.take(slice(0, 1)), weights=np.zeros(1))
 
 
-def _backward(losses: Sequence[Loss], held: Sequence[Tensor]) -> float:
-    """The mean of the losses; adds its gradient to those at hand of the tensors `held`."""
-    whole = torch.zeros((), dtype=torch.float64, device=held[0].device)
+def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) -> float:
+    """The mean of the losses; adds its gradient to those at hand of the parameters."""
+    first = losses[0]
+    own = [p for name, p in parameters.items() if name not in first.sharded]
+    whole = torch.zeros((), dtype=torch.float64, device=next(iter(parameters.values())).device)
     for part in (part for loss in losses for part in loss.parts):
         value = part() / len(losses)
         value.backward()  # type: ignore[no-untyped-call]
         whole += value.detach()
-    losses[0].team.add([whole, *(p.grad for p in held if p.grad is not None)])
+    first.team.add([whole, *(p.grad for p in own if p.grad is not None)])
     number = float(whole)
     if number - number:  # infinity or NaN
         raise FloatingPointError(
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."
         )
     return number
+
+
+def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+    """The norm of the whole gradient."""
+    own, parts = (
+        nn.utils.get_total_norm(
+            [
+                p.grad
+                for n, p in parameters.items()
+                if p.grad is not None and (n in loss.sharded) == s
+            ]
+        )
+        for s in (False, True)
+    )
+    if not loss.sharded:
+        return own
+    squares = parts.square()
+    loss.team.add([squares])
+    return (own.square() + squares).sqrt()

@@ -8,7 +8,7 @@ each has found is gathered, so that all go on with the same, and gradients are s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mpo_games.protocol import Array
 from mpo_llm.judge import Judge
+
+T = TypeVar("T")
 
 
 class Team(Protocol):
@@ -80,6 +82,12 @@ def share(team: Team, count: int) -> slice:
     """Which of `count` things this process takes: consecutive ones, as many as the others."""
     bounds = [count * rank // team.size for rank in (team.rank, team.rank + 1)]
     return slice(*bounds)
+
+
+def in_step(team: Team, parts: Sequence[T]) -> list[T | None]:
+    """The parts, and None as often as it takes for every process to have as many."""
+    most = max(team.gather(len(parts)))
+    return [*parts, *[None] * (most - len(parts))]
 
 
 def shared(team: Team, judge: Judge) -> Judge:

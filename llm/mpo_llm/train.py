@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from mpo_llm.game import TextPreferenceGame
 from mpo_llm.generate import Autoregressive
 from mpo_llm.ledger import Ledger
 from mpo_llm.metrics import Report, evaluate
+from mpo_llm.network import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.rollout import Rollouts
 from mpo_llm.team import Alone, Processes, Team, shared
@@ -57,6 +59,9 @@ class Summary:
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
     saved: Path
+    processes: int
+    sharded: bool
+    """Whether they share the weights, too."""
 
     def __str__(self) -> str:
         spent = ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in self.counts.items())
@@ -65,6 +70,9 @@ class Summary:
         return "\n".join(
             [
                 f"ended by  budget.{self.reached}",
+                f"run by    {self.processes} {'FSDP ' if self.sharded else ''}processes"
+                if self.processes > 1
+                else "run by    1 process",
                 f"spent     {spent}",
                 f"time      {total:,.1f} s: {where}",
                 f"saved     {self.saved}",
@@ -122,7 +130,13 @@ class Run:
         team: Team = Processes() if accelerator.num_processes > 1 else Alone()
         judge = oracle.load(config.judge)
         policy, tokenizer = assemble.start(config, accelerator.device)
-        policy.network.team = team
+        network = policy.network
+        assert isinstance(network, TransformersNetwork)
+        network.team = team
+        # Accelerate itself does not shard on CPUs, but says that it was asked to.
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and team.size > 1:
+            network.shard(network.layers, team)
+            policy = TokenPolicy.of(network, policy.decoding, policy.proximal)
         ledger = Ledger()
         watch = Watch(ledger, team)
         policy = replace(policy, proximal=watch.proximal(policy.proximal))
@@ -218,14 +232,21 @@ class Run:
                     raise Interrupted(
                         stop, f"stopped at step {state.step} and saved; go on with `--resume`."
                     )
-                return Summary(state, reached, self.ledger.counts, self.ledger.seconds, saved[1])
+                return Summary(
+                    state,
+                    reached,
+                    self.ledger.counts,
+                    self.ledger.seconds,
+                    saved[1],
+                    self.team.size,
+                    bool(state.policy.network.sharded),
+                )
 
     def _save(self, state: State[TokenPolicy]) -> tuple[int, Path]:
         folder = self.folder / "checkpoints"
         rng = self.rng.bit_generator.state
         found = Checkpoint(state, rng, self.ledger.counts, self.ledger.seconds)
-        if self.first:
-            checkpoint.save(folder, found, self.config.output.keep)
+        checkpoint.save(folder, found, self.config.output.keep, writes=self.first)
         self.team.gather(None)  # nobody goes on before it is written
         return state.step, folder / f"step-{state.step:06d}"
 

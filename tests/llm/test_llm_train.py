@@ -29,7 +29,11 @@ HERE = Path(__file__).parent
 
 
 def weights(run: Path, step: int) -> dict[str, np.ndarray]:
-    return load_file(run / "checkpoints" / f"step-{step:06d}" / checkpoint.STATE)
+    """All arrays of a checkpoint."""
+    folder = run / "checkpoints" / f"step-{step:06d}"
+    found = load_file(folder / checkpoint.STATE)
+    aliases = json.loads((folder / checkpoint.HEADER).read_text())["aliases"]
+    return found | {key: found[other] for key, other in aliases.items()}
 
 
 def lines(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
@@ -445,7 +449,7 @@ def test_the_small_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.M
 # ------------------------------------------------------------------------------ more processes
 
 
-def launched(folder: Path, options: list[str], **sections: Any) -> Path:
+def launched(folder: Path, options: list[str], *arguments: str, **sections: Any) -> Path:
     """A run of two processes, started by `accelerate launch`; its folder."""
     run = folder / "two"
     config = tiny.config(folder, **sections, output={"folder": str(run), "trackers": []})
@@ -455,7 +459,7 @@ def launched(folder: Path, options: list[str], **sections: Any) -> Path:
     program = [sys.executable, "-m", *command.split(), "--mixed_precision", "no", *options]
     # The launcher starts `mpo_llm.cli` as anyone would.
     done = subprocess.run(
-        [*program, "-m", "mpo_llm.cli", "train", str(path)],
+        [*program, "-m", "mpo_llm.cli", "train", str(path), *arguments],
         capture_output=True,
         text=True,
         cwd=HERE,
@@ -463,32 +467,51 @@ def launched(folder: Path, options: list[str], **sections: Any) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ended by") == 1
+    kind = "2 FSDP processes" if options == FSDP else "2 processes"
+    assert done.stdout.count(f"run by    {kind}") == 1
     return run
 
 
 SHARED: dict[str, dict[str, Any]] = {
     "full": {"solver": {"prompts": 3, "pool": 2, "magnet_period": None, "magnet_rate": 0.1}},
     "LoRA": {"model": {"lora_rank": 2}, "solver": {"prompts": 3}, "step": {"minibatches": 2}},
-    "regression": {
+    "regression, checkpointed": {
+        "model": {"gradient_checkpointing": True},
         "solver": {"prompts": 3, "feedback": "current"},
         "step": {"objective": "squared", "rows": None},
     },
 }
 
 
+FSDP = ["--use_fsdp", "--fsdp_version", "2"]
+"""Weights are shared too."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
-def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [["--multi_gpu"], FSDP], ids=["DDP", "FSDP"])
+def test_two_processes_are_one(name: str, options: list[str], tmp_path: Path) -> None:
     """The same prompts, draws, judgements and gradients, but for rounding: three prompts for two
     processes, whose groups are never split."""
     train(tiny.config(tmp_path, **SHARED[name]))
-    run = launched(tmp_path, ["--multi_gpu"], **SHARED[name])
+    run = launched(tmp_path, options, **SHARED[name])
     for one, two in zip(lines(tmp_path / "run"), lines(run), strict=True):
         assert one.keys() == two.keys()
         for key in one.keys() - {"mismatch"}:
             assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
     ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
     assert ours.keys() == theirs.keys()
+    for key, array in ours.items():
+        np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:
+    """A checkpoint holds whole weights: begun by one process, ended by two that share them."""
+    train(tiny.config(tmp_path))
+    shared = tiny.config(tmp_path, budget={"steps": 2}, output={"folder": str(tmp_path / "two")})
+    train(shared)
+    run = launched(tmp_path, FSDP, "--resume")
+    ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
     for key, array in ours.items():
         np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
