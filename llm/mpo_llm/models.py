@@ -45,7 +45,8 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer of {settings.name!r} has no end-of-sequence token.")
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable = "activation_checkpointing_enable"  # its name from transformers 5.2x on
+        getattr(model, enable if hasattr(model, enable) else "gradient_checkpointing_enable")()
     return (_adapted(model, settings, seed) if settings.lora_rank else model), tokenizer
 
 
