@@ -134,9 +134,8 @@ class SequenceFormGame:
         """The duality gap of the policy whose own feedback is `q`."""
         lead, (push,) = runs(q)
         value, _ = kernels.best_response(self.tree.parent, self.tree.offset, push)
-        if not lead:
-            return value[0] + value[1]
-        return np.asarray((value[:, 0] + value[:, 1]).reshape(lead))
+        total: Array = value[..., 0] + value[..., 1]
+        return total.reshape(lead) if lead else total
 
     def smoothed(self, policy: TreeplexPolicy) -> tuple[TreeplexPolicy, float]:
         """The same play in the smoothed dilated entropy, weighted by the payoff at stake there, and
