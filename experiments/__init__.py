@@ -8,6 +8,7 @@ NAMES = (
     "hardest",
     "trees",
     "leduc",
+    "ingredients",
     "linear_rate",
     "original_equilibrium",
     "random_games",
