@@ -4,9 +4,9 @@ Log10 of the last iterate's gap after 5 000 evaluations: the 90 % quantile over 
 family, the worst game of the two families with ten actions (leaps are for such), the game itself on
 trees (exploitability) and the geometric mean of five perturbed ones. The first rows are MMD and MPO
 at one fixed setting, `eta = .5, alpha = .05, period = 100`; the last is all choices together.
-*Plain entropy* keeps the geometry of the game, *payoff weights, not smoothed* the dilated entropy that the
-smoothed one starts from. *No anchor* has a magnet weight of 0, so that moves only restart. *Step 1*
-is a fixed step. Nothing is tuned; payoffs are scaled to max |A| = 1.
+*Plain entropy* keeps the geometry of the game, *payoff weights, not smoothed* the dilated entropy
+that the smoothed one starts from. *No anchor* has a magnet weight of 0, so that moves only restart.
+*Step 1* is a fixed step. Nothing is tuned; payoffs are scaled to max |A| = 1.
 """
 
 from __future__ import annotations
