@@ -86,16 +86,20 @@ class TextPreferenceGame:
         own, share = self._sample(policy, asked, rng)
         behaviour = policy.log_probs(own)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
+        at = None
         if isinstance(opponent, TokenPolicy) and pool is None:
             met, weights = self._sample(opponent, asked, rng)
         else:
             past = (pool or Pool.empty()).joined(q, 0)
-            met, weights = self._reweighted(past, policy if opponent is None else opponent)
+            met, weights, where = self._reweighted(past, policy if opponent is None else opponent)
+            at = where[-len(own) :]
         i, j, payoff = self.compare(own, met)
         gains = np.zeros(len(own))
         np.add.at(gains, i, len(asked) * weights[j] * payoff)
         advantages = _against_the_others(gains, own.of, share, self.samples)
-        return Rollouts(own, share, np.where(own.mask, advantages[:, None], 0.0), behaviour)
+        advantages = np.where(own.mask, advantages[:, None], 0.0)
+        pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
+        return Rollouts(own, share, advantages, behaviour, pairs)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:
@@ -113,8 +117,9 @@ class TextPreferenceGame:
 
     def _reweighted(
         self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy]
-    ) -> tuple[Responses, Array]:
-        """Distinct past responses with the signed weights that make them the opponent's."""
+    ) -> tuple[Responses, Array, Indices]:
+        """Distinct past responses with the signed weights that make them the opponent's, and where
+        each of the pool's is among them."""
         mixture = opponent if isinstance(opponent, Mixture) else Mixture((opponent,), (1.0,))
         responses, where = past.responses(self.prompts).distinct()
         weights = np.zeros(len(responses))
@@ -125,7 +130,7 @@ class TextPreferenceGame:
             each = np.bincount(where, past.share * ratio)
             total = np.bincount(responses.of, each, minlength=len(self.prompts))
             weights += sign * each / (prompts * total[responses.of])
-        return responses, weights
+        return responses, weights, where
 
     def compare(self, own: Responses, met: Responses) -> tuple[Indices, Indices, Array]:
         """Rows i of `own` and j of `met` that answer the same prompt, and `P(own_i > met_j) - 1/2`.
@@ -159,3 +164,13 @@ def _against_the_others(gains: Array, of: Indices, share: Array, samples: int) -
     total = np.bincount(of, share)
     mean = np.bincount(of, share * gains)[of] / total[of]
     return np.asarray(samples / (samples - 1) * (gains - mean))
+
+
+def _among(own: int, met: int, at: Indices, i: Indices, j: Indices, payoff: Array) -> Array:
+    """What of the comparisons `(i, j)` was among one's own, who stand `at` among those met."""
+    place = np.full(met, -1)
+    place[at] = np.arange(own)
+    home = place[j] >= 0
+    pairs = np.zeros((own, own))
+    pairs[i[home], place[j[home]]] = payoff[home]
+    return pairs

@@ -12,11 +12,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 Weights = Mapping[str, Tensor]
 """The trainable tensors of a policy, by name."""
@@ -33,26 +33,22 @@ class Decoder(Protocol):
         ...
 
 
-class _Run(nn.Module):
-    """Any function of the module as a module, so that weights can be put in for the call."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
-
-
 class Network(ABC):
     """A causal language model in two halves, so that logits are made where they are needed."""
 
     def __init__(self, module: nn.Module, offload: bool) -> None:
-        self._run = _Run(module.eval())
+        self._module = module.eval()
         self.offload = offload
-        self.trainable = {n: p for n, p in self._run.named_parameters() if p.requires_grad}
+        self.trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not self.trainable:
             raise ValueError("The module has no parameter that requires a gradient.")
+        # Updates smaller than the digits of half precision must not get lost.
+        self._masters: dict[str, nn.Parameter] = {}
+        for name, p in self.trainable.items():
+            if p.dtype != _single(p.dtype):
+                p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    partial(self._hand_over, name)
+                )
 
     @property
     @abstractmethod
@@ -78,6 +74,9 @@ class Network(ABC):
 
     def hidden(self, rows: Tensor, lengths: Tensor, weights: Weights | None = None) -> Tensor:
         """States `(N, W, d)`; with the workbench's weights where `weights` is None."""
+        if weights is None:
+            for name, master in self._masters.items():
+                self.trainable[name].data.copy_(master.data)
         states: Tensor = self._with(weights, self._hidden, rows, lengths)
         return states
 
@@ -88,14 +87,22 @@ class Network(ABC):
 
     def weights(self) -> Weights:
         """The workbench's weights, not to be written to again: `load` puts copies in."""
-        return {name: p.detach() for name, p in self.trainable.items()}
+        return {name: p.detach() for name, p in (self.trainable | self._masters).items()}
 
     def load(self, weights: Weights) -> Mapping[str, nn.Parameter]:
-        """Copy `weights` to the workbench; returns its parameters by name."""
+        """Copy `weights` to the workbench; returns its parameters by name.
+
+        Those of a module in half precision are masters in single precision: rounded for each pass
+        through the module, whose gradients add up in them.
+        """
         for name, p in self.trainable.items():
-            p.data = weights[name].to(p.device, copy=True)
+            single = weights[name].to(p.device, _single(p.dtype), copy=True)
             p.grad = None
-        return self.trainable
+            if p.dtype == single.dtype:
+                p.data = single
+            else:
+                self._masters[name] = nn.Parameter(single)
+        return self.trainable | self._masters
 
     def stored(self, weights: Weights) -> Weights:
         """`weights` where copies are kept: themselves, or on the CPU with `offload`."""
@@ -108,7 +115,7 @@ class Network(ABC):
         Only the checkpointed layers themselves are told that they train, so dropout stays off; and
         outside nobody is, so the cache stays on in decoding.
         """
-        layers = [m for m in self._run.modules() if getattr(m, "gradient_checkpointing", False)]
+        layers = [m for m in self._module.modules() if getattr(m, "gradient_checkpointing", False)]
         try:
             for layer in layers:
                 layer.training = True
@@ -117,11 +124,30 @@ class Network(ABC):
             for layer in layers:
                 layer.training = False
 
+    def _hand_over(self, name: str, p: Tensor) -> None:
+        master = self._masters[name]
+        if p.grad is not None:
+            gradient = p.grad.to(master)
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            p.grad = None
+
     def _with(self, weights: Weights | None, function: Callable[..., Any], *args: Any) -> Any:
+        """The function's result while the parameters hold `weights`; without gradients."""
         if weights is None:
             return function(*args)
-        here = {n: w.to(self.device) for n, w in weights.items()}
-        return functional_call(self._run, here, (function, *args))
+        held = [p.data for p in self.trainable.values()]
+        try:
+            for name, p in self.trainable.items():
+                p.data = weights[name].to(p)
+            return function(*args)
+        finally:
+            for p, data in zip(self.trainable.values(), held, strict=True):
+                p.data = data
+
+
+def _single(dtype: torch.dtype) -> torch.dtype:
+    """Single precision at least."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class _Weighed:
@@ -147,7 +173,7 @@ class PlainNetwork(Network):
         return self._context
 
     def _hidden(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        logits: Tensor = self._run.module(rows)
+        logits: Tensor = self._module(rows)
         return logits
 
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
@@ -158,7 +184,7 @@ class PlainNetwork(Network):
 
 
 class _Recomputing:
-    """Without a cache: every token runs the rows again."""
+    """Without a cache: every token runs the rows again, each distinct one once."""
 
     def __init__(
         self, hidden: Callable[[Tensor, Tensor], Tensor], rows: Tensor, lengths: Tensor
@@ -171,8 +197,11 @@ class _Recomputing:
                 self._rows = nn.functional.pad(self._rows, (0, 1))
             self._rows.scatter_(1, self._lengths[:, None], tokens[:, None])
             self._lengths += 1
-        hidden = self._hidden(self._rows, self._lengths)
-        return hidden[torch.arange(len(hidden), device=hidden.device), self._lengths - 1]
+        keys = torch.cat([self._lengths[:, None], self._rows], dim=1)
+        distinct, where = torch.unique(keys, dim=0, return_inverse=True)
+        lengths = distinct[:, 0]
+        hidden = self._hidden(distinct[:, 1:], lengths)
+        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1][where]
 
 
 @final

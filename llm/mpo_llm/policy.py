@@ -15,7 +15,7 @@ from mpo_llm.language import PAD, Decoding, Ids, Responses, left_aligned, onward
 from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import Reading, Scores, log_softmax, read, score
+from mpo_llm.scoring import Reading, Rows, Scores, log_softmax, read, score
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""
@@ -64,8 +64,11 @@ class TokenPolicy:
         """
         if magnet is None and alpha:
             raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
+        references = [(1.0 / float(eta), self.read)]
+        if magnet is not None and alpha:
+            references.append((float(alpha), magnet.read))
         weights, moments = self.proximal.solve(
-            self, q, magnet if alpha else None, eta=float(eta), alpha=float(alpha)
+            self.network, self.decoding, self.weights, self.moments, q, references
         )
         return replace(self, parts=((1.0, weights),), moments=moments)
 
@@ -110,7 +113,7 @@ class TokenPolicy:
         self._require_sibling(other)
         if len(self.parts) + len(other.parts) > 2:
             raise ValueError("Only plain policies have weights to average, not mixtures.")
-        mean = {n: torch.lerp(w, other.weights[n].to(w), weight) for n, w in self.weights.items()}
+        mean = {n: _lerp(w, other.weights[n].to(w.device), weight) for n, w in self.weights.items()}
         return replace(self, parts=((1.0, mean),))
 
     def snapshot(self) -> Self:
@@ -172,7 +175,8 @@ class TokenPolicy:
         """The states of the policy's networks over the responses, without gradients."""
         prompts = np.array([len(prompt) for prompt in responses.prompts])
         self._require_room(prompts[responses.of] + responses.lengths)
-        return read(self.network, self.decoding, self.parts, responses)
+        rows = Rows.of(responses, self.network.device)
+        return read(self.network, self.decoding, self.parts, rows)
 
     def score(self, responses: Responses, *references: Self) -> Scores:
         """`Scores` of the responses' tokens, without gradients."""
@@ -208,7 +212,7 @@ class TokenPolicy:
                 n: w.shape for n, w in self.weights.items()
             }:
                 raise ValueError("The saved weights are those of another network.")
-            parts.append((exponent, {n: saved[n].view(w.dtype) for n, w in self.weights.items()}))
+            parts.append((exponent, {n: _numbers(w) for n, w in saved.items()}))
         moments = Moments(tensors("moment "), int(arrays["updates"]))
         return replace(self, parts=tuple(parts), moments=moments)
 
@@ -245,3 +249,14 @@ def inverse_cdf(probs: Array, uniforms: Array) -> Indices:
 def _bits(weights: Tensor) -> Tensor:
     """Bfloat16, which NumPy lacks, as the integers of its bits."""
     return weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights
+
+
+def _numbers(bits: Tensor) -> Tensor:
+    """The inverse of `_bits`."""
+    return bits.view(torch.bfloat16) if bits.dtype == torch.int16 else bits
+
+
+def _lerp(one: Tensor, other: Tensor, weight: float) -> Tensor:
+    """In single precision at least: in half of it a slow average would stand still."""
+    dtype = torch.promote_types(torch.promote_types(one.dtype, other.dtype), torch.float32)
+    return torch.lerp(one.to(dtype), other.to(dtype), weight)
