@@ -12,7 +12,7 @@ models), EGPO is MMD at the half step (two evaluations a step). Under the accura
 objective SPPO and DPO *are* self-play, and INPO *is* MMD.
 
 Everyone is tuned alike: six settings, by the mean log10 gap over the second half of a short run
-(`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does so every 200
+(`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does so every 50
 steps, the recipe's by `WeightEma(.01)`. Torch is imported in the cells alone.
 """
 
@@ -28,9 +28,9 @@ import mpo_games as mg
 from mpo_games.solvers.magnetic import matched_step
 
 SAMPLES = 256
-PERIOD = 200
+PERIOD = 50
 HELD_OUT = 1000
-TUNING = {False: 300, True: 150}
+TUNING = {False: 150, True: 80}
 """Evaluations for tuning, with the usual and with the accurate inner solve."""
 
 ETAS = (0.2, 0.6, 2.0)
@@ -66,7 +66,7 @@ ABLATIONS = (
     "magnet every 200",
     "inner: 8 Adam steps, falling",
     "inner: 4 Adam steps, constant",
-    "inner: 5 of L-BFGS",
+    "inner: 10 of L-BFGS",
     "loss per token, 8 Adam steps",
     "64 samples a step",
     "annealed, every 50",
@@ -105,7 +105,7 @@ def language(seed: int, proximal: Any, samples: int | None, *, ended: bool = Fal
     return ml.EnumerableGame(start, prompts, table, samples)
 
 
-def accurate(iterations: int = 10) -> Any:
+def accurate(iterations: int = 20) -> Any:
     """The recipe's inner solve."""
     import mpo_llm as ml
 
@@ -206,8 +206,8 @@ def ablation(variant: str, steps: int, seed: int) -> list[float]:
         inner = ml.Proximal(ml.SequenceLevel(), ml.Adam())
     elif variant == "inner: 4 Adam steps, constant":
         inner = replace(usual(), objective=ml.SequenceLevel())
-    elif variant == "inner: 5 of L-BFGS":
-        inner = accurate(5)
+    elif variant == "inner: 10 of L-BFGS":
+        inner = accurate(10)
     elif variant == "loss per token, 8 Adam steps":
         inner = ml.Proximal(ml.TokenLevel(), ml.Adam())
     elif variant == "64 samples a step":
