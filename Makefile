@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
 
-reproduce-all: $(VENV)/openspiel  ## Recompute every figure from scratch.
+reproduce-all: $(VENV)/all  ## Recompute every figure from scratch.
 	$(BIN)/python experiments --all --fresh
 
 test: $(VENV)/dev lint  ## Set up and run all checks.
@@ -44,8 +44,8 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-$(VENV)/openspiel: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel]"
+$(VENV)/all: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel,llm]"
 	touch $@ $(VENV)/core
 
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python

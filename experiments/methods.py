@@ -18,7 +18,7 @@ import numpy as np
 
 import mpo_games as mg
 from experiments import arenas
-from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
+from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.metrics import Metric, average_gap, better_gap, duality_gap
 from mpo_games.solvers import self_tuning
 from mpo_games.solvers.geometry import as_given
@@ -103,6 +103,10 @@ def _ema(eta: float, alpha: float, rate: float) -> mg.Solver:
 
 def _sppo(eta: float) -> mg.Solver:
     return mg.Averaged(mg.MirrorDescent(eta))
+
+
+def _omd_average(eta: float) -> mg.Solver:
+    return mg.Averaged(mg.OptimisticMD(eta))
 
 
 def _rm() -> mg.Solver:
@@ -201,6 +205,7 @@ OUTSIDERS: tuple[Method, ...] = (
     Method("Smooth PRM+", SMOOTH, mg.SmoothPRMPlus, ("floor",)),
     Method("ExRM+", SMOOTH, mg.ExtragradientRMPlus, ("floor",)),
     Method("RT-RM+", SMOOTH, mg.RTCFRPlus, ("alpha", "period")),
+    Method("Optimistic MD, average", AVERAGE, _omd_average, _E, output=average_gap),
 )
 """The self-tuning solver, and the strongest from elsewhere, for `last_iterate`."""
 
@@ -229,10 +234,6 @@ def _payoff_scaled(game: mg.SequenceFormGame) -> Any:
     return game.with_weights(mg.dilation.payoff_scaled)
 
 
-def _counterfactual(game: mg.SequenceFormGame) -> Any:
-    return BehaviouralGame(game, counterfactual_values)
-
-
 FLOOR = 1e-3
 """Uniform play in the moved magnet, so that actions that died can come back."""
 
@@ -245,13 +246,11 @@ ON_TREES: tuple[Method, ...] = (
     Method(
         "EG restarted", RESTARTED, _restarted_extragradient, _E, better_gap, view=_payoff_scaled
     ),
-    Method("CFR+, average", AVERAGE, mg.CFRPlus, (), average_gap, view=_counterfactual),
-    Method("PCFR+, average", AVERAGE, mg.PCFRPlus, (), average_gap, view=_counterfactual),
-    Method("PCFR+, last", REGRET, _pcfr_plus, (), view=_counterfactual),
-    Method(
-        "PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, (), better_gap, view=_counterfactual
-    ),
-    Method("RT-CFR+", SMOOTH, mg.RTCFRPlus, ("alpha", "period"), view=_counterfactual),
+    Method("CFR+, average", AVERAGE, mg.CFRPlus, (), average_gap, view=_itself),
+    Method("PCFR+, average", AVERAGE, mg.PCFRPlus, (), average_gap, view=_itself),
+    Method("PCFR+, last", REGRET, _pcfr_plus, (), view=_itself),
+    Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, (), better_gap, view=_itself),
+    Method("RT-CFR+", SMOOTH, mg.RTCFRPlus, ("alpha", "period"), view=_itself),
 )
 """The contestants on trees."""
 

@@ -23,7 +23,7 @@ from experiments import arenas, methods
 from experiments.harness import Run
 from experiments.methods import AVERAGE, FIXED, MOVING, PLAIN, Grids, Method
 from mpo_games import exact
-from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
+from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.metrics import average_gap
 from mpo_games.protocol import Array
@@ -55,11 +55,6 @@ def weighted(game: SequenceFormGame) -> SequenceFormGame:
     return game.with_weights(mg.dilation.payoff_scaled)
 
 
-def counterfactual(game: SequenceFormGame) -> BehaviouralGame:
-    """The game as CFR meets it."""
-    return BehaviouralGame(game, counterfactual_values)
-
-
 def floored_mpo(eta: float, period: int, floor: float) -> mg.Solver:
     """Optimistic MPO whose magnet keeps all actions alive; `eta` and `alpha` are numbers without a
     unit where the weights are the payoffs at stake."""
@@ -82,7 +77,7 @@ METHODS: tuple[Method, ...] = (
     _method("Optimistic MD", PLAIN, mg.OptimisticMD, _E),
     _method("Optimistic MD, weighted", PLAIN, mg.OptimisticMD, _E, view=weighted),
     _method("Fictitious play", AVERAGE, mg.FictitiousPlay, ()),
-    _method("CFR+", AVERAGE, mg.CFRPlus, (), average_gap, view=counterfactual),
+    _method("CFR+", AVERAGE, mg.CFRPlus, (), average_gap),
 )
 """A line of every panel each."""
 

@@ -73,7 +73,7 @@ def plot(results: dict[str, Any]) -> Any:
 
     marks, names = results["marks"], list(results["methods"])
     with draw.theme():
-        figure, (top, bottom) = plt.subplots(2, 1, figsize=(9.2, 10.0))
+        figure, (top, bottom) = plt.subplots(2, 1, figsize=(11.4, 10.0))
         ends = []
         for name in names:
             look = draw.style(name) or draw.Style(draw.GREY)

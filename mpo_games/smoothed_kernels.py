@@ -85,66 +85,80 @@ def smoothed_step(
     the values of the states below: `log pi' = (1 - gamma) c / w` up to a constant, clipped at
     `gamma / n`; a state is worth `<c, x'> - w sum pi' log pi' / (1 - gamma)^2`.
     """
-    out, z, c = log_pi.copy(), plan.copy(), np.zeros_like(log_pi)
-    tops, means = np.empty(last), np.empty(last)
-    scales, shifts = np.empty(last), np.empty(last)
-    share = 1.0 / (1.0 - gamma)
-    pull, shrink = eta * alpha, 1.0 / (1.0 + eta * alpha)
-    for k in range(block.size - 2, -1, -1):
-        low, high = max(block[k], first), min(block[k + 1], last)
+    out, z, value = log_pi.copy(), plan.copy(), np.zeros_like(log_pi)
+    by_sequence, by_state = np.empty((2, log_pi.size)), np.empty((9, parent.size))
+    w, top, mean, inverse, scale = (by_state[0], by_state[1], by_state[2], by_state[3], by_state[4])
+    total, count, shift, worth = by_state[5], by_state[6], by_state[7], by_state[8]
+    share, shrink = 1.0 / (1.0 - gamma), 1.0 / (1.0 + eta * alpha)
+    pull, push = shrink * eta * alpha, shrink * eta
+    for b in range(block.size - 2, -1, -1):
+        low, high = max(block[b], first), min(block[b + 1], last)
         if low >= high:
             continue
-        n = offset[low + 1] - offset[low]
-        floor = gamma / n
+        begin, end, n = offset[low], offset[high], high - low
+        size = (end - begin) // n
+        floor = gamma / size
         bottom = math.log(floor) if gamma > 0.0 else -np.inf
-        for j in range(low, high):
-            w, top, mean = weights[j], -np.inf, 0.0
-            for a in range(offset[j], offset[j] + n):
-                old = (log_pi[a] + pull * log_magnet[a]) * shrink
-                mean += floor * share * old
-                c[a] += w * share * old + eta * shrink * q[a]
-                top = max(top, c[a])
-            tops[j], means[j] = top, mean
-            rate = 1.0 / (share * w)
-            for a in range(offset[j], offset[j] + n):
-                out[a] = (c[a] - top) * rate
-        for a in range(offset[low], offset[high]):
-            z[a] = exp(out[a])
-        for j in range(low, high):
-            scale, kept = 0.0, n + 1
-            while True:
-                total, count = 0.0, 0
-                for a in range(offset[j], offset[j] + n):
-                    if not z[a] < scale * floor:  # so that NaN stays NaN
-                        total += z[a]
-                        count += 1
-                if count >= kept:  # the clipped never come back, but for rounding
-                    break
-                kept = count
-                scale = total / (1.0 - floor * (n - count)) if count < n else total
-            scales[j] = scale
-        for j in range(low, high):
-            shifts[j] = log(scales[j])
-        for j in range(low, high):
-            shift, inverse = shifts[j], 1.0 / scales[j]
-            worth, entropy = 0.0, 0.0
-            for a in range(offset[j], offset[j] + n):
-                if z[a] < scales[j] * floor:
-                    out[a], z[a] = bottom, 0.0
-                    entropy += floor * bottom
-                else:
-                    out[a] -= shift
-                    pi = z[a] * inverse
-                    entropy += pi * out[a] if pi > 0.0 else 0.0
-                    z[a] = (pi - floor) * share
-                    worth += (c[a] - tops[j]) * z[a]
-            w = weights[j] * share
-            c[parent[j]] += tops[j] + worth - w * share * entropy + w * means[j]
+        # Turned to (actions, states), for loops over states side by side: see `tree_kernels`.
+        c = by_sequence[0, begin:end].reshape(size, n)
+        e = by_sequence[1, begin:end].reshape(size, n)
+        old, magnet = log_pi[begin:end].reshape(n, size), log_magnet[begin:end].reshape(n, size)
+        g, v = q[begin:end].reshape(n, size), value[begin:end].reshape(n, size)
+        new, x = out[begin:end].reshape(n, size), z[begin:end].reshape(n, size)
+        for j in range(n):
+            w[j], top[j], mean[j] = weights[low + j] * share, -np.inf, 0.0
+            inverse[j], scale[j] = 1.0 / w[j], 0.0
+        for a in range(size):
+            for j in range(n):
+                y = shrink * old[j, a] + pull * magnet[j, a]
+                mean[j] += floor * share * y
+                y = w[j] * y + push * g[j, a] + v[j, a]
+                c[a, j] = y
+                top[j] = max(top[j], y)
+        for a in range(size):
+            for j in range(n):
+                c[a, j] = (c[a, j] - top[j]) * inverse[j]
+                e[a, j] = exp(c[a, j])
+        left, before = n * size + 1, n * size + 2
+        while left < before:  # the clipped never come back, but for rounding
+            before, kept = left, 0.0
+            for j in range(n):
+                total[j], count[j] = 0.0, 0.0
+            for a in range(size):
+                for j in range(n):
+                    clipped = e[a, j] < scale[j] * floor  # so that NaN stays NaN
+                    total[j] += 0.0 if clipped else e[a, j]
+                    count[j] += 0.0 if clipped else 1.0
+            for j in range(n):
+                scale[j] = total[j] / (1.0 - floor * (size - count[j]))
+                kept += count[j]
+            left = int(kept)
+        for j in range(n):
+            shift[j], inverse[j], worth[j] = log(scale[j]), 1.0 / scale[j], 0.0
+        for a in range(size):
+            for j in range(n):
+                clipped = e[a, j] < scale[j] * floor
+                pi = floor if clipped else e[a, j] * inverse[j]
+                log_new = bottom if clipped else c[a, j] - shift[j]
+                play = 0.0 if clipped else (pi - floor) * share
+                new[j, a], x[j, a] = log_new, play
+                worth[j] += w[j] * (c[a, j] * play - share * pi * log_new)
+        for j in range(n):
+            value[parent[low + j]] += top[j] + worth[j] + w[j] * mean[j]
     for j in range(first, last):
         reach = z[parent[j]]
         for a in range(offset[j], offset[j + 1]):
             z[a] *= reach
     return out, z
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def reached(parent: Indices, weights: Array, plan: Array) -> float:
+    """`sum_j w_j z_p`: the weights, as far as they are reached."""
+    total = 0.0
+    for j in range(parent.size):
+        total += weights[j] * plan[parent[j]]
+    return total
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")

@@ -358,7 +358,7 @@ class TreeplexPolicy:
     @property
     def extent(self) -> float:
         """The unit of `distance`: the root of the weights, as far as they are reached."""
-        return math.sqrt(float(np.sum(self.weights * self.plan[self.tree.parent])))
+        return math.sqrt(smoothed.reached(self.tree.parent, self.weights, self.plan))
 
     def distance(self, other: Self) -> float:
         r"""Local length of the way from `other`: the root of the symmetrised dilated divergence

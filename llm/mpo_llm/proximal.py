@@ -141,7 +141,7 @@ class LBFGS:
     of an objective with a `potential`. All minibatches are one.
     """
 
-    iterations: int = 10
+    iterations: int = 20
     tolerance: float = 1e-9
     """Of the gradient's largest entry."""
 

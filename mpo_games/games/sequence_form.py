@@ -11,7 +11,7 @@ import numpy as np
 from mpo_games import dilation
 from mpo_games import tree_kernels as kernels
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan
+from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 
 GAMMA = 0.1
 """The share of uniform play in the smoothed dilated entropy."""
@@ -132,9 +132,10 @@ class SequenceFormGame:
 
     def gap(self, policy: TreeplexPolicy, q: Array) -> Array:
         """The duality gap of the policy whose own feedback is `q`."""
-        flat = q.reshape(-1, q.shape[-1])
-        value, _ = kernels.best_response(self.tree.parent, self.tree.offset, flat)
-        return np.asarray((value[:, 0] + value[:, 1]).reshape(q.shape[:-1]))[()]
+        lead, (push,) = runs(q)
+        value, _ = kernels.best_response(self.tree.parent, self.tree.offset, push)
+        total: Array = value[..., 0] + value[..., 1]
+        return total.reshape(lead) if lead else total
 
     def smoothed(self, policy: TreeplexPolicy) -> tuple[TreeplexPolicy, float]:
         """The same play in the smoothed dilated entropy, weighted by the payoff at stake there, and

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from mpo_games.games.families import random_preferences
 from mpo_games.solvers.self_tuning import ONE_SEAT, TWO_SEATS
 
 COMAL = mg.load("comal")
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 
 
 def egpo(seed: int, n: int = 10) -> mg.PreferenceGame:
@@ -60,6 +63,21 @@ def test_one_setting_on_a_hundred_random_games() -> None:
     early, late = np.quantile(gaps, (0.5, 0.9, 1.0), axis=0).T
     assert (early <= (1e-13, 1e-8, 1e-3)).all()
     assert (late <= (1e-14, 1e-13, 5e-4)).all()
+
+
+@pytest.mark.slow
+def test_the_hardest_games_are_a_test_family() -> None:
+    """What `experiments/hardest.py` searched for: games as they are stored, with certified
+    equilibria, on which the self-tuning solver is no worse than it was."""
+    stored = json.loads((RESULTS / "hardest.json").read_text(encoding="utf-8"))["results"]
+    gaps = []
+    for payoff in stored["payoffs"]:
+        game = mg.MatrixGame(payoff)
+        assert float(game.bound) == pytest.approx(1.0, abs=1e-6)
+        assert float(mg.exact.nash(game).gap) < 1e-9
+        gaps.append(gap(game, stored["marks"][0]))
+    worst = max(found[0] for found in stored["methods"]["AutoMPO"])
+    assert max(gaps) <= 10.0 * worst
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -132,6 +150,43 @@ def test_halpern_is_magnetic() -> None:
             step = base.geometry.step(mean, zero, None, 1.0, 0.0)
             if state.moved != state.step:
                 np.testing.assert_allclose(state.policy.coordinates, step, atol=1e-12)
+
+
+def euclidean(game: mg.PreferenceGame) -> tuple[mg.TabularPolicy, float]:
+    """Uniform play in Euclidean geometry, and the Lipschitz constant of feedback there."""
+    start = mg.TabularPolicy.from_probs(game.initial_policy().probs, geometry=mg.Euclidean())
+    return start, float(np.linalg.norm(game.payoff[0], 2))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_anchored_last_iterate_is_of_order_one_over_k(seed: int) -> None:
+    """The theorem in Euclidean geometry: `gap <= C L |p* - p_0| / k`, here with C = 4 sqrt(2)."""
+    game = egpo(seed)
+    start, lipschitz = euclidean(game)
+    solver = mg.MMD(0.4 / lipschitz, mg.Anchored(), feedback=mg.popov)
+    found = mg.solve(game, solver, 4096, policy=start, at=[2**i for i in range(5, 13)]).trace
+    away = np.linalg.norm(mg.exact.nash(game).policy.probs - start.probs)
+    late = found["evaluations"] >= 32
+    bound = 4.0 * np.sqrt(2.0) * lipschitz * away / found["evaluations"]
+    assert (found["gap"][late] <= bound[late]).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_restarts_of_the_anchor_make_the_rate_linear(seed: int) -> None:
+    """Sharpness, in Euclidean geometry: near the equilibrium no epoch, in which the gap falls by
+    the same factor, is much longer than another."""
+    game = egpo(seed)
+    start, lipschitz = euclidean(game)
+    magnet = mg.WhenSolved(0.3, 1)
+    solver = mg.MMD(0.4 / lipschitz, mg.Anchored(), magnet, feedback=mg.popov)
+    moves = [
+        (state.step, state.memory["gap_at_move"])
+        for state in islice(mg.iterate(game, solver, policy=start), 6000)
+        if state.moved == state.step > 0
+    ]
+    epochs = np.diff([step for step, gap in moves if 1e-11 < gap < 1e-5])
+    assert len(epochs) > 8
+    assert epochs.max() <= 4 * epochs.min()
 
 
 def test_the_step_size_is_the_ratio_over_the_local_lipschitz_constant() -> None:

@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAMES}
 
-ON_TREES = ("poker", "beyond_poker", "tree_size")
+ON_TREES = ("poker", "beyond_poker", "tree_size", "trees", "leduc", "ingredients")
 """The experiments that compute on OpenSpiel's games."""
 
 
