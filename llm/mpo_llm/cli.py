@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from mpo_llm import chat, config_file
-from mpo_llm.commands import FitPreferences
+from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.export import export
 from mpo_llm.plan import plan
@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             | Annotated[
                 FitPreferences,
                 tyro.conf.subcommand("fit-preferences", description=FitPreferences.__doc__),
-            ],
+            ]
+            | Annotated[Evaluate, tyro.conf.subcommand("evaluate", description=Evaluate.__doc__)]
+            | Annotated[PlayLeague, tyro.conf.subcommand("league", description=PlayLeague.__doc__)],
             args=arguments or ["--help"],
             prog="mpo-llm",
             description="Align language models to general preferences.",

@@ -19,9 +19,9 @@ from mpo_llm.preferences.learned import PreferenceModel
 from mpo_llm.preferences.llm_judge import RUBRIC, LanguageModelJudge
 from mpo_llm.preferences.scores import BradleyTerry
 
-SMOLLM2 = ((0.414, -233.0, 0.565), (0.43, 88.0, 0.19))
+SMOLLM2 = ((0.51, -270.0, 0.485), (0.44, 66.0, 0.19))
 """Means and spreads of positivity, brevity and relevance on SmolLM2-135M-Instruct's own answers of
-at most 64 tokens to everyday prompts."""
+at most 64 tokens to 24 everyday prompts; of 96 answers 38, 27 and 31 are best at each."""
 
 
 def everyday(vote: Literal["majority", "mean"] = "majority", device: str | None = None) -> Judge:

@@ -35,7 +35,11 @@ class RewardModel:
         """The classifier of a model folder or name."""
         from transformers import AutoModelForSequenceClassification
 
-        model = AutoModelForSequenceClassification.from_pretrained(path).to(device).eval()
+        model = (
+            AutoModelForSequenceClassification.from_pretrained(path, trust_remote_code=False)
+            .to(device)
+            .eval()
+        )
         tokenizer = load_tokenizer(path)
         if model.config.pad_token_id is None:
             model.config.pad_token_id = tokenizer.pad_token_id

@@ -143,7 +143,9 @@ def _minilm(device: str) -> tuple[Any, Tokenizer]:
     from transformers import AutoModel
 
     path = minilm_folder()
-    return AutoModel.from_pretrained(path).to(device).eval(), load_tokenizer(path)
+    return AutoModel.from_pretrained(path, trust_remote_code=False).to(
+        device
+    ).eval(), load_tokenizer(path)
 
 
 def _needed(module: str) -> Any:

@@ -70,7 +70,7 @@ class Reader:
         """The transformer of a model folder or name, without its head."""
         from transformers import AutoModel
 
-        model = AutoModel.from_pretrained(path).to(device).eval()
+        model = AutoModel.from_pretrained(path, trust_remote_code=False).to(device).eval()
         return cls(model, load_tokenizer(path), **settings)
 
     @property

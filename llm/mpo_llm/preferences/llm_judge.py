@@ -53,7 +53,7 @@ class LanguageModelJudge:
         """The judge that a model folder or name makes."""
         from transformers import AutoModelForCausalLM
 
-        model: Any = AutoModelForCausalLM.from_pretrained(path)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=False)
         return cls(TransformersNetwork(model.to(device)), load_tokenizer(path), **settings)
 
     def __post_init__(self) -> None:

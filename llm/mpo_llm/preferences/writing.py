@@ -21,7 +21,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(
-        path, padding_side="right", truncation_side="left"
+        path, padding_side="right", truncation_side="left", trust_remote_code=False
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
