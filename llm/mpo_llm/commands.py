@@ -72,6 +72,10 @@ class Evaluate:
     """A judge that it was not trained on, instead of its own: a factory, like `judge.factory`."""
     judge_options: tuple[str, ...] = ()
     """Its arguments, each as name=value."""
+    score: str = ""
+    """The factory of a score, a reward or a cost model, by which all responses are measured."""
+    score_options: tuple[str, ...] = ()
+    """Its arguments, each as name=value."""
     samples: int = 4
     """Responses of each to each prompt; all pairs are judged."""
     limit: int | None = None
@@ -88,7 +92,8 @@ class Evaluate:
             self.against,
             source=self.prompts,
             category=self.category,
-            judge=_judge(self.judge, self.judge_options),
+            judge=_named(self.judge, self.judge_options),
+            score=_named(self.score, self.score_options),
             samples=self.samples,
             limit=self.limit,
             seed=self.seed,
@@ -127,7 +132,7 @@ class PlayLeague:
             self.folder,
             self.others,
             source=self.prompts,
-            judge=_judge(self.judge, self.judge_options),
+            judge=_named(self.judge, self.judge_options),
             samples=self.samples,
             limit=self.limit,
             every=self.every,
@@ -142,8 +147,8 @@ def _reported(found: Evaluation | League, out: Path | None) -> str:
     return str(found)
 
 
-def _judge(factory: str, options: tuple[str, ...]) -> JudgeConfig:
+def _named(factory: str, options: tuple[str, ...]) -> JudgeConfig:
     split = [option.partition("=") for option in options]
     if not all(name and sign for name, sign, _ in split):
-        raise ValueError(f"`--judge-options` must each read name=value, got {options}.")
+        raise ValueError(f"Options must each read name=value, got {options}.")
     return JudgeConfig(factory, {name: yaml.safe_load(value) for name, _, value in split})

@@ -18,6 +18,7 @@ from mpo_llm.generate import Autoregressive
 from mpo_llm.language import Responses
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.preferences.decorators import tally
+from mpo_llm.preferences.scores import Score, scored
 from mpo_llm.prompts import Prompts
 from mpo_llm.tournament import meet
 
@@ -41,6 +42,21 @@ class Opponent:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """A policy's responses by a score: rewards, or costs, which are above 0 where they do harm."""
+
+    mean: Estimate
+    positive: Estimate
+    """The share of responses whose score is above 0."""
+    categories: Mapping[str, Estimate]
+    """That share by category of prompts."""
+
+    def __str__(self) -> str:
+        parts = [f"mean {self.mean}", f"above 0 {_rate(self.positive)}"]
+        return ", ".join(parts + [f"{c} {_rate(e)}" for c, e in self.categories.items()])
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """A policy judged on prompts; all intervals are for new prompts of their kind."""
 
@@ -52,6 +68,8 @@ class Evaluation:
     opponents: Mapping[str, Opponent]
     failures: int
     """Comparisons on which the judge failed to the end; they count as ties."""
+    scores: Mapping[str, Scored]
+    """The policy and its opponents by the score that was asked for; empty without one."""
 
     def __str__(self) -> str:
         lines = [
@@ -66,6 +84,7 @@ class Evaluation:
             ]
             lines += [] if o.kl is None else [f"  KL                 {o.kl} nats a response"]
             lines += [f"  {c:18} {_rate(e)}" for c, e in o.categories.items()]
+        lines += [f"score of {name}: {found}" for name, found in self.scores.items()]
         return "\n".join(lines)
 
 
@@ -115,6 +134,7 @@ def evaluate_run(
     source: str = "",
     category: str | None = None,
     judge: JudgeConfig = JudgeConfig(),
+    score: JudgeConfig = JudgeConfig(),
     samples: int = 4,
     limit: int | None = None,
     seed: int = 0,
@@ -123,7 +143,8 @@ def evaluate_run(
     other models.
 
     Prompts are the run's held-out ones, and the judge is the run's, unless others are given;
-    `category` is a column of theirs. `ValueError` for bad names, prompts or judges.
+    `category` is a column of theirs. `score` is the factory of a score, by which all responses are
+    measured too. `ValueError` for bad names, prompts or judges.
     """
     bench = _Bench.of(path, source, judge, samples, limit, seed)
     kinds = bench.categories(category)
@@ -136,6 +157,12 @@ def evaluate_run(
         if name != path
     }
     table = meet(bench.judge, bench.prompts.texts, texts)
+    scores = {}
+    if score.factory:
+        measure: Any = oracle.load(score)
+        scores = {
+            name: _scored(measure, bench.prompts.texts, of, kinds) for name, of in texts.items()
+        }
     opponents = {}
     for name, other in zip(against, others, strict=True):
         kl = None
@@ -150,7 +177,7 @@ def evaluate_run(
             {kind: table.win_rate(path, name, which) for kind, which in kinds.items()},
         )
     return Evaluation(
-        path, len(bench.prompts), samples, table.length(path), opponents, bench.failures
+        path, len(bench.prompts), samples, table.length(path), opponents, bench.failures, scores
     )
 
 
@@ -281,6 +308,22 @@ class _Bench:
             raise ValueError(f"The prompts have no column {column!r} with their categories.")
         of = np.array([str(row[column]) for row in rows])
         return {kind: of == kind for kind in sorted(set(of.tolist()))}
+
+
+def _scored(
+    measure: Score,
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    kinds: Mapping[str, Any],
+) -> Scored:
+    asked = [x for x, of in zip(prompts, responses, strict=True) for _ in of]
+    found = scored(measure, asked, [text for of in responses for text in of])
+    if np.isnan(found).any():
+        raise ValueError(f"The score failed on {np.isnan(found).sum()} of {len(found)} responses.")
+    table = found.reshape(len(prompts), -1)
+    harm, numbers = (table > 0.0).mean(axis=1), np.arange(len(prompts))
+    shares = {kind: clustered(harm[rows], numbers[rows]) for kind, rows in kinds.items()}
+    return Scored(clustered(table.mean(axis=1), numbers), clustered(harm, numbers), shares)
 
 
 def _rate(e: Estimate) -> str:

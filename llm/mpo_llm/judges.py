@@ -17,7 +17,7 @@ from mpo_llm.preferences.classifier import RewardModel
 from mpo_llm.preferences.decorators import Cached, OrderDebiased, Retried
 from mpo_llm.preferences.learned import PreferenceModel
 from mpo_llm.preferences.llm_judge import RUBRIC, LanguageModelJudge
-from mpo_llm.preferences.scores import BradleyTerry
+from mpo_llm.preferences.scores import BradleyTerry, Score
 
 SMOLLM2 = ((0.51, -270.0, 0.485), (0.44, 66.0, 0.19))
 """Means and spreads of positivity, brevity and relevance on SmolLM2-135M-Instruct's own answers of
@@ -52,6 +52,12 @@ def reward_model(
     """A sequence classifier of transformers with one output, as a Bradley-Terry model."""
     model = RewardModel.load(models.folder(path), device=_device(device), **settings)
     return patient(BradleyTerry(model, scale))
+
+
+def score(path: str, device: str | None = None, **settings: Any) -> Score:
+    """Not a judge but a score, for `mpo-llm evaluate --score`: one output of a sequence classifier,
+    a reward or a cost."""
+    return RewardModel.load(models.folder(path), device=_device(device), **settings)
 
 
 def preference_model(path: str, device: str | None = None, batch: int = 32) -> Judge:

