@@ -27,7 +27,8 @@ at most 64 tokens to 24 everyday prompts; of 96 answers 38, 27 and 31 are best a
 def everyday(vote: Literal["majority", "mean"] = "majority", device: str | None = None) -> Judge:
     """The offline default: positivity, brevity and relevance to the prompt, one vote each.
 
-    A hard `majority` of them is cyclic, their `mean` nearly a ranking.
+    A hard `majority` of them is cyclic; so is their `mean`, the share of the votes, which is the
+    same majority less sure of itself.
     """
     rules = {"majority": votes.majority, "mean": votes.mean}
     if vote not in rules:
@@ -35,15 +36,18 @@ def everyday(vote: Literal["majority", "mean"] = "majority", device: str | None 
     return patient(criteria.everyday(rules[vote], _device(device)))
 
 
-def rock_paper_scissors(device: str | None = None, reward: bool = False) -> Judge:
+def rock_paper_scissors(device: str | None = None) -> Judge:
     """Which of the three everyday criteria a response is best at: each beats the one before it.
 
-    Every equilibrium has shares of 1/3. With `reward` the judge goes by the mean of the standard
-    scores instead, as a reward model would.
+    Every equilibrium has shares of 1/3.
     """
-    scores = (criteria.positivity, criteria.brevity, criteria.Relevance.minilm(_device(device)))
-    standard = criteria.Standardised(scores, *SMOLLM2)
-    return patient(BradleyTerry(standard) if reward else criteria.RockPaperScissors(standard))
+    return patient(criteria.RockPaperScissors(_standard(device)))
+
+
+def mean_score(device: str | None = None) -> Judge:
+    """The mean of the everyday criteria in standard units, as a Bradley-Terry model: what a single
+    reward makes of them. Transitive."""
+    return patient(BradleyTerry(_standard(device)))
 
 
 def reward_model(
@@ -83,6 +87,11 @@ def language_model(
 def patient(judge: Judge) -> Judge:
     """The judge with a memory, and patience with failures."""
     return Retried(Cached(judge))
+
+
+def _standard(device: str | None) -> criteria.Standardised:
+    scores = (criteria.positivity, criteria.brevity, criteria.Relevance.minilm(_device(device)))
+    return criteria.Standardised(scores, *SMOLLM2)
 
 
 def _device(name: str | None) -> str:

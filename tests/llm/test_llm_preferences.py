@@ -297,5 +297,13 @@ def test_everyday_criteria() -> None:
     np.testing.assert_allclose(table + table.T, 1.0)
     soft = np.reshape(judges.everyday("mean", "cpu")([x] * 9, first, second), (3, 3))
     np.testing.assert_array_equal(np.sign(soft - 0.5), np.sign(table - 0.5))
+    # At the usual length nobody is best at brevity but who is brief.
+    longer = [text if text == "No." else 4 * text for text in ys]
+    first, second = zip(*[(a, b) for a in longer for b in longer], strict=True)
+    style = np.reshape(judges.rock_paper_scissors("cpu")([x] * 9, first, second), (3, 3))
+    np.testing.assert_array_equal(style, [[0.5, 0, 1], [1, 0.5, 0], [0, 1, 0.5]])
+    mean = np.reshape(judges.mean_score("cpu")([x] * 9, first, second), (3, 3))
+    odds = np.log(mean / mean.T)
+    assert odds[0, 1] + odds[1, 2] == pytest.approx(odds[0, 2])
     with pytest.raises(ValueError, match="must be majority or mean"):
         judges.everyday("median")  # type: ignore[arg-type]
