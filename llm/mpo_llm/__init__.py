@@ -4,6 +4,7 @@
 """
 
 from mpo_llm import divergence as divergence
+from mpo_llm import preferences as preferences
 from mpo_llm.enumerate import EnumerableGame as EnumerableGame
 from mpo_llm.enumerate import all_responses as all_responses
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame

@@ -20,6 +20,7 @@ from mpo_llm.language import Decoding, Ids
 from mpo_llm.magnets import WeightEma
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel
+from mpo_llm.opponents import against_start
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.pool import Replayed
 from mpo_llm.prompts import Prompts
@@ -29,6 +30,7 @@ FEEDBACKS: Mapping[str, Feedback] = {
     "current": mg.current,
     "optimistic": mg.optimistic,
     "half_step": mg.half_step,
+    "against_start": against_start,
 }
 PULLS: Mapping[str, pull.Pull] = {"proximal": pull.proximal, "in_reward": pull.in_reward}
 SCHEDULES = {"falling": falling, "constant": constant}

@@ -17,6 +17,7 @@ import torch
 import tyro
 
 from mpo_llm import chat, config_file
+from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.export import export
 from mpo_llm.plan import plan
@@ -117,7 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Any = tyro.cli(
             Annotated[Train, training]
             | Annotated[Chat, tyro.conf.subcommand("chat", description=Chat.__doc__)]
-            | Annotated[Export, tyro.conf.subcommand("export", description=Export.__doc__)],
+            | Annotated[Export, tyro.conf.subcommand("export", description=Export.__doc__)]
+            | Annotated[
+                FitPreferences,
+                tyro.conf.subcommand("fit-preferences", description=FitPreferences.__doc__),
+            ]
+            | Annotated[Evaluate, tyro.conf.subcommand("evaluate", description=Evaluate.__doc__)]
+            | Annotated[PlayLeague, tyro.conf.subcommand("league", description=PlayLeague.__doc__)],
             args=arguments or ["--help"],
             prog="mpo-llm",
             description="Align language models to general preferences.",

@@ -119,8 +119,9 @@ class SolverConfig:
     magnet_rate: float | None = None
     """The magnet drifts towards the policy's weights at this rate a step. With neither, it stays
     at the start."""
-    feedback: Literal["current", "optimistic", "half_step"] = "current"
-    """Whom responses meet: the policy itself, the predicted `2 p_t - p_(t-1)`, or a half step."""
+    feedback: Literal["current", "optimistic", "half_step", "against_start"] = "current"
+    """Whom responses meet: the policy itself, the predicted `2 p_t - p_(t-1)`, a half step, or,
+    without self-play, the start model."""
     pool: int = 0
     """Opponents' responses are those of the last so many steps, reweighted; 0 for this step's."""
     pull: Literal["proximal", "in_reward"] = "proximal"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ class Ledger:
 
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("steps", "samples", "judge_calls", "tokens", "gradient_steps"), 0
+            ("steps", "samples", "judge_calls", "judge_failures", "tokens", "gradient_steps"), 0
         )
     )
     seconds: dict[str, float] = field(
@@ -46,13 +46,16 @@ class Ledger:
             nested = sum(self.seconds.values()) - inner
             self.seconds[name] += time.perf_counter() - began - nested
 
-    def judge(self, judge: Judge) -> Judge:
-        """The judge, its calls counted."""
+    def judge(self, judge: Judge, failed: Callable[[], int] = lambda: 0) -> Judge:
+        """The judge, its calls counted, and its failures where `failed` knows of them: comparisons
+        that it could not make, and that are ties."""
 
         def metered(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> ArrayLike:
+            before = failed()
             with self.time("judging"):
                 said = judge(prompts, a, b)
             self.counts["judge_calls"] += len(prompts)
+            self.counts["judge_failures"] += failed() - before
             return said
 
         return metered

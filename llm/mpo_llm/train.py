@@ -33,6 +33,7 @@ from mpo_llm.ledger import Ledger
 from mpo_llm.metrics import Report, evaluate
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.preferences.decorators import tally
 from mpo_llm.rollout import Rollouts
 from mpo_llm.team import Alone, Processes, Team, shared
 from mpo_llm.watch import Watch, Watched
@@ -143,8 +144,17 @@ class Run:
         prompts = prompts_of.load(config.prompts, tokenizer)
         engine = Autoregressive(config.generation.batch)
         asked = shared(team, judge)
+
+        def failed() -> int:
+            return sum(team.gather(tally(judge)["failed"]))
+
         game = assemble.game(
-            config, policy, tokenizer, prompts, ledger.judge(asked), ledger.generator(engine)
+            config,
+            policy,
+            tokenizer,
+            prompts,
+            ledger.judge(asked, failed),
+            ledger.generator(engine),
         )
         held_out = None
         if config.evaluation.source:

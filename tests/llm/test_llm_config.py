@@ -61,7 +61,7 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("solver: {alpha: -1}", "`solver.alpha` must be at least 0"),
         ("solver: {magnet_period: 2, magnet_rate: 0.1}", "Only one of"),
         ("solver: {method: nash_md, pool: 3}", "nash_md"),
-        ("solver: {feedback: next}", "must be one of current, optimistic, half_step, got 'next'"),
+        ("solver: {feedback: next}", "must be one of current, optimistic, half_step"),
         ("step: {betas: [0.9]}", "`step.betas` must hold 2 values"),
         ("step: {betas: [0.9, 1.0]}", "`step.betas` must lie in [0, 1)"),
         ("step: {objective: squared}", "needs `step.rows: null`"),
