@@ -15,12 +15,14 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+import yaml
 
 from mpo_llm import chat, config_file
 from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.export import export
 from mpo_llm.plan import plan
+from mpo_llm.sweep import sweep, variants
 from mpo_llm.train import Interrupted, train
 
 
@@ -83,6 +85,31 @@ class Export:
         return f"exported to {self.folder}"
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Train with every combination of seeds and settings, each in a folder of its own."""
+
+    config: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.yaml")]
+    """The run that is varied."""
+    seeds: tuple[int, ...] = (0,)
+    """Values of `seed`."""
+    vary: tuple[str, ...] = ()
+    """Settings with their values, as `solver.eta=0.5,1,2`."""
+    jobs: int = 1
+    """Runs at once."""
+    backend: str = "loky"
+    """Joblib's backend: loky, threading, dask, or one that was registered."""
+
+    def run(self) -> str:
+        """Run what has not been run; a line on each."""
+        vary: dict[str, list[Any]] = {}
+        for setting in self.vary:
+            name, _, values = setting.partition("=")
+            vary[name] = [yaml.safe_load(value) for value in values.split(",")]
+        vary["seed"] = list(self.seeds)
+        return sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
+
+
 TRAIN_HELP = """Train a language model by self-play on preferences.
 
 CONFIG.yaml holds the settings below by section; what stands on the command line overrides it.
@@ -118,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Any = tyro.cli(
             Annotated[Train, training]
             | Annotated[Chat, tyro.conf.subcommand("chat", description=Chat.__doc__)]
+            | Annotated[Sweep, tyro.conf.subcommand("sweep", description=Sweep.__doc__)]
             | Annotated[Export, tyro.conf.subcommand("export", description=Export.__doc__)]
             | Annotated[
                 FitPreferences,

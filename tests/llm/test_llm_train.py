@@ -23,6 +23,7 @@ from mpo_llm import chat, checkpoint, cli, config_file, models
 from mpo_llm.config import Config, ModelConfig
 from mpo_llm.export import export
 from mpo_llm.plan import plan
+from mpo_llm.sweep import variants
 from mpo_llm.train import Interrupted, train
 
 HERE = Path(__file__).parent
@@ -416,6 +417,28 @@ def test_a_chat_keeps_what_was_said(tmp_path: Path) -> None:
     ids = tuple(tokenizer(text)["input_ids"])
     again = policy.sample([ids], 1, rng)
     assert tokenizer.decode(again.ids(0), skip_special_tokens=True) == two
+
+
+def test_a_sweep_runs_every_combination_and_what_fails_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(tmp_path, budget={"steps": 2})
+    path = tmp_path / "sweep.yaml"
+    path.write_text(config_file.dump(config))
+    found = variants(config, {"solver.eta": [1.0, 2.0], "step.rate": [0.01, 1e30], "seed": [3]})
+    folders = [str(c.output.folder.relative_to(tmp_path)) for c in found]
+    assert folders[1] == "run/eta=1.0,rate=1e+30,seed=3"
+    assert [c.solver.eta for c in found] == [1.0, 1.0, 2.0, 2.0]
+    options = ["--vary", "step.rate=0.01,1.0e+30", "--seeds", "0", "1", "--backend", "threading"]
+    assert cli.main(["sweep", str(path), *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert ["2 steps" in line for line in said] == [True, True, False, False]
+    assert all("failed: The " in line for line in said[2:])
+    assert lines(tmp_path / "run" / "rate=0.01,seed=1")[-1]["step"] == 2
+    with pytest.raises(ValueError, match=r"no setting `solver\.eat`"):
+        variants(config, {"solver.eat": [1]})
+    with pytest.raises(ValueError, match=r"no setting `sover\.eta` to vary"):
+        variants(config, {"sover.eta": [1]})
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
