@@ -104,8 +104,10 @@ class TextPreferenceGame:
         if isinstance(opponent, TokenPolicy) and pool is None:
             met, weights, _ = self._sample(opponent, asked, rng)
         else:
-            past = (pool or Pool.empty()).joined(q, 0)
-            met, weights, where = self._reweighted(past, policy if opponent is None else opponent)
+            past = pool or Pool.empty()
+            past = past.take(np.isin(past.of, asked)).joined(q, 0)
+            drawer = None if pool else policy
+            met, weights, where = self._reweighted(past, opponent or policy, drawer)
             at = where[-len(own) :]
         i, j, payoff = self.compare(own, met)
         gains = np.zeros(len(own))
@@ -141,17 +143,19 @@ class TextPreferenceGame:
         return np.asarray(weighed * (total / np.where(new > 0.0, new, 1.0))[own.of])
 
     def _reweighted(
-        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy]
+        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy], drawer: TokenPolicy | None
     ) -> tuple[Responses, Array, Indices]:
         """Distinct past responses with the signed weights that make them the opponent's, and where
-        each of the pool's is among them."""
+        each of the pool's is among them. All of them were drawn by `drawer`, if there is one."""
         mixture = opponent if isinstance(opponent, Mixture) else Mixture((opponent,), (1.0,))
         responses, where = past.responses(self.prompts).distinct()
         weights = np.zeros(len(responses))
         prompts = len(np.unique(past.of))
         for sign, policy in zip(mixture.weights, mixture.policies, strict=True):
-            now = policy.log_probs(responses).sum(axis=1)[where]
-            ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
+            ratio = np.ones(len(past))
+            if policy is not drawer:
+                now = policy.log_probs(responses).sum(axis=1)[where]
+                ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
             each = np.bincount(where, past.share * ratio)
             total = np.bincount(responses.of, each, minlength=len(self.prompts))
             weights += sign * each / (prompts * total[responses.of])

@@ -73,3 +73,23 @@ def test_without_the_correction_they_would_not_be() -> None:
     distinct, where = drawn.distinct()
     share = np.bincount(where) / len(drawn)
     assert np.abs(share - np.exp(p.log_probs(distinct).sum(axis=1)) / 2).max() > 0.02
+
+
+def test_a_pool_of_other_prompts_does_not_shrink_advantages() -> None:
+    """A step that asks one of two prompts, both of them in the pool: advantages are the exact
+    ones."""
+    p = start()
+    game = ml.EnumerableGame(p, PROMPTS, preferences(ENDED, 2), 1000)
+    exact = ml.EnumerableGame(p, PROMPTS, preferences(ENDED, 2)).feedback(p)
+    known = {
+        (int(of), exact.responses.ids(i)): a
+        for i, (of, a) in enumerate(zip(exact.responses.of, exact.advantages[:, 0], strict=True))
+    }
+    assert game.sampled is not None
+    rng = np.random.default_rng(0)
+    pool = ml.Pool.empty().joined(game.feedback(p, rng=rng), 0)
+    q = replace(game.sampled, prompts_per_step=1).feedback(p, rng=rng, pool=pool)
+    assert len(np.unique(q.responses.of)) == 1
+    expected = [known[int(of), q.responses.ids(i)] for i, of in enumerate(q.responses.of)]
+    np.testing.assert_allclose(q.advantages[:, 0], expected, atol=0.05)
+    assert np.abs(expected).max() > 0.2
