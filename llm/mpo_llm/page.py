@@ -105,6 +105,7 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
 
 def _curves(path: Path) -> str:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     names = [name for name in CURVES if any(record.get(name) is not None for record in records)]
@@ -116,7 +117,9 @@ def _curves(path: Path) -> str:
         for ax, name in zip(axes.flat, names, strict=False):
             points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
             ax.plot(*zip(*points, strict=True), color="#0072B2")
-            ax.set(xlabel="step", ylabel=CURVES[name])
+            ax.set_title(CURVES[name], loc="left", fontsize="medium")
+            ax.set_xlabel("step")
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
         content = io.StringIO()
