@@ -161,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = command.run()
         if said:
             print(said, flush=True)
+    except BrokenPipeError:  # whoever reads, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ArithmeticError, OSError, ImportError) as error:
         print(f"mpo-llm: {error}", file=sys.stderr)
         return 2
