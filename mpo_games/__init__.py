@@ -52,6 +52,7 @@ from mpo_games.solvers.averaged import Averaged as Averaged
 from mpo_games.solvers.averaged import AverageOf as AverageOf
 from mpo_games.solvers.classic import FictitiousPlay as FictitiousPlay
 from mpo_games.solvers.classic import GradientAscent as GradientAscent
+from mpo_games.solvers.feedback import Mixed as Mixed
 from mpo_games.solvers.feedback import alternating as alternating
 from mpo_games.solvers.feedback import alternating_popov as alternating_popov
 from mpo_games.solvers.feedback import current as current
@@ -71,9 +72,9 @@ from mpo_games.solvers.magnetic import AnnealedMMD as AnnealedMMD
 from mpo_games.solvers.magnetic import Decaying as Decaying
 from mpo_games.solvers.magnetic import Extragradient as Extragradient
 from mpo_games.solvers.magnetic import MirrorDescent as MirrorDescent
+from mpo_games.solvers.magnetic import NashMD as NashMD
 from mpo_games.solvers.magnetic import OptimisticMD as OptimisticMD
 from mpo_games.solvers.magnetic import OptimisticMPO as OptimisticMPO
-from mpo_games.solvers.nash_md import NashMD as NashMD
 from mpo_games.solvers.regret import CFR as CFR
 from mpo_games.solvers.regret import DCFR as DCFR
 from mpo_games.solvers.regret import CFRPlus as CFRPlus

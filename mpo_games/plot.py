@@ -77,6 +77,11 @@ STYLES: Mapping[str, Style] = {
     "PCFR+, last": Style(OLIVE, DOTTED),
     "PCFR+ restarted": Style(INDIGO, DASHED),
     "RT-CFR+": Style(VERMILLION, DOTTED),
+    "The recipe": Style(WINE, DASH_DOTTED),
+    "Self-play PG": Style(GREY, DASH_DOTTED),
+    "SPPO": Style(INDIGO, DASH_DOTTED),
+    "INPO": Style(BLUE, DASH_DOTTED),
+    "Iterative DPO": Style(OLIVE, DASH_DOTTED),
 }
 """The look of every algorithm; no two look alike."""
 

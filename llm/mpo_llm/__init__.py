@@ -4,9 +4,13 @@
 """
 
 from mpo_llm import divergence as divergence
+from mpo_llm import preferences as preferences
 from mpo_llm.enumerate import EnumerableGame as EnumerableGame
 from mpo_llm.enumerate import all_responses as all_responses
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame
+from mpo_llm.generate import Autoregressive as Autoregressive
+from mpo_llm.generate import Drawn as Drawn
+from mpo_llm.generate import Generator as Generator
 from mpo_llm.judge import Judge as Judge
 from mpo_llm.language import Decoding as Decoding
 from mpo_llm.language import Responses as Responses
@@ -16,14 +20,16 @@ from mpo_llm.metrics import evaluate as evaluate
 from mpo_llm.network import Network as Network
 from mpo_llm.network import PlainNetwork as PlainNetwork
 from mpo_llm.network import TransformersNetwork as TransformersNetwork
+from mpo_llm.objective import Logistic as Logistic
+from mpo_llm.objective import SequenceLevel as SequenceLevel
+from mpo_llm.objective import Squared as Squared
+from mpo_llm.objective import TokenLevel as TokenLevel
 from mpo_llm.policy import TokenPolicy as TokenPolicy
 from mpo_llm.pool import Pool as Pool
 from mpo_llm.pool import Replayed as Replayed
 from mpo_llm.proximal import LBFGS as LBFGS
 from mpo_llm.proximal import Adam as Adam
 from mpo_llm.proximal import Proximal as Proximal
-from mpo_llm.proximal import SequenceLevel as SequenceLevel
-from mpo_llm.proximal import TokenLevel as TokenLevel
 from mpo_llm.proximal import constant as constant
 from mpo_llm.proximal import falling as falling
 from mpo_llm.rollout import Rollouts as Rollouts

@@ -22,6 +22,7 @@ from mpo_llm.game import TextPreferenceGame
 from mpo_llm.language import Decoding, Ids, Responses
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.pool import Pool
+from mpo_llm.preferences.table import Table
 from mpo_llm.rollout import Rollouts
 
 MOST_RESPONSES = 100_000
@@ -84,7 +85,8 @@ class EnumerableGame:
         of = [x for x in range(len(prompts)) for _ in listed]
         sampled = None
         if samples is not None:
-            judge = _Table(twin, _texts(prompts), _texts(_unended(listed, start.decoding)))
+            texts = [_text(ids) for ids in _unended(listed, start.decoding)]
+            judge = Table([_text(prompt) for prompt in prompts], texts, table)
             sampled = TextPreferenceGame(prompts, start, judge, _text, samples)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "prompts", prompts)
@@ -164,26 +166,8 @@ def _(game: EnumerableGame) -> exact.Equilibrium[TabularPolicy]:
     return exact.nash(game.twin)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Table:
-    """The judge who looks it up."""
-
-    game: PreferenceGame
-    prompts: dict[str, int]
-    responses: dict[str, int]
-
-    def __call__(self, prompts: Any, a: Any, b: Any) -> Array:
-        x = [self.prompts[text] for text in prompts]
-        i, j = ([self.responses[text] for text in texts] for texts in (a, b))
-        return np.asarray(self.game.preferences[x, i, j])
-
-
 def _text(ids: Ids) -> str:
     return " ".join(map(str, ids))
-
-
-def _texts(sequences: tuple[Ids, ...]) -> dict[str, int]:
-    return {_text(ids): i for i, ids in enumerate(sequences)}
 
 
 def _unended(responses: tuple[Ids, ...], decoding: Decoding) -> tuple[Ids, ...]:

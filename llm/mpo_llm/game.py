@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpo_games.protocol import Array, Indices, Mixture
+from mpo_llm.generate import Autoregressive, Generator
 from mpo_llm.judge import Judge, judged
 from mpo_llm.language import Ids, Responses, require_prompts
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.pool import Pool
 from mpo_llm.rollout import Rollouts
+
+MISMATCH = 1e-3
+"""Engine and network may differ by so many nats a response, in the mean, before responses are
+reweighted: in single precision they stay well below."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +32,9 @@ class TextPreferenceGame:
     asked for, fresh ones of it; for a `Mixture` (optimism), and for everyone where there is a
     `Pool`, the responses at hand, with self-normalised weights
     $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$ that may be signed.
+
+    Where the engine that drew the responses sees other log-probabilities than the network that
+    learns from them, the responses get such weights too.
     """
 
     prompts: tuple[Ids, ...]
@@ -43,6 +51,8 @@ class TextPreferenceGame:
     """How many prompts a step draws, without repetition; all of them when None."""
     truncation: float = 4.0
     """The largest importance weight."""
+    generate: Generator = Autoregressive()
+    """The engine that draws responses."""
 
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
@@ -83,19 +93,29 @@ class TextPreferenceGame:
         if rng is None:
             raise ValueError("`rng` is needed: the feedback of this game is sampled.")
         asked = self._draw_prompts(rng)
-        own, share = self._sample(policy, asked, rng)
+        own, share, drawn = self._sample(policy, asked, rng)
         behaviour = policy.log_probs(own)
+        apart = behaviour.sum(axis=1) - drawn
+        mismatch = float(share @ np.abs(apart))
+        if mismatch > MISMATCH:
+            share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
+        at = None
         if isinstance(opponent, TokenPolicy) and pool is None:
-            met, weights = self._sample(opponent, asked, rng)
+            met, weights, _ = self._sample(opponent, asked, rng)
         else:
-            past = (pool or Pool.empty()).joined(q, 0)
-            met, weights = self._reweighted(past, policy if opponent is None else opponent)
+            past = pool or Pool.empty()
+            past = past.take(np.isin(past.of, asked)).joined(q, 0)
+            drawer = None if pool else policy
+            met, weights, where = self._reweighted(past, opponent or policy, drawer)
+            at = where[-len(own) :]
         i, j, payoff = self.compare(own, met)
         gains = np.zeros(len(own))
         np.add.at(gains, i, len(asked) * weights[j] * payoff)
         advantages = _against_the_others(gains, own.of, share, self.samples)
-        return Rollouts(own, share, np.where(own.mask, advantages[:, None], 0.0), behaviour)
+        advantages = np.where(own.mask, advantages[:, None], 0.0)
+        pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
+        return Rollouts(own, share, advantages, behaviour, pairs, mismatch)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:
@@ -104,28 +124,42 @@ class TextPreferenceGame:
 
     def _sample(
         self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
-    ) -> tuple[Responses, Array]:
-        """Distinct responses to the prompts asked, and the share of each among all draws."""
-        drawn = policy.sample([self.prompts[x] for x in asked], self.samples, rng)
-        rows = Responses(self.prompts, asked[drawn.of], drawn.tokens, drawn.lengths)
+    ) -> tuple[Responses, Array, Array]:
+        """Distinct responses to the prompts asked, the share of each among all draws, and its
+        log-probability as the engine saw it."""
+        drawn = self.generate(policy, [self.prompts[x] for x in asked], self.samples, rng)
+        rows = drawn.responses
+        rows = Responses(self.prompts, asked[rows.of], rows.tokens, rows.lengths)
         distinct, where = rows.distinct()
-        return distinct, np.bincount(where) / len(rows)
+        times = np.bincount(where)
+        seen = np.bincount(where, drawn.log_probs.sum(axis=1)) / times
+        return distinct, times / len(rows), seen
+
+    def _corrected(self, own: Responses, share: Array, apart: Array) -> Array:
+        """Shares as if the policy itself had drawn: truncated importance weights, normalised for
+        each prompt."""
+        weighed = share * np.exp(np.minimum(apart, np.log(self.truncation)))
+        total, new = (np.bincount(own.of, w) for w in (share, weighed))
+        return np.asarray(weighed * (total / np.where(new > 0.0, new, 1.0))[own.of])
 
     def _reweighted(
-        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy]
-    ) -> tuple[Responses, Array]:
-        """Distinct past responses with the signed weights that make them the opponent's."""
+        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy], drawer: TokenPolicy | None
+    ) -> tuple[Responses, Array, Indices]:
+        """Distinct past responses with the signed weights that make them the opponent's, and where
+        each of the pool's is among them. All of them were drawn by `drawer`, if there is one."""
         mixture = opponent if isinstance(opponent, Mixture) else Mixture((opponent,), (1.0,))
         responses, where = past.responses(self.prompts).distinct()
         weights = np.zeros(len(responses))
         prompts = len(np.unique(past.of))
         for sign, policy in zip(mixture.weights, mixture.policies, strict=True):
-            now = policy.log_probs(responses).sum(axis=1)[where]
-            ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
+            ratio = np.ones(len(past))
+            if policy is not drawer:
+                now = policy.log_probs(responses).sum(axis=1)[where]
+                ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
             each = np.bincount(where, past.share * ratio)
             total = np.bincount(responses.of, each, minlength=len(self.prompts))
             weights += sign * each / (prompts * total[responses.of])
-        return responses, weights
+        return responses, weights, where
 
     def compare(self, own: Responses, met: Responses) -> tuple[Indices, Indices, Array]:
         """Rows i of `own` and j of `met` that answer the same prompt, and `P(own_i > met_j) - 1/2`.
@@ -159,3 +193,13 @@ def _against_the_others(gains: Array, of: Indices, share: Array, samples: int) -
     total = np.bincount(of, share)
     mean = np.bincount(of, share * gains)[of] / total[of]
     return np.asarray(samples / (samples - 1) * (gains - mean))
+
+
+def _among(own: int, met: int, at: Indices, i: Indices, j: Indices, payoff: Array) -> Array:
+    """What of the comparisons `(i, j)` was among one's own, who stand `at` among those met."""
+    place = np.full(met, -1)
+    place[at] = np.arange(own)
+    home = place[j] >= 0
+    pairs = np.zeros((own, own))
+    pairs[i[home], place[j[home]]] = payoff[home]
+    return pairs

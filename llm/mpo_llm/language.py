@@ -106,21 +106,33 @@ class Responses:
 
     def distinct(self) -> tuple[Self, Indices]:
         """Each response once, and where each row is among them, `(N,)`."""
-        keys = np.column_stack([self.of, self.lengths, self.tokens])
-        _, first, where = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return self.take(first), np.asarray(where.reshape(-1))
+        order, new = _sorted(np.column_stack([self.of, self.lengths, self.tokens]))
+        where = np.empty(len(order), dtype=np.int64)
+        where[order] = np.cumsum(new) - 1
+        return self.take(order[new]), where
 
-    def written_out(self) -> tuple[Indices, Indices, Indices]:
-        """Rows `(N, W)` of a prompt and its response but for the last token, which predicts
-        nothing; their lengths `(N,)`; and the columns `(N, T)` that predict each token."""
+    def written_out(self) -> tuple[Indices, Indices, Indices, Indices]:
+        """Rows of a prompt and its response but for the last token, which predicts nothing.
+
+        Each is written once, and none that begins another. Returns the rows `(R, W)`, their lengths
+        `(R,)`, the row of each response `(N,)` and the columns `(N, T)` that predict its tokens.
+        """
         prompts, sizes = left_aligned(self.prompts)
-        sizes = sizes[self.of]
-        total = sizes + self.lengths - 1
-        rows = _widened(prompts, int(max(prompts.shape[1], total.max(initial=0))))[self.of]
-        columns = sizes[:, None] + np.arange(self.tokens.shape[1])
+        before, total = sizes[self.of], sizes[self.of] + self.lengths - 1
+        width = int(max(prompts.shape[1], total.max(initial=0)))
+        rows = _widened(prompts, width)[self.of]
+        columns = before[:, None] + np.arange(self.tokens.shape[1])
         row, t = np.nonzero(self.mask[:, 1:])
         rows[row, columns[row, t]] = self.tokens[row, t]
-        return rows, total, columns - 1
+        # Where -1 stands behind the end, sorting puts every row before those that it begins.
+        marked = np.where(np.arange(width) < total[:, None], rows, -1)
+        order, new = _sorted(marked)
+        marked = marked[order[new]]
+        ends = np.append(np.any((marked[:-1] != marked[1:]) & (marked[:-1] >= 0), axis=1), True)
+        where = np.empty(len(order), dtype=np.int64)
+        where[order] = (np.cumsum(ends) - ends)[np.cumsum(new) - 1]
+        kept = marked[ends[: len(marked)]]
+        return np.where(kept < 0, PAD, kept), (kept >= 0).sum(axis=1), where, columns - 1
 
 
 def require_prompts(prompts: Sequence[Ids]) -> None:
@@ -145,3 +157,13 @@ def onwards(per_token: Array) -> Array:
 
 def _widened(tokens: Indices, width: int) -> Indices:
     return np.pad(tokens, [(0, 0), (0, width - tokens.shape[1])], constant_values=PAD)
+
+
+def _sorted(rows: Indices) -> tuple[Indices, Mask]:
+    """An order in which `rows` `(N, W)` are sorted, equal ones as they stand, and which of them
+    differ from the one before."""
+    order = np.lexsort(rows.T[::-1])
+    rows = rows[order]
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = np.any(rows[1:] != rows[:-1], axis=1)
+    return order, new

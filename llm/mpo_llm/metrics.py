@@ -1,4 +1,4 @@
-"""What can be measured of any language game, by samples and with their errors."""
+"""What can be measured of any language game, by samples and with their errors, for its prompts."""
 
 from __future__ import annotations
 
@@ -9,28 +9,10 @@ import numpy as np
 
 from mpo_games.cyclicity import cyclic_share
 from mpo_games.protocol import Array
+from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.language import Responses
 from mpo_llm.policy import TokenPolicy
-
-NORMAL = 1.959964
-"""Standard errors in a 95 % interval, to each side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over the game's prompts, with its standard error for *these* prompts."""
-
-    value: float
-    error: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The normal 95 % confidence interval."""
-        return self.value - NORMAL * self.error, self.value + NORMAL * self.error
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} ± {NORMAL * self.error:.2g}"
 
 
 @dataclass(frozen=True, slots=True)

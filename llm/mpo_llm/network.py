@@ -10,13 +10,18 @@ of the inner solve and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from mpo_llm.team import Alone, Team
 
 Weights = Mapping[str, Tensor]
 """The trainable tensors of a policy, by name."""
@@ -32,27 +37,68 @@ class Decoder(Protocol):
         """Logits `(N, V)` after `tokens` `(N,)` were appended (None: after the prompts)."""
         ...
 
-
-class _Run(nn.Module):
-    """Any function of the module as a module, so that weights can be put in for the call."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the given rows `(M,)` alone; one may be given many times."""
+        ...
 
 
 class Network(ABC):
     """A causal language model in two halves, so that logits are made where they are needed."""
 
     def __init__(self, module: nn.Module, offload: bool) -> None:
-        self._run = _Run(module.eval())
+        self._module = module.eval()
         self.offload = offload
-        self.trainable = {n: p for n, p in self._run.named_parameters() if p.requires_grad}
+        self.team: Team = Alone()
+        """The processes that share the work, each with a network like this."""
+        self.sharded: frozenset[str] = frozenset()
+        """Of which trainable tensors this process holds a part of the rows only."""
+        self.trainable: dict[str, nn.Parameter] = {}
+        self._masters: dict[str, nn.Parameter] = {}
+        self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Find what is trained."""
+        named = self._module.named_parameters()
+        self.trainable = {n: p for n, p in named if p.requires_grad}
         if not self.trainable:
             raise ValueError("The module has no parameter that requires a gradient.")
+        self.sharded = frozenset(n for n, p in self.trainable.items() if isinstance(p, DTensor))
+        for name, p in self.trainable.items():
+            # Updates smaller than the digits of half precision must not get lost.
+            if name in self.sharded or p.dtype != _single(p.dtype):
+                p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    partial(self._hand_over, name)
+                )
+
+    def shard(self, layers: Sequence[nn.Module], team: Team) -> None:
+        """Share the weights of `layers` among the processes, each holding a part of the rows.
+
+        They are put together when a layer runs, by FSDP; then every process must run as often as
+        the others. What is outside the layers (embeddings, head) every process holds whole.
+        """
+        mesh = init_device_mesh(self.device.type, (team.size,))
+        for layer in layers:
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+            assert isinstance(layer, FSDPModule)
+            # Shares are of the whole: gradients add up.
+            layer.set_gradient_divide_factor(1.0)
+            layer.set_force_sum_reduction_for_comms(True)
+        self.team = team
+        self._take_stock()
+
+    def whole(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of the kind of trainable `name`, its parts put together on every process."""
+        if name not in self.sharded:
+            return tensor
+        parts = self.team.gather(tensor.cpu())
+        return torch.cat(parts)
+
+    def part(self, name: str, tensor: Tensor) -> Tensor:
+        """The inverse of `whole`: what this process holds."""
+        if name not in self.sharded:
+            return tensor
+        parts = tensor.chunk(self.team.size)
+        return parts[self.team.rank] if self.team.rank < len(parts) else tensor[:0]
 
     @property
     @abstractmethod
@@ -76,26 +122,42 @@ class Network(ABC):
         """Where the module is."""
         return next(iter(self.trainable.values())).device
 
+    @property
+    def size(self) -> int:
+        """Bytes of the module's weights, trained or not."""
+        return sum(p.numel() * p.element_size() for p in self._module.parameters())
+
     def hidden(self, rows: Tensor, lengths: Tensor, weights: Weights | None = None) -> Tensor:
         """States `(N, W, d)`; with the workbench's weights where `weights` is None."""
+        if weights is None:
+            for name, master in self._masters.items():
+                _held(self.trainable[name]).copy_(master.data)
         states: Tensor = self._with(weights, self._hidden, rows, lengths)
         return states
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
         """A decoder of the given prompts under `weights`."""
         inner = self._decoder(rows, lengths)
-        return _Weighed(lambda tokens: self._with(weights, inner.next, tokens))
+        return _Weighed(lambda tokens: self._with(weights, inner.next, tokens), inner.keep)
 
     def weights(self) -> Weights:
         """The workbench's weights, not to be written to again: `load` puts copies in."""
-        return {name: p.detach() for name, p in self.trainable.items()}
+        return {name: _held(p) for name, p in (self.trainable | self._masters).items()}
 
     def load(self, weights: Weights) -> Mapping[str, nn.Parameter]:
-        """Copy `weights` to the workbench; returns its parameters by name."""
+        """Copy `weights` to the workbench; returns its parameters by name.
+
+        Those of a module in half precision are masters in single precision: rounded for each pass
+        through the module, whose gradients add up in them. Sharded ones have masters too.
+        """
         for name, p in self.trainable.items():
-            p.data = weights[name].to(p.device, copy=True)
+            single = weights[name].to(p.device, _single(p.dtype), copy=True)
             p.grad = None
-        return self.trainable
+            if p.dtype == single.dtype and name not in self.sharded:
+                p.data = single
+            else:
+                self._masters[name] = nn.Parameter(single)
+        return self.trainable | self._masters
 
     def stored(self, weights: Weights) -> Weights:
         """`weights` where copies are kept: themselves, or on the CPU with `offload`."""
@@ -108,7 +170,7 @@ class Network(ABC):
         Only the checkpointed layers themselves are told that they train, so dropout stays off; and
         outside nobody is, so the cache stays on in decoding.
         """
-        layers = [m for m in self._run.modules() if getattr(m, "gradient_checkpointing", False)]
+        layers = [m for m in self._module.modules() if getattr(m, "gradient_checkpointing", False)]
         try:
             for layer in layers:
                 layer.training = True
@@ -117,19 +179,56 @@ class Network(ABC):
             for layer in layers:
                 layer.training = False
 
+    def _hand_over(self, name: str, p: Tensor) -> None:
+        master = self._masters[name]
+        if p.grad is not None:
+            gradient = _held(p.grad).to(master)
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            p.grad = None
+
     def _with(self, weights: Weights | None, function: Callable[..., Any], *args: Any) -> Any:
+        """The function's result while the parameters hold `weights`; without gradients."""
         if weights is None:
             return function(*args)
-        here = {n: w.to(self.device) for n, w in weights.items()}
-        return functional_call(self._run, here, (function, *args))
+        held = {n: p.data for n, p in self.trainable.items() if n not in self.sharded}
+        parts = {n: _held(self.trainable[n]).clone() for n in self.sharded}
+        try:
+            self._put(weights, weights)
+            return function(*args)
+        finally:
+            self._put(held, parts)
+
+    def _put(self, whole: Weights, parts: Weights) -> None:
+        """Let the parameters be the tensors of `whole`, and the sharded ones hold `parts`."""
+        for name, p in self.trainable.items():
+            if name in self.sharded:
+                _held(p).copy_(parts[name])
+            else:
+                p.data = whole[name].to(p)
+
+
+def _single(dtype: torch.dtype) -> torch.dtype:
+    """Single precision at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _held(p: Tensor) -> Tensor:
+    """The numbers that this process holds of a parameter, or of its gradient."""
+    held: Any = p.detach()
+    return held.to_local() if isinstance(held, DTensor) else held
 
 
 class _Weighed:
-    def __init__(self, step: Callable[[Tensor | None], Tensor]) -> None:
-        self._step = step
+    def __init__(
+        self, step: Callable[[Tensor | None], Tensor], keep: Callable[[Tensor], None]
+    ) -> None:
+        self._step, self._keep = step, keep
 
     def next(self, tokens: Tensor | None) -> Tensor:
         return self._step(tokens)
+
+    def keep(self, rows: Tensor) -> None:
+        self._keep(rows)
 
 
 @final
@@ -147,7 +246,7 @@ class PlainNetwork(Network):
         return self._context
 
     def _hidden(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        logits: Tensor = self._run.module(rows)
+        logits: Tensor = self._module(rows)
         return logits
 
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
@@ -158,7 +257,7 @@ class PlainNetwork(Network):
 
 
 class _Recomputing:
-    """Without a cache: every token runs the rows again."""
+    """Without a cache: every token runs the rows again, each distinct one once."""
 
     def __init__(
         self, hidden: Callable[[Tensor, Tensor], Tensor], rows: Tensor, lengths: Tensor
@@ -171,8 +270,14 @@ class _Recomputing:
                 self._rows = nn.functional.pad(self._rows, (0, 1))
             self._rows.scatter_(1, self._lengths[:, None], tokens[:, None])
             self._lengths += 1
-        hidden = self._hidden(self._rows, self._lengths)
-        return hidden[torch.arange(len(hidden), device=hidden.device), self._lengths - 1]
+        keys = torch.cat([self._lengths[:, None], self._rows], dim=1)
+        distinct, where = torch.unique(keys, dim=0, return_inverse=True)
+        lengths = distinct[:, 0]
+        hidden = self._hidden(distinct[:, 1:], lengths)
+        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1][where]
+
+    def keep(self, rows: Tensor) -> None:
+        self._rows, self._lengths = self._rows[rows], self._lengths[rows]
 
 
 @final
@@ -199,6 +304,17 @@ class TransformersNetwork(Network):
     def context(self) -> int | None:
         limit = getattr(self._model.config, "max_position_embeddings", None)
         return None if limit is None else int(limit)
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self._model.config
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The model's blocks, as it names them: what is sharded."""
+        names = getattr(self._model, "_no_split_modules", None) or ()
+        return [m for m in self._model.modules() if type(m).__name__ in names]
 
     def _head_alone_gives_logits(self) -> bool:
         """Whether the head reads the trunk's states as they are and returns the logits as they are:
@@ -282,3 +398,7 @@ class _Cached:
             last = torch.zeros_like(self._length)
         states, self._cache = self._states(ids, self._mask, positions, self._cache)
         return self._logits(states[torch.arange(len(ids), device=ids.device), last])
+
+    def keep(self, rows: Tensor) -> None:
+        self._cache.batch_select_indices(rows)
+        self._mask, self._length = self._mask[rows], self._length[rows]

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.language import PAD, Decoding, Ids, Responses, left_aligned, onwards, require_prompts
+from mpo_llm.generate import Autoregressive
+from mpo_llm.language import Decoding, Ids, Responses, onwards
 from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import Reading, Scores, log_softmax, read, score
+from mpo_llm.scoring import Reading, Rows, Scores, read, score
+from mpo_llm.team import in_step, share
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""
@@ -64,8 +66,11 @@ class TokenPolicy:
         """
         if magnet is None and alpha:
             raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
+        references = [(1.0 / float(eta), self.read)]
+        if magnet is not None and alpha:
+            references.append((float(alpha), magnet.read))
         weights, moments = self.proximal.solve(
-            self, q, magnet if alpha else None, eta=float(eta), alpha=float(alpha)
+            self.network, self.decoding, self.weights, self.moments, q, references
         )
         return replace(self, parts=((1.0, weights),), moments=moments)
 
@@ -110,7 +115,7 @@ class TokenPolicy:
         self._require_sibling(other)
         if len(self.parts) + len(other.parts) > 2:
             raise ValueError("Only plain policies have weights to average, not mixtures.")
-        mean = {n: torch.lerp(w, other.weights[n].to(w), weight) for n, w in self.weights.items()}
+        mean = {n: _lerp(w, other.weights[n].to(w.device), weight) for n, w in self.weights.items()}
         return replace(self, parts=((1.0, mean),))
 
     def snapshot(self) -> Self:
@@ -122,37 +127,8 @@ class TokenPolicy:
         return replace(self, parts=parts, moments=Moments())
 
     def sample(self, prompts: Sequence[Ids], count: int, rng: np.random.Generator) -> Responses:
-        """`count` responses to each prompt, prompt by prompt, by inverse CDF from `rng`'s uniforms.
-
-        `ValueError` for a prompt that leaves no room for `max_tokens` in the network's context.
-        """
-        steps, eos = self.decoding.max_tokens, self.decoding.eos
-        require_prompts(prompts)
-        rows, sizes = left_aligned(prompts)
-        self._require_room(sizes + steps)
-        of = np.repeat(np.arange(len(prompts)), count)
-        uniforms = rng.random((steps, len(of)))
-        tokens = np.full((len(of), steps), PAD, dtype=np.int64)
-        going = np.ones(len(of), dtype=bool)
-        lengths = np.zeros(len(of), dtype=np.int64)
-        device = self.network.device
-        with torch.no_grad():
-            start = (torch.from_numpy(a[of]).to(device) for a in (rows, sizes))
-            begun = tuple(start)
-            decoders = [self.network.decode(part, *begun) for _, part in self.parts]
-            drawn: Tensor | None = None
-            for t in range(steps):
-                logits = [decoder.next(drawn) for decoder in decoders]
-                probs = log_softmax(self.decoding, self.parts, logits).exp().double().cpu().numpy()
-                ids = inverse_cdf(probs, uniforms[t])
-                tokens[going, t] = ids[going]
-                lengths += going
-                if eos is not None:
-                    going &= ids != eos
-                    if not going.any():
-                        break
-                drawn = torch.from_numpy(ids).to(device)
-        return Responses(tuple(prompts), of, tokens[:, : lengths.max(initial=1)], lengths)
+        """`count` responses to each prompt, prompt by prompt, by `Autoregressive()`."""
+        return Autoregressive()(self, prompts, count, rng).responses
 
     def log_probs(self, responses: Responses) -> Array:
         """Log-probability of each token, `(N, T)` in nats, 0 at padding; a response's is the sum.
@@ -171,18 +147,34 @@ class TokenPolicy:
     def read(self, responses: Responses) -> Reading:
         """The states of the policy's networks over the responses, without gradients."""
         prompts = np.array([len(prompt) for prompt in responses.prompts])
-        self._require_room(prompts[responses.of] + responses.lengths)
-        return read(self.network, self.decoding, self.parts, responses)
+        self.require_room(prompts[responses.of] + responses.lengths)
+        rows = Rows.of(responses, self.network.device)
+        return read(self.network, self.decoding, self.parts, rows)
 
     def score(self, responses: Responses, *references: Self) -> Scores:
-        """`Scores` of the responses' tokens, without gradients."""
+        """`Scores` of the responses' tokens, without gradients, `proximal.rows` rows at a time."""
         limit = self.decoding.vocabulary
         if limit is not None and len(responses) and responses.tokens.max() >= limit:
             raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
+        mine = range(len(responses))[share(self.network.team, len(responses))]
+        size = self.proximal.rows or max(1, len(mine))
+        slices = [slice(i, min(i + size, mine.stop)) for i in range(mine.start, mine.stop, size)]
+        parts = [self._score(responses.take(rows), references) for rows in slices]
+        if self.network.sharded:  # every process must run as often as the others
+            for _ in in_step(self.network.team, parts)[len(parts) :]:
+                self._score(responses.take(slice(0, 1)), references)
+        everyone = [part for parts in self.network.team.gather(parts) for part in parts]
+        log_probs, *rest = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
+        return Scores(log_probs, tuple(rest[::2]), tuple(rest[1::2]))
+
+    def _score(self, responses: Responses, references: Sequence[Self]) -> Tensor:
+        """Log-probabilities, then log-ratio and KL of each reference, `(1 + 2 references, M)`."""
         tokens = torch.from_numpy(responses.tokens[responses.mask]).to(self.network.device)
         with torch.no_grad():
             readings = [policy.read(responses) for policy in (self, *references)]
-            return score(readings[0], readings[1:], tokens)
+            found = score(readings[0], readings[1:], tokens)
+        pairs = zip(found.log_ratios, found.kls, strict=True)
+        return torch.stack([found.log_probs, *(line for pair in pairs for line in pair)]).cpu()
 
     def arrays(self) -> dict[str, Any]:
         """Everything that `restored` needs beside the network: how a run is saved."""
@@ -190,16 +182,20 @@ class TokenPolicy:
             "exponents": np.array([w for w, _ in self.parts]),
             "updates": np.array(self.moments.count),
         }
+        whole = self.network.whole
         for i, (_, part) in enumerate(self.parts):
-            found |= {f"part {i} {name}": _bits(w).cpu().numpy() for name, w in part.items()}
-        return found | {f"moment {n}": v.cpu().numpy() for n, v in self.moments.second.items()}
+            found |= {f"part {i} {n}": _bits(whole(n, w)).cpu().numpy() for n, w in part.items()}
+        moments = self.moments.second.items()
+        return found | {f"moment {n}": whole(n, v).cpu().numpy() for n, v in moments}
 
     def restored(self, arrays: dict[str, Any]) -> Self:
         """The policy that `arrays` came from, run by this one's network."""
+        network = self.network
 
         def tensors(prefix: str) -> dict[str, Tensor]:
-            found = {n: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
-            return {n.removeprefix(prefix): w.to(self.network.device) for n, w in found.items()}
+            names = {n.removeprefix(prefix): n for n in arrays if n.startswith(prefix)}
+            found = {n: _numbers(torch.from_numpy(arrays[key])) for n, key in names.items()}
+            return {n: network.part(n, w).to(network.device) for n, w in found.items()}
 
         parts = []
         for i, exponent in enumerate(arrays["exponents"].tolist()):
@@ -208,7 +204,7 @@ class TokenPolicy:
                 n: w.shape for n, w in self.weights.items()
             }:
                 raise ValueError("The saved weights are those of another network.")
-            parts.append((exponent, {n: saved[n].view(w.dtype) for n, w in self.weights.items()}))
+            parts.append((exponent, saved))
         moments = Moments(tensors("moment "), int(arrays["updates"]))
         return replace(self, parts=tuple(parts), moments=moments)
 
@@ -221,7 +217,8 @@ class TokenPolicy:
         if other.network is not self.network or other.decoding != self.decoding:
             raise ValueError("Both policies must have the same network and decoding.")
 
-    def _require_room(self, sizes: Indices) -> None:
+    def require_room(self, sizes: Indices) -> None:
+        """`ValueError` if rows of so many tokens do not fit the network's context."""
         context, longest = self.network.context, int(sizes.max(initial=0))
         if context is not None and longest > context:
             raise ValueError(
@@ -230,18 +227,17 @@ class TokenPolicy:
             )
 
 
-def inverse_cdf(probs: Array, uniforms: Array) -> Indices:
-    """An id per row of `probs` `(N, V)`; one of probability 0 is never drawn.
-
-    `FloatingPointError` for NaN.
-    """
-    cdf = np.cumsum(probs, axis=-1)
-    if np.isnan(cdf[:, -1]).any():
-        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
-    cdf /= cdf[:, -1:]
-    return np.asarray((cdf <= uniforms[:, None]).sum(axis=-1))
-
-
 def _bits(weights: Tensor) -> Tensor:
     """Bfloat16, which NumPy lacks, as the integers of its bits."""
     return weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights
+
+
+def _numbers(bits: Tensor) -> Tensor:
+    """The inverse of `_bits`."""
+    return bits.view(torch.bfloat16) if bits.dtype == torch.int16 else bits
+
+
+def _lerp(one: Tensor, other: Tensor, weight: float) -> Tensor:
+    """In single precision at least: in half of it a slow average would stand still."""
+    dtype = torch.promote_types(torch.promote_types(one.dtype, other.dtype), torch.float32)
+    return torch.lerp(one.to(dtype), other.to(dtype), weight)

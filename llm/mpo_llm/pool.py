@@ -107,6 +107,10 @@ class _Replay:
     def players(self) -> int:
         return int(self.game.players)
 
+    def initial_policy(self) -> TokenPolicy:
+        start: TokenPolicy = self.game.initial_policy()
+        return start
+
     def feedback(
         self,
         policy: TokenPolicy,

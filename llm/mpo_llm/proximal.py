@@ -9,19 +9,36 @@ the core's objective in units of preference. Objective and minimiser are values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpo_llm.divergence import KLForm, exact_unbiased
-from mpo_llm.network import Weights
+from mpo_games.protocol import Array
+from mpo_llm.language import Decoding, Responses
+from mpo_llm.network import Network, Weights
+from mpo_llm.objective import Batch, Objective, TokenLevel
 from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import read, score
+from mpo_llm.scoring import Reading, Rows, read, score
+from mpo_llm.team import Alone, Team, in_step, share
 
-if TYPE_CHECKING:
-    from mpo_llm.policy import TokenPolicy
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loss:
+    """A loss at the workbench's weights."""
+
+    parts: Sequence[Callable[[], Tensor]]
+    """Their sum is it, here: their gradients add up, one part's activations in memory at a time."""
+    team: Team = Alone()
+    """Their sum over these processes is it."""
+    sharded: frozenset[str] = frozenset()
+    """Parameters of which each process has a part, its gradient already summed."""
+
+
+Reader = Callable[[Responses], Reading]
+"""`TokenPolicy.read` of a reference policy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,87 +51,16 @@ class Moments:
     """Updates so far."""
 
 
-class Objective(Protocol):
-    """The loss of each response."""
-
-    def __call__(
-        self,
-        log_probs: Tensor,
-        behaviour: Tensor,
-        advantages: Tensor,
-        pulls: Sequence[tuple[float, Tensor, Tensor]],
-        /,
-    ) -> Tensor:
-        """Losses `(N,)`. All arguments `(N, T)`, 0 at padding; `pulls` holds, for each reference,
-        its weight, log-ratio and KL."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLevel:
-    r"""The practical surrogate: every token's ratio for itself, over prefixes as they were drawn.
-
-    $$-\sum_t \frac{p(y_t|y_{<t})}{b(y_t|y_{<t})}\,(A_t - \text{KL to go}) + \text{KL in the loss}$$
-
-    At the policy that drew the responses its gradient is the true one if `kl` is unbiased. Away
-    from it the two part, but for `k1_in_reward`, whose stationary point is the closed form.
-    """
-
-    kl: KLForm = exact_unbiased
-    """How the KLs, to the magnet and to the old policy, enter."""
-
-    def __call__(
-        self,
-        log_probs: Tensor,
-        behaviour: Tensor,
-        advantages: Tensor,
-        pulls: Sequence[tuple[float, Tensor, Tensor]],
-        /,
-    ) -> Tensor:
-        ratio = torch.exp(log_probs - behaviour)
-        loss, worth = torch.zeros_like(ratio), advantages
-        for weight, log_ratio, kl in pulls:
-            in_loss, to_go = self.kl(log_ratio, kl, ratio)
-            loss, worth = loss + weight * in_loss, worth - weight * to_go
-        return (loss - ratio * worth).sum(1)
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceLevel:
-    r"""The objective itself: the ratio of whole responses, KL under the new policy's prefixes.
-
-    $$-\frac{p(y)}{b(y)}A(y) + \sum_t\frac{p(y_{<t})}{b(y_{<t})}\,\mathrm{KL}_t$$
-
-    Its minimum over all distributions is the core's closed form. Unbiased at every p; the variance
-    of the ratios grows with the length of the responses.
-    """
-
-    def __call__(
-        self,
-        log_probs: Tensor,
-        behaviour: Tensor,
-        advantages: Tensor,
-        pulls: Sequence[tuple[float, Tensor, Tensor]],
-        /,
-    ) -> Tensor:
-        apart = log_probs - behaviour
-        upto = apart.cumsum(1)
-        before = torch.exp(upto - apart)
-        loss = -torch.exp(upto[:, -1]) * advantages[:, 0]
-        for weight, _, kl in pulls:
-            loss = loss + weight * (before * kl).sum(1)
-        return loss
-
-
 class Minimiser(Protocol):
     """How the loss is minimised, in place."""
 
+    @property
+    def searches(self) -> bool:
+        """Whether it compares values of the loss, whose gradient must then be theirs."""
+        ...
+
     def __call__(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        losses: Sequence[Callable[[], Tensor]],
-        moments: Moments,
-        /,
+        self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Moments:
         """Change `parameters`; each of `losses` is a minibatch's. Returns what to keep."""
         ...
@@ -149,64 +95,75 @@ class Adam:
     clip: float | None = None
     """The largest norm of a gradient; longer ones are scaled down to it."""
 
+    @property
+    def searches(self) -> bool:
+        """False."""
+        return False
+
     def __call__(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        losses: Sequence[Callable[[], Tensor]],
-        moments: Moments,
-        /,
+        self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Moments:
-        # In single precision at least: a running mean of rate 1e-4 stands still in half of it.
-        first = {
-            n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+        held: list[Tensor] = list(parameters.values())
+        first = [torch.zeros_like(p) for p in held]
+        second = [
+            moments.second[n].to(p, copy=True) if moments.second else torch.zeros_like(p)
             for n, p in parameters.items()
-        }
-        second = {
-            n: moments.second[n].to(m, copy=True) if moments.second else torch.zeros_like(m)
-            for n, m in first.items()
-        }
+        ]
         a, b = self.betas
         updates = self.epochs * len(losses)
         for i in range(updates):
-            _backward(parameters, losses[i % len(losses)])
+            for p in held:
+                p.grad = None
+            _backward([losses[i % len(losses)]], parameters)
             if self.clip is not None:
-                nn.utils.clip_grad_norm_(parameters.values(), self.clip)
+                norm = _norm(losses[0], parameters)
+                nn.utils.clip_grads_with_norm_(held, self.clip, norm)
+            gradients = [p.grad for p in held if p.grad is not None]
             count = moments.count + i + 1
             rate = self.rate * self.schedule(i / updates) / (1.0 - a ** (i + 1))
-            scale = (1.0 - b**count) ** 0.5
             with torch.no_grad():
-                for name, p in parameters.items():
-                    assert p.grad is not None
-                    m, v = first[name], second[name]
-                    gradient = p.grad.to(m)
-                    m.lerp_(gradient, 1.0 - a)
-                    v.mul_(b).addcmul_(gradient, gradient, value=1.0 - b)
-                    p.addcdiv_(m, v.sqrt().div_(scale).add_(self.epsilon), value=-rate)
-        return Moments(second, moments.count + updates)
+                torch._foreach_lerp_(first, gradients, 1.0 - a)
+                torch._foreach_mul_(second, b)
+                torch._foreach_addcmul_(second, gradients, gradients, 1.0 - b)
+                roots = torch._foreach_sqrt(second)
+                torch._foreach_div_(roots, (1.0 - b**count) ** 0.5)
+                torch._foreach_add_(roots, self.epsilon)
+                torch._foreach_addcdiv_(held, first, roots, -rate)
+        kept = dict(zip(parameters, second, strict=True))
+        return Moments(kept, moments.count + updates)
 
 
 @dataclass(frozen=True, slots=True)
 class LBFGS:
     """Limited-memory BFGS with line search (Nocedal 1980): the accurate inner solve.
 
-    The responses of a step are judged once, so its loss is a plain function, to be minimised well.
-    Needs an objective whose gradient is that of its value: `SequenceLevel`, not `TokenLevel` with
-    reward to go. All minibatches are one.
+    The responses of a step are judged once, so its loss is a plain function, to be minimised well:
+    of an objective with a `potential`. All minibatches are one.
     """
 
-    iterations: int = 10
+    iterations: int = 20
     tolerance: float = 1e-9
     """Of the gradient's largest entry."""
 
+    @property
+    def searches(self) -> bool:
+        """True: along a line, for the Wolfe conditions."""
+        return True
+
     def __call__(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        losses: Sequence[Callable[[], Tensor]],
-        moments: Moments,
-        /,
+        self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Moments:
+        if losses[0].sharded:
+            raise ValueError("L-BFGS needs whole weights: use Adam where they are sharded.")
+        # One vector, of which the parameters are views.
+        flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters.values()]))
+        gradient = flat.grad = torch.zeros_like(flat)
+        at = 0
+        for p in parameters.values():
+            part = slice(at, at := at + p.numel())
+            p.data, p.grad = flat.detach()[part].view_as(p), gradient[part].view_as(p)
         optimiser = torch.optim.LBFGS(
-            parameters.values(),
+            [flat],
             max_iter=self.iterations,
             history_size=50,
             tolerance_grad=self.tolerance,
@@ -215,7 +172,8 @@ class LBFGS:
         )
 
         def closure() -> float:
-            return _backward(parameters, lambda: torch.stack([loss() for loss in losses]).mean())
+            gradient.zero_()
+            return _backward(losses, parameters)
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
         return moments
@@ -223,66 +181,146 @@ class LBFGS:
 
 @dataclass(frozen=True, slots=True)
 class Proximal:
-    """How a mirror step is solved."""
+    """How a mirror step is solved.
+
+    `ValueError` for an objective without a potential where the minimiser searches, and for parts of
+    an objective that does not part.
+    """
 
     objective: Objective = TokenLevel()
     minimise: Minimiser = Adam()
     minibatches: int = 1
     """Parts into which the responses are split; each update uses one."""
+    rows: int | None = None
+    """Responses of a minibatch whose activations stand in memory at once: gradients add up over
+    such parts, with the same result. All when None."""
+
+    def __post_init__(self) -> None:
+        if self.minimise.searches and not self.objective.potential:
+            raise ValueError(
+                f"{type(self.minimise).__name__} compares values of the loss, and the gradient of "
+                f"{self.objective} is not that of its value: use `SequenceLevel()` or `Adam()`."
+            )
+        if self.rows is not None and not (self.rows >= 1 and self.objective.separable):
+            raise ValueError(
+                f"`rows` must be at least 1, got {self.rows}, and {self.objective} a sum over "
+                "responses."
+            )
 
     def solve(
-        self, old: TokenPolicy, q: Rollouts, magnet: TokenPolicy | None, *, eta: float, alpha: float
+        self,
+        network: Network,
+        decoding: Decoding,
+        start: Weights,
+        moments: Moments,
+        q: Rollouts,
+        references: Sequence[tuple[float, Reader]],
     ) -> tuple[Weights, Moments]:
-        """The new weights, and the optimiser's memory. `old` and `magnet` are read once.
+        """The new weights, from `start`, and the optimiser's memory.
 
+        `references` are weights in units of preference and the policies pulled to, read once.
         Raises `FloatingPointError`, and returns nothing, if the loss is not finite.
         """
-        references = [(1.0 / eta, old)] + ([] if magnet is None else [(alpha, magnet)])
-        losses = [self.loss(old, batch, references) for batch in q.minibatches(self.minibatches)]
-        parameters = old.network.load(old.weights)
-        with old.network.training():
-            moments = self.minimise(parameters, losses, old.moments)
-        return old.network.weights(), moments
+        losses = []
+        for batch in q.minibatches(self.minibatches):
+            parts = _shared(batch, network.team).parts(self.rows)
+            if network.sharded:
+                idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
+                parts = tuple(part or idle for part in in_step(network.team, parts))
+            loss = [self.loss(network, decoding, part, references) for part in parts]
+            losses.append(Loss(loss, network.team, network.sharded))
+        parameters = network.load(start)
+        with network.training():
+            moments = self.minimise(parameters, losses, moments)
+        return network.weights(), moments
 
     def loss(
-        self, old: TokenPolicy, q: Rollouts, references: Sequence[tuple[float, TokenPolicy]]
+        self,
+        network: Network,
+        decoding: Decoding,
+        q: Rollouts,
+        references: Sequence[tuple[float, Reader]],
     ) -> Callable[[], Tensor]:
-        """The loss at the workbench's weights, as a function to be called again and again.
-
-        `references` are weights in units of preference and the policies pulled to.
-        """
-        network, decoding, responses = old.network, old.decoding, q.responses
-        pulls = [(weight, policy.read(responses)) for weight, policy in references]
+        """The loss at the workbench's weights, as a function to be called again and again."""
+        responses, rows = q.responses, Rows.of(q.responses, network.device)
+        pulls = [(weight, reader(responses)) for weight, reader in references]
         mask = torch.from_numpy(responses.mask).to(network.device)
         tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]
+        of = torch.from_numpy(responses.of).to(network.device)
 
         def padded(values: Tensor) -> Tensor:
             return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
         def loss() -> Tensor:
-            reading = read(network, decoding, ((1.0, None),), responses)
+            reading = read(network, decoding, ((1.0, None),), rows)
             scores = score(reading, [r for _, r in pulls], tokens)
             log_probs = padded(scores.log_probs)
-            weights, advantages, behaviour = (
-                torch.from_numpy(a).to(log_probs) for a in (q.weights, q.advantages, q.behaviour)
-            )
+
+            def given(values: Array) -> Tensor:
+                return torch.from_numpy(values).to(log_probs)
+
             apart = [
                 (weight, padded(ratio), padded(kl))
                 for (weight, _), ratio, kl in zip(pulls, scores.log_ratios, scores.kls, strict=True)
             ]
-            return weights @ self.objective(log_probs, behaviour, advantages, apart)
+            pairs = None if q.pairs is None else given(q.pairs)
+            batch = Batch(
+                log_probs,
+                given(q.behaviour),
+                given(q.advantages),
+                apart,
+                given(q.weights),
+                of,
+                pairs,
+            )
+            return batch.weights @ self.objective(batch)
 
         return loss
 
 
-def _backward(parameters: Mapping[str, nn.Parameter], loss: Callable[[], Tensor]) -> float:
-    for p in parameters.values():
-        p.grad = None
-    value = loss()
-    value.backward()  # type: ignore[no-untyped-call]
-    number = float(value.detach())
+def _shared(q: Rollouts, team: Team) -> Rollouts:
+    """The rows of this process's prompts; one that counts nothing where it has none."""
+    if team.size == 1:
+        return q
+    prompts = np.unique(q.responses.of)
+    rows = np.isin(q.responses.of, prompts[share(team, len(prompts))])
+    if rows.any():
+        return q.take(np.flatnonzero(rows))
+    return replace(q.take(slice(0, 1)), weights=np.zeros(1))
+
+
+def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) -> float:
+    """The mean of the losses; adds its gradient to those at hand of the parameters."""
+    first = losses[0]
+    own = [p for name, p in parameters.items() if name not in first.sharded]
+    whole = torch.zeros((), dtype=torch.float64, device=next(iter(parameters.values())).device)
+    for part in (part for loss in losses for part in loss.parts):
+        value = part() / len(losses)
+        value.backward()  # type: ignore[no-untyped-call]
+        whole += value.detach()
+    first.team.add([whole, *(p.grad for p in own if p.grad is not None)])
+    number = float(whole)
     if number - number:  # infinity or NaN
         raise FloatingPointError(
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."
         )
     return number
+
+
+def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+    """The norm of the whole gradient."""
+    own, parts = (
+        nn.utils.get_total_norm(
+            [
+                p.grad
+                for n, p in parameters.items()
+                if p.grad is not None and (n in loss.sharded) == s
+            ]
+        )
+        for s in (False, True)
+    )
+    if not loss.sharded:
+        return own
+    squares = parts.square()
+    loss.team.add([squares])
+    return (own.square() + squares).sqrt()

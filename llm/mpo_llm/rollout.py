@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -27,6 +27,12 @@ class Rollouts:
     """What was gained from each token on, in units of preference, `(N, T)`."""
     behaviour: Array
     """Log-probability of each token under the policy that drew it, `(N, T)`; 0 at padding."""
+    pairs: Array | None = None
+    """`P(y_i > y_j) - 1/2` among the responses to one prompt, `(N, N)`, 0 across prompts; None
+    where they did not meet."""
+    mismatch: float = 0.0
+    """How far the engine that drew the responses was from this, in nats a response: the mean
+    absolute difference."""
 
     def take(self, rows: Indices | slice) -> Self:
         """Some of the rows, with their weights as they are."""
@@ -35,7 +41,15 @@ class Rollouts:
             self.weights[rows],
             self.advantages[rows],
             self.behaviour[rows],
+            None if self.pairs is None else self.pairs[rows][:, rows],
+            self.mismatch,
         )
+
+    def parts(self, rows: int | None) -> tuple[Self, ...]:
+        """Consecutive parts of at most `rows` rows, whose sum is the whole; one when None."""
+        count = max(1, len(self.weights))
+        size = count if rows is None else rows
+        return tuple(self.take(slice(i, i + size)) for i in range(0, count, size))
 
     def minibatches(self, count: int) -> tuple[Self, ...]:
         """`count` parts of about equal size, each an estimate of the whole: their mean is it.
@@ -45,8 +59,4 @@ class Rollouts:
         if count == 1:
             return (self,)
         parts = (self.take(np.arange(i, len(self.weights), count)) for i in range(count))
-        return tuple(
-            type(self)(p.responses, count * p.weights, p.advantages, p.behaviour)
-            for p in parts
-            if len(p.weights)
-        )
+        return tuple(replace(p, weights=count * p.weights) for p in parts if len(p.weights))

@@ -7,6 +7,7 @@ Each function is one line of its paper. It asks the game for feedback, takes the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -74,6 +75,25 @@ def half_step(
     p = state.policy
     half = prox(p, game.feedback(p, rng=rng))
     return prox(p, game.feedback(p, half, rng=rng)), {}, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    r"""`p' = prox(p, F(p | m))`: feedback against the mixture $m \propto p^{1-w}\rho^w$ with the
+    magnet, `w` the `weight` (Nash-MD, Munos et al. 2024). `ValueError` unless `0 <= weight <= 1`.
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise ValueError(f"`weight` must lie in [0, 1], got {self.weight}.")
+
+    def __call__(
+        self, game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
+    ) -> Update[P]:
+        p = state.policy
+        return prox(p, game.feedback(p, p.mix(state.magnet, self.weight), rng=rng)), {}, 1.0
 
 
 def alternating(

@@ -11,6 +11,7 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 | `MMD` | current | alpha | proximal | never |
 | `AnnealedMMD` | current | falls | proximal | never |
 | `EGPO` | half step | alpha | proximal | never |
+| `NashMD` | against the mixture | alpha | proximal | never |
 | `MPO` | current | alpha | proximal | every `period` |
 | `OptimisticMPO` | optimistic | alpha | proximal | every `period` |
 | `MPO_RT` | current | alpha | in the reward | every `period` |
@@ -31,7 +32,7 @@ import numpy as np
 
 from mpo_games.magnets import Every, Fixed
 from mpo_games.protocol import MagnetSchedule, P, State
-from mpo_games.solvers.feedback import Feedback, current, half_step, optimistic
+from mpo_games.solvers.feedback import Feedback, Mixed, current, half_step, optimistic
 from mpo_games.solvers.geometry import Shape, as_given
 from mpo_games.solvers.pull import Pull, in_reward, mutation, proximal, squared
 
@@ -124,6 +125,20 @@ def EGPO(eta: float, alpha: float) -> MMD:
     This is MMD's step at `eta / (1 - eta alpha)`; `ValueError` unless `eta alpha < 1`.
     """
     return MMD(matched_step(eta, alpha), alpha, feedback=half_step)
+
+
+def NashMD(eta: float, alpha: float) -> MMD:
+    r"""Nash-MD (Munos et al., ICML 2024): play, and start the step from, the geometric mixture.
+
+    $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t\,|\,m_t), p\rangle - \mathrm{KL}(p\|m_t),\qquad
+    m_t \propto p_t^{1-\eta\alpha}\,\rho^{\eta\alpha}$$
+
+    This is MMD's step at `eta / (1 - eta alpha)` against `m_t`. Comes within `O(eta)` of the
+    regularised equilibrium. `ValueError` unless `0 < eta`, `0 <= alpha` and `eta alpha < 1`.
+    """
+    require_positive("eta", eta)
+    require_weight("alpha", alpha)
+    return MMD(matched_step(eta, alpha), alpha, feedback=Mixed(eta * alpha))
 
 
 def AnnealedMMD(eta: float, alpha: float, power: float = 0.5) -> MMD:

@@ -516,6 +516,8 @@ def test_other_settings_are_checked() -> None:
     for build in (lambda: mg.EGPO(1.0, 1.0), lambda: mg.NashMD(1.0, 1.0)):
         with pytest.raises(ValueError, match="`eta \\* alpha`"):
             build()
+    with pytest.raises(ValueError, match="`weight` must lie in"):
+        mg.Mixed(1.5)
     with pytest.raises(ValueError, match="`degree`"):
         mg.Averaged(mg.MirrorDescent(1.0), degree=-1)
     with pytest.raises(ValueError, match="`power`"):

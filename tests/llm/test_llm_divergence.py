@@ -15,6 +15,7 @@ import mpo_llm as ml
 from languages import ENDED, PROMPTS, game, table_network
 from mpo_llm import divergence
 from mpo_llm.divergence import KLForm
+from mpo_llm.objective import Batch
 
 
 @dataclass
@@ -39,8 +40,8 @@ class Case:
         q = self.language.feedback(self.policy)
         r = torch.from_numpy(self.reference.log_probs(q.responses).sum(1))
 
-        def kl(log_probs: Tensor, *_: Any) -> Tensor:
-            whole = log_probs.sum(1)
+        def kl(batch: Batch) -> Tensor:
+            whole = batch.log_probs.sum(1)
             return whole.exp() * (whole - r)
 
         return _gradient(
@@ -58,7 +59,8 @@ def _gradient(
     objective: Callable[..., Tensor],
 ) -> np.ndarray:
     proximal = ml.Proximal(objective)
-    loss = proximal.loss(policy, q, references)
+    readers = [(weight, reference.read) for weight, reference in references]
+    loss = proximal.loss(policy.network, policy.decoding, q, readers)
     parameters = policy.network.load(policy.weights)
     loss().backward()  # type: ignore[no-untyped-call]
     flat = [p.grad.flatten() for p in parameters.values() if p.grad is not None]
@@ -129,8 +131,8 @@ def _reverse(case: Case) -> np.ndarray:
         np.exp(case.reference.log_probs(q.responses) - case.policy.log_probs(q.responses))
     )
 
-    def cross_entropy(log_probs: Tensor, *_: Any) -> Tensor:
-        return -(ratio * log_probs).sum(1)
+    def cross_entropy(batch: Batch) -> Tensor:
+        return -(ratio * batch.log_probs).sum(1)
 
     return _gradient(case.policy, q, [], cross_entropy)
 
@@ -180,8 +182,8 @@ def test_the_policy_gradient_is_the_tables(case: Case) -> None:
     table = case.language.table(case.policy)
     gains = torch.from_numpy(case.language.twin.feedback(table).ravel())
 
-    def expected(log_probs: Tensor, *_: Any) -> Tensor:
-        return -log_probs.sum(1).exp() * gains
+    def expected(batch: Batch) -> Tensor:
+        return -batch.log_probs.sum(1).exp() * gains
 
     half = replace(q, weights=np.full(len(gains), 0.5))
     np.testing.assert_allclose(found, _gradient(case.policy, half, [], expected), atol=1e-12)

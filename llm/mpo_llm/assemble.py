@@ -1,0 +1,132 @@
+"""From a configuration to the nouns: the policy, the game and the solver of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+import mpo_games as mg
+from mpo_games.protocol import MagnetSchedule, Solver
+from mpo_games.solvers import pull
+from mpo_games.solvers.feedback import Feedback
+from mpo_llm import divergence, models
+from mpo_llm.config import Config, SolverConfig, StepConfig
+from mpo_llm.game import TextPreferenceGame
+from mpo_llm.generate import Generator
+from mpo_llm.judge import Judge
+from mpo_llm.language import Decoding, Ids
+from mpo_llm.magnets import WeightEma
+from mpo_llm.network import TransformersNetwork
+from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel
+from mpo_llm.opponents import against_start
+from mpo_llm.policy import TokenPolicy
+from mpo_llm.pool import Replayed
+from mpo_llm.prompts import Prompts
+from mpo_llm.proximal import LBFGS, Adam, Proximal, constant, falling
+
+FEEDBACKS: Mapping[str, Feedback] = {
+    "current": mg.current,
+    "optimistic": mg.optimistic,
+    "half_step": mg.half_step,
+    "against_start": against_start,
+}
+PULLS: Mapping[str, pull.Pull] = {"proximal": pull.proximal, "in_reward": pull.in_reward}
+SCHEDULES = {"falling": falling, "constant": constant}
+
+
+def start(config: Config, device: torch.device | None = None) -> tuple[TokenPolicy, Any]:
+    """The policy that a run starts from, and its tokenizer."""
+    model, tokenizer = models.load(config.model, config.seed)
+    return policy(config, model.to(device or "cpu"), tokenizer), tokenizer
+
+
+def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
+    """The policy that `model` is, taking mirror steps as the configuration says."""
+    network = TransformersNetwork(model, offload=config.model.offload)
+    end = tokenizer.eos_token_id
+    if config.generation.end is not None:
+        end = tokenizer.get_vocab().get(config.generation.end)
+        if end is None:
+            raise ValueError(f"The tokenizer has no token {config.generation.end!r} to end with.")
+    decoding = Decoding(
+        config.generation.max_tokens,
+        eos=end,
+        temperature=config.generation.temperature,
+        vocabulary=min(len(tokenizer), model.config.vocab_size),
+    )
+    return TokenPolicy.of(network, decoding, proximal(config.step))
+
+
+def game(
+    config: Config,
+    start: TokenPolicy,
+    tokenizer: Any,
+    prompts: Prompts,
+    judge: Judge,
+    generate: Generator,
+) -> TextPreferenceGame:
+    """The game that is trained on."""
+    at_once = config.solver.prompts
+    if at_once is not None and at_once > len(prompts):
+        raise ValueError(f"`solver.prompts` is {at_once}, but there are {len(prompts)} prompts.")
+    return TextPreferenceGame(
+        prompts.ids,
+        start,
+        judge,
+        writer(prompts, tokenizer),
+        config.solver.samples,
+        at_once,
+        config.solver.truncation,
+        generate,
+    )
+
+
+def writer(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
+    """What a judge reads: prompts as they were asked, responses as they were written."""
+    asked = dict(zip(prompts.ids, prompts.texts, strict=True))
+
+    def write(ids: Ids) -> str:
+        text = asked.get(ids)
+        return str(tokenizer.decode(ids, skip_special_tokens=True)) if text is None else text
+
+    return write
+
+
+def solver(settings: SolverConfig) -> Solver:
+    """The core's solver."""
+    if settings.method == "nash_md":
+        return mg.NashMD(settings.eta, settings.alpha)
+    magnet: MagnetSchedule = mg.Fixed()
+    if settings.magnet_period is not None:
+        magnet = mg.Every(settings.magnet_period)
+    if settings.magnet_rate is not None:
+        magnet = WeightEma(settings.magnet_rate)
+    feedback = FEEDBACKS[settings.feedback]
+    if settings.pool:
+        feedback = Replayed(feedback, settings.pool)
+    return mg.MMD(settings.eta, settings.alpha, magnet, feedback, PULLS[settings.pull])
+
+
+def proximal(settings: StepConfig) -> Proximal:
+    """How mirror steps are solved."""
+    objectives: dict[str, Objective] = {
+        "token": TokenLevel(getattr(divergence, settings.kl)),
+        "sequence": SequenceLevel(),
+        "squared": Squared(),
+        "logistic": Logistic(),
+    }
+    minimise = (
+        LBFGS(settings.epochs)
+        if settings.minimiser == "lbfgs"
+        else Adam(
+            settings.epochs,
+            settings.rate,
+            SCHEDULES[settings.schedule],
+            settings.betas,
+            clip=settings.clip,
+        )
+    )
+    objective = objectives[settings.objective]
+    return Proximal(objective, minimise, settings.minibatches, settings.rows)

@@ -1,0 +1,331 @@
+"""After training: a run judged on prompts it has not seen, and the league of its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo_llm import assemble, checkpoint, oracle
+from mpo_llm import prompts as prompts_of
+from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
+from mpo_llm.estimates import Estimate, clustered
+from mpo_llm.generate import Autoregressive
+from mpo_llm.language import Responses
+from mpo_llm.policy import TokenPolicy
+from mpo_llm.preferences.decorators import tally
+from mpo_llm.preferences.scores import Score, scored
+from mpo_llm.prompts import Prompts
+from mpo_llm.tournament import meet
+
+START = "start"
+"""The name of the model that a run started from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opponent:
+    """A policy against one other."""
+
+    win_rate: Estimate
+    length_controlled: Estimate
+    """The win rate at equal lengths."""
+    kl: Estimate | None
+    """KL of whole responses to the opponent, in nats; None to a model with other tokens."""
+    length: Estimate
+    """Of the opponent's responses, in characters."""
+    categories: Mapping[str, Estimate]
+    """The win rate by category of prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A policy's responses by a score: rewards, or costs, which are above 0 where they do harm."""
+
+    mean: Estimate
+    positive: Estimate
+    """The share of responses whose score is above 0."""
+    categories: Mapping[str, Estimate]
+    """That share by category of prompts."""
+
+    def __str__(self) -> str:
+        parts = [f"mean {self.mean}", f"above 0 {_rate(self.positive)}"]
+        return ", ".join(parts + [f"{c} {_rate(e)}" for c, e in self.categories.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A policy judged on prompts; all intervals are for new prompts of their kind."""
+
+    policy: str
+    prompts: int
+    samples: int
+    length: Estimate
+    """Of the policy's responses, in characters."""
+    opponents: Mapping[str, Opponent]
+    failures: int
+    """Comparisons on which the judge failed to the end; they count as ties."""
+    scores: Mapping[str, Scored]
+    """The policy and its opponents by the score that was asked for; empty without one."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.policy}: {self.prompts} prompts, {self.samples} responses to each, of "
+            f"{self.length} characters; the judge failed {self.failures} times"
+        ]
+        for name, o in self.opponents.items():
+            lines += [
+                f"against {name} ({o.length} characters)",
+                f"  win rate           {_rate(o.win_rate)}",
+                f"  at equal lengths   {_rate(o.length_controlled)}",
+            ]
+            lines += [] if o.kl is None else [f"  KL                 {o.kl} nats a response"]
+            lines += [f"  {c:18} {_rate(e)}" for c, e in o.categories.items()]
+        lines += [f"score of {name}: {found}" for name, found in self.scores.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class League:
+    """All against all. The last entrant of `names` is the model that would be handed out."""
+
+    names: tuple[str, ...]
+    win_rates: Sequence[Sequence[float]]
+    """`[i][j]`: how often i is preferred to j."""
+    errors: Sequence[Sequence[float]]
+    equilibrium: Mapping[str, float]
+    """The Nash equilibrium of choosing an entrant: the pool that nobody beats."""
+    alpha_rank: Mapping[str, float]
+    """The share of time that evolution spends with each, the best first."""
+    exploitability: Mapping[str, Estimate]
+    """How much the best of the others beats each, a lower bound; 0 for a model that needs no pool.
+    """
+    failures: int
+
+    def __str__(self) -> str:
+        width = max(12, *(len(name) + 2 for name in self.names))
+        head = "".join(f"{name:>{width}}" for name in self.names)
+        lines = [f"{'win rate of':{width}}{head}"]
+        for name, row in zip(self.names, self.win_rates, strict=True):
+            lines.append(f"{name:{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
+        lines.append(f"{'':{width}}{'equilibrium':>{width}}{'alpha-rank':>{width}}  exploitability")
+        for name, mass in self.alpha_rank.items():
+            lines.append(
+                f"{name:{width}}{self.equilibrium[name]:>{width}.3f}{mass:>{width}.3f}"
+                f"  {self.exploitability[name]}"
+            )
+        last = self.exploitability[self.names[-1]]
+        verdict = (
+            "beaten by another entrant: keep the pool"
+            if last.interval[0] > 0.0
+            else ("not shown to be beaten by any: one final model, no pool")
+        )
+        lines.append(f"{self.names[-1]} is {verdict}")
+        return "\n".join(lines)
+
+
+def evaluate_run(
+    path: str,
+    against: Sequence[str] = (START,),
+    *,
+    source: str = "",
+    category: str | None = None,
+    judge: JudgeConfig = JudgeConfig(),
+    score: JudgeConfig = JudgeConfig(),
+    samples: int = 4,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """A checkpoint, or a run's last one, against the model it started from, other checkpoints and
+    other models.
+
+    Prompts are the run's held-out ones, and the judge is the run's, unless others are given;
+    `category` is a column of theirs. `score` is the factory of a score, by which all responses are
+    measured too. `ValueError` for bad names, prompts or judges.
+    """
+    bench = _Bench.of(path, source, judge, samples, limit, seed)
+    kinds = bench.categories(category)
+    own, *others = (bench.entrant(name) for name in (path, *against))
+    responses = bench.draw(own)
+    texts = {path: bench.written(own, responses)}
+    texts |= {
+        name: bench.written(other, bench.draw(other))
+        for name, other in zip(against, others, strict=True)
+        if name != path
+    }
+    table = meet(bench.judge, bench.prompts.texts, texts)
+    scores = {}
+    if score.factory:
+        measure: Any = oracle.load(score)
+        scores = {
+            name: _scored(measure, bench.prompts.texts, of, kinds) for name, of in texts.items()
+        }
+    opponents = {}
+    for name, other in zip(against, others, strict=True):
+        kl = None
+        if other.policy.network is own.policy.network:
+            each = own.policy.kl(other.policy, responses).sum(axis=1)
+            kl = clustered(each, responses.of)
+        opponents[name] = Opponent(
+            table.win_rate(path, name),
+            table.length_controlled(path, name),
+            kl,
+            table.length(name),
+            {kind: table.win_rate(path, name, which) for kind, which in kinds.items()},
+        )
+    return Evaluation(
+        path, len(bench.prompts), samples, table.length(path), opponents, bench.failures, scores
+    )
+
+
+def league(
+    run: str,
+    others: Sequence[str] = (),
+    *,
+    source: str = "",
+    judge: JudgeConfig = JudgeConfig(),
+    samples: int = 4,
+    limit: int | None = None,
+    every: int = 1,
+    seed: int = 0,
+) -> League:
+    """All of a run's checkpoints (or each `every`-th and the last), the model it started from, and
+    other checkpoints or models, against each other. Prompts and judge as in `evaluate_run`."""
+    bench = _Bench.of(run, source, judge, samples, limit, seed)
+    saved = checkpoint.listed(Path(run) / "checkpoints")
+    if not saved:
+        raise ValueError(f"{run} is not the folder of a run with checkpoints.")
+    chosen = saved[:: -max(1, every)][::-1]
+    names = {START: START} | {name: name for name in others}
+    names |= {path.name: str(path) for path in chosen}
+    texts = {}
+    for name, where in names.items():
+        entrant = bench.entrant(where)
+        texts[name] = bench.written(entrant, bench.draw(entrant))
+    table = meet(bench.judge, bench.prompts.texts, texts)
+    equilibrium = table.equilibrium().policy.probs[0]
+    pairs = [[table.win_rate(i, j) for j in table.names] for i in table.names]
+    return League(
+        table.names,
+        [[e.value for e in row] for row in pairs],
+        [[e.error for e in row] for row in pairs],
+        dict(zip(table.names, equilibrium.tolist(), strict=True)),
+        table.ranking(),
+        {name: table.exploitability(name) for name in table.names},
+        bench.failures,
+    )
+
+
+def as_json(found: Evaluation | League) -> dict[str, Any]:
+    """Everything measured, estimates as value and error."""
+    return asdict(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entrant:
+    """A policy and what it reads and writes by."""
+
+    policy: TokenPolicy
+    tokenizer: Any
+    prompts: Prompts
+
+
+@dataclass(slots=True)
+class _Bench:
+    """Prompts, a judge and the settings of generation, the same for all who are compared."""
+
+    config: Config
+    settings: PromptsConfig
+    start: _Entrant
+    judge: Any
+    samples: int
+    seed: int
+    drawn: int = 0
+    """How many entrants have drawn: each has random numbers of its own, or pairs of responses
+    would not be independent."""
+
+    @classmethod
+    def of(
+        cls, path: str, source: str, judge: JudgeConfig, samples: int, limit: int | None, seed: int
+    ) -> _Bench:
+        if samples < 1:
+            raise ValueError(f"`samples` must be at least 1, got {samples}.")
+        config = checkpoint.config_of(path)
+        held_out = source or config.evaluation.source
+        if not held_out:
+            raise ValueError("The run names no held-out prompts: give some with `--prompts`.")
+        settings = replace(config.prompts, source=held_out, limit=limit or config.evaluation.limit)
+        found = oracle.load(judge if judge.factory else config.judge)
+        policy, tokenizer = assemble.start(config)
+        start = _Entrant(policy, tokenizer, prompts_of.load(settings, tokenizer))
+        return cls(config, settings, start, found, samples, seed)
+
+    @property
+    def prompts(self) -> Prompts:
+        return self.start.prompts
+
+    @property
+    def failures(self) -> int:
+        return tally(self.judge)["failed"]
+
+    def entrant(self, name: str) -> _Entrant:
+        """By the word start, a checkpoint, a run, or the name or path of a model."""
+        if name == START:
+            return self.start
+        if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
+            if checkpoint.config_of(name).model == self.config.model:
+                policy = checkpoint.policy_of(name, self.start.policy)
+                return replace(self.start, policy=policy)
+            policy, tokenizer = checkpoint.load_policy(name)
+        else:
+            policy, tokenizer = assemble.start(replace(self.config, model=ModelConfig(name)))
+        return _Entrant(policy, tokenizer, prompts_of.load(self.settings, tokenizer))
+
+    def draw(self, entrant: _Entrant) -> Responses:
+        """Responses to all prompts."""
+        self.drawn += 1
+        rng = np.random.default_rng([self.seed, self.drawn])
+        engine = Autoregressive(self.config.generation.batch)
+        return engine(entrant.policy, entrant.prompts.ids, self.samples, rng).responses
+
+    def written(self, entrant: _Entrant, responses: Responses) -> list[list[str]]:
+        """The texts, prompt by prompt."""
+        texts: list[list[str]] = [[] for _ in range(len(self.prompts))]
+        for i, x in enumerate(responses.of.tolist()):
+            ids = responses.ids(i)
+            texts[x].append(str(entrant.tokenizer.decode(ids, skip_special_tokens=True)))
+        return texts
+
+    def categories(self, column: str | None) -> dict[str, Any]:
+        """The prompts of each category, as masks."""
+        if column is None:
+            return {}
+        rows = list(islice(prompts_of.rows(self.settings), len(self.prompts)))
+        if any(column not in row for row in rows):
+            raise ValueError(f"The prompts have no column {column!r} with their categories.")
+        of = np.array([str(row[column]) for row in rows])
+        return {kind: of == kind for kind in sorted(set(of.tolist()))}
+
+
+def _scored(
+    measure: Score,
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    kinds: Mapping[str, Any],
+) -> Scored:
+    asked = [x for x, of in zip(prompts, responses, strict=True) for _ in of]
+    found = scored(measure, asked, [text for of in responses for text in of])
+    if np.isnan(found).any():
+        raise ValueError(f"The score failed on {np.isnan(found).sum()} of {len(found)} responses.")
+    table = found.reshape(len(prompts), -1)
+    harm, numbers = (table > 0.0).mean(axis=1), np.arange(len(prompts))
+    shares = {kind: clustered(harm[rows], numbers[rows]) for kind, rows in kinds.items()}
+    return Scored(clustered(table.mean(axis=1), numbers), clustered(harm, numbers), shares)
+
+
+def _rate(e: Estimate) -> str:
+    low, high = e.interval
+    return f"{e.value:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,0 +1,137 @@
+"""Drawing responses: one small protocol, and the engine that runs the policy's own networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpo_games.protocol import Array, Indices
+from mpo_llm.language import PAD, Ids, Responses, left_aligned, require_prompts
+from mpo_llm.scoring import log_softmax
+from mpo_llm.team import in_step
+
+if TYPE_CHECKING:
+    from mpo_llm.policy import TokenPolicy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Responses as an engine drew them."""
+
+    responses: Responses
+    """`count` to each prompt, prompt by prompt."""
+    log_probs: Array
+    """Log-probability of each token as the engine saw it, `(N, T)`, 0 at padding. Another engine,
+    or the same one in half precision, sees other numbers than training does."""
+
+
+class Generator(Protocol):
+    """An engine: draws `count` responses of `policy` to each prompt."""
+
+    def __call__(
+        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
+    ) -> Drawn: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Autoregressive:
+    """Token by token with the networks' key-value cache, by inverse CDF from `rng`'s uniforms.
+
+    Prompts of like lengths are run together, each once, however many responses it gets; a row that
+    has ended leaves the batch. What is drawn depends neither on batches nor on how many processes
+    share the prompts, but for rounding. `ValueError` for a prompt that leaves no room for
+    `max_tokens` in the network's context.
+    """
+
+    batch: int | None = None
+    """The most responses drawn at once, whole prompts and at least one; all when None."""
+
+    def __call__(
+        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
+    ) -> Drawn:
+        require_prompts(prompts)
+        steps = policy.decoding.max_tokens
+        sizes = np.array([len(prompt) for prompt in prompts])
+        policy.require_room(sizes + steps)
+        uniforms = rng.random((steps, len(prompts), count))
+        tokens = np.full((len(prompts), count, steps), PAD, dtype=np.int64)
+        log_probs = np.zeros(tokens.shape)
+        lengths = np.zeros((len(prompts), count), dtype=np.int64)
+        team = policy.network.team
+        mine = np.argsort(sizes, kind="stable")[team.rank :: team.size]
+        at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
+        parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
+        drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
+        if policy.network.sharded:  # every process must run as often as the others
+            for _ in in_step(team, parts)[len(parts) :]:
+                _draw(policy, prompts[:1], uniforms[:, :1, :1])
+        for their_parts, theirs in team.gather((parts, drawn)):
+            for rows, found in zip(their_parts, theirs, strict=True):
+                tokens[rows], log_probs[rows], lengths[rows] = found
+        width = int(lengths.max())
+        responses = Responses(
+            tuple(prompts),
+            np.repeat(np.arange(len(prompts)), count),
+            tokens.reshape(-1, steps)[:, :width],
+            lengths.reshape(-1),
+        )
+        return Drawn(responses, log_probs.reshape(-1, steps)[:, :width])
+
+
+def _draw(
+    policy: TokenPolicy, prompts: Sequence[Ids], uniforms: Array
+) -> tuple[Indices, Array, Indices]:
+    """Tokens and their log-probabilities `(X, count, T)`, and lengths `(X, count)`, by `uniforms`
+    `(T, X, count)`."""
+    steps, groups, count = uniforms.shape
+    uniforms = uniforms.reshape(steps, -1)
+    tokens = np.full((groups * count, steps), PAD, dtype=np.int64)
+    log_probs = np.zeros(tokens.shape)
+    lengths = np.zeros(groups * count, dtype=np.int64)
+    network, decoding = policy.network, policy.decoding
+    here = network.device
+    going, over = np.arange(groups * count), False
+    with torch.no_grad():
+        rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
+        decoders = [network.decode(part, rows, sizes) for _, part in policy.parts]
+        kept = torch.arange(groups, device=here).repeat_interleave(count)
+        logits = [decoder.next(None)[kept] for decoder in decoders]
+        for t in range(steps):
+            log_p = log_softmax(decoding, policy.parts, logits)
+            ids = inverse_cdf(log_p.exp().double(), torch.from_numpy(uniforms[t, going]).to(here))
+            if not over:
+                tokens[going, t] = ids.cpu().numpy()
+                log_probs[going, t] = log_p.gather(1, ids[:, None])[:, 0].double().cpu().numpy()
+                lengths[going] += 1
+            ended = torch.zeros_like(ids, dtype=torch.bool)
+            if decoding.eos is not None and not over:
+                ended = ids == decoding.eos
+            if ended.all():
+                over = True
+                ended[0] = False
+            if t + 1 == steps or (over and not network.sharded):
+                break
+            if t == 0 or ended.any():
+                going, ids = going[~ended.cpu().numpy()], ids[~ended]
+                stay = (kept if t == 0 else torch.arange(len(ended), device=here))[~ended]
+                for decoder in decoders:
+                    decoder.keep(stay)
+            logits = [decoder.next(ids) for decoder in decoders]
+    shape = (groups, count, steps)
+    return tokens.reshape(shape), log_probs.reshape(shape), lengths.reshape(groups, count)
+
+
+def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """An id per row of `probs` `(N, V)`, in double precision; one of probability 0 is never drawn.
+
+    `FloatingPointError` for NaN.
+    """
+    cdf = probs.cumsum(-1)
+    if torch.isnan(cdf[:, -1]).any():
+        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
+    return (cdf / cdf[:, -1:] <= uniforms[:, None]).sum(-1)

@@ -1,0 +1,75 @@
+"""What a run has cost so far, and where its time goes: wrappers that count what passes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mpo_llm.generate import Drawn, Generator
+from mpo_llm.judge import Judge
+from mpo_llm.language import Ids
+from mpo_llm.policy import TokenPolicy
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts of everything a budget can name, and seconds by what they were spent on."""
+
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("steps", "samples", "judge_calls", "judge_failures", "tokens", "gradient_steps"), 0
+        )
+    )
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("generation", "judging", "scoring", "step"), 0.0)
+    )
+
+    def exhausted(self, budget: Mapping[str, int | None]) -> str | None:
+        """The first limit of `budget` that has been reached, by its name."""
+        for name, limit in budget.items():
+            if limit is not None and self.counts[name] >= limit:
+                return name
+        return None
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        """Charge the seconds spent within to `name` alone."""
+        began, inner = time.perf_counter(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            nested = sum(self.seconds.values()) - inner
+            self.seconds[name] += time.perf_counter() - began - nested
+
+    def judge(self, judge: Judge, failed: Callable[[], int] = lambda: 0) -> Judge:
+        """The judge, its calls counted, and its failures where `failed` knows of them: comparisons
+        that it could not make, and that are ties."""
+
+        def metered(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> ArrayLike:
+            before = failed()
+            with self.time("judging"):
+                said = judge(prompts, a, b)
+            self.counts["judge_calls"] += len(prompts)
+            self.counts["judge_failures"] += failed() - before
+            return said
+
+        return metered
+
+    def generator(self, engine: Generator) -> Generator:
+        """The engine, its samples and tokens counted."""
+
+        def metered(
+            policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
+        ) -> Drawn:
+            with self.time("generation"):
+                drawn = engine(policy, prompts, count, rng)
+            self.counts["samples"] += len(drawn.responses)
+            self.counts["tokens"] += int(drawn.responses.lengths.sum())
+            return drawn
+
+        return metered

@@ -1,0 +1,138 @@
+"""One page about a run: what it came to, its curves, and what the model said before and after."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo_games import plot
+from mpo_llm import assemble, checkpoint, config_file
+from mpo_llm import prompts as prompts_of
+from mpo_llm.estimates import Estimate
+from mpo_llm.evaluation import START, Evaluation
+
+CURVES = {
+    "length": "tokens a response",
+    "entropy": "entropy, nats a response",
+    "kl_magnet": "KL to the magnet, nats a response",
+    "win_rate": "win rate against the start, held out",
+}
+"""What is drawn of `metrics.jsonl`, where it was recorded."""
+
+STYLE = """
+body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; color: #222; line-height: 1.55;
+  font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+svg { width: 100%; height: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
+  border-bottom: 1px solid #eee; }
+td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+details { color: #555; font-size: .85rem; }
+"""
+
+
+def render(run: str | Path, evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> str:
+    """The page of a run's last checkpoint, as HTML without external resources.
+
+    `evaluations` are named by their judges and hold the start model as an opponent.
+    """
+    config = checkpoint.config_of(run)
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        f"<title>MPO: {_text(config.model.name)}</title><style>{STYLE}</style>",
+        f"<h1>{_text(config.model.name)}, aligned by self-play</h1>",
+        "<h2>Against the model it started from, on held-out prompts</h2>",
+        _rates(evaluations),
+        "<h2>The run</h2>",
+        _curves(Path(run) / "metrics.jsonl"),
+        "<h2>Before and after</h2>",
+        _rows(("prompt", "before", "after"), said(run, seed=seed)),
+        f"<details><summary>Settings</summary><pre>{_text(config_file.dump(config))}</pre></details>",
+    ]
+    return "\n".join(parts)
+
+
+def said(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
+    """Held-out prompts with a response of the start model and of the run's, by the same draws."""
+    config = checkpoint.config_of(run)
+    start, tokenizer = assemble.start(config)
+    source = replace(
+        config.prompts, source=config.evaluation.source or config.prompts.source, limit=count
+    )
+    asked = prompts_of.load(source, tokenizer)
+    drawn = [
+        policy.sample(asked.ids, 1, np.random.default_rng(seed))
+        for policy in (start, checkpoint.policy_of(run, start))
+    ]
+    texts = [
+        [
+            str(tokenizer.decode(responses.ids(i), skip_special_tokens=True))
+            for i in range(len(asked))
+        ]
+        for responses in drawn
+    ]
+    return list(zip(asked.texts, *texts, strict=True))
+
+
+def _rates(evaluations: Mapping[str, Evaluation]) -> str:
+    def interval(e: Estimate) -> str:
+        low, high = e.interval
+        return f"{e.value:.3f} ({low:.3f} to {high:.3f})"
+
+    rows = []
+    for judge, found in evaluations.items():
+        other = found.opponents[START]
+        kl = "" if other.kl is None else f"{other.kl}"
+        rates = interval(other.win_rate), interval(other.length_controlled)
+        rows.append((judge, *rates, f"{found.length} / {other.length}", kl))
+    head = (
+        "judge",
+        "win rate (95 %)",
+        "at equal lengths",
+        "characters, after / before",
+        "KL, nats",
+    )
+    return _rows(head, rows)
+
+
+def _curves(path: Path) -> str:
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [name for name in CURVES if any(record.get(name) is not None for record in records)]
+    with plot.theme():
+        columns = min(2, len(names))
+        figure, axes = plt.subplots(
+            math.ceil(len(names) / columns), columns, figsize=(8.0, 5.0), squeeze=False
+        )
+        for ax, name in zip(axes.flat, names, strict=False):
+            points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
+            ax.plot(*zip(*points, strict=True), color="#0072B2")
+            ax.set_title(CURVES[name], loc="left", fontsize="medium")
+            ax.set_xlabel("step")
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for ax in axes.flat[len(names) :]:
+            ax.set_visible(False)
+        content = io.StringIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return content.getvalue()[content.getvalue().index("<svg") :]
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = ["".join(f"<th>{_text(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
+    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

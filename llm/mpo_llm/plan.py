@@ -1,0 +1,172 @@
+"""What a run will take, before it is begun: arithmetic for memory and tokens, a probe for time."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+import mpo_games as mg
+from mpo_games.protocol import State
+from mpo_llm import assemble
+from mpo_llm.config import Config
+from mpo_llm.ledger import Ledger
+from mpo_llm.network import TransformersNetwork
+from mpo_llm.policy import TokenPolicy
+from mpo_llm.scoring import CHUNK
+from mpo_llm.train import Run
+from mpo_llm.watch import Watch
+
+GIB = 2.0**30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run's expected cost, for one process."""
+
+    prompts: int
+    """Prompts a step, of all processes."""
+    responses: int
+    """Responses a step."""
+    tokens: int
+    """The most tokens a step can draw."""
+    comparisons: int
+    """The most comparisons a step can ask for without a pool."""
+    gradients: int
+    memory: Mapping[str, float]
+    """Bytes, by what they hold; an estimate."""
+    seconds: Mapping[str, float]
+    """A step's, by what they are spent on, from a probe of one prompt."""
+    peak: float
+    """Bytes in use at the probe's height: of the process, or of the accelerator."""
+    steps: int | None
+    """How many steps the budget allows, where that can be told."""
+
+    def __str__(self) -> str:
+        held = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
+        spent = ", ".join(f"{name} {s:.2g} s" for name, s in self.seconds.items())
+        step = sum(self.seconds.values())
+        whole = (
+            "" if self.steps is None else f"; {self.steps:,} steps in {_time(self.steps * step)}"
+        )
+        return "\n".join(
+            [
+                f"a step    {self.prompts:,} prompts, {self.responses:,} responses of at most "
+                f"{self.tokens:,} tokens in all, {self.comparisons:,} comparisons, "
+                f"{self.gradients} gradients",
+                f"memory    about {_size(sum(self.memory.values()))}: {held}",
+                f"          {_size(self.peak)} were in use in the probe",
+                f"time      about {_time(step)} a step: {spent}{whole}",
+            ]
+        )
+
+
+def plan(config: Config) -> Plan:
+    """Put the run together, take a step with one prompt, and reckon. Nothing is written."""
+    run = Run.of(config)
+    game, solver = run.game.game, config.solver
+    prompts = game.prompts_per_step or len(game.prompts)
+    responses = prompts * solver.samples
+    spent = _probe(run)
+    share = math.ceil(prompts / run.team.size)
+    seconds = {name: s * share for name, s in spent.items()}
+    seconds["step"] *= config.step.epochs * config.step.minibatches
+    return Plan(
+        prompts,
+        responses,
+        responses * game.start.decoding.max_tokens,
+        responses * (solver.samples - 1) // 2,
+        config.step.epochs * config.step.minibatches,
+        _memory(config, game.start, max(map(len, game.prompts)), share * solver.samples),
+        seconds,
+        _peak(run.device),
+        _steps(config, responses),
+    )
+
+
+def _probe(run: Run) -> Mapping[str, float]:
+    """Seconds of a step with the longest prompt and one gradient."""
+    game = run.game.game
+    ledger = Ledger()
+    longest = int(np.argmax([len(prompt) for prompt in game.prompts]))
+    once = replace(run.config.step, epochs=1, minibatches=1)
+    watch = Watch(ledger, run.team)
+    start = replace(game.start, proximal=watch.proximal(assemble.proximal(once)))
+    probe = replace(
+        game,
+        prompts=(game.prompts[longest],),
+        start=start,
+        prompts_per_step=None,
+        judge=ledger.judge(game.judge),
+        generate=ledger.generator(game.generate),
+    )
+    states: Iterator[State[TokenPolicy]] = mg.iterate(
+        watch.game(probe), run.solver, rng=np.random.default_rng(0)
+    )
+    next(states)
+    with ledger.time("step"):
+        next(states)
+    return ledger.seconds
+
+
+def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> dict[str, float]:
+    """What stands in memory at the height of a step."""
+    network, settings = start.network, config.solver
+    assert isinstance(network, TransformersNetwork)
+    inner = network.config
+    trained = sum(w.numel() for w in network.trainable.values())
+    whole, half = network.size, config.model.dtype == "bfloat16"
+    policies = 1  # the one stepped from; the one sought is the network itself
+    policies += settings.alpha > 0.0 or bool(config.evaluation.source)  # the start
+    policies += settings.magnet_period is not None or settings.magnet_rate is not None
+    policies += settings.feedback == "optimistic"
+    width = 2 if half else 4
+    rows = min(config.step.rows or responses, responses)
+    tokens = prompt + config.generation.max_tokens
+    layers, hidden = inner.num_hidden_layers, inner.hidden_size
+    layer = 10 * hidden + 4 * (getattr(inner, "intermediate_size", None) or 4 * hidden)
+    kept = layers * hidden + layer if config.model.gradient_checkpointing else layers * layer
+    heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
+    size = getattr(inner, "head_dim", None) or hidden // inner.num_attention_heads
+    drawn = min(config.generation.batch, responses)
+    return {
+        "model": whole,
+        "policies": 4.0 * trained * policies,
+        "gradients": 4.0 * trained * (2 if half else 1),
+        "optimiser": 4.0 * trained * (4 if config.step.minimiser == "adam" else 100),
+        "activations": float(width * rows * tokens * kept),
+        "logits": 4.0 * CHUNK * inner.vocab_size * 9,
+        "cache": float(2 * width * drawn * tokens * layers * heads * size),
+    }
+
+
+def _steps(config: Config, responses: int) -> int | None:
+    budget = config.budget
+    limits = [budget.steps]
+    if budget.samples is not None:
+        limits.append(math.ceil(budget.samples / responses))
+    if budget.gradient_steps is not None:
+        gradients = config.step.epochs * config.step.minibatches
+        limits.append(math.ceil(budget.gradient_steps / gradients))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _size(size: float) -> str:
+    return f"{size / GIB:.2g} GiB" if size >= 0.1 * GIB else f"{size / 2**20:.2g} MiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.2g} h"

@@ -1,0 +1,30 @@
+"""Preference oracles: many kinds of judges behind one protocol, `mpo_llm.judge.Judge`."""
+
+from mpo_llm.preferences.adapters import FromPairwiseJudge as FromPairwiseJudge
+from mpo_llm.preferences.adapters import OneByOne as OneByOne
+from mpo_llm.preferences.classifier import RewardModel as RewardModel
+from mpo_llm.preferences.criteria import Relevance as Relevance
+from mpo_llm.preferences.criteria import RockPaperScissors as RockPaperScissors
+from mpo_llm.preferences.criteria import Standardised as Standardised
+from mpo_llm.preferences.criteria import brevity as brevity
+from mpo_llm.preferences.criteria import everyday as everyday
+from mpo_llm.preferences.criteria import positivity as positivity
+from mpo_llm.preferences.decorators import Cached as Cached
+from mpo_llm.preferences.decorators import OrderDebiased as OrderDebiased
+from mpo_llm.preferences.decorators import Retried as Retried
+from mpo_llm.preferences.decorators import tally as tally
+from mpo_llm.preferences.fit import Fit as Fit
+from mpo_llm.preferences.fit import Fitted as Fitted
+from mpo_llm.preferences.fit import fit_both as fit_both
+from mpo_llm.preferences.learned import PreferenceModel as PreferenceModel
+from mpo_llm.preferences.learned import Reader as Reader
+from mpo_llm.preferences.llm_judge import LanguageModelJudge as LanguageModelJudge
+from mpo_llm.preferences.pairs import Pair as Pair
+from mpo_llm.preferences.pairs import pairs as pairs
+from mpo_llm.preferences.scores import BradleyTerry as BradleyTerry
+from mpo_llm.preferences.scores import Higher as Higher
+from mpo_llm.preferences.scores import Score as Score
+from mpo_llm.preferences.table import Table as Table
+from mpo_llm.preferences.votes import Vote as Vote
+from mpo_llm.preferences.votes import majority as majority
+from mpo_llm.preferences.votes import mean as mean

@@ -1,0 +1,97 @@
+"""Preference data: which of two responses to a prompt was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpo_games.protocol import Indices
+from mpo_llm.prompts import transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A comparison and its outcome."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+def pairs(rows: Sequence[Mapping[str, Any]], label: str = "better_response_id") -> list[Pair]:
+    """The comparisons of a data set in one of two formats, told apart by its columns.
+
+    `prompt`, `chosen`, `rejected`, each a text or a conversation; without a `prompt` the two
+    conversations begin with it. Or that of PKU-SafeRLHF: `prompt`, `response_0`, `response_1` and a
+    column `label` with the number of the better one. `ValueError`, with the row's number (from 1),
+    for anything else.
+    """
+    if not rows:
+        raise ValueError("There are no comparisons.")
+    return [_pair(row, number, label) for number, row in enumerate(rows, 1)]
+
+
+def clusters(found: Sequence[Pair]) -> Indices:
+    """The number of each comparison's prompt; of the comparison where prompts are fewer than ten.
+
+    Comparisons of one prompt depend on each other.
+    """
+    names = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in found))}
+    return np.array([names[p.prompt] for p in found] if len(names) >= 10 else range(len(found)))
+
+
+def split(of: Indices, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Rows to learn from and rows held out, about `share` of the clusters `of`, whole ones.
+
+    `ValueError` if either side would be empty.
+    """
+    order = rng.permutation(np.unique(of))
+    out = np.isin(of, order[: round(share * len(order))])
+    if out.all() or not out.any():
+        raise ValueError(f"{len(of)} comparisons are too few to hold {share:.0%} of them out.")
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
+    if "chosen" in row and "rejected" in row:
+        asked = row["prompt"] if "prompt" in row else _before(row["chosen"], number)
+        return Pair(
+            _text(asked, "prompt", number),
+            _text(row["chosen"], "chosen", number),
+            _text(row["rejected"], "rejected", number),
+        )
+    if "response_0" in row and "response_1" in row:
+        if row.get(label) not in (0, 1):
+            raise ValueError(f"Row {number}: `{label}` must be 0 or 1, got {row.get(label)!r}.")
+        better = int(row[label])
+        x, y, z = (
+            _text(row.get(name), name, number)
+            for name in ("prompt", f"response_{better}", f"response_{1 - better}")
+        )
+        return Pair(x, y, z)
+    raise ValueError(
+        f"Row {number} has the columns {', '.join(row)}: needed are prompt, chosen and rejected, "
+        "or prompt, response_0, response_1 and a label."
+    )
+
+
+def _text(value: Any, column: str, number: int) -> str:
+    """A text, or the content of a conversation's last message (of a prompt: all of them)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
+        return transcript(value) if column == "prompt" else str(value[-1]["content"])
+    raise ValueError(f"Row {number}: `{column}` must be a text or a conversation, got {value!r}.")
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"role", "content"} <= set(value)
+
+
+def _before(conversation: Any, number: int) -> Any:
+    if isinstance(conversation, str) or not isinstance(conversation, Sequence):
+        raise ValueError(f"Row {number} has no `prompt`.")
+    return conversation[:-1]

@@ -1,0 +1,167 @@
+"""Prompts from files and data sets, plain or conversational; what is wrong is named by its row."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mpo_llm.config import PromptsConfig
+from mpo_llm.language import Ids
+
+Message = Mapping[str, str]
+"""`{"role": ..., "content": ...}`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts as the model reads them and as a judge does."""
+
+    ids: tuple[Ids, ...]
+    """Token ids, with the chat template's."""
+    texts: tuple[str, ...]
+    """What was asked: the one message of a user as it is, a longer conversation with its roles."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def load(settings: PromptsConfig, tokenizer: Any) -> Prompts:
+    """Read the prompts and write them as token ids.
+
+    `ValueError`, with the row's number from 1, for rows without a prompt, of another shape, or
+    longer than `max_tokens`; and for sources that cannot be read.
+    """
+    texts, ids = [], []
+    chat = settings.chat and getattr(tokenizer, "chat_template", None) is not None
+    for number, row in enumerate(islice(rows(settings), settings.limit), 1):
+        where = f"Row {number} of {settings.source!r}"
+        messages = _messages(where, _cell(where, row, settings.column))
+        texts.append(transcript(messages))
+        if settings.system is not None:
+            messages = [{"role": "system", "content": settings.system}, *messages]
+        ids.append(written(tokenizer, messages, chat))
+        if len(ids[-1]) > settings.max_tokens:
+            raise ValueError(
+                f"{where} takes {len(ids[-1])} tokens, `prompts.max_tokens` is "
+                f"{settings.max_tokens}."
+            )
+    if not ids:
+        raise ValueError(f"{settings.source!r} holds no prompts.")
+    return Prompts(tuple(ids), tuple(texts))
+
+
+def written(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
+    """A conversation as token ids, up to where the answer begins."""
+    if chat:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True
+        )
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    found = tuple(tokenizer("\n\n".join(m["content"] for m in messages))["input_ids"])
+    if not found and tokenizer.bos_token_id is not None:
+        return (tokenizer.bos_token_id,)
+    return found
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """A conversation as a text to be judged."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+def rows(settings: PromptsConfig) -> Iterator[Mapping[str, Any]]:
+    """The rows of a .jsonl, .csv or .parquet file, or of a data set by its folder or name."""
+    if not settings.source:
+        raise ValueError("Prompts are needed: set `prompts.source`.")
+    path = Path(settings.source)
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix in readers:
+        if not path.is_file():
+            raise ValueError(f"There is no file {settings.source!r}.")
+        yield from readers[path.suffix](path)
+    else:
+        yield from _dataset(settings)
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"Row {number} of {str(path)!r} is not JSON: {error.msg} at column "
+                    f"{error.colno}."
+                ) from error
+            if not isinstance(row, dict):
+                raise ValueError(f"Row {number} of {str(path)!r} must be an object, got {row!r}.")
+            yield row
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{str(path)!r} is not a Parquet file: {error}.") from error
+
+
+def _dataset(settings: PromptsConfig) -> Iterable[Mapping[str, Any]]:
+    datasets: Any = importlib.import_module("datasets")  # heavy, and seldom needed
+    found: Iterable[Mapping[str, Any]]
+    try:
+        if Path(settings.source, "dataset_dict.json").exists():
+            found = datasets.load_from_disk(settings.source)[settings.split]
+        elif Path(settings.source, "state.json").exists():
+            found = datasets.load_from_disk(settings.source)
+        else:
+            found = datasets.load_dataset(settings.source, split=settings.split)
+    except Exception as error:  # a hub, a file system, a builder: each has errors of its own
+        said = " ".join(str(error).split())
+        raise ValueError(f"Cannot load the data set {settings.source!r}: {said}") from error
+    return found
+
+
+def _cell(where: str, row: Mapping[str, Any], column: str) -> Any:
+    if column in row:
+        return row[column]
+    close = difflib.get_close_matches(column, row, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(str, row))}."
+    raise ValueError(f"{where} has no column {column!r} (`prompts.column`): {hint}")
+
+
+def _messages(where: str, cell: Any) -> list[Message]:
+    """The conversation in a cell, checked."""
+    if isinstance(cell, str):
+        cell = [{"role": "user", "content": cell}]
+    if not isinstance(cell, list) or not cell:
+        raise ValueError(f"{where} must hold a text or a list of messages, got {cell!r}.")
+    for message in cell:
+        if not isinstance(message, Mapping) or not all(
+            isinstance(message.get(part), str) for part in ("role", "content")
+        ):
+            raise ValueError(
+                f"{where}: a message needs the texts `role` and `content`, got {message!r}."
+            )
+        if not message["content"].strip():
+            raise ValueError(f"{where} holds an empty message.")
+    if cell[-1]["role"] == "assistant":
+        raise ValueError(f"{where} ends with the assistant's message: there is nothing to answer.")
+    return [{"role": m["role"], "content": m["content"]} for m in cell]

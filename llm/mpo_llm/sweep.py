@@ -1,0 +1,61 @@
+"""Many runs that differ in a few settings, by joblib and whatever backend it is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import joblib
+import yaml
+
+from mpo_llm import config_file
+from mpo_llm.config import Config
+from mpo_llm.train import train
+
+
+def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
+    """A configuration for each combination of the settings' values, each with a folder of its own
+    within `output.folder`. `ValueError` for settings that are none."""
+    found = []
+    for values in product(*vary.values()):
+        plain: dict[str, Any] = yaml.safe_load(config_file.dump(config))
+        for name, value in zip(vary, values, strict=True):
+            *sections, field = name.split(".")
+            place = plain
+            for section in sections:
+                if not isinstance(place.get(section), dict):
+                    raise ValueError(f"There is no setting `{name}` to vary.")
+                place = place[section]
+            place[field] = value
+        one = config_file.parse(Config, plain)
+        labels = [f"{n.rpartition('.')[2]}={v}" for n, v in zip(vary, values, strict=True)]
+        folder = config.output.folder / ",".join(labels)
+        found.append(replace(one, output=replace(one.output, folder=folder)))
+    return found
+
+
+def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> str:
+    """Run all, or what is left of them; a line on each. What fails does not stop the others."""
+    with joblib.parallel_config(backend=backend, n_jobs=jobs):
+        lines = joblib.Parallel()(joblib.delayed(_run)(config) for config in configs)
+    return "\n".join(lines)
+
+
+def _run(config: Config) -> str:
+    folder = config.output.folder
+    try:
+        summary = train(config, resume=True)
+    except (ValueError, ArithmeticError, OSError) as error:
+        return f"{folder}  failed: {error}"
+    return f"{folder}  {summary.state.step} steps{_outcome(folder)}"
+
+
+def _outcome(folder: Path) -> str:
+    """The last win rate on held-out prompts, where there is one."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rates = [row["win_rate"] for row in map(json.loads, lines) if "win_rate" in row]
+    return f", win rate {rates[-1]:.3f} against the start" if rates else ""

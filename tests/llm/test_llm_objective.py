@@ -1,0 +1,173 @@
+"""Objectives and how they are minimised: closed forms, first gradients, parts, masters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mpo_games as mg
+import mpo_llm as ml
+from languages import ENDED, FIXED, PROMPTS, game, table_network, transformer
+from mpo_llm import divergence
+
+ACCURATE = ml.LBFGS(300, 1e-8)
+
+
+def stepped(objective: Any, *, eta: float, alpha: float) -> tuple[Any, Any]:
+    """A step of the network by the objective, and the table's closed form."""
+    language = game(table_network(), FIXED, ml.Proximal(objective, ACCURATE))
+    start = language.start
+    magnet = replace(start, parts=((1.0, {n: 0.3 * w for n, w in start.weights.items()}),))
+    table = language.table(start)
+    q = language.twin.feedback(table)
+    exact = table.mirror_step(q, language.table(magnet), eta=eta, alpha=alpha)
+    found = start.mirror_step(language.feedback(start), magnet, eta=eta, alpha=alpha)
+    assert exact.kl(table).sum() > 1e-3
+    return language.table(found).probs, exact.probs
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_regression_ends_at_the_closed_form(alpha: float) -> None:
+    """SPPO's step is mirror descent, INPO's is magnetic mirror descent."""
+    found, exact = stepped(ml.Squared(), eta=1.5, alpha=alpha)
+    np.testing.assert_allclose(found, exact, atol=1e-6)
+
+
+def test_dpo_ends_at_the_closed_form_of_rewards() -> None:
+    """Where preferences are Bradley and Terry's; the weights of pairs do not matter."""
+    language = game(table_network(), FIXED, ml.Proximal(ml.Logistic(), ACCURATE))
+    start, count = language.start, len(ml.all_responses(FIXED))
+    rewards = np.random.default_rng(0).normal(size=count)
+    won = 1.0 / (1.0 + np.exp(rewards - rewards[:, None]))
+    q = replace(language.feedback(start), pairs=won - 0.5)
+    table = language.table(start)
+    exact = table.mirror_step(rewards[None], None, eta=0.8, alpha=0.0)
+    found = language.table(start.mirror_step(q, None, eta=0.8, alpha=0.0))
+    np.testing.assert_allclose(found.probs, exact.probs, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [ml.TokenLevel(), ml.Squared(), ml.Logistic()])
+def test_first_gradients_agree(objective: Any) -> None:
+    """At the policy that drew the responses, towards the old policy alone."""
+    language = game(table_network(), ENDED, prompts=PROMPTS)
+    policy = language.start
+    among = language.twin.preferences - 0.5
+    zero = np.zeros_like(among[0])
+    q = replace(language.feedback(policy), pairs=np.block([[among[0], zero], [zero, among[1]]]))
+    np.testing.assert_allclose(
+        gradient(policy, q, objective), gradient(policy, q, ml.SequenceLevel()), atol=1e-12
+    )
+
+
+def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: Any) -> Any:
+    proximal = ml.Proximal(objective, **options)
+    references = [(0.7, policy.read)]
+    parameters = policy.network.load(policy.weights)
+    for part in q.parts(proximal.rows):
+        loss = proximal.loss(policy.network, policy.decoding, part, references)
+        loss().backward()  # type: ignore[no-untyped-call]
+    return torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).numpy()
+
+
+@pytest.mark.parametrize("objective", [ml.TokenLevel(), ml.SequenceLevel()])
+def test_parts_of_a_minibatch_add_up(objective: Any) -> None:
+    """Whole steps too: two minibatches, each in parts of three rows or at once."""
+    weights = []
+    for rows in (None, 3):
+        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, rows=rows)
+        language = game(transformer(), ENDED, proximal, prompts=PROMPTS, samples=20)
+        weights.append(mg.solve(language, mg.MPO(1.0, 0.1, 2), 3).policy.weights)
+    for name, whole in weights[0].items():
+        torch.testing.assert_close(weights[1][name], whole, atol=1e-9, rtol=0.0)
+
+
+def test_parts_of_what_does_not_part_are_refused() -> None:
+    for objective in (ml.Squared(), ml.Logistic()):
+        with pytest.raises(ValueError, match="a sum over responses"):
+            ml.Proximal(objective, rows=8)
+    with pytest.raises(ValueError, match="`rows` must be at least 1, got 0"):
+        ml.Proximal(rows=0)
+
+
+def test_a_line_search_needs_a_potential() -> None:
+    """A KL as reward to go is not differentiated: the value says nothing about the gradient."""
+    forms = [divergence.exact_unbiased, divergence.k1_in_reward]
+    for form in forms:
+        with pytest.raises(ValueError, match="is not that of its value: use `SequenceLevel"):
+            ml.Proximal(ml.TokenLevel(form), ml.LBFGS())
+        ml.Proximal(ml.TokenLevel(form), ml.Adam())
+    for form in (divergence.exact_in_loss, divergence.k2_in_loss, divergence.k3_weighted):
+        ml.Proximal(ml.TokenLevel(form), ml.LBFGS())
+
+
+def test_preferences_among_ones_own_are_those_of_the_judge() -> None:
+    """In self-play and with a pool; against fresh responses of another nobody meets his own."""
+    language = game(table_network(), ENDED, prompts=PROMPTS, samples=8)
+    policy, rng = language.start, np.random.default_rng(0)
+    among = language.twin.preferences
+    listed = {language.every.ids(i): i for i in range(len(ml.all_responses(ENDED)))}
+    for pool in (None, ml.Pool.empty().joined(language.feedback(policy, rng=rng), 0)):
+        q = language.feedback(policy, rng=rng, pool=pool)
+        assert q.pairs is not None
+        at = [listed[q.responses.ids(row)] for row in range(len(q.weights))]
+        for (i, j), found in np.ndenumerate(q.pairs):
+            x, y = q.responses.of[[i, j]]
+            assert found == pytest.approx(among[x, at[i], at[j]] - 0.5 if x == y else 0.0)
+        np.testing.assert_array_equal(q.take(slice(1, 4)).pairs, q.pairs[1:4, 1:4])
+    alone = language.feedback(policy, policy, rng=rng)
+    assert alone.pairs is None
+    logistic = replace(policy, proximal=ml.Proximal(ml.Logistic()))
+    with pytest.raises(ValueError, match="needs the preferences among the responses"):
+        logistic.mirror_step(alone, None, eta=1.0, alpha=0.0)
+
+
+def test_no_row_is_run_twice() -> None:
+    """Nor one that another begins with: a causal network knows its states from the longer one."""
+    responses = ml.Responses.of_ids(
+        PROMPTS, [0, 0, 0, 0, 1, 1], [(3,), (1, 3), (1, 0, 3), (1, 0, 2), (0,), (2, 0)]
+    )
+    rows, lengths, where, columns = responses.written_out()
+    assert sorted(map(tuple, rows.tolist())) == [(4, 1, 0), (5, 1, 2)]
+    np.testing.assert_array_equal(lengths, 3)
+    for i in range(len(responses)):
+        prompt = PROMPTS[responses.of[i]]
+        whole = (*prompt, *responses.ids(i))
+        for t in range(responses.lengths[i]):
+            before = rows[where[i], : columns[i, t] + 1]
+            assert tuple(before) == whole[: len(prompt) + t]
+
+
+def test_half_precision_keeps_what_it_cannot_show() -> None:
+    """Updates below its digits add up in masters, and a slow average of weights moves."""
+    torch.manual_seed(0)
+    module = ml.SmallTransformer(6, 5, width=16).to(torch.bfloat16)
+    proximal = ml.Proximal(minimise=ml.Adam(1, rate=1e-5, schedule=ml.constant))
+    start = ml.TokenPolicy.of(ml.PlainNetwork(module), FIXED, proximal)
+    language = game(start.network, FIXED, proximal, samples=16)
+    walked = mg.solve(language, mg.MMD(1.0, 0.1, ml.WeightEma(0.01)), 60)
+    for name, w in walked.policy.weights.items():
+        assert w.dtype == torch.float32
+        apart = (w - start.weights[name].float()).abs()
+        assert apart.max() > 1e-4
+        magnet = walked.state.magnet.weights[name]
+        assert (magnet - start.weights[name].float()).abs().max() > 1e-5
+    assert next(iter(start.network.trainable.values())).dtype == torch.bfloat16
+    again = walked.policy.restored(walked.policy.arrays())
+    np.testing.assert_array_equal(
+        again.log_probs(language.every), walked.policy.log_probs(language.every)
+    )
+
+
+def test_every_solver_of_one_step_is_that_step() -> None:
+    """Published forms: INPO's explicit step is MMD's at another `eta`; under one accurate solve the
+    regression and the objective take the same steps."""
+    found = []
+    for objective in (ml.SequenceLevel(), ml.Squared()):
+        language = game(table_network(), FIXED, ml.Proximal(objective, ACCURATE))
+        solution = mg.solve(language, mg.MMD(1.0, 0.3), 3)
+        found.append(language.table(solution.policy).probs)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)

