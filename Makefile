@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint bench clean
+.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -27,6 +27,12 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest hypothesis
 	.venv-lowest/bin/python -m pytest -m "not slow" tests/core
+
+notebooks: $(VENV)/notebooks  ## Execute every notebook; fails where a claim does.
+	$(BIN)/python notebooks
+
+docs: $(VENV)/docs  ## Build the documentation site: docs/_build/index.html.
+	$(BIN)/python -m sphinx -q -W docs docs/_build
 
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
@@ -48,6 +54,14 @@ $(VENV)/openspiel: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/core
+
+$(VENV)/notebooks: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[notebooks]"
+	touch $@ $(VENV)/openspiel $(VENV)/core
+
+$(VENV)/docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	touch $@ $(VENV)/openspiel $(VENV)/core
 
 $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,bench]"

@@ -170,7 +170,7 @@ print(f"exploitability: plain weights {plain:.3f}, at stake and floored {scaled:
 assert scaled < 0.01 < plain
 
 # %%
-leaders = {"Optimistic MPO, weighted": floored, "AutoMPO": mg.AutoMPO()}
+leaders = {"Optimistic MPO": floored, "AutoMPO": mg.AutoMPO()}
 with draw.theme():
     final = race(weighted, leaders, 3000)
 plt.show()
