@@ -2,7 +2,7 @@
 
 Colours are Okabe & Ito's (2008) and three of Tol's (2021), which colour-blind readers tell apart;
 where they run out, the dash pattern tells on. `convergence` draws traces, `simplex` trajectories
-of three actions, `save` writes the same bytes for the same figure.
+of three actions, `save` writes the same bytes for the same figure, `save_animation` a GIF.
 """
 
 from __future__ import annotations
@@ -316,6 +316,52 @@ def save(figure: Any, path: str | Path) -> tuple[Path, Path]:
             write_bytes(written[-1], content.getvalue())
     plt.close(figure)
     return written[0], written[1]
+
+
+def save_animation(
+    figure: Any,
+    frame: Callable[[int], None],
+    frames: Sequence[int],
+    path: str | Path,
+    *,
+    seconds: float = 0.07,
+    colors: int = 48,
+) -> Path:
+    """Write an endless GIF of what `frame(i)` draws into `figure`, for every `i` of `frames`.
+
+    All frames share one palette of so many `colors`: flat drawings then stay small. Returns the
+    path and closes the figure.
+    """
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    target = Path(path).with_suffix(".gif")
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+    def drawn(i: int) -> Any:
+        frame(i)
+        figure.canvas.draw()
+        return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+
+    # A frame on the way has every colour; its background must be white, not nearly so.
+    table = np.reshape(drawn(frames[len(frames) // 3]).quantize(colors).getpalette(), (-1, 3))
+    table[table.sum(axis=1).argmax()] = 255
+    common = Image.new("P", (1, 1))
+    common.putpalette(table.ravel().tolist())
+    images = [drawn(i).quantize(palette=common, dither=Image.Dither.NONE) for i in frames]
+    plt.close(figure)
+    content = io.BytesIO()
+    images[0].save(
+        content,
+        format="GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 * seconds),
+        loop=0,
+        optimize=False,
+    )
+    write_bytes(target, content.getvalue())
+    return target
 
 
 def _runs(label: str, group: Sequence[Trace], metric: str, x: str) -> tuple[Array, Array]:
