@@ -91,7 +91,7 @@ def animate(results: dict[str, Any]) -> tuple[Any, Any, list[int]]:
                 ax.set_title(titles[name], loc="center", pad=4, fontsize=14)
 
     last = len(cloud["MPO"]) - 1
-    return figure, frame, [*range(0, min(60, last)), *range(60, last, 2), *[last] * 12]
+    return figure, frame, [*range(min(60, last)), *range(60, last, 2), *[last] * 12]
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:

@@ -345,7 +345,7 @@ def save_animation(
 
     # A frame on the way has every colour; its background must be white, not nearly so.
     table = np.reshape(drawn(frames[len(frames) // 3]).quantize(colors).getpalette(), (-1, 3))
-    table[table.sum(axis=1).argmax()] = 255
+    table[table.min(axis=1) > 245] = 255
     common = Image.new("P", (1, 1))
     common.putpalette(table.ravel().tolist())
     images = [drawn(i).quantize(palette=common, dither=Image.Dither.NONE) for i in frames]
