@@ -31,8 +31,8 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 notebooks: $(VENV)/notebooks  ## Execute every notebook; fails where a claim does.
 	$(BIN)/python notebooks
 
-docs: $(VENV)/docs  ## Build the documentation site: docs/_build/index.html.
-	$(BIN)/python -m sphinx -q -W docs docs/_build
+docs: $(VENV)/docs  ## Build the documentation site: docs/_build/html/index.html.
+	$(BIN)/python -m sphinx -q -W docs docs/_build/html
 
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
