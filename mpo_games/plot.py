@@ -325,7 +325,7 @@ def save_animation(
     path: str | Path,
     *,
     seconds: float = 0.07,
-    colors: int = 48,
+    colors: int = 64,
 ) -> Path:
     """Write an endless GIF of what `frame(i)` draws into `figure`, for every `i` of `frames`.
 
@@ -344,7 +344,8 @@ def save_animation(
         return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
 
     # A frame on the way has every colour; its background must be white, not nearly so.
-    table = np.reshape(drawn(frames[len(frames) // 3]).quantize(colors).getpalette(), (-1, 3))
+    middle = drawn(frames[len(frames) // 3]).quantize(colors, Image.Quantize.MAXCOVERAGE)
+    table = np.reshape(middle.getpalette(), (-1, 3))
     table[table.min(axis=1) > 245] = 255
     common = Image.new("P", (1, 1))
     common.putpalette(table.ravel().tolist())
