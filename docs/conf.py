@@ -28,7 +28,6 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # `make notebooks` executes them
-suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type"]
 
 html_theme = "furo"
 html_title = "mpo-games"

@@ -16,6 +16,11 @@ NEEDED = {"mpo_llm": "torch", "leduc": "pyspiel"}
 matplotlib.use("Agg")
 
 
+def _rounded(text: str) -> str:
+    """Rounding errors are not the same on every machine."""
+    return re.sub(r"\d\.\de(\+00|-1\d)", "      0", text)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_every_block_runs_and_prints_what_the_page_says(
@@ -31,13 +36,15 @@ def test_every_block_runs_and_prints_what_the_page_says(
         exec(code, scope)
         out = capsys.readouterr().out
         if printed:
-            assert out == printed
+            assert _rounded(out) == _rounded(printed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_every_linked_page_is_there(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+        # Sphinx finds the notebooks where `conf.py` copies them to.
+        path = str((page.parent / target).resolve()).replace("/docs/tutorials/", "/notebooks/")
+        assert Path(path).exists(), target
 
 
 def test_every_named_test_is_there() -> None:
