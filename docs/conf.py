@@ -69,7 +69,7 @@ def formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def mathml(tex: str, block: bool) -> str:
-    """TeX as MathML, less what docutils does not know: sizes, and `\\frac12` without braces."""
+    r"""TeX as MathML, less what docutils does not know: sizes, and `\frac12` without braces."""
     tex = re.sub(r"\\(big|Big|textstyle)(?![a-z])", "", tex)
     tex = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", tex)
     return str(tex2mathml(tex, as_block=block))

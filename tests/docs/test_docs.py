@@ -48,9 +48,17 @@ def test_every_linked_page_is_there(page: Path) -> None:
 
 
 def test_every_named_test_is_there() -> None:
-    named = [
-        pair for p in PAGES for pair in re.findall(r"`(tests/\S+\.py)::(\w+)`", p.read_text())
-    ]
+    named = [pair for p in PAGES for pair in re.findall(r"`(tests/\S+\.py)::(\w+)`", p.read_text())]
     assert len(named) >= 12
     for file, name in named:
         assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
+
+
+@pytest.mark.parametrize("page", ["own_game", "own_solver"])
+def test_a_game_or_a_solver_takes_at_most_15_lines(page: str) -> None:
+    text = (DOCS / "guides" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = [b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "\nclass " in b]
+    assert blocks
+    for block in blocks:
+        lines = block[block.index("@dataclass") :].splitlines()
+        assert sum(bool(line.strip()) for line in lines) <= 15
