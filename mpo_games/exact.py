@@ -79,7 +79,10 @@ def nash(game: Any) -> Equilibrium[Any]:
         CertificateError: if the gap exceeds `GAP_LIMIT` times the largest payoff.
         TypeError: for a game without such an oracle.
     """
-    raise TypeError(f"There is no `nash` oracle for a {type(game).__name__}.")
+    raise TypeError(
+        f"There is no `nash` oracle for a {type(game).__name__}: "
+        "pass a game, like `MatrixGame(payoff)`."
+    )
 
 
 @nash.register
@@ -113,7 +116,10 @@ def qre(game: Any, alpha: float, magnet: Any = None) -> QuantalResponse[Any]:  #
             `alpha` is below some 1e-6 of the payoffs, whose rounding is then too coarse.
         TypeError: for a game without such an oracle.
     """
-    raise TypeError(f"There is no `qre` oracle for a {type(game).__name__}.")
+    raise TypeError(
+        f"There is no `qre` oracle for a {type(game).__name__}: "
+        "pass a game, like `MatrixGame(payoff)`."
+    )
 
 
 @qre.register
@@ -222,6 +228,8 @@ def _quantal_response(
         raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
     magnet = game.initial_policy() if magnet is None else magnet
     legal = game.legal
+    if not isinstance(magnet, TabularPolicy):
+        raise ValueError(f"`magnet` must be a policy of the game, got {type(magnet).__name__}.")
     if magnet.coordinates.shape != legal.shape or (magnet.legal != legal).any():
         raise ValueError(f"`magnet` must be a policy of the game, of shape {legal.shape}.")
     log_magnet = magnet.log_probs[legal]

@@ -156,6 +156,8 @@ def convergence(
     """
     import matplotlib.pyplot as plt
 
+    if not isinstance(traces, Mapping):
+        raise ValueError("`traces` must be labels with their traces, `{label: solution.trace}`.")
     if not traces:
         raise ValueError("`traces` is empty: pass at least one label and its trace.")
     with theme():
@@ -168,7 +170,7 @@ def convergence(
         ends: list[tuple[str, float, str]] = []
         at: Array = np.empty(0)
         for label, group in traces.items():
-            at, runs = _runs(label, [group] if isinstance(group, Trace) else group, metric, x)
+            at, runs = _runs(label, group if isinstance(group, Sequence) else [group], metric, x)
             shown = at > 0 if log_x else np.full(at.shape, True)
             at, runs = at[shown], np.maximum(runs[shown], floor)
             look = style(label) or next(spare)
@@ -367,6 +369,9 @@ def save_animation(
 
 def _runs(label: str, group: Sequence[Trace], metric: str, x: str) -> tuple[Array, Array]:
     """Where one label was recorded, and its runs as columns, `(records, runs)`."""
+    for trace in group:
+        if not isinstance(trace, Trace):
+            raise ValueError(f"{label!r} is a {type(trace).__name__}: pass its `trace`.")
     at = np.asarray(group[0][x], dtype=np.float64)
     if any(not np.array_equal(at, trace[x]) for trace in group):
         raise ValueError(
