@@ -78,6 +78,10 @@ def nash(game: Any) -> Equilibrium[Any]:
         ValueError: for a batch of games (solve them one by one).
         CertificateError: if the gap exceeds `GAP_LIMIT` times the largest payoff.
         TypeError: for a game without such an oracle.
+
+    >>> found = nash(MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]))
+    >>> found.policy.probs[0].round(6), round(found.value, 6) + 0.0
+    (array([0.2, 0.6, 0.2]), 0.0)
     """
     raise TypeError(
         f"There is no `nash` oracle for a {type(game).__name__}: "
@@ -115,6 +119,10 @@ def qre(game: Any, alpha: float, magnet: Any = None) -> QuantalResponse[Any]:  #
         CertificateError: if the residual exceeds `RESIDUAL_LIMIT`; it cannot be met once
             `alpha` is below some 1e-6 of the payoffs, whose rounding is then too coarse.
         TypeError: for a game without such an oracle.
+
+    >>> found = qre(PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]]), alpha=0.1)
+    >>> found.policy.probs.round(3)
+    array([[0.337, 0.283, 0.379]])
     """
     raise TypeError(
         f"There is no `qre` oracle for a {type(game).__name__}: "

@@ -235,6 +235,13 @@ def solve(
         ValueError: for a budget that is not positive, a negative `tol`, or `tol` without a gap; for
             feedback to a table that is of another shape than the table.
         FloatingPointError: if a metric or a table is NaN: the run stops at that record.
+
+    >>> game = PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
+    >>> solution = solve(game, MPO(eta=0.3, alpha=0.1, period=50), budget=3000)
+    >>> solution.gap < 1e-12
+    True
+    >>> solution.policy.probs.round(3)
+    array([[0.364, 0.273, 0.364]])
     """
     _require_nouns(game, solver, resume)
     if not budget > 0 or not np.isfinite(budget):
