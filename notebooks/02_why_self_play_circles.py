@@ -108,12 +108,12 @@ assert (np.diff(distance) > 0).all()
 
 # %%
 with draw.theme():
-    figure, axes = plt.subplots(1, 3, figsize=(6.6, 2.6), subplot_kw={"projection": "ternary"})
+    figure, axes = plt.subplots(1, 3, figsize=(6.6, 2.8), subplot_kw={"projection": "ternary"})
     ends = []
     for ax, eta in zip(axes, [1.0, 0.3, 0.05], strict=True):
         run = path(mg.MirrorDescent(eta), int(90 / eta))
         draw.simplex({"MD": run}, ax=ax, points={"": nash.probs[0]}, corners="ABC")
-        ax.set_title(f"η = {eta}", loc="center", pad=20)
+        ax.set_title(f"η = {eta}", loc="center", pad=28)
         ends.append(game.duality_gap(game.policy(run[-1] / run[-1].sum())))
 plt.show()
 assert min(ends) > game.duality_gap(nash) + 0.1
