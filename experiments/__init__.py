@@ -2,6 +2,7 @@
 
 NAMES = (
     "simplex",
+    "flow",
     "poker",
     "beyond_poker",
     "last_iterate",

@@ -60,6 +60,9 @@ def main(
             records[name] = json.loads(stored.read_text(encoding="utf-8"))
             if chosen or not (root / "figures" / f"{name}.svg").exists():
                 plot.save(module.plot(records[name]["results"]), root / "figures" / name)
+                if hasattr(module, "animate"):
+                    moving = module.animate(records[name]["results"])
+                    plot.save_animation(*moving, root / "figures" / name)
     table = claims.collect(modules, records)
     harness.write(root / "results" / "claims.json", json.dumps(claims.as_rows(table), indent=1))
     harness.write(root / "results" / "claims.md", claims.as_markdown(table))

@@ -1,4 +1,10 @@
-"""Who reaches the equilibrium: the last iterate of every method over eleven families of games.
+"""AutoMPO and its Euclidean twin reach equilibrium in every family; nobody else does in most.
+
+The last iterate of every method over eleven families of games. The two are level everywhere, also
+at 30 to 100 actions: `gamma` near 1 makes the smoothed entropy as good as Euclidean, and leaves it
+one for policies that can only be sampled. They are slow on Condorcet's cycles of 21 and 51, and one
+badly scaled game is still at 1.3e-6 after 5 000 evaluations; after 20 000 all of at most 20 actions
+are solved.
 
 Left: the median gap against feedback evaluations, the median over families. Right: the share of
 games solved to 1e-8, the mean over families; grey are those not named. Below: how far the worst
@@ -154,6 +160,8 @@ def claims(results: dict[str, Any]) -> list[Claim]:
     ours, others = tenth.pop("AutoMPO"), np.array(list(tenth.values()))
     ahead = int((ours <= np.maximum(3.0 * others.min(axis=0), ROUNDING)).sum())
     worst = max(float(f["AutoMPO"]["quantiles"][at][2]) for f in _small(families))
+    end = sum(m in CHECKPOINTS for m in results["marks"]) - 1
+    last = max(float(f["AutoMPO"]["quantiles"][end][2]) for f in _small(families))
     after = f"after {CHECKPOINTS[at]} evaluations"
     return [
         Claim(
@@ -163,6 +171,13 @@ def claims(results: dict[str, Any]) -> list[Claim]:
             "gap < 1e-6",
             worst,
             worst < 1e-6,
+        ),
+        Claim(
+            "ours",
+            f"the same after {CHECKPOINTS[end]} evaluations",
+            "gap < 1e-13",
+            last,
+            last < 1e-13,
         ),
         Claim(
             "ours",

@@ -9,10 +9,10 @@ import time
 import warnings
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum, member
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 
 import numpy as np
 import tyro
@@ -28,7 +28,13 @@ SUPPORT = 1e-6
 """An action of larger probability is in the support."""
 
 LISTED = 20
-"""How many actions of a row the final table lists."""
+"""How many actions of a row, or information states of a tree, the final table lists."""
+
+ELSEWHERE = (
+    "  and OpenSpiel's two-player zero-sum games by their names there: kuhn_poker, "
+    "leduc_poker, liars_dice:dice_sides=4"
+)
+"""What `list games` says of trees."""
 
 
 class FollowedFeedback(Enum):
@@ -99,11 +105,12 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
 
 SOLVE_HELP = """Solve a game and print the strategy.
 
-GAME is a name of `mpo-games list games`, with its parameters after a colon, or a .csv or .npy file
-that holds a matrix. A square matrix P with entries in [0, 1] and P + P.T = 1 is read as a
-preference game, any other as the row player's payoffs; --kind decides otherwise.
+GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon, or a
+.csv or .npy file that holds a matrix. A square matrix P with entries in [0, 1] and P + P.T = 1 is
+read as a preference game, any other as the row player's payoffs; --kind decides otherwise.
 
 examples:
+  mpo-games solve comal
   mpo-games solve comal mpo --eta 0.3 --alpha 0.1 --tol 1e-11
   mpo-games solve rps mpo --start 0.5,0.3,0.2/0.2,0.2,0.6
   mpo-games solve condorcet:n=5,strength=0.8 mmd --alpha 0.05
@@ -145,6 +152,9 @@ def _schedule(name: str, schedule: type) -> Any:
     return Annotated[schedule, tyro.conf.subcommand(name, description=_summary(schedule))]
 
 
+COMMANDS: Mapping[str, Any] = {}
+"""The subcommand of each solver."""
+
 if TYPE_CHECKING:
     Magnet = Any
     Chosen = Any
@@ -155,7 +165,8 @@ else:
         _schedule("ema", mg.Ema),
         _schedule("when-solved", mg.WhenSolved),
     ]
-    Chosen = Union[tuple(_command(name) for name in SOLVERS)]  # noqa: UP007
+    COMMANDS = {name: _command(name) for name in SOLVERS}
+    Chosen = Union[tuple(COMMANDS.values())]  # noqa: UP007
 
 
 @dataclass(frozen=True)
@@ -163,9 +174,9 @@ class Solve:
     """Solve a game."""
 
     game: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
-    """A name with its parameters (`condorcet:n=5`), or a .csv or .npy file."""
-    solver: Chosen
-    """How; each has its own --help."""
+    """A name with its parameters (`condorcet:n=5`, `kuhn_poker`), or a .csv or .npy file."""
+    solver: Chosen = field(default_factory=lambda: get_args(COMMANDS["auto"])[0]())
+    """How; each has its own --help. AutoMPO when none is named."""
     budget: float = 10_000
     """Feedback evaluations to spend (extragradient needs two a step)."""
     tol: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
@@ -222,8 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Command,
         args=arguments or ["--help"],
         prog="mpo-games",
-        description="Last-iterate Nash equilibria of preference and matrix games.\n\n"
-        "Begin with `mpo-games list` and `mpo-games solve comal mpo`; `--version` says which.",
+        description="Last-iterate Nash equilibria of preference games, matrix games and trees.\n\n"
+        "Begin with `mpo-games list` and `mpo-games solve comal`; `--version` says which.",
         config=(
             tyro.conf.CascadeSubcommandArgs,
             tyro.conf.OmitArgPrefixes,
@@ -305,7 +316,8 @@ def _solve(command: Solve) -> str:
     policies = {"last iterate": solution.policy}
     if command.average:
         policies["average"] = solution.state.memory.get("average", solution.policy)
-    return "\n".join([*_aligned(rows), "", *_strategies(policies)])
+    shown = _on_tree if isinstance(exact, mg.SequenceFormGame) else _strategies
+    return "\n".join([*_aligned(rows), "", *shown(policies)])
 
 
 def _load(text: str, kind: str) -> tuple[str, Any]:
@@ -366,11 +378,11 @@ def _build(chosen: Any, bound: float) -> tuple[str, Solver, dict[str, Any]]:
     label, constructor, defaults = SOLVERS[type(chosen).__name__]
     scale = {"eta": 1.0 / (bound or 1.0), "alpha": bound or 1.0}
     settings = {}
-    for field in fields(chosen):
-        given = getattr(chosen, field.name)
+    for part in fields(chosen):
+        given = getattr(chosen, part.name)
         if given is None:
-            given = defaults[field.name] * scale[field.name]
-        settings[field.name] = given.value if isinstance(given, Enum) else given
+            given = defaults[part.name] * scale[part.name]
+        settings[part.name] = given.value if isinstance(given, Enum) else given
     return label, constructor(**settings), settings
 
 
@@ -382,6 +394,8 @@ def _policy(game: Any, text: str) -> Any:
         raise ValueError(
             f"`--start` must be probabilities like 0.2,0.5,0.3 or 0.5,0.5/0.9,0.1, got {text!r}."
         ) from error
+    if not hasattr(game, "policy"):
+        raise ValueError("`--start` is for tables: the policies of a tree have no rows.")
     try:
         return game.policy(*(rows * game.players if len(rows) == 1 else rows))
     except TypeError as error:
@@ -446,6 +460,20 @@ def _strategies(policies: Mapping[str, Any]) -> Iterable[str]:
             yield f"  and {len(actions) - len(shown)} more, {max(rest, 0.0):.6f} in all"
 
 
+def _on_tree(policies: Mapping[str, Any]) -> Iterable[str]:
+    """The action probabilities of each information state, where these are few."""
+    tree = next(iter(policies.values())).tree
+    if tree.states > LISTED:
+        yield f"{tree.states} information states: too many to list; --save keeps them"
+        return
+    cells = [("player", "information state", "action", *policies)]
+    for a in range(2, tree.sequences):
+        probs = (f"{policy.probs[a]:.6f}" for policy in policies.values())
+        state = tree.labels[tree.state_of[a]]
+        cells.append((str(tree.owner[a]), state, str(tree.actions[a]), *probs))
+    yield from _aligned(cells)
+
+
 def _listing(what: str) -> str:
     """What there is, one line each."""
     games = list(catalogue.describe().items())
@@ -453,6 +481,8 @@ def _listing(what: str) -> str:
     parts = {"games": games, "solvers": solvers}
     chosen = parts if what == "all" else {what: parts[what]}
     lines = [[title, *(f"  {line}" for line in _aligned(rows))] for title, rows in chosen.items()]
+    if "games" in chosen:
+        lines[0].append(ELSEWHERE)
     return "\n\n".join("\n".join(part) for part in lines)
 
 

@@ -141,6 +141,8 @@ def report(game: PreferenceGame) -> CyclicityReport:
 
     Raises `ValueError` for a batch of games (report on them one by one).
     """
+    if not isinstance(game, PreferenceGame):
+        raise ValueError(f"`game` must be a PreferenceGame, got {type(game).__name__}.")
     if game.preferences.ndim != 3:
         raise ValueError("`game` is a batch of games: report on them one by one.")
     return CyclicityReport(tuple(_context(PreferenceGame(table)) for table in game.preferences))

@@ -78,8 +78,15 @@ def nash(game: Any) -> Equilibrium[Any]:
         ValueError: for a batch of games (solve them one by one).
         CertificateError: if the gap exceeds `GAP_LIMIT` times the largest payoff.
         TypeError: for a game without such an oracle.
+
+    >>> found = nash(MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]))
+    >>> found.policy.probs[0].round(6), round(found.value, 6) + 0.0
+    (array([0.2, 0.6, 0.2]), 0.0)
     """
-    raise TypeError(f"There is no `nash` oracle for a {type(game).__name__}.")
+    raise TypeError(
+        f"There is no `nash` oracle for a {type(game).__name__}: "
+        "pass a game, like `MatrixGame(payoff)`."
+    )
 
 
 @nash.register
@@ -112,8 +119,15 @@ def qre(game: Any, alpha: float, magnet: Any = None) -> QuantalResponse[Any]:  #
         CertificateError: if the residual exceeds `RESIDUAL_LIMIT`; it cannot be met once
             `alpha` is below some 1e-6 of the payoffs, whose rounding is then too coarse.
         TypeError: for a game without such an oracle.
+
+    >>> found = qre(PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]]), alpha=0.1)
+    >>> found.policy.probs.round(3)
+    array([[0.337, 0.283, 0.379]])
     """
-    raise TypeError(f"There is no `qre` oracle for a {type(game).__name__}.")
+    raise TypeError(
+        f"There is no `qre` oracle for a {type(game).__name__}: "
+        "pass a game, like `MatrixGame(payoff)`."
+    )
 
 
 @qre.register
@@ -222,6 +236,8 @@ def _quantal_response(
         raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
     magnet = game.initial_policy() if magnet is None else magnet
     legal = game.legal
+    if not isinstance(magnet, TabularPolicy):
+        raise ValueError(f"`magnet` must be a policy of the game, got {type(magnet).__name__}.")
     if magnet.coordinates.shape != legal.shape or (magnet.legal != legal).any():
         raise ValueError(f"`magnet` must be a policy of the game, of shape {legal.shape}.")
     log_magnet = magnet.log_probs[legal]

@@ -89,6 +89,11 @@ class WhenSolved:
             return state
         kept = "q" in state.memory
         if "gap_at_move" not in state.memory:
+            if not hasattr(game, "duality_gap"):
+                raise ValueError(
+                    "`WhenSolved` asks for the duality gap, which "
+                    f"a {type(game).__name__} does not know: use `Every(period)`."
+                )
             start = _gap(game, state) if kept else _worst(game.duality_gap(state.magnet))
             state = state.remember(gap_at_move=start, gap_at_start=start)
             state = state.charge(0.0 if kept else 1.0)

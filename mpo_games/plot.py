@@ -2,7 +2,7 @@
 
 Colours are Okabe & Ito's (2008) and three of Tol's (2021), which colour-blind readers tell apart;
 where they run out, the dash pattern tells on. `convergence` draws traces, `simplex` trajectories
-of three actions, `save` writes the same bytes for the same figure.
+of three actions, `save` writes the same bytes for the same figure, `save_animation` a GIF.
 """
 
 from __future__ import annotations
@@ -161,6 +161,8 @@ def convergence(
     """
     import matplotlib.pyplot as plt
 
+    if not isinstance(traces, Mapping):
+        raise ValueError("`traces` must be labels with their traces, `{label: solution.trace}`.")
     if not traces:
         raise ValueError("`traces` is empty: pass at least one label and its trace.")
     with theme():
@@ -173,7 +175,7 @@ def convergence(
         ends: list[tuple[str, float, str]] = []
         at: Array = np.empty(0)
         for label, group in traces.items():
-            at, runs = _runs(label, [group] if isinstance(group, Trace) else group, metric, x)
+            at, runs = _runs(label, group if isinstance(group, Sequence) else [group], metric, x)
             shown = at > 0 if log_x else np.full(at.shape, True)
             at, runs = at[shown], np.maximum(runs[shown], floor)
             look = style(label) or next(spare)
@@ -323,8 +325,58 @@ def save(figure: Any, path: str | Path) -> tuple[Path, Path]:
     return written[0], written[1]
 
 
+def save_animation(
+    figure: Any,
+    frame: Callable[[int], None],
+    frames: Sequence[int],
+    path: str | Path,
+    *,
+    seconds: float = 0.07,
+    colors: int = 64,
+) -> Path:
+    """Write an endless GIF of what `frame(i)` draws into `figure`, for every `i` of `frames`.
+
+    All frames share one palette of so many `colors`: flat drawings then stay small. Returns the
+    path and closes the figure.
+    """
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    target = Path(path).with_suffix(".gif")
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+    def drawn(i: int) -> Any:
+        frame(i)
+        figure.canvas.draw()
+        return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+
+    # A frame on the way has every colour; its background must be white, not nearly so.
+    middle = drawn(frames[len(frames) // 3]).quantize(colors, Image.Quantize.MAXCOVERAGE)
+    table = np.reshape(middle.getpalette(), (-1, 3))
+    table[table.min(axis=1) > 245] = 255
+    common = Image.new("P", (1, 1))
+    common.putpalette(table.ravel().tolist())
+    images = [drawn(i).quantize(palette=common, dither=Image.Dither.NONE) for i in frames]
+    plt.close(figure)
+    content = io.BytesIO()
+    images[0].save(
+        content,
+        format="GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 * seconds),
+        loop=0,
+        optimize=False,
+    )
+    write_bytes(target, content.getvalue())
+    return target
+
+
 def _runs(label: str, group: Sequence[Trace], metric: str, x: str) -> tuple[Array, Array]:
     """Where one label was recorded, and its runs as columns, `(records, runs)`."""
+    for trace in group:
+        if not isinstance(trace, Trace):
+            raise ValueError(f"{label!r} is a {type(trace).__name__}: pass its `trace`.")
     at = np.asarray(group[0][x], dtype=np.float64)
     if any(not np.array_equal(at, trace[x]) for trace in group):
         raise ValueError(

@@ -235,9 +235,19 @@ def solve(
         ValueError: for a budget that is not positive, a negative `tol`, or `tol` without a gap; for
             feedback to a table that is of another shape than the table.
         FloatingPointError: if a metric or a table is NaN: the run stops at that record.
+
+    >>> game = PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
+    >>> solution = solve(game, MPO(eta=0.3, alpha=0.1, period=50), budget=3000)
+    >>> solution.gap < 1e-12
+    True
+    >>> solution.policy.probs.round(3)
+    array([[0.364, 0.273, 0.364]])
     """
+    _require_nouns(game, solver, resume)
     if not budget > 0 or not np.isfinite(budget):
         raise ValueError(f"`budget` must be a positive number of evaluations, got {budget}.")
+    if metrics is not None and not all(callable(m) for m in dict(metrics).values()):
+        raise ValueError("`metrics` must map names to functions of `(game, state)`.")
     if metrics is None:
         metrics = {"gap": duality_gap} if hasattr(game, "duality_gap") else {}
         metrics |= getattr(solver, "decisions", {})
@@ -433,6 +443,22 @@ def _describe(game: Any) -> str:
         return name
     size = " x ".join(map(str, payoff.shape))
     return f"{name} {size}, checksum {crc32(payoff.tobytes()):08x}"
+
+
+def _require_nouns(game: Any, solver: Any, resume: Any) -> None:
+    """`ValueError` for what a first script passes by mistake: names, and classes for instances."""
+    if not hasattr(game, "feedback") or isinstance(game, type):
+        raise ValueError(f'`game` must be a game like `load("comal")`, got {game!r}.')
+    if not hasattr(solver, "step") or isinstance(solver, type):
+        raise ValueError(
+            "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
+            f"period=50)`, got {getattr(solver, '__name__', repr(solver))} without them."
+        )
+    if resume is not None and not isinstance(resume, Solution):
+        raise ValueError(
+            "`resume` must be a solution, like `Solution.load(path, game)`, "
+            f"got {type(resume).__name__}."
+        )
 
 
 def _require_of(game: Any, name: str, policy: Any) -> None:

@@ -220,7 +220,13 @@ def _length(weights: Array, q: Array, centred: bool) -> float:
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
     """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
     if not isinstance(opponent, Mixture):
-        return opponent.probs
+        try:
+            return opponent.probs
+        except AttributeError:
+            raise ValueError(
+                "A policy is wanted, like `game.policy(probabilities)`, "
+                f"got {type(opponent).__name__}."
+            ) from None
     terms = [w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True)]
     total = terms[0]
     for term in terms[1:]:

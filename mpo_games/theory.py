@@ -44,6 +44,9 @@ def largest_step(game: Any, alpha: float) -> float:
 
     In the entropy geometry; the largest `L` of a batch; infinite where all payoffs are 0.
     `ValueError` unless `alpha > 0`.
+
+    >>> largest_step(PreferenceGame([[0.5, 1.0], [0.0, 0.5]]), alpha=0.1)
+    0.4
     """
     require_positive("alpha", alpha)
     bound = float(np.max(game.bound))

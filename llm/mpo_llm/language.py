@@ -136,7 +136,9 @@ class Responses:
 
 
 def require_prompts(prompts: Sequence[Ids]) -> None:
-    """`ValueError` unless there are prompts, each of at least one token."""
+    """`ValueError` unless there are prompts, each of at least one token id and no text."""
+    if any(isinstance(part, str) for part in (prompts, *prompts[:1])):
+        raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
     if not prompts or any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("Every prompt needs a token: begin it with the tokenizer's BOS.")
 

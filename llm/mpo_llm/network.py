@@ -290,6 +290,11 @@ class TransformersNetwork(Network):
     """
 
     def __init__(self, model: nn.Module, *, offload: bool = False) -> None:
+        if not hasattr(model, "config"):
+            raise ValueError(
+                "`model` must be a loaded model of transformers, `AutoModelForCausalLM."
+                f"from_pretrained(name)`, got {type(model).__name__}."
+            )
         module: Any = model
         if hasattr(model, "peft_config"):
             if any(c.is_prompt_learning for c in module.peft_config.values()):

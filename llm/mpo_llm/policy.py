@@ -47,7 +47,12 @@ class TokenPolicy:
     def of(
         cls, network: Network, decoding: Decoding, proximal: Proximal = Proximal()
     ) -> TokenPolicy:
-        """The policy at the network's present weights."""
+        """The policy at the network's present weights; `ValueError` for a bare module."""
+        if isinstance(network, torch.nn.Module):
+            raise ValueError(
+                "`network` must be `TransformersNetwork(model)` or `PlainNetwork(module)`, "
+                f"got a bare {type(network).__name__}."
+            )
         weights = {name: w.clone() for name, w in network.weights().items()}
         return cls(network, decoding, ((1.0, weights),), proximal)
 

@@ -24,6 +24,10 @@ def from_wins(counts: ArrayLike, *, prior: float = 0.0) -> PreferenceGame:
     rule) keep few comparisons from looking certain. Leading axes are contexts.
 
     Raises `ValueError` for counts that are not square, finite and non-negative.
+
+    >>> from_wins([[0, 3], [1, 0]]).preferences
+    array([[[0.5 , 0.75],
+            [0.25, 0.5 ]]])
     """
     wins = finite_numbers(counts, "counts")
     if wins.ndim < 2 or wins.shape[-1] != wins.shape[-2]:
@@ -56,6 +60,12 @@ def from_ballots(
 
     Raises:
         ValueError: for no ballots, an unknown or repeated candidate, or bad counts.
+
+    >>> ballots = [["tea", "milk", "water"], ["milk", "water", "tea"]]
+    >>> from_ballots(ballots, ["tea", "milk", "water"]).preferences[0]
+    array([[0.5, 0.5, 0.5],
+           [0.5, 0.5, 1. ],
+           [0.5, 0. , 0.5]])
     """
     if len(ballots) == 0:
         raise ValueError("`ballots` must hold at least one ballot.")

@@ -38,6 +38,9 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
     Raises:
         ValueError: for an unknown name (close matches are suggested), or a parameter that the
             game does not have or that is of the wrong type or size.
+
+    >>> load("condorcet", n=5).preferences.shape
+    (1, 5, 5)
     """
     if name not in CATALOGUE:
         from mpo_games.games import openspiel

@@ -21,6 +21,11 @@ class PreferenceGame:
     `P + P' = 1`. A policy has a row per context; metrics average over contexts. Its Nash
     equilibrium is the von Neumann winner (maximal lottery): the policy that no other is
     preferred to with probability above 1/2.
+
+    >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]])
+    >>> first, second = game.policy([1, 0]), game.policy([0, 1])
+    >>> float(game.win_rate(first, second)), float(game.duality_gap(second))
+    (0.9, 0.8)
     """
 
     preferences: Array

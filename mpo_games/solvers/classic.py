@@ -9,6 +9,7 @@ import numpy as np
 
 from mpo_games.protocol import Mixture, P, State
 from mpo_games.solvers.magnetic import require_positive
+from mpo_games.solvers.pull import require_table
 from mpo_games.tabular import TabularPolicy
 
 
@@ -44,6 +45,7 @@ class GradientAscent:
         self, game: Any, state: State[TabularPolicy], rng: np.random.Generator | None = None
     ) -> State[TabularPolicy]:
         """One gradient step of every player."""
+        require_table(state.policy)
         p, q = state.policy.probs, game.feedback(state.policy, rng=rng)
         gradient = p * (q - np.sum(p * q, axis=-1, keepdims=True))
         policy = state.policy.mirror_step(gradient, None, eta=self.eta, alpha=0.0)

@@ -24,11 +24,16 @@ def as_given(game: Any, state: State[P]) -> State[P]:
 def smoothed(game: Any, state: State[P]) -> State[P]:
     """A geometry in which dead actions come back: smoothed entropy, on trees dilated and scaled by
     the payoff at stake where play is now. Needs a game with `smoothed(policy)`."""
+    require_smoothed(game)
+    policy, evaluations = game.smoothed(state.policy)
+    magnet, _ = (policy, 0.0) if state.magnet is state.policy else game.smoothed(state.magnet)
+    return replace(state, policy=policy, magnet=magnet).charge(evaluations)
+
+
+def require_smoothed(game: Any) -> None:
+    """`ValueError` unless the game has this geometry."""
     if not hasattr(game, "smoothed"):
         raise ValueError(
             f"`game` must have `smoothed(policy)` and `gap(policy, q)` for this geometry; "
             f"a {type(game).__name__} has not."
         )
-    policy, evaluations = game.smoothed(state.policy)
-    magnet, _ = (policy, 0.0) if state.magnet is state.policy else game.smoothed(state.magnet)
-    return replace(state, policy=policy, magnet=magnet).charge(evaluations)

@@ -40,6 +40,15 @@ Setting = float | Callable[[State[Any]], Any]
 """A number, or a function of the state (of `state.step - state.moved`, say)."""
 
 
+EXAMPLES = {
+    "magnet": "`Every(50)`",
+    "feedback": "`optimistic`",
+    "pull": "`in_reward`",
+    "geometry": "`smoothed`",
+}
+"""A value of each choice, for error messages."""
+
+
 @dataclass(frozen=True, slots=True)
 class MMD:
     """Magnetic mirror descent (Sokota et al., ICLR 2023, eq. 2): converges to the regularised
@@ -66,6 +75,13 @@ class MMD:
             require_positive("eta", self.eta)
         if not callable(self.alpha):
             require_weight("alpha", self.alpha)
+        for name in ("magnet", "feedback", "pull", "geometry"):
+            choice = getattr(self, name)
+            if isinstance(choice, type) or not callable(choice):
+                raise ValueError(
+                    f"`{name}` must be a value that can be called, like {EXAMPLES[name]}, "
+                    f"got {choice!r}."
+                )
 
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """Follow the feedback by the pulled mirror step, then let the magnet move."""

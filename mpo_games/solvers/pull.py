@@ -48,7 +48,9 @@ def mutation(
     r"""Mutation towards the magnet: $q(a) + \alpha(\rho(a)/p(a) - 1)$ (M2WU, Abe et al. 2023).
 
     The gradient of the reverse KL. Its ratio is unbounded: written naively it overflows to NaN.
+    `ValueError` for a policy that is no table.
     """
+    require_table(policy)
     legal = policy.legal
     drift = np.where(legal, magnet.log_probs, 0.0) - np.where(legal, policy.log_probs, 0.0)
     ratio = np.where(legal, np.exp(np.minimum(drift, LOG_RATIO_LIMIT)) - 1.0, 0.0)
@@ -64,6 +66,19 @@ def squared(
     alpha: Any,
     player: int | None,
 ) -> TabularPolicy:
-    r"""Squared distance in the feedback: $q - \alpha(p - \rho)$ (APMD, Abe et al. 2024)."""
+    r"""Squared distance in the feedback: $q - \alpha(p - \rho)$ (APMD, Abe et al. 2024).
+
+    `ValueError` for a policy that is no table.
+    """
+    require_table(policy)
     perturbed = q - alpha * (policy.probs - magnet.probs)
     return policy.mirror_step(perturbed, None, eta=eta, alpha=0.0, player=player)
+
+
+def require_table(policy: Any) -> None:
+    """`ValueError` unless `policy` is a table: its probabilities are what feedback is linear in."""
+    if not isinstance(policy, TabularPolicy):
+        raise ValueError(
+            f"This method is for tables, not for a {type(policy).__name__}: "
+            "a tree is one as `BehaviouralGame(game)`."
+        )

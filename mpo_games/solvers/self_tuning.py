@@ -42,7 +42,7 @@ from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight
 from mpo_games.protocol import P, Solver, State
 from mpo_games.solvers.averaged import Averaged, AverageOf
 from mpo_games.solvers.feedback import alternating_popov, popov
-from mpo_games.solvers.geometry import smoothed
+from mpo_games.solvers.geometry import require_smoothed, smoothed
 from mpo_games.solvers.magnetic import MMD, Anchored, require_positive
 
 NEAR = 1e-6
@@ -139,6 +139,7 @@ class AutoMPO:
     def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
         """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`."""
         if "noise" not in state.memory:
+            require_smoothed(game)
             q, again = (game.feedback(state.policy, rng=rng) for _ in range(2))
             noise = float(np.max(np.abs(q - again)))
             state = state.remember(q=0.5 * (q + again), noise=noise).charge(2.0)

@@ -173,7 +173,8 @@ def test_help_shows_examples_that_work(run: Run) -> None:
 
 def test_list_games_is_the_catalogue(run: Run) -> None:
     _, out, _ = run("list", "games")
-    assert [line.split()[0] for line in out.splitlines()[1:]] == list(catalogue.names())
+    assert [line.split()[0] for line in out.splitlines()[1:-1]] == list(catalogue.names())
+    assert "OpenSpiel" in out.splitlines()[-1]
     _, everything, _ = run("list")
     assert out.strip() in everything
 
@@ -185,6 +186,12 @@ def test_no_arguments_is_help_and_version_is_the_version(run: Run) -> None:
     code, out, _ = run("--version")
     assert code == 0
     assert out.startswith("mpo-games ")
+
+
+def test_no_solver_is_the_one_that_needs_no_setting(run: Run) -> None:
+    _, unnamed, _ = run("solve", "comal", "--budget", 200)
+    _, named, _ = run("solve", "comal", "auto", "--budget", 200)
+    assert gap(unnamed) == gap(named) < 1e-12
 
 
 def test_parameters_of_a_game(run: Run) -> None:
@@ -275,7 +282,6 @@ def test_bad_settings_are_refused_in_a_sentence(
     "arguments",
     [
         ["solve"],
-        ["solve", "comal"],
         ["solve", "comal", "mpp"],
         ["solve", "comal", "mpo", "--etta", "1"],
         ["solve", "comal", "mpo", "--period", "2.5"],
@@ -437,3 +443,14 @@ sys.exit(cli.main({endless[3:]!r}))
     steps = mg.Solution.load(kept, catalogue.load("comal")).state.step
     done = cli.main([*endless[3:5], "mpo", "--resume", str(kept), "--budget", str(steps + 100)])
     assert done == 0
+
+
+def test_trees_list_their_information_states_where_these_are_few(run: Run) -> None:
+    pytest.importorskip("pyspiel")
+    _, out, _ = run("solve", "kuhn_poker", "--budget", 60)
+    rows = out.splitlines()[-24:]
+    assert all(len(row.split()) == 4 for row in rows)
+    assert sum(float(row.split()[3]) for row in rows) == pytest.approx(12.0, abs=1e-4)
+    _, out, _ = run("solve", "leduc_poker", "mpo", "--budget", 2)
+    assert "936 information states" in out.splitlines()[-1]
+    refused(run("solve", "kuhn_poker", "mpo", "--start", "0.2,0.8"), "--start", "tables")

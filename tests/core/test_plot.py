@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 import mpo_games as mg
 from mpo_games import plot
@@ -141,6 +142,23 @@ def test_a_figure_replaces_the_old_one(tmp_path):
     (tmp_path / "f.svg").write_text("old")
     svg, _ = plot.save(plot.convergence({"MPO": trace}).figure, tmp_path / "f")
     assert svg.read_text() != "old"
+
+
+def test_an_animation_has_its_frames_on_white(tmp_path):
+    figure, ax = plt.subplots(figsize=(1, 1))
+    ax.axis("off")
+
+    def frame(i):
+        ax.plot([0, 1], [i, 2 * i], color=plot.BLUE)
+
+    path = plot.save_animation(figure, frame, range(4), tmp_path / "deep" / "moving")
+    assert path.name == "moving.gif"
+    with Image.open(path) as gif:
+        assert gif.n_frames == 4
+        for i in range(4):
+            gif.seek(i)
+            assert gif.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+    assert not plt.get_fignums()
 
 
 def test_a_heatmap_writes_what_it_colours():

@@ -1,0 +1,67 @@
+"""What a first script gets wrong is answered in a sentence that says what to write instead."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import mpo_games as mg
+
+GAME = mg.load("comal")
+START = GAME.initial_policy()
+MPO = mg.MPO(0.3, 0.1, 50)
+
+MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
+    "a name for a game": (lambda: mg.solve("comal", MPO, 10), r'like `load\("comal"\)`'),
+    "a name for a solver": (lambda: mg.solve(GAME, "mpo", 10), r"like `MPO\(eta="),
+    "a solver without settings": (lambda: mg.solve(GAME, mg.MPO, 10), "got MPO without"),
+    "its class": (lambda: mg.solve(GAME, mg.AutoMPO, 10), "got AutoMPO without"),
+    "numbers for a policy": (
+        lambda: mg.solve(GAME, MPO, 10, policy=[0.2, 0.3, 0.5]),
+        "like `game.initial_policy",
+    ),
+    "numbers in a question": (lambda: GAME.duality_gap([0.2, 0.3, 0.5]), r"like `game\.policy"),
+    "numbers for a magnet": (lambda: mg.exact.qre(GAME, 0.1, [0.2, 0.3, 0.5]), "`magnet`"),
+    "a file for a solution": (
+        lambda: mg.solve(GAME, MPO, 10, resume="run.npz"),
+        "like `Solution.load",
+    ),
+    "a list of metrics": (lambda: mg.solve(GAME, MPO, 10, metrics={"gap": "gap"}), "functions"),
+    "a schedule without settings": (lambda: mg.MMD(0.3, 0.1, magnet=mg.Every), "`Every\\(50\\)`"),
+    "a number for a schedule": (lambda: mg.MMD(0.3, 0.1, magnet=50), "`magnet` must be"),
+    "a word for a choice": (lambda: mg.MMD(0.3, 0.1, feedback="optimistic"), "`optimistic`"),
+    "payoffs for preferences": (lambda: mg.cyclicity.report(mg.load("rps")), "PreferenceGame"),
+    "a solution for a trace": (
+        lambda: mg.plot.convergence({"MPO": mg.solve(GAME, MPO, 10)}),
+        "pass its `trace`",
+    ),
+    "a trace without a label": (
+        lambda: mg.plot.convergence(mg.solve(GAME, MPO, 10).trace),
+        "label: solution.trace",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_in_a_sentence(mistake: str) -> None:
+    make, answer = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=answer):
+        make()
+
+
+@pytest.mark.parametrize(
+    "solver", [mg.GradientAscent(0.1), mg.M2WU(0.1, 0.1), mg.APMD(0.1, 0.1, 5)]
+)
+def test_methods_of_tables_refuse_trees(solver: mg.Solver) -> None:
+    """Their formulas would be wrong there and, worse, run."""
+    leaf = mg.games.tree_builder.Payoff
+    root = mg.games.tree_builder.Decision(0, "only", {"a": leaf(1.0), "b": leaf(0.0)})
+    with pytest.raises(ValueError, match="BehaviouralGame"):
+        mg.solve(mg.build(root), solver, 2)
+
+
+def test_oracles_ask_for_games() -> None:
+    with pytest.raises(TypeError, match=r"MatrixGame\(payoff\)"):
+        mg.exact.nash(np.eye(2))
+    with pytest.raises(TypeError, match=r"MatrixGame\(payoff\)"):
+        mg.exact.qre("comal", 0.1)
