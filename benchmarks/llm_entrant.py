@@ -120,9 +120,10 @@ def nash_md(model: str, lora: bool, steps: int) -> dict[str, Any]:
     from trl.experimental.nash_md import NashMDConfig, NashMDTrainer
 
     class Shorter(BasePairwiseJudge):  # type: ignore[misc, unused-ignore]
-        def judge(self, _: Any, completions: Any, shuffle_order: bool = True) -> list[int]:
-            assert shuffle_order
-            return [int(brevity(b) > brevity(a)) for a, b in completions]
+        def judge(self, _: Any, completions: Any, **__: Any) -> list[float]:
+            """The probability that the first is better: what this trainer asks for."""
+            gains = [brevity(a) - brevity(b) for a, b in completions]
+            return [0.5 + 0.5 * ((gain > 0) - (gain < 0)) for gain in gains]
 
     settings = NashMDConfig(**_common(steps, AT_ONCE), max_new_tokens=TOKENS, beta=ALPHA)
     return _trained(

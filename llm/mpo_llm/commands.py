@@ -110,7 +110,7 @@ class PlayLeague:
     others: tuple[str, ...] = ()
     """Further entrants: checkpoints, runs (their last checkpoint) or models."""
     every: int = 1
-    """Only each so-manieth checkpoint, counted from the last."""
+    """Only every n-th checkpoint, counted from the last."""
     prompts: str = ""
     """Held-out prompts; those of the run's `evaluation.source` when empty."""
     judge: str = ""

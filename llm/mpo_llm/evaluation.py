@@ -198,7 +198,9 @@ def league(
     saved = checkpoint.listed(Path(run) / "checkpoints")
     if not saved:
         raise ValueError(f"{run} is not the folder of a run with checkpoints.")
-    chosen = saved[:: -max(1, every)][::-1]
+    if every < 1:
+        raise ValueError(f"`every` must be at least 1, got {every}.")
+    chosen = saved[::-every][::-1]
     names = {START: START} | {name: name for name in others}
     names |= {path.name: str(path) for path in chosen}
     texts = {}
@@ -257,7 +259,11 @@ class _Bench:
         held_out = source or config.evaluation.source
         if not held_out:
             raise ValueError("The run names no held-out prompts: give some with `--prompts`.")
-        settings = replace(config.prompts, source=held_out, limit=limit or config.evaluation.limit)
+        settings = replace(
+            config.prompts,
+            source=held_out,
+            limit=config.evaluation.limit if limit is None else limit,
+        )
         found = oracle.load(judge if judge.factory else config.judge)
         policy, tokenizer = assemble.start(config)
         start = _Entrant(policy, tokenizer, prompts_of.load(settings, tokenizer))

@@ -108,6 +108,7 @@ def test_league(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({"category": "sort"}, "no column 'sort'"),
         ({"samples": 0}, "`samples` must be at least 1"),
+        ({"limit": 0}, "`prompts.limit` must be at least 1"),
         ({"source": "missing.jsonl"}, "There is no file 'missing.jsonl'"),
         ({"against": ("no/such/model",)}, "Cannot load the model 'no/such/model'"),
     ],

@@ -113,9 +113,9 @@ class Longest:
 def test_a_pairwise_judges_failure_is_nobodys_win() -> None:
     judge = pr.FromPairwiseJudge(Longest())
     np.testing.assert_array_equal(said(judge), [0, 0, np.nan, 1])
-    patient = pr.Retried(judge, most=0.5)
+    patient = pr.Retried(judge)
     np.testing.assert_array_equal(said(patient), [0, 0, 0.5, 1])
-    assert pr.tally(patient) == {"asked": 6, "retried": 2, "failed": 1}
+    assert pr.tally(patient) == {"comparisons": 4, "asked": 6, "retried": 2, "failed": 1}
     with pytest.raises(ValueError, match="comparison 2"):
         ml.judge.judged(judge, PROMPTS, A, B)
 
@@ -163,7 +163,7 @@ def test_failures_are_not_remembered() -> None:
     cached = pr.Cached(lambda x, a, b: next(answers))
     patient = pr.Retried(cached)
     np.testing.assert_array_equal(said(patient), [0.7, 0.2, 0.5, 1.0])
-    assert pr.tally(patient) == {"asked": 5, "retried": 1}
+    assert pr.tally(patient) == {"comparisons": 4, "asked": 5, "retried": 1}
     np.testing.assert_array_equal(said(patient), [0.7, 0.2, 0.5, 1.0])
     assert pr.tally(patient)["cached"] == 4
 
@@ -184,15 +184,16 @@ def test_lost_connections_are_failures() -> None:
 @pytest.mark.parametrize(
     ("judge", "match"),
     [
-        (lambda x, a, b: [None] * len(x), r"failed on 4 of 4 comparisons, 3 times each"),
+        (lambda x, a, b: [None] * len(x), r"failed on 12 of 12 comparisons, 3 times each"),
         (lambda x, a, b: [1.2] * len(x), r"probabilities in \[0, 1\], got 1.2"),
         (lambda x, a, b: [0.5], r"one number for each of 4 comparisons, got shape \(1,\)"),
         (lambda x, a, b: ["yes"] * 4, "must return a number"),
     ],
 )
 def test_broken_judges_are_not_tolerated(judge: ml.Judge, match: str) -> None:
+    patient = pr.Retried(judge)
     with pytest.raises(ValueError, match=match):
-        said(pr.Retried(judge))
+        [said(patient) for _ in range(9)]
 
 
 # --------------------------------------------------------------------------------------- models

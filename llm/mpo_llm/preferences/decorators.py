@@ -14,6 +14,9 @@ import numpy as np
 from mpo_games.protocol import Array, Indices
 from mpo_llm.judge import Judge, heard
 
+GRACE = 10
+"""Failures that do not make a judge a broken one, however few it has answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class OrderDebiased:
@@ -58,8 +61,8 @@ class Cached:
 class Retried:
     """Asks again where the judge failed. What fails to the end is a tie, and counted.
 
-    A tie is worth nothing to either side. `ValueError` where more than the share `most` of the
-    comparisons of one call fail to the end: such a judge is broken.
+    A tie is worth nothing to either side. `ValueError` once more than `GRACE` comparisons and the
+    share `most` of all so far have failed to the end: such a judge is broken.
     """
 
     judge: Judge
@@ -71,7 +74,7 @@ class Retried:
     errors: tuple[type[Exception], ...] = (OSError,)
     """Exceptions that are failures of all comparisons asked (a lost connection, a time-out)."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`asked`: comparisons put to the judge, repetitions included; `retried`; `failed`."""
+    """`comparisons`; `asked`, those put to the judge, repetitions included; `retried`; `failed`."""
 
     def __post_init__(self) -> None:
         if self.times < 0 or not 0.0 <= self.most <= 1.0 or self.pause < 0.0:
@@ -89,11 +92,12 @@ class Retried:
             self.counts["asked"] += len(rows)
             found[rows] = self._ask(*_taken(rows, prompts, a, b))
         failed = np.isnan(found)
+        self.counts["comparisons"] += len(failed)
         self.counts["failed"] += int(failed.sum())
-        if failed.sum() > self.most * len(failed):
+        if self.counts["failed"] > GRACE + self.most * self.counts["comparisons"]:
             raise ValueError(
-                f"The judge failed on {failed.sum()} of {len(failed)} comparisons, "
-                f"{self.times + 1} times each: see to it, or raise `most`."
+                f"The judge failed on {self.counts['failed']} of {self.counts['comparisons']} "
+                f"comparisons, {self.times + 1} times each: see to it, or raise `most`."
             )
         return np.where(failed, 0.5, found)
 

@@ -67,10 +67,14 @@ class Reader:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu", **settings: Any) -> Self:
-        """The transformer of a model folder or name, without its head."""
+        """The transformer of a model folder or name, without its head, in single precision."""
         from transformers import AutoModel
 
-        model = AutoModel.from_pretrained(path, trust_remote_code=False).to(device).eval()
+        model = (
+            AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
+            .to(device)
+            .eval()
+        )
         return cls(model, load_tokenizer(path), **settings)
 
     @property
