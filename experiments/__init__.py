@@ -22,5 +22,8 @@ NAMES = (
     "reward_in_kl",
     "published",
     "cyclicity",
+    "transformer_gap",
+    "transformer_ablation",
+    "transformer_exact",
 )
 """Every experiment, in the order of the page."""

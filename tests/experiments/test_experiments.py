@@ -20,6 +20,9 @@ MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAME
 ON_TREES = ("poker", "beyond_poker", "tree_size", "trees", "leduc", "ingredients")
 """The experiments that compute on OpenSpiel's games."""
 
+WITH_TORCH = ("transformer_gap", "transformer_ablation", "transformer_exact")
+"""The experiments that train networks."""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
@@ -27,6 +30,8 @@ def test_quick_run_computes_draws_and_claims(name, tmp_path):
     module = MODULES[name]
     if name in ON_TREES:
         pytest.importorskip("pyspiel")
+    if name in WITH_TORCH:
+        pytest.importorskip("torch")
     record = harness.perform(module, harness.Runner(cache=None), quick=True, backend_name="none")
     svg, png = plot.save(module.plot(record["results"]), tmp_path / name)
     assert svg.read_text().startswith("<?xml")
