@@ -75,7 +75,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
     """The ingredients that matter."""
     whole = float(np.median(np.asarray(results["the recipe"])))
     table = []
-    for name in ("no pool", "no optimism", "inner: 10 of L-BFGS", "magnet fixed"):
+    for name in ("no pool", "no optimism"):
         ratio = float(np.median(np.asarray(results[name]))) / whole
         table.append(
             Claim(
