@@ -11,8 +11,8 @@ loss, Nash-MD is MMD against the mixture with the magnet (of weight 1/8, as publ
 models), EGPO is MMD at the half step (two evaluations a step). Under the accurate solve of the one
 objective SPPO and DPO *are* self-play, and INPO *is* MMD.
 
-Everyone but the recipe is tuned alike: six settings, by the mean log10 gap over the second half of a
-short run (`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does so
+Everyone but the recipe is tuned alike: six settings, by the mean log10 gap over the second half of
+a short run (`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does so
 every 50 steps, the recipe's by `WeightEma(.01)`. Torch is imported in the cells alone.
 """
 
