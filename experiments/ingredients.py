@@ -24,7 +24,7 @@ from mpo_games import plot as draw
 from mpo_games.solvers import self_tuning
 from mpo_games.solvers.geometry import as_given
 
-TITLE = "AutoMPO's ingredients, one by one"
+TITLE = "The ingredients of AutoMPO, one by one"
 CORE = False
 SEED = 0
 """The first of the seeds of the games."""

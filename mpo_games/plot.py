@@ -74,7 +74,7 @@ STYLES: Mapping[str, Style] = {
     "RT-RM+": Style(GREY, DOTTED),
     "CFR+": Style(INDIGO),
     "PCFR+": Style(OLIVE),
-    "PCFR+, last": Style(OLIVE, DOTTED),
+    "PCFR+, last": Style(GREEN, DASH_DOTTED),
     "PCFR+ restarted": Style(INDIGO, DASHED),
     "RT-CFR+": Style(VERMILLION, DOTTED),
     "The recipe": Style(WINE, DASH_DOTTED),
