@@ -7,11 +7,8 @@ pool, objective and accurate inner solve, so that what remains is the magnet and
 SPPO and iterative DPO are self-play and INPO is MMD. Below: the twins, tables with exact feedback
 at the settings of the first panel. The recipe is as it was found elsewhere, but for the
 iterations of its inner solve: 20, not 10, after the first game here was lost with 10. It and the
-two it is held against run to 1 000 evaluations, the others to 400 in the first panel and to 200 in
+two it is held against run to 2 000 evaluations, the others to 400 in the first panel and to 200 in
 the second, where the solve is (EGPO spends two a step).
-
-Stored so far are the recipe, MMD and Nash-MD above, the recipe and MMD in the middle: the others
-await their run, which adds to what is cached.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ SEED = 0
 """The first of the seeds of the reported games."""
 
 GAMES = 5
-LONG, SHORT, POOLED_STEPS = 1_000, 400, 200
+LONG, SHORT, POOLED_STEPS = 2_000, 400, 200
 RIVALS = ("MMD", "Nash-MD")
 """Who runs as long as the recipe in the first panel."""
 USUAL = (
