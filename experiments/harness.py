@@ -146,6 +146,12 @@ def trace(stored: Mapping[str, Any]) -> mg.Trace:
     return mg.Trace({name: np.asarray(column) for name, column in stored.items()})
 
 
+def curve(at: Any, gap: Any) -> mg.Trace:
+    """Gaps, of one run or of a column each, at the evaluations they were recorded."""
+    when = np.asarray(at, dtype=float)
+    return mg.Trace({"step": when, "evaluations": when, "gap": np.asarray(gap)})
+
+
 def columns(solution: mg.Solution[Any]) -> dict[str, Any]:
     """The recorded columns of a solution, ready to be stored."""
     return dict(solution.trace.columns)

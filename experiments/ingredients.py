@@ -74,10 +74,11 @@ def on_tables(variant: str, family: str, games: int, budget: float) -> list[floa
 
 def on_tree(variant: str, game: str, seed: int | None, budget: float) -> float:
     """The last exploitability on a tree, perturbed where there is a seed."""
-    tree = arenas.tree(game, seed)
-    tree = tree.with_payoff(tree.payoff / float(tree.bound))
+    original = arenas.tree(game, seed)
+    scale = float(original.bound)
+    tree = original.with_payoff(original.payoff / scale)
     seen = tree.with_weights(mg.dilation.payoff_scaled) if variant == WEIGHTED else tree
-    return 0.5 * _gap(seen, variant, budget, None) * float(arenas.tree(game, seed).bound)
+    return 0.5 * _gap(seen, variant, budget, None) * scale
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas
+from experiments import arenas, harness
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.metrics import Metric, average_gap, better_gap, duality_gap
 from mpo_games.solvers import self_tuning
@@ -350,5 +350,4 @@ def contest(method: str, arena: str, budget: float, quick: bool) -> dict[str, An
 
 def quantiles(stored: Mapping[str, Any]) -> mg.Trace:
     """The trace of the 10 %, 50 % and 90 % quantiles that `tuned` stored."""
-    at, gap = np.asarray(stored["evaluations"]), np.asarray(stored["gap"])
-    return mg.Trace({"step": at, "evaluations": at, "gap": gap})
+    return harness.curve(stored["evaluations"], stored["gap"])

@@ -10,11 +10,11 @@ rule of `methods.py`, twelve settings each, on four other games and random strea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-import mpo_games as mg
 from experiments import arenas, methods
 from experiments.harness import Claim, Run
 from experiments.noise import WRAPPERS
@@ -132,10 +132,11 @@ def claims(results: dict[str, Any]) -> list[Claim]:
     return table
 
 
-def _seen(kind: str, seeds: Any) -> Any:
+def _seen(kind: str, seeds: Sequence[int]) -> Any:
     """A batch of games through samples; a single one where there is one seed."""
-    payoffs = [arenas.random_preferences(10, np.random.default_rng(s)).preferences for s in seeds]
-    return WRAPPERS[kind](mg.PreferenceGame(payoffs[0] if len(payoffs) == 1 else np.stack(payoffs)))
+    batches = arenas.FAMILIES["EGPO, n = 10"].batches(seeds)
+    games = arenas.split(batches) if len(seeds) == 1 else iter(batches)
+    return WRAPPERS[kind](next(games)[0])
 
 
 def _joined(runs: list[Any]) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-import mpo_games as mg
-from experiments import languages
+from experiments import harness, languages
 from experiments.harness import Claim, Run
 from mpo_games import plot as draw
 
@@ -70,7 +69,7 @@ def plot(results: dict[str, Any]) -> Any:
         left.axhline(float(np.median(own)), color=draw.BLUE, linestyle=draw.DOTTED, linewidth=1.6)
         draw.convergence(
             {
-                name: _trace(at, np.transpose([one["gaps"] for one in runs]))
+                name: harness.curve(at, np.transpose([one["gaps"] for one in runs]))
                 for name, runs in exact["runs"].items()
             },
             ax=left,
@@ -78,7 +77,7 @@ def plot(results: dict[str, Any]) -> Any:
         )
         left.set(title="exact gradients (grey: the tables)", xlabel="steps")
         draw.convergence(
-            {"The recipe": _trace(np.asarray(ended["at"], dtype=float), np.asarray(ended["gaps"]))},
+            {"The recipe": harness.curve(ended["at"], ended["gaps"])},
             ax=right,
             band=(0.0, 1.0),
         )
@@ -86,10 +85,6 @@ def plot(results: dict[str, Any]) -> Any:
             title="The recipe: two prompts, one to three tokens", xlabel="steps of 256 samples"
         )
     return figure
-
-
-def _trace(at: Any, gaps: Any) -> mg.Trace:
-    return mg.Trace({"step": at, "evaluations": at, "gap": gaps})
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-import mpo_games as mg
-from experiments import languages
+from experiments import harness, languages
 from experiments.harness import Claim, Run
 from mpo_games import plot as draw
 
@@ -97,7 +96,10 @@ def plot(results: dict[str, Any]) -> Any:
         for ax, (panel, title) in zip(axes, PANELS.items(), strict=True):
             ax.set_ylim(2e-3, 2.2)
             draw.convergence(
-                {name: _trace(entry) for name, entry in results[panel].items()},
+                {
+                    n: harness.curve(entry["at"], entry["gaps"])
+                    for n, entry in results[panel].items()
+                },
                 ax=ax,
                 band=(0.0, 1.0),
             )
@@ -105,11 +107,6 @@ def plot(results: dict[str, Any]) -> Any:
             ax.label_outer()
         axes[-1].set_xlabel(f"evaluations of {languages.SAMPLES} samples")
     return figure
-
-
-def _trace(entry: dict[str, Any]) -> mg.Trace:
-    at = np.asarray(entry["at"], dtype=float)
-    return mg.Trace({"step": at, "evaluations": at, "gap": np.asarray(entry["gaps"])})
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:

@@ -467,9 +467,10 @@ def _on_tree(policies: Mapping[str, Any]) -> Iterable[str]:
         yield f"{tree.states} information states: too many to list; --save keeps them"
         return
     cells = [("player", "information state", "action", *policies)]
+    state_of, played = tree.state_of, [policy.probs for policy in policies.values()]
     for a in range(2, tree.sequences):
-        probs = (f"{policy.probs[a]:.6f}" for policy in policies.values())
-        state = tree.labels[tree.state_of[a]]
+        probs = (f"{p[a]:.6f}" for p in played)
+        state = tree.labels[state_of[a]]
         cells.append((str(tree.owner[a]), state, str(tree.actions[a]), *probs))
     yield from _aligned(cells)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,17 +86,13 @@ class TokenLevel:
 
     kl: KLForm = exact_unbiased
     """How the KLs, to the magnet and to the old policy, enter."""
+    separable: ClassVar[bool] = True
 
     @property
     def potential(self) -> bool:
         """False where a KL is a reward to go: that is not differentiated."""
         one = torch.ones(1, 2)
         return not self.kl(one, one, one)[1].any()
-
-    @property
-    def separable(self) -> bool:
-        """True."""
-        return True
 
     def __call__(self, batch: Batch, /) -> Tensor:
         ratio = torch.exp(batch.log_probs - batch.behaviour)
@@ -117,15 +113,8 @@ class SequenceLevel:
     of the ratios grows with the length of the responses.
     """
 
-    @property
-    def potential(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def separable(self) -> bool:
-        """True."""
-        return True
+    potential: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, /) -> Tensor:
         apart = batch.log_probs - batch.behaviour
@@ -150,15 +139,10 @@ class Squared:
     responses as they were drawn.
     """
 
-    @property
-    def potential(self) -> bool:
-        """True: the mean, though held, has no gradient to give at first order."""
-        return True
-
-    @property
-    def separable(self) -> bool:
-        """False: the mean is that of the batch."""
-        return False
+    potential: ClassVar[bool] = True
+    """True: the mean, though held, has no gradient to give at first order."""
+    separable: ClassVar[bool] = False
+    """False: the mean is that of the batch."""
 
     def __call__(self, batch: Batch, /) -> Tensor:
         residual = batch.advantages[:, 0] - batch.drift
@@ -178,15 +162,9 @@ class Logistic:
     and it fits some. At the policy that drew, without a magnet, it has the policy gradient.
     """
 
-    @property
-    def potential(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def separable(self) -> bool:
-        """False: pairs are those of the batch."""
-        return False
+    potential: ClassVar[bool] = True
+    separable: ClassVar[bool] = False
+    """False: pairs are those of the batch."""
 
     def __call__(self, batch: Batch, /) -> Tensor:
         if batch.pairs is None:

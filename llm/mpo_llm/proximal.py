@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -95,10 +95,7 @@ class Adam:
     clip: float | None = None
     """The largest norm of a gradient; longer ones are scaled down to it."""
 
-    @property
-    def searches(self) -> bool:
-        """False."""
-        return False
+    searches: ClassVar[bool] = False
 
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
@@ -145,10 +142,8 @@ class LBFGS:
     tolerance: float = 1e-9
     """Of the gradient's largest entry."""
 
-    @property
-    def searches(self) -> bool:
-        """True: along a line, for the Wolfe conditions."""
-        return True
+    searches: ClassVar[bool] = True
+    """Along a line, for the Wolfe conditions."""
 
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
