@@ -197,5 +197,18 @@ def _lines(prompt: str) -> Iterator[str]:
             yield line.strip()
 
 
+def _end(code: int) -> None:
+    """Leave the process; everything is written by now.
+
+    One of several leaves at once: threads of gloo that still hold a tensor when the interpreter is
+    being taken down abort it (pytorch/pytorch#179291), and a run that went well ends as a failure.
+    """
+    if "LOCAL_RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())
