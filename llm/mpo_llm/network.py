@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from mpo_llm.rows import Rows
 from mpo_llm.team import Alone, Team
 
 Weights = Mapping[str, Tensor]
@@ -54,6 +55,9 @@ class Network(ABC):
         """Of which trainable tensors this process holds a part of the rows only."""
         self.trainable: dict[str, nn.Parameter] = {}
         self._masters: dict[str, nn.Parameter] = {}
+        self._checkpointed = [
+            m for m in module.modules() if getattr(m, "gradient_checkpointing", False)
+        ]
         self._take_stock()
 
     def _take_stock(self) -> None:
@@ -106,8 +110,8 @@ class Network(ABC):
         """How many tokens a row may have; None where any number."""
 
     @abstractmethod
-    def _hidden(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """States `(N, W, d)` of left-aligned rows."""
+    def _states(self, rows: Rows) -> Tensor:
+        """States `(M, d)` at the places where the rows are read."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
@@ -127,12 +131,13 @@ class Network(ABC):
         """Bytes of the module's weights, trained or not."""
         return sum(p.numel() * p.element_size() for p in self._module.parameters())
 
-    def hidden(self, rows: Tensor, lengths: Tensor, weights: Weights | None = None) -> Tensor:
-        """States `(N, W, d)`; with the workbench's weights where `weights` is None."""
+    def states(self, rows: Rows, weights: Weights | None = None) -> Tensor:
+        """States `(M, d)` at the places where the rows are read; with the workbench's weights where
+        `weights` is None."""
         if weights is None:
             for name, master in self._masters.items():
                 _held(self.trainable[name]).copy_(master.data)
-        states: Tensor = self._with(weights, self._hidden, rows, lengths)
+        states: Tensor = self._with(weights, self._states, rows)
         return states
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
@@ -170,13 +175,12 @@ class Network(ABC):
         Only the checkpointed layers themselves are told that they train, so dropout stays off; and
         outside nobody is, so the cache stays on in decoding.
         """
-        layers = [m for m in self._module.modules() if getattr(m, "gradient_checkpointing", False)]
         try:
-            for layer in layers:
+            for layer in self._checkpointed:
                 layer.training = True
             yield
         finally:
-            for layer in layers:
+            for layer in self._checkpointed:
                 layer.training = False
 
     def _hand_over(self, name: str, p: Tensor) -> None:
@@ -245,24 +249,22 @@ class PlainNetwork(Network):
     def context(self) -> int | None:
         return self._context
 
-    def _hidden(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        logits: Tensor = self._module(rows)
-        return logits
+    def _states(self, rows: Rows) -> Tensor:
+        logits: Tensor = self._module(rows.ids)
+        return logits[rows.row, rows.column]
 
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
         return hidden
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        return _Recomputing(self._hidden, rows, lengths)
+        return _Recomputing(self._states, rows, lengths)
 
 
 class _Recomputing:
     """Without a cache: every token runs the rows again, each distinct one once."""
 
-    def __init__(
-        self, hidden: Callable[[Tensor, Tensor], Tensor], rows: Tensor, lengths: Tensor
-    ) -> None:
-        self._hidden, self._rows, self._lengths = hidden, rows, lengths.clone()
+    def __init__(self, states: Callable[[Rows], Tensor], rows: Tensor, lengths: Tensor) -> None:
+        self._states, self._rows, self._lengths = states, rows, lengths.clone()
 
     def next(self, tokens: Tensor | None) -> Tensor:
         if tokens is not None:
@@ -272,9 +274,7 @@ class _Recomputing:
             self._lengths += 1
         keys = torch.cat([self._lengths[:, None], self._rows], dim=1)
         distinct, where = torch.unique(keys, dim=0, return_inverse=True)
-        lengths = distinct[:, 0]
-        hidden = self._hidden(distinct[:, 1:], lengths)
-        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1][where]
+        return self._states(Rows.whole(distinct[:, 1:], distinct[:, 0]))[where]
 
     def keep(self, rows: Tensor) -> None:
         self._rows, self._lengths = self._rows[rows], self._lengths[rows]
@@ -304,6 +304,10 @@ class TransformersNetwork(Network):
         super().__init__(module, offload)
         self._model = module
         self._halves = self._head_alone_gives_logits()
+        # Windows and recurrent layers count what lies between a prompt and what follows it.
+        attention = set(getattr(model.config, "layer_types", None) or ("full_attention",))
+        window = getattr(model.config, "sliding_window", None)
+        self._shares = attention == {"full_attention"} and window is None
 
     @property
     def context(self) -> int | None:
@@ -320,6 +324,12 @@ class TransformersNetwork(Network):
         """The model's blocks, as it names them: what is sharded."""
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
+
+    @property
+    def _recomputes(self) -> bool:
+        """Whether layers must be run as they are, once: sharded ones, and checkpointed ones, which
+        keep no keys, while they train."""
+        return bool(self.sharded) or any(layer.training for layer in self._checkpointed)
 
     def _head_alone_gives_logits(self) -> bool:
         """Whether the head reads the trunk's states as they are and returns the logits as they are:
@@ -345,11 +355,35 @@ class TransformersNetwork(Network):
             logits, answer(head, (states,), logits)
         )
 
-    def _hidden(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        columns = torch.arange(rows.shape[1], device=rows.device)
-        return self._states(rows, columns < lengths[:, None], columns.expand_as(rows))[0]
+    def _states(self, rows: Rows) -> Tensor:
+        if self._shares and len(rows.prompts) < len(rows.ids) and not self._recomputes:
+            return self._branching(rows)
+        columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)
+        mask = columns < rows.lengths[:, None]
+        return self._run(rows.ids, mask, columns.expand_as(rows.ids))[0][rows.row, rows.column]
 
-    def _states(
+    def _branching(self, rows: Rows) -> Tensor:
+        """Each prompt is run once, and then what follows it in each row, with its keys and values:
+        gradients flow through these."""
+        columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)
+        size, begin = rows.sizes[rows.of, None], columns[: rows.prompts.shape[1]]
+        known = begin < rows.sizes[:, None]
+        stems, cache = self._run(rows.prompts, known, begin.expand_as(rows.prompts), None)
+        longest = max(1, int((rows.lengths - size[:, 0]).max()))
+        at = size + columns[:longest]
+        mask = at < rows.lengths[:, None]
+        cache.batch_select_indices(rows.of)
+        there = at.clamp(max=len(columns) - 1)
+        ids, mask = rows.ids.gather(1, there), torch.cat([known[rows.of], mask], dim=1)
+        branches, _ = self._run(ids, mask, there, cache)
+        ahead = rows.column - size[rows.row, 0]
+        stem = rows.of[rows.row] * len(begin) + rows.column
+        branch = stems[..., 0].numel() + rows.row * longest + ahead
+        return torch.cat([stems.flatten(0, 1), branches.flatten(0, 1)])[
+            torch.where(ahead < 0, stem, branch)
+        ]
+
+    def _run(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = _NO_CACHE
     ) -> tuple[Tensor, Any]:
         model = self._model.base_model if self._halves else self._model
@@ -369,7 +403,7 @@ class TransformersNetwork(Network):
         return logits
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        return _Cached(self._states, self.logits, rows, lengths)
+        return _Cached(self._run, self.logits, rows, lengths)
 
 
 class _Cached:
@@ -381,12 +415,12 @@ class _Cached:
 
     def __init__(
         self,
-        states: Callable[..., tuple[Tensor, Any]],
+        run: Callable[..., tuple[Tensor, Any]],
         logits: Callable[[Tensor], Tensor],
         rows: Tensor,
         lengths: Tensor,
     ) -> None:
-        self._states, self._logits = states, logits
+        self._run, self._logits = run, logits
         self._rows, self._length = rows, lengths
         self._columns = torch.arange(rows.shape[1], device=rows.device)
         self._mask = self._columns < lengths[:, None]
@@ -401,7 +435,7 @@ class _Cached:
             self._mask = nn.functional.pad(self._mask, (0, 1), value=True)
             self._length = self._length + 1
             last = torch.zeros_like(self._length)
-        states, self._cache = self._states(ids, self._mask, positions, self._cache)
+        states, self._cache = self._run(ids, self._mask, positions, self._cache)
         return self._logits(states[torch.arange(len(ids), device=ids.device), last])
 
     def keep(self, rows: Tensor) -> None:

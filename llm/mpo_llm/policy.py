@@ -16,7 +16,8 @@ from mpo_llm.language import Decoding, Ids, Responses, onwards
 from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import Reading, Rows, Scores, read, score
+from mpo_llm.rows import Rows
+from mpo_llm.scoring import Reading, Scores, read, score
 from mpo_llm.team import in_step, share
 
 MOST_PARTS = 8
@@ -153,7 +154,7 @@ class TokenPolicy:
         """The states of the policy's networks over the responses, without gradients."""
         prompts = np.array([len(prompt) for prompt in responses.prompts])
         self.require_room(prompts[responses.of] + responses.lengths)
-        rows = Rows.of(responses, self.network.device)
+        rows = Rows.of_responses(responses, self.network.device)
         return read(self.network, self.decoding, self.parts, rows)
 
     def score(self, responses: Responses, *references: Self) -> Scores:

@@ -21,7 +21,8 @@ from mpo_llm.language import Decoding, Responses
 from mpo_llm.network import Network, Weights
 from mpo_llm.objective import Batch, Objective, TokenLevel
 from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import Reading, Rows, read, score
+from mpo_llm.rows import Rows
+from mpo_llm.scoring import Reading, read, score
 from mpo_llm.team import Alone, Team, in_step, share
 
 
@@ -237,7 +238,7 @@ class Proximal:
         references: Sequence[tuple[float, Reader]],
     ) -> Callable[[], Tensor]:
         """The loss at the workbench's weights, as a function to be called again and again."""
-        responses, rows = q.responses, Rows.of(q.responses, network.device)
+        responses, rows = q.responses, Rows.of_responses(q.responses, network.device)
         pulls = [(weight, reader(responses)) for weight, reader in references]
         mask = torch.from_numpy(responses.mask).to(network.device)
         tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]

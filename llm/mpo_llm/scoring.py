@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mpo_llm.language import Decoding, Responses
+from mpo_llm.language import Decoding
 from mpo_llm.network import Network, Weights
+from mpo_llm.rows import Rows
 
 CHUNK = 256
 """Positions whose logits stand in memory at once."""
@@ -68,34 +68,12 @@ def log_softmax(decoding: Decoding, parts: Parts, logits: Sequence[Tensor]) -> T
     return torch.log_softmax(whole / decoding.temperature, dim=-1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """What a network is run over, to know what stands before each token of some responses."""
-
-    ids: Tensor
-    """Left-aligned ids `(R, W)`; no row begins another."""
-    lengths: Tensor
-    """Tokens of each row, `(R,)`."""
-    row: Tensor
-    """For each token of the responses, `(M,)`, the row and"""
-    column: Tensor
-    """the column that predict it."""
-
-    @classmethod
-    def of(cls, responses: Responses, device: torch.device) -> Self:
-        """The rows of the responses."""
-        ids, lengths, where, columns = responses.written_out()
-        row, t = np.nonzero(responses.mask)
-        arrays = (ids, lengths, where[row], columns[row, t])
-        return cls(*(torch.from_numpy(a).to(device) for a in arrays))
-
-
 def read(network: Network, decoding: Decoding, parts: Parts, rows: Rows) -> Reading:
     """Run the parts' networks over the rows; without gradients but for the workbench."""
     states = []
     for _, weights in parts:
         with torch.set_grad_enabled(weights is None):
-            states.append(network.hidden(rows.ids, rows.lengths, weights)[rows.row, rows.column])
+            states.append(network.states(rows, weights))
     return Reading(network, decoding, parts, tuple(states))
 
 

@@ -267,6 +267,41 @@ def test_gradient_checkpointing_changes_neither_step_nor_cache() -> None:
     assert widths == [4, 1, 1]
 
 
+@pytest.mark.parametrize("build", [gpt2, llama, gemma2])
+def test_a_prompt_is_run_once(build: Any) -> None:
+    """However many responses it has, and gradients flow through it; not before a layer with a
+    window, which would count what lies between."""
+    model = build()
+    p = policy(model)
+    q = rollouts(p)
+    rows = q.responses.written_out()
+    answered = len(np.unique(q.responses.of))
+    run: list[int] = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: run.append(len(inputs[0]))
+    )
+    stepped = p.mirror_step(q, p, eta=1.0, alpha=0.1)
+    shared = [answered, len(rows[0])]
+    assert run[:2] == (shared if build is not gemma2 else [len(rows[0])] * 2)
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: Tensor) -> Tensor:
+            logits: Tensor = self.model(ids, use_cache=False).logits
+            return logits
+
+    whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole()), p.decoding)
+    whole = whole.restored(
+        {key.replace("part 0 ", "part 0 model."): value for key, value in p.arrays().items()}
+    )
+    again = whole.mirror_step(q, whole, eta=1.0, alpha=0.1)
+    for name, w in stepped.weights.items():
+        torch.testing.assert_close(again.weights[f"model.{name}"], w, atol=1e-10, rtol=0.0)
+
+
 def test_dropout_is_off() -> None:
     model = gpt2(resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5).train()
     p = policy(model)

@@ -14,6 +14,7 @@ from mpo_games.protocol import Array
 from mpo_llm.language import left_aligned
 from mpo_llm.network import Network, TransformersNetwork
 from mpo_llm.preferences.writing import Tokenizer, load_tokenizer
+from mpo_llm.rows import Rows
 
 RUBRIC = "Which response is more helpful, correct and harmless?"
 
@@ -71,8 +72,7 @@ class LanguageModelJudge:
                 for part in left_aligned([ids[i] for i in which])
             )
             with torch.no_grad():
-                states = self.network.hidden(rows, lengths)
-                last = states[torch.arange(len(states), device=states.device), lengths - 1]
+                last = self.network.states(Rows.whole(rows, lengths))
                 probs = self.network.logits(last).double().softmax(-1)[:, letters].cpu().numpy()
             named = probs.sum(axis=1)
             found[which] = np.where(named >= self.sense, probs[:, 0] / named, np.nan)
