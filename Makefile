@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench bench-llm llm-demo clean
+.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench bench-llm llm-demo llm-demo-rps clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -37,8 +37,13 @@ docs: $(VENV)/docs  ## Build the documentation site: docs/_build/html/index.html
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
 
+llm-demo llm-demo-rps: export OMP_NUM_THREADS := $(shell getconf _NPROCESSORS_ONLN)
+
 llm-demo: $(VENV)/dev  ## Align a small language model on the CPU; a page with curves and samples.
 	$(BIN)/python llm/demo
+
+llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a single reward.
+	$(BIN)/python llm/demo/rock_paper_scissors.py
 
 bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
 	$(BIN)/python benchmarks/llm.py --trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python

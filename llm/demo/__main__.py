@@ -10,7 +10,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import tyro
 
 from mpo_llm import config_file, page
@@ -22,7 +21,8 @@ HERE = Path(__file__).parent
 
 JUDGES = {
     "the vote it was trained on": JudgeConfig(),
-    "the mean of the scores, not trained on": JudgeConfig("mpo_llm.judges:mean_score"),
+    "a second opinion: other gauges of the same aims": JudgeConfig("mpo_llm.judges:second_opinion"),
+    "the mean of the scores": JudgeConfig("mpo_llm.judges:mean_score"),
 }
 
 
@@ -40,7 +40,6 @@ def main(
         steps: mirror steps; the configuration's when None.
         samples: responses to each held-out prompt in the evaluation.
     """
-    torch.set_num_threads(1)
     run = config_file.load(config)
     run = replace(run, output=replace(run.output, folder=folder))
     if steps is not None:

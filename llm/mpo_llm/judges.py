@@ -5,6 +5,7 @@ Each factory returns a judge that remembers what it was asked and is patient wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from mpo_llm.preferences.learned import PreferenceModel
 from mpo_llm.preferences.llm_judge import RUBRIC, LanguageModelJudge
 from mpo_llm.preferences.scores import BradleyTerry, Score
 
-SMOLLM2 = ((0.51, -270.0, 0.485), (0.44, 66.0, 0.19))
+MEANS, SPREADS = (0.51, -270.0, 0.485), (0.44, 66.0, 0.19)
 """Means and spreads of positivity, brevity and relevance on SmolLM2-135M-Instruct's own answers of
 at most 64 tokens to 24 everyday prompts; of 96 answers 38, 27 and 31 are best at each."""
 
@@ -36,18 +37,32 @@ def everyday(vote: Literal["majority", "mean"] = "majority", device: str | None 
     return patient(criteria.everyday(rules[vote], _device(device)))
 
 
-def rock_paper_scissors(device: str | None = None) -> Judge:
-    """Which of the three everyday criteria a response is best at: each beats the one before it.
+def second_opinion() -> Judge:
+    """The same three aims by other instruments, hard majority: to judge what `everyday` trained."""
+    return patient(criteria.second_opinion())
+
+
+def rock_paper_scissors(
+    device: str | None = None,
+    means: Sequence[float] = MEANS,
+    spreads: Sequence[float] = SPREADS,
+) -> Judge:
+    """Which of the three everyday criteria a response is best at, in units of `spreads` from
+    `means`: each beats the one before it.
 
     Every equilibrium has shares of 1/3.
     """
-    return patient(criteria.RockPaperScissors(_standard(device)))
+    return patient(criteria.RockPaperScissors(standardised(device, means, spreads)))
 
 
-def mean_score(device: str | None = None) -> Judge:
+def mean_score(
+    device: str | None = None,
+    means: Sequence[float] = MEANS,
+    spreads: Sequence[float] = SPREADS,
+) -> Judge:
     """The mean of the everyday criteria in standard units, as a Bradley-Terry model: what a single
     reward makes of them. Transitive."""
-    return patient(BradleyTerry(_standard(device)))
+    return patient(BradleyTerry(standardised(device, means, spreads)))
 
 
 def reward_model(
@@ -89,9 +104,14 @@ def patient(judge: Judge) -> Judge:
     return Retried(Cached(judge))
 
 
-def _standard(device: str | None) -> criteria.Standardised:
+def standardised(
+    device: str | None = None,
+    means: Sequence[float] = MEANS,
+    spreads: Sequence[float] = SPREADS,
+) -> criteria.Standardised:
+    """Positivity, brevity and relevance in standard units, and what a response is best at."""
     scores = (criteria.positivity, criteria.brevity, criteria.Relevance.minilm(_device(device)))
-    return criteria.Standardised(scores, *SMOLLM2)
+    return criteria.Standardised(scores, tuple(means), tuple(spreads))
 
 
 def _device(name: str | None) -> str:

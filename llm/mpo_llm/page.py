@@ -16,6 +16,7 @@ import numpy as np
 from mpo_games import plot
 from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
+from mpo_llm.config import Config
 from mpo_llm.estimates import Estimate
 from mpo_llm.evaluation import START, Evaluation
 
@@ -45,19 +46,41 @@ def render(run: str | Path, evaluations: Mapping[str, Evaluation], *, seed: int 
     `evaluations` are named by their judges and hold the start model as an opponent.
     """
     config = checkpoint.config_of(run)
+    sections = {
+        "Against the model it started from, on held-out prompts": _rates(evaluations),
+        "The run": _curves(Path(run) / "metrics.jsonl"),
+        "Before and after": table(("prompt", "before", "after"), said(run, seed=seed)),
+    }
+    return document(f"{config.model.name}, aligned by self-play", sections, config)
+
+
+def document(title: str, sections: Mapping[str, str], config: Config) -> str:
+    """A page of titled sections, which are HTML, and the settings that they came from."""
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        f"<title>MPO: {_text(config.model.name)}</title><style>{STYLE}</style>",
-        f"<h1>{_text(config.model.name)}, aligned by self-play</h1>",
-        "<h2>Against the model it started from, on held-out prompts</h2>",
-        _rates(evaluations),
-        "<h2>The run</h2>",
-        _curves(Path(run) / "metrics.jsonl"),
-        "<h2>Before and after</h2>",
-        _rows(("prompt", "before", "after"), said(run, seed=seed)),
+        f"<title>{_text(title)}</title><style>{STYLE}</style>",
+        f"<h1>{_text(title)}</h1>",
+        *(f"<h2>{_text(name)}</h2>\n{section}" for name, section in sections.items()),
         f"<details><summary>Settings</summary><pre>{_text(config_file.dump(config))}</pre></details>",
     ]
     return "\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of anything that has a text."""
+    lines = ["".join(f"<th>{_text(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
+    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def drawing(figure: Any) -> str:
+    """A figure of matplotlib as SVG within a page; closes it."""
+    import matplotlib.pyplot as plt
+
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return content.getvalue()[content.getvalue().index("<svg") :]
 
 
 def said(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
@@ -100,7 +123,7 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
         "characters, after / before",
         "KL, nats",
     )
-    return _rows(head, rows)
+    return table(head, rows)
 
 
 def _curves(path: Path) -> str:
@@ -122,16 +145,7 @@ def _curves(path: Path) -> str:
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
-        content = io.StringIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    return content.getvalue()[content.getvalue().index("<svg") :]
-
-
-def _rows(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = ["".join(f"<th>{_text(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
-    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+        return drawing(figure)
 
 
 def _text(value: object) -> str:

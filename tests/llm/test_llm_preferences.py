@@ -97,6 +97,17 @@ def test_rock_paper_scissors_by_criteria() -> None:
     np.testing.assert_array_equal(swapped(pr.RockPaperScissors(standard)), [1, 1, 0.5, 1])
 
 
+def test_a_second_opinion_has_the_same_aims() -> None:
+    x = "How do bees make honey?"
+    ys = ["What a lovely, wonderful, great question!", "Nectar.", "Bees make sad honey from honey."]
+    scores = (pr.tone, pr.fewer_words, pr.echo)
+    best = [int(np.argmax(np.asarray(score([x] * 3, ys)))) for score in scores]
+    assert best == [0, 1, 2]
+    assert pr.echo([x], [x])[0] == pytest.approx(1.0)
+    judge = judges.second_opinion()  # one vote each and a tie; then two votes of three
+    np.testing.assert_array_equal(judge([x] * 2, ys[:2], ys[1:]), [0.5, 1.0])
+
+
 # ------------------------------------------------------------------------------ other people's
 
 

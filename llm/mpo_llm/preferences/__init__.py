@@ -7,8 +7,12 @@ from mpo_llm.preferences.criteria import Relevance as Relevance
 from mpo_llm.preferences.criteria import RockPaperScissors as RockPaperScissors
 from mpo_llm.preferences.criteria import Standardised as Standardised
 from mpo_llm.preferences.criteria import brevity as brevity
+from mpo_llm.preferences.criteria import echo as echo
 from mpo_llm.preferences.criteria import everyday as everyday
+from mpo_llm.preferences.criteria import fewer_words as fewer_words
 from mpo_llm.preferences.criteria import positivity as positivity
+from mpo_llm.preferences.criteria import second_opinion as second_opinion
+from mpo_llm.preferences.criteria import tone as tone
 from mpo_llm.preferences.decorators import Cached as Cached
 from mpo_llm.preferences.decorators import OrderDebiased as OrderDebiased
 from mpo_llm.preferences.decorators import Retried as Retried

@@ -1,7 +1,8 @@
 """Everyday criteria that need no network, and the two cyclic oracles made of them.
 
 The offline default is a hard majority of three: positive, short, to the point. Each is a score, and
-their majority is none: on a model's own samples it is cyclic. Needs the extra `criteria`.
+their majority is none: on a model's own samples it is cyclic. Three other gauges of the same aims
+give a second opinion. Needs the extra `criteria`.
 """
 
 from __future__ import annotations
@@ -74,10 +75,36 @@ class Relevance:
         return found
 
 
+def tone(prompts: Sequence[str], responses: Sequence[str]) -> Array:
+    """TextBlob's polarity, from -1 to 1: another lexicon of sentiment than VADER's."""
+    return np.array([_needed("textblob").TextBlob(text).polarity for text in responses])
+
+
+def fewer_words(prompts: Sequence[str], responses: Sequence[str]) -> Array:
+    """The number of words, negative."""
+    return -np.array([len(text.split()) for text in responses], dtype=np.float64)
+
+
+def echo(prompts: Sequence[str], responses: Sequence[str]) -> Array:
+    """The cosine between the letters, three to five in a row, of a prompt and its response, from 0
+    to 1: relevance without a model."""
+    count = _needed("sklearn.feature_extraction.text").HashingVectorizer(
+        analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False
+    )
+    x, y = count.transform(prompts), count.transform(responses)
+    return np.asarray(x.multiply(y).sum(axis=1)).ravel()
+
+
 def everyday(rule: Rule = majority, device: str = "cpu") -> Vote:
     """The offline default: positivity, brevity and relevance, each with one vote."""
     scores = (positivity, brevity, Relevance.minilm(device))
     return Vote(tuple(Higher(score) for score in scores), rule)
+
+
+def second_opinion(rule: Rule = majority) -> Vote:
+    """The same three aims by other instruments: tone, fewer words, echo. Who has learned an aim and
+    not its gauge is ahead by these too."""
+    return Vote(tuple(Higher(score) for score in (tone, fewer_words, echo)), rule)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,164 @@
+"""A known answer on a real model: `make llm-demo-rps`.
+
+What a response is best at (positivity, brevity, relevance) makes it rock, paper or scissors, and
+every equilibrium has shares of 1/3. The model starts from mostly brief answers.
+
+Claim: MPO on the preferences, which cycle, moves the shares towards 1/3 each; on the mean of the
+three scores, a single reward, the same solver goes to one class.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from mpo_games import plot
+from mpo_games.protocol import Array
+from mpo_llm import assemble, checkpoint, config_file, judges, page
+from mpo_llm import prompts as prompts_of
+from mpo_llm.config import Config, JudgeConfig
+from mpo_llm.estimates import Estimate, clustered
+from mpo_llm.train import train
+
+HERE = Path(__file__).parent
+CLASSES = ("positive", "brief", "relevant")
+PREFERENCES, REWARD = "MPO on preferences", "on the mean score"
+SMOOTHED = 5
+"""Steps in the running mean of the shares that are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many responses to held-out prompts are best at each of the criteria."""
+
+    positive: Estimate
+    brief: Estimate
+    relevant: Estimate
+
+    @property
+    def each(self) -> tuple[Estimate, ...]:
+        """In the order of the classes."""
+        return self.positive, self.brief, self.relevant
+
+    @property
+    def apart(self) -> float:
+        """The largest distance from 1/3."""
+        return max(abs(e.value - 1 / 3) for e in self.each)
+
+
+def main(
+    config: Path = HERE / "rock_paper_scissors.yaml",
+    folder: Path = Path("runs/demo-rps"),
+    steps: int | None = None,
+    samples: int = 8,
+) -> None:
+    """Train both, or go on, then measure, and write `FOLDER/page.html` and `FOLDER/shares.json`.
+
+    Args:
+        config: the run on preferences.
+        folder: where it all goes.
+        steps: mirror steps; the configuration's when None.
+        samples: responses to each held-out prompt in the end.
+    """
+    run = config_file.load(config)
+    if steps is not None:
+        run = replace(run, budget=replace(run.budget, steps=steps))
+    score = JudgeConfig("mpo_llm.judges:mean_score", run.judge.options)
+    runs = {PREFERENCES: _into(run, folder / "mpo"), REWARD: _into(run, folder / "reward", score)}
+    for name, each in runs.items():
+        print(f"{name}\n{train(each, resume=True)}", flush=True)
+    found, said = _held_out(runs, samples)
+    for name, shares in found.items():
+        print(
+            f"{name:20} " + ", ".join(f"{c} {e}" for c, e in zip(CLASSES, shares.each, strict=True))
+        )
+    paths = {name: _on_the_way(each) for name, each in runs.items()}
+    record = {"shares": {name: asdict(s) for name, s in found.items()}, "steps": paths}
+    (folder / "shares.json").write_text(json.dumps(record, default=np.ndarray.tolist) + "\n")
+    (folder / "page.html").write_text(_page(run, found, paths, said), encoding="utf-8")
+    print(f"page      {folder / 'page.html'}")
+
+
+def _into(run: Config, folder: Path, judge: JudgeConfig | None = None) -> Config:
+    return replace(run, output=replace(run.output, folder=folder), judge=judge or run.judge)
+
+
+def _on_the_way(run: Config) -> Array:
+    """The shares among the responses of each step, `(steps, 3)`."""
+    best_at = judges.standardised(**run.judge.options).best_at
+    shares = np.zeros((run.budget.steps or 0, 3))
+    for line in (run.output.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        texts = [response["text"] for response in entry["responses"]]
+        classes = best_at([entry["prompt"]] * len(texts), texts)
+        np.add.at(shares[entry["step"] - 1], classes, [r["share"] for r in entry["responses"]])
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _held_out(
+    runs: dict[str, Config], samples: int
+) -> tuple[dict[str, Shares], list[tuple[str, ...]]]:
+    """Shares on held-out prompts, of the start model and of both runs; and what they said."""
+    run = runs[PREFERENCES]
+    start, tokenizer = assemble.start(run)
+    asked = prompts_of.load(replace(run.prompts, source=run.evaluation.source), tokenizer)
+    best_at = judges.standardised(**run.judge.options).best_at
+    policies = {"start": start}
+    policies |= {n: checkpoint.policy_of(str(r.output.folder), start) for n, r in runs.items()}
+    found, columns = {}, [list(asked.texts)]
+    for name, policy in policies.items():
+        drawn = policy.sample(asked.ids, samples, np.random.default_rng(0))
+        texts = [
+            tokenizer.decode(drawn.ids(i), skip_special_tokens=True) for i in range(len(drawn))
+        ]
+        classes = best_at([asked.texts[x] for x in drawn.of], texts)
+        found[name] = Shares(
+            *(clustered((classes == k).astype(float), drawn.of) for k in range(len(CLASSES)))
+        )
+        columns.append(
+            [f"{texts[i]} [{CLASSES[classes[i]]}]" for i in range(0, len(drawn), samples)]
+        )
+    return found, list(zip(*columns, strict=True))
+
+
+def _page(
+    run: Config, found: dict[str, Shares], paths: dict[str, Array], said: list[tuple[str, ...]]
+) -> str:
+    rows = [(name, *shares.each, f"{shares.apart:.2f}") for name, shares in found.items()]
+    return page.document(
+        "Rock, paper, scissors on a language model",
+        {
+            "Shares on held-out prompts (95 %); equilibrium: 1/3 each": page.table(
+                ("", *CLASSES, "farthest from 1/3"), rows
+            ),
+            "On the way": _figure(paths),
+            "What they say, and what that is best at": page.table(("prompt", *found), said[:8]),
+        },
+        run,
+    )
+
+
+def _figure(paths: dict[str, Array]) -> str:
+    """Shares of each step, smoothed, in the triangle of the classes."""
+    import matplotlib.pyplot as plt
+    import mpltern  # noqa: F401 (registers the projection)
+
+    with plot.theme():
+        figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.2), subplot_kw={"projection": "ternary"})
+        for ax, (name, shares) in zip(axes, paths.items(), strict=True):
+            window = min(SMOOTHED, len(shares))
+            smooth = np.lib.stride_tricks.sliding_window_view(shares, window, axis=0).mean(axis=-1)
+            plot.simplex(
+                {name: smooth}, ax=ax, points={"1/3 each": np.full(3, 1 / 3)}, corners=CLASSES
+            )
+            ax.set_title(name)
+        return page.drawing(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
