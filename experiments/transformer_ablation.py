@@ -23,7 +23,7 @@ CORE = False
 SEED = 0
 """The first of the seeds of the games."""
 
-GAMES, STEPS = (1,), 150
+GAMES, STEPS = range(5), 200
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:

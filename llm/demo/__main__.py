@@ -1,11 +1,13 @@
 """Align a small language model on a CPU, without a network: `make llm-demo`.
 
 Claim: MPO on a vote of three criteria that cycles makes a 135M-parameter model better than it was,
-on prompts it has not seen, by the vote, by another judge, and at equal lengths.
+on prompts it has not seen, by the vote, by another judge, and at equal lengths; and its last weights
+need no pool of earlier ones.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import tyro
 
 from mpo_llm import config_file, page
 from mpo_llm.config import JudgeConfig
-from mpo_llm.evaluation import evaluate_run
+from mpo_llm.evaluation import as_json, evaluate_run, league
 from mpo_llm.train import train
 
 HERE = Path(__file__).parent
@@ -32,13 +34,13 @@ def main(
     steps: int | None = None,
     samples: int = 4,
 ) -> None:
-    """Train, or go on, then evaluate, and write `FOLDER/page.html`.
+    """Train, or go on, then evaluate, and write `FOLDER/page.html` and `FOLDER/found.json`.
 
     Args:
         config: the run.
         folder: where it goes.
         steps: mirror steps; the configuration's when None.
-        samples: responses to each held-out prompt in the evaluation.
+        samples: responses to each held-out prompt in evaluation and league.
     """
     run = config_file.load(config)
     run = replace(run, output=replace(run.output, folder=folder))
@@ -49,8 +51,12 @@ def main(
     for name, judge in JUDGES.items():
         found[name] = evaluate_run(str(folder), judge=judge, samples=samples)
         print(f"by {name}: {found[name]}", flush=True)
+    standings = league(str(folder), samples=samples)
+    print(standings, flush=True)
+    record = {"judges": {n: as_json(e) for n, e in found.items()}, "league": as_json(standings)}
+    (folder / "found.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     target = folder / "page.html"
-    target.write_text(page.render(folder, found), encoding="utf-8")
+    target.write_text(page.render(folder, found, standings), encoding="utf-8")
     print(f"page      {target}")
 
 

@@ -18,7 +18,7 @@ from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.estimates import Estimate
-from mpo_llm.evaluation import START, Evaluation
+from mpo_llm.evaluation import START, Evaluation, League
 
 CURVES = {
     "length": "tokens a response",
@@ -40,10 +40,17 @@ details { color: #555; font-size: .85rem; }
 """
 
 
-def render(run: str | Path, evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> str:
+def render(
+    run: str | Path,
+    evaluations: Mapping[str, Evaluation],
+    standings: League | None = None,
+    *,
+    seed: int = 0,
+) -> str:
     """The page of a run's last checkpoint, as HTML without external resources.
 
-    `evaluations` are named by their judges and hold the start model as an opponent.
+    `evaluations` are named by their judges and hold the start model as an opponent; `standings` are
+    those of the run's league.
     """
     config = checkpoint.config_of(run)
     sections = {
@@ -51,6 +58,8 @@ def render(run: str | Path, evaluations: Mapping[str, Evaluation], *, seed: int 
         "The run": _curves(Path(run) / "metrics.jsonl"),
         "Before and after": table(("prompt", "before", "after"), said(run, seed=seed)),
     }
+    if standings is not None:
+        sections["Its checkpoints against each other"] = _league(standings)
     return document(f"{config.model.name}, aligned by self-play", sections, config)
 
 
@@ -124,6 +133,19 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
         "KL, nats",
     )
     return table(head, rows)
+
+
+def _league(found: League) -> str:
+    rows = [
+        (
+            name,
+            *(f"{rate:.2f}" for rate in rates),
+            f"{found.equilibrium[name]:.2f}",
+            str(found.exploitability[name]),
+        )
+        for name, rates in zip(found.names, found.win_rates, strict=True)
+    ]
+    return table(("win rate of", *found.names, "equilibrium", "exploitability"), rows)
 
 
 def _curves(path: Path) -> str:
