@@ -1,8 +1,8 @@
 """Align a small language model on a CPU, without a network: `make llm-demo`.
 
 Claim: MPO on a vote of three criteria that cycles makes a 135M-parameter model better than it was,
-on prompts it has not seen, by the vote, by another judge, and at equal lengths; and its last weights
-need no pool of earlier ones.
+on prompts it has not seen, by the vote, by another judge, and at equal lengths; and its last
+weights need no pool of earlier ones.
 """
 
 from __future__ import annotations
