@@ -65,7 +65,11 @@ def plot(results: dict[str, Any]) -> Any:
         whole = float(np.median(np.asarray(results[languages.ABLATIONS[0]])))
         ax.axvline(whole, color=draw.WINE, linewidth=1.0, linestyle=draw.DASHED, zorder=0)
         ax.set_yticks(range(len(names)), names)
-        ax.set(xscale="log", xlim=(3e-3, 4.0), xlabel="duality gap, last 50 steps of five games: median to worst")
+        ax.set(
+            xscale="log",
+            xlim=(3e-3, 4.0),
+            xlabel="duality gap, last 50 steps of five games: median to worst",
+        )
         ax.tick_params(axis="y", length=0)
     return figure
 

@@ -94,7 +94,7 @@ class TextPreferenceGame:
             raise ValueError("`rng` is needed: the feedback of this game is sampled.")
         asked = self._draw_prompts(rng)
         own, share, drawn = self._sample(policy, asked, rng)
-        behaviour = policy.log_probs(own)
+        behaviour, reading = policy.scored(own)
         apart = behaviour.sum(axis=1) - drawn
         mismatch = float(share @ np.abs(apart))
         if mismatch > MISMATCH:
@@ -115,7 +115,7 @@ class TextPreferenceGame:
         advantages = _against_the_others(gains, own.of, share, self.samples)
         advantages = np.where(own.mask, advantages[:, None], 0.0)
         pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
-        return Rollouts(own, share, advantages, behaviour, pairs, mismatch)
+        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, reading)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:

@@ -17,7 +17,7 @@ from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.rollout import Rollouts
 from mpo_llm.rows import Rows
-from mpo_llm.scoring import Reading, Scores, read, score
+from mpo_llm.scoring import Reading, Scores, joined, read, score
 from mpo_llm.team import in_step, share
 
 MOST_PARTS = 8
@@ -72,9 +72,9 @@ class TokenPolicy:
         """
         if magnet is None and alpha:
             raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
-        references = [(1.0 / float(eta), self.read)]
+        references = [(1.0 / float(eta), self.recall)]
         if magnet is not None and alpha:
-            references.append((float(alpha), magnet.read))
+            references.append((float(alpha), magnet.recall))
         weights, moments = self.proximal.solve(
             self.network, self.decoding, self.weights, self.moments, q, references
         )
@@ -150,6 +150,25 @@ class TokenPolicy:
         """
         return self._per_token(responses, self.score(responses, other).kls[0])
 
+    def scored(self, responses: Responses) -> tuple[Array, Reading | None]:
+        """`log_probs`, and what they were read from: None where processes share that work."""
+        if self.network.team.size > 1 or not len(responses):
+            return self.log_probs(responses), None
+        self._require_producible(responses)
+        size = self.proximal.rows or len(responses)
+        parts = [slice(i, i + size) for i in range(0, len(responses), size)]
+        reading = joined([self.read(responses.take(rows)) for rows in parts])
+        tokens = torch.from_numpy(responses.tokens[responses.mask]).to(self.network.device)
+        with torch.no_grad():
+            found = score(reading, (), tokens)
+        return self._per_token(responses, found.log_probs), reading
+
+    def recall(self, q: Rollouts) -> Reading:
+        """What is read of the responses of `q`: what it brings, if this policy drew them."""
+        if q.reading is not None and q.reading.parts is self.parts:
+            return q.reading
+        return self.read(q.responses)
+
     def read(self, responses: Responses) -> Reading:
         """The states of the policy's networks over the responses, without gradients."""
         prompts = np.array([len(prompt) for prompt in responses.prompts])
@@ -159,9 +178,7 @@ class TokenPolicy:
 
     def score(self, responses: Responses, *references: Self) -> Scores:
         """`Scores` of the responses' tokens, without gradients, `proximal.rows` rows at a time."""
-        limit = self.decoding.vocabulary
-        if limit is not None and len(responses) and responses.tokens.max() >= limit:
-            raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
+        self._require_producible(responses)
         mine = range(len(responses))[share(self.network.team, len(responses))]
         size = self.proximal.rows or max(1, len(mine))
         slices = [slice(i, min(i + size, mine.stop)) for i in range(mine.start, mine.stop, size)]
@@ -218,6 +235,11 @@ class TokenPolicy:
         found = np.zeros(responses.tokens.shape)
         found[responses.mask] = values.double().cpu().numpy()
         return found
+
+    def _require_producible(self, responses: Responses) -> None:
+        limit = self.decoding.vocabulary
+        if limit is not None and len(responses) and responses.tokens.max() >= limit:
+            raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
 
     def _require_sibling(self, other: Self) -> None:
         if other.network is not self.network or other.decoding != self.decoding:

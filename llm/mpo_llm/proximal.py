@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array
-from mpo_llm.language import Decoding, Responses
+from mpo_llm.language import Decoding
 from mpo_llm.network import Network, Weights
 from mpo_llm.objective import Batch, Objective, TokenLevel
 from mpo_llm.rollout import Rollouts
@@ -38,8 +38,8 @@ class Loss:
     """Parameters of which each process has a part, its gradient already summed."""
 
 
-Reader = Callable[[Responses], Reading]
-"""`TokenPolicy.read` of a reference policy."""
+Reader = Callable[[Rollouts], Reading]
+"""`TokenPolicy.recall` of a reference policy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,7 +239,7 @@ class Proximal:
     ) -> Callable[[], Tensor]:
         """The loss at the workbench's weights, as a function to be called again and again."""
         responses, rows = q.responses, Rows.of_responses(q.responses, network.device)
-        pulls = [(weight, reader(responses)) for weight, reader in references]
+        pulls = [(weight, reader(q)) for weight, reader in references]
         mask = torch.from_numpy(responses.mask).to(network.device)
         tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]
         of = torch.from_numpy(responses.of).to(network.device)

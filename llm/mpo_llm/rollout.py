@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import torch
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.language import Responses
+from mpo_llm.scoring import Reading
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +35,18 @@ class Rollouts:
     mismatch: float = 0.0
     """How far the engine that drew the responses was from this, in nats a response: the mean
     absolute difference."""
+    reading: Reading | None = None
+    """What the policy that drew the responses knows before each token, where it is at hand: it need
+    not read them again."""
 
     def take(self, rows: Indices | slice) -> Self:
         """Some of the rows, with their weights as they are."""
+        reading, mask = self.reading, self.responses.mask
+        if reading is not None:
+            token = np.full(mask.shape, -1)
+            token[mask] = np.arange(mask.sum())
+            taken = torch.from_numpy(token[rows][mask[rows]])
+            reading = reading.take(taken.to(reading.states[0].device))
         return type(self)(
             self.responses.take(rows),
             self.weights[rows],
@@ -43,6 +54,7 @@ class Rollouts:
             self.behaviour[rows],
             None if self.pairs is None else self.pairs[rows][:, rows],
             self.mismatch,
+            reading,
         )
 
     def parts(self, rows: int | None) -> tuple[Self, ...]:

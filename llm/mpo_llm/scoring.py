@@ -7,7 +7,7 @@ Padding is never scored: only the positions that predict a response's token are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,10 @@ class Reading:
     parts: Parts
     states: tuple[Tensor, ...]
     """The states of each part, `(M, d)`: a row per token, response after response."""
+
+    def take(self, tokens: Tensor) -> Reading:
+        """What stands before the given tokens, `(m,)`."""
+        return replace(self, states=tuple(states[tokens] for states in self.states))
 
     def log_softmax(self, positions: slice) -> Tensor:
         """Next-token log-probabilities, `(positions, V)`."""
@@ -75,6 +79,12 @@ def read(network: Network, decoding: Decoding, parts: Parts, rows: Rows) -> Read
         with torch.set_grad_enabled(weights is None):
             states.append(network.states(rows, weights))
     return Reading(network, decoding, parts, tuple(states))
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """One policy's readings, one after the other."""
+    columns = zip(*(reading.states for reading in readings), strict=True)
+    return replace(readings[0], states=tuple(torch.cat(states) for states in columns))
 
 
 def score(reading: Reading, references: Sequence[Reading], tokens: Tensor) -> Scores:

@@ -59,7 +59,7 @@ def _gradient(
     objective: Callable[..., Tensor],
 ) -> np.ndarray:
     proximal = ml.Proximal(objective)
-    readers = [(weight, reference.read) for weight, reference in references]
+    readers = [(weight, reference.recall) for weight, reference in references]
     loss = proximal.loss(policy.network, policy.decoding, q, readers)
     parameters = policy.network.load(policy.weights)
     loss().backward()  # type: ignore[no-untyped-call]

@@ -65,7 +65,7 @@ def test_first_gradients_agree(objective: Any) -> None:
 
 def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: Any) -> Any:
     proximal = ml.Proximal(objective, **options)
-    references = [(0.7, policy.read)]
+    references = [(0.7, policy.recall)]
     parameters = policy.network.load(policy.weights)
     for part in q.parts(proximal.rows):
         loss = proximal.loss(policy.network, policy.decoding, part, references)

@@ -302,6 +302,21 @@ def test_a_prompt_is_run_once(build: Any) -> None:
         torch.testing.assert_close(again.weights[f"model.{name}"], w, atol=1e-10, rtol=0.0)
 
 
+def test_what_was_read_is_not_read_again() -> None:
+    """Where it was this policy that read it, and of some rows what is read of these alone."""
+    p = replace(policy(llama()), proximal=ml.Proximal(rows=2))
+    language = ml.TextPreferenceGame(LONG, p, lambda _, a, b: np.full(len(a), 0.5), str, 4)
+    q = language.feedback(p, rng=np.random.default_rng(0))
+    assert p.recall(q) is q.reading
+    other = replace(p, parts=tuple(p.parts[:1]) + ((0.0, p.weights),))
+    assert other.recall(q) is not q.reading
+    for rows in (slice(None), slice(1, 4), np.array([3, 0])):
+        some = q.take(rows)
+        again = p.read(some.responses).states[0]
+        torch.testing.assert_close(p.recall(some).states[0], again, atol=1e-12, rtol=0.0)
+    np.testing.assert_allclose(q.behaviour, p.log_probs(q.responses), atol=1e-12)
+
+
 def test_dropout_is_off() -> None:
     model = gpt2(resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5).train()
     p = policy(model)
