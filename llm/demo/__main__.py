@@ -53,7 +53,14 @@ def main(
         print(f"by {name}: {found[name]}", flush=True)
     standings = league(str(folder), samples=samples)
     print(standings, flush=True)
-    record = {"judges": {n: as_json(e) for n, e in found.items()}, "league": as_json(standings)}
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    curve = [row for row in map(json.loads, lines) if row.get("win_rate") is not None]
+    record = {
+        "curve": curve,
+        "judges": {name: as_json(evaluation) for name, evaluation in found.items()},
+        "league": as_json(standings),
+        "said": page.said(folder),
+    }
     (folder / "found.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     target = folder / "page.html"
     target.write_text(page.render(folder, found, standings), encoding="utf-8")
