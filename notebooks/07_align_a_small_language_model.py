@@ -111,7 +111,9 @@ for state in mg.iterate(game, solver, rng=np.random.default_rng(0)):
 # %%
 report = ml.evaluate(game, policies[-1], {"start": start}, 16, np.random.default_rng(1))
 low, high = report.win_rate["start"].interval
-print(f"preferred to the start's answers: {report.win_rate['start'].value:.2f} ({low:.2f} to {high:.2f})")
+print(
+    f"preferred to the start's answers: {report.win_rate['start'].value:.2f} ({low:.2f} to {high:.2f})"
+)
 print(f"exact KL to the start, nats an answer: {report.kl['start']}")
 drawn = policies[-1].sample(ids, 3, np.random.default_rng(2))
 for i in range(6):
@@ -145,7 +147,9 @@ plt.show()
 
 def interval(estimate):
     """The 95 % interval of a stored estimate."""
-    return estimate["value"] - 1.96 * estimate["error"], estimate["value"] + 1.96 * estimate["error"]
+    return estimate["value"] - 1.96 * estimate["error"], estimate["value"] + 1.96 * estimate[
+        "error"
+    ]
 
 
 for name, evaluation in found["judges"].items():

@@ -16,7 +16,7 @@ import tyro
 
 from mpo_llm import config_file, page
 from mpo_llm.config import JudgeConfig
-from mpo_llm.evaluation import as_json, evaluate_run, league
+from mpo_llm.evaluation import as_json, evaluate_by, league
 from mpo_llm.train import train
 
 HERE = Path(__file__).parent
@@ -47,10 +47,9 @@ def main(
     if steps is not None:
         run = replace(run, budget=replace(run.budget, steps=steps))
     print(train(run, resume=True), flush=True)
-    found = {}
-    for name, judge in JUDGES.items():
-        found[name] = evaluate_run(str(folder), judge=judge, samples=samples)
-        print(f"by {name}: {found[name]}", flush=True)
+    found = evaluate_by(JUDGES, str(folder), samples=samples)
+    for name, evaluation in found.items():
+        print(f"by {name}: {evaluation}", flush=True)
     standings = league(str(folder), samples=samples)
     print(standings, flush=True)
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -15,6 +15,7 @@ from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.generate import Autoregressive
+from mpo_llm.judge import Judge
 from mpo_llm.language import Responses
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.preferences.decorators import tally
@@ -146,7 +147,35 @@ def evaluate_run(
     `category` is a column of theirs. `score` is the factory of a score, by which all responses are
     measured too. `ValueError` for bad names, prompts or judges.
     """
-    bench = _Bench.of(path, source, judge, samples, limit, seed)
+    (found,) = evaluate_by(
+        {"": judge},
+        path,
+        against,
+        source=source,
+        category=category,
+        score=score,
+        samples=samples,
+        limit=limit,
+        seed=seed,
+    ).values()
+    return found
+
+
+def evaluate_by(
+    judges: Mapping[str, JudgeConfig],
+    path: str,
+    against: Sequence[str] = (START,),
+    *,
+    source: str = "",
+    category: str | None = None,
+    score: JudgeConfig = JudgeConfig(),
+    samples: int = 4,
+    limit: int | None = None,
+    seed: int = 0,
+) -> dict[str, Evaluation]:
+    """`evaluate_run` by several judges, by name, on the same responses."""
+    bench = _Bench.of(path, source, samples, limit, seed)
+    asked = {title: bench.judge(settings) for title, settings in judges.items()}
     kinds = bench.categories(category)
     own, *others = (bench.entrant(name) for name in (path, *against))
     responses = bench.draw(own)
@@ -156,29 +185,35 @@ def evaluate_run(
         for name, other in zip(against, others, strict=True)
         if name != path
     }
-    table = meet(bench.judge, bench.prompts.texts, texts)
     scores = {}
     if score.factory:
         measure: Any = oracle.load(score)
         scores = {
             name: _scored(measure, bench.prompts.texts, of, kinds) for name, of in texts.items()
         }
-    opponents = {}
+    kls: dict[str, Estimate | None] = dict.fromkeys(against)
     for name, other in zip(against, others, strict=True):
-        kl = None
         if other.policy.network is own.policy.network:
             each = own.policy.kl(other.policy, responses).sum(axis=1)
-            kl = clustered(each, responses.of)
-        opponents[name] = Opponent(
-            table.win_rate(path, name),
-            table.length_controlled(path, name),
-            kl,
-            table.length(name),
-            {kind: table.win_rate(path, name, which) for kind, which in kinds.items()},
+            kls[name] = clustered(each, responses.of)
+    found = {}
+    for title, judge in asked.items():
+        table = meet(judge, bench.prompts.texts, texts)
+        opponents = {
+            name: Opponent(
+                table.win_rate(path, name),
+                table.length_controlled(path, name),
+                kl,
+                table.length(name),
+                {kind: table.win_rate(path, name, which) for kind, which in kinds.items()},
+            )
+            for name, kl in kls.items()
+        }
+        failures, count = tally(judge)["failed"], len(bench.prompts)
+        found[title] = Evaluation(
+            path, count, samples, table.length(path), opponents, failures, scores
         )
-    return Evaluation(
-        path, len(bench.prompts), samples, table.length(path), opponents, bench.failures, scores
-    )
+    return found
 
 
 def league(
@@ -194,7 +229,8 @@ def league(
 ) -> League:
     """All of a run's checkpoints (or each `every`-th and the last), the model it started from, and
     other checkpoints or models, against each other. Prompts and judge as in `evaluate_run`."""
-    bench = _Bench.of(run, source, judge, samples, limit, seed)
+    bench = _Bench.of(run, source, samples, limit, seed)
+    asked = bench.judge(judge)
     saved = checkpoint.listed(Path(run) / "checkpoints")
     if not saved:
         raise ValueError(f"{run} is not the folder of a run with checkpoints.")
@@ -207,7 +243,7 @@ def league(
     for name, where in names.items():
         entrant = bench.entrant(where)
         texts[name] = bench.written(entrant, bench.draw(entrant))
-    table = meet(bench.judge, bench.prompts.texts, texts)
+    table = meet(asked, bench.prompts.texts, texts)
     equilibrium = table.equilibrium().policy.probs[0]
     pairs = [[table.win_rate(i, j) for j in table.names] for i in table.names]
     return League(
@@ -217,7 +253,7 @@ def league(
         dict(zip(table.names, equilibrium.tolist(), strict=True)),
         table.ranking(),
         {name: table.exploitability(name) for name in table.names},
-        bench.failures,
+        tally(asked)["failed"],
     )
 
 
@@ -237,12 +273,11 @@ class _Entrant:
 
 @dataclass(slots=True)
 class _Bench:
-    """Prompts, a judge and the settings of generation, the same for all who are compared."""
+    """Prompts and the settings of generation, the same for all who are compared."""
 
     config: Config
     settings: PromptsConfig
     start: _Entrant
-    judge: Any
     samples: int
     seed: int
     drawn: int = 0
@@ -250,9 +285,7 @@ class _Bench:
     would not be independent."""
 
     @classmethod
-    def of(
-        cls, path: str, source: str, judge: JudgeConfig, samples: int, limit: int | None, seed: int
-    ) -> _Bench:
+    def of(cls, path: str, source: str, samples: int, limit: int | None, seed: int) -> _Bench:
         if samples < 1:
             raise ValueError(f"`samples` must be at least 1, got {samples}.")
         config = checkpoint.config_of(path)
@@ -264,18 +297,17 @@ class _Bench:
             source=held_out,
             limit=config.evaluation.limit if limit is None else limit,
         )
-        found = oracle.load(judge if judge.factory else config.judge)
         policy, tokenizer = assemble.start(config)
         start = _Entrant(policy, tokenizer, prompts_of.load(settings, tokenizer))
-        return cls(config, settings, start, found, samples, seed)
+        return cls(config, settings, start, samples, seed)
 
     @property
     def prompts(self) -> Prompts:
         return self.start.prompts
 
-    @property
-    def failures(self) -> int:
-        return tally(self.judge)["failed"]
+    def judge(self, settings: JudgeConfig) -> Judge:
+        """The judge asked for, or the run's own."""
+        return oracle.load(settings if settings.factory else self.config.judge)
 
     def entrant(self, name: str) -> _Entrant:
         """By the word start, a checkpoint, a run, or the name or path of a model."""

@@ -35,7 +35,7 @@ def started(script: str, folder: Path, **sections: Any) -> dict[str, Any]:
 def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = started("__main__.py", tmp_path)
     said = capsys.readouterr().out
-    assert said.count("win rate") == 2 * len(names["JUDGES"])
+    assert said.count("at equal lengths") == 2 * len(names["JUDGES"])
     page = (tmp_path / "out" / "page.html").read_text()
     for judge in names["JUDGES"]:
         assert judge in page

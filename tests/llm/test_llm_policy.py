@@ -308,7 +308,7 @@ def test_what_was_read_is_not_read_again() -> None:
     language = ml.TextPreferenceGame(LONG, p, lambda _, a, b: np.full(len(a), 0.5), str, 4)
     q = language.feedback(p, rng=np.random.default_rng(0))
     assert p.recall(q) is q.reading
-    other = replace(p, parts=tuple(p.parts[:1]) + ((0.0, p.weights),))
+    other = replace(p, parts=(*p.parts, (0.0, p.weights)))
     assert other.recall(q) is not q.reading
     for rows in (slice(None), slice(1, 4), np.array([3, 0])):
         some = q.take(rows)
