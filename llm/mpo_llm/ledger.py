@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from mpo_llm.generate import Drawn, Generator
 from mpo_llm.judge import Judge
 from mpo_llm.language import Ids
+from mpo_llm.network import Network
 from mpo_llm.policy import TokenPolicy
+
+PASSES = ("forward_tokens", "backward_tokens")
+"""Tokens that networks predicted, in generation, scoring and step, and those of them whose gradient
+was followed back."""
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes in use at the height: of the accelerator, or else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of everything a budget can name, and seconds by what they were spent on."""
+    """Counts of everything a budget can name and of passes, and seconds by what they were spent
+    on."""
 
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("steps", "samples", "judge_calls", "judge_failures", "tokens", "gradient_steps"), 0
+            (
+                "steps",
+                "samples",
+                "judge_calls",
+                "judge_failures",
+                "tokens",
+                "gradient_steps",
+                *PASSES,
+            ),
+            0,
         )
     )
     seconds: dict[str, float] = field(
@@ -45,6 +69,15 @@ class Ledger:
         finally:
             nested = sum(self.seconds.values()) - inner
             self.seconds[name] += time.perf_counter() - began - nested
+
+    @contextmanager
+    def passes(self, network: Network) -> Iterator[None]:
+        """Count what the processes' networks predict within."""
+        before = network.passed.copy()
+        yield
+        forward, backward = np.sum(network.team.gather(network.passed - before), axis=0).tolist()
+        for name, tokens in zip(PASSES, (forward + backward, backward), strict=True):
+            self.counts[name] += tokens
 
     def judge(self, judge: Judge, failed: Callable[[], int] = lambda: 0) -> Judge:
         """The judge, its calls counted, and its failures where `failed` knows of them: comparisons

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -53,6 +54,9 @@ class Network(ABC):
         """The processes that share the work, each with a network like this."""
         self.sharded: frozenset[str] = frozenset()
         """Of which trainable tensors this process holds a part of the rows only."""
+        self.passed = np.zeros(2, dtype=np.int64)
+        """Tokens that were predicted so far, prompts and padding not counted: without a gradient
+        to follow, and with one."""
         self.trainable: dict[str, nn.Parameter] = {}
         self._masters: dict[str, nn.Parameter] = {}
         self._checkpointed = [
@@ -131,6 +135,11 @@ class Network(ABC):
         """Bytes of the module's weights, trained or not."""
         return sum(p.numel() * p.element_size() for p in self._module.parameters())
 
+    @property
+    def parameters(self) -> int:
+        """How many weights the module has, trained or not; tied ones count once."""
+        return sum(p.numel() for p in self._module.parameters())
+
     def states(self, rows: Rows, weights: Weights | None = None) -> Tensor:
         """States `(M, d)` at the places where the rows are read; with the workbench's weights where
         `weights` is None."""
@@ -138,12 +147,19 @@ class Network(ABC):
             for name, master in self._masters.items():
                 _held(self.trainable[name]).copy_(master.data)
         states: Tensor = self._with(weights, self._states, rows)
+        self.passed[int(states.requires_grad)] += len(states)
         return states
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
         """A decoder of the given prompts under `weights`."""
         inner = self._decoder(rows, lengths)
-        return _Weighed(lambda tokens: self._with(weights, inner.next, tokens), inner.keep)
+
+        def step(tokens: Tensor | None) -> Tensor:
+            logits: Tensor = self._with(weights, inner.next, tokens)
+            self.passed[0] += len(logits)
+            return logits
+
+        return _Weighed(step, inner.keep)
 
     def weights(self) -> Weights:
         """The workbench's weights, not to be written to again: `load` puts copies in."""

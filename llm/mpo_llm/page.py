@@ -59,7 +59,7 @@ def render(
         "Before and after": table(("prompt", "before", "after"), said(run, seed=seed)),
     }
     if standings is not None:
-        sections["Its checkpoints against each other"] = _league(standings)
+        sections["Its checkpoints against each other"] = league(standings)
     return document(f"{config.model.name}, aligned by self-play", sections, config)
 
 
@@ -80,6 +80,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = ["".join(f"<th>{_text(cell)}</th>" for cell in head)]
     lines += ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def league(found: League) -> str:
+    """The table of a league: win rates, equilibrium, exploitability."""
+    rows = [
+        (
+            name,
+            *(f"{rate:.2f}" for rate in rates),
+            f"{found.equilibrium[name]:.2f}",
+            str(found.exploitability[name]),
+        )
+        for name, rates in zip(found.names, found.win_rates, strict=True)
+    ]
+    return table(("win rate of", *found.names, "equilibrium", "exploitability"), rows)
 
 
 def drawing(figure: Any) -> str:
@@ -133,19 +147,6 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
         "KL, nats",
     )
     return table(head, rows)
-
-
-def _league(found: League) -> str:
-    rows = [
-        (
-            name,
-            *(f"{rate:.2f}" for rate in rates),
-            f"{found.equilibrium[name]:.2f}",
-            str(found.exploitability[name]),
-        )
-        for name, rates in zip(found.names, found.win_rates, strict=True)
-    ]
-    return table(("win rate of", *found.names, "equilibrium", "exploitability"), rows)
 
 
 def _curves(path: Path) -> str:

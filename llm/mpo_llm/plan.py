@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 import mpo_games as mg
 from mpo_games.protocol import State
 from mpo_llm import assemble
 from mpo_llm.config import Config
-from mpo_llm.ledger import Ledger
+from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.scoring import CHUNK
@@ -41,7 +39,7 @@ class Plan:
     """Bytes, by what they hold; an estimate."""
     seconds: Mapping[str, float]
     """A step's, by what they are spent on, from a probe of one prompt."""
-    peak: float
+    peak: int
     """Bytes in use at the probe's height: of the process, or of the accelerator."""
     steps: int | None
     """How many steps the budget allows, where that can be told."""
@@ -83,7 +81,7 @@ def plan(config: Config) -> Plan:
         config.step.epochs * config.step.minibatches,
         _memory(config, game.start, max(map(len, game.prompts)), share * solver.samples),
         seconds,
-        _peak(run.device),
+        peak_memory(run.device),
         _steps(config, responses),
     )
 
@@ -153,12 +151,6 @@ def _steps(config: Config, responses: int) -> int | None:
         gradients = config.step.epochs * config.step.minibatches
         limits.append(math.ceil(budget.gradient_steps / gradients))
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _peak(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _size(size: float) -> str:

@@ -29,7 +29,7 @@ from mpo_llm.checkpoint import Checkpoint
 from mpo_llm.config import Config
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.generate import Autoregressive
-from mpo_llm.ledger import Ledger
+from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.metrics import Report, evaluate
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
@@ -209,17 +209,20 @@ class Run:
             write_bytes(self.folder / "config.yaml", config_file.dump(self.config).encode())
             for name in ("metrics.jsonl", "samples.jsonl"):
                 _cut(self.folder / name, step)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         if self.config.output.trackers:
             self.trackers.init_trackers("tracker")
 
     def go(self) -> Summary:
         """Step to the end of the budget."""
         output, budget = self.config.output, asdict(self.config.budget)
+        network = self.game.initial_policy().network
         states = mg.iterate(self.game, self.solver, state=self.state, rng=self.rng)
         begun = saved = None
         with _asked_to_stop() as asked, self._bar() as bar:
             while True:
-                with self.ledger.time("step"):
+                with self.ledger.passes(network), self.ledger.time("step"):
                     state = next(states)
                 self.ledger.counts["steps"] = state.step
                 self.state = state
@@ -274,6 +277,7 @@ class Run:
             report = evaluate(self.held_out, state.policy, {"start": start}, samples, rng)
             row |= _reported(report)
         row |= {f"seconds_{name}": round(s, 3) for name, s in self.ledger.seconds.items()}
+        row["peak_memory"] = peak_memory(self.device)
         if not self.first:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
