@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench bench-llm llm-demo llm-demo-rps clean
+.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -44,6 +44,9 @@ llm-demo: $(VENV)/dev  ## Align a small language model on the CPU; a page with c
 
 llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a single reward.
 	$(BIN)/python llm/demo/rock_paper_scissors.py
+
+llm-demo-gpu: $(VENV)/dev  ## Four methods at scale, on an accelerator: throughput, win rates, a league.
+	$(BIN)/python llm/demo/at_scale.py
 
 bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
 	$(BIN)/python benchmarks/llm.py --trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python

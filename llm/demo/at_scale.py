@@ -10,10 +10,10 @@ scoring, judging, mirror step; not evaluation and saving). Model-flops utilisati
 $$\frac{2 N f + c N b}{\text{seconds of whole steps}\cdot\text{peak flops}}$$
 
 with N all parameters of the model, f and b the run's `forward_tokens` and `backward_tokens`: each
-token predicted counts once for every pass of a network over it (drawing it, each part of a mixture
-for itself; its probability under the policy that drew it, the old policy and the magnet; each
-gradient), b those of the gradients; c = 4, or 2 where LoRA leaves the gradients of the weights out.
-Prompts, padding, attention's own products, recomputation and the judge do not count.
+token predicted counts in f once for every pass of a network over it (drawing it, each part of a
+mixture for itself; reading it as who drew it, and as the magnet; each gradient), in b once for each
+gradient; c = 4, or 2 where LoRA leaves the gradients of the weights out. Prompts, padding,
+attention's own products, recomputation, evaluation and the judge do not count.
 """
 
 from __future__ import annotations

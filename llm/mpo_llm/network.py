@@ -207,24 +207,25 @@ class Network(ABC):
             p.grad = None
 
     def _with(self, weights: Weights | None, function: Callable[..., Any], *args: Any) -> Any:
-        """The function's result while the parameters hold `weights`; without gradients."""
-        if weights is None:
+        """The function's result while the parameters hold `weights`, if any; without gradients."""
+        if not weights:
             return function(*args)
-        held = {n: p.data for n, p in self.trainable.items() if n not in self.sharded}
-        parts = {n: _held(self.trainable[n]).clone() for n in self.sharded}
+        held = {n: self.trainable[n].data for n in weights if n not in self.sharded}
+        parts = {n: _held(self.trainable[n]).clone() for n in weights if n in self.sharded}
         try:
-            self._put(weights, weights)
+            self._put(weights)
             return function(*args)
         finally:
-            self._put(held, parts)
+            self._put(held | parts)
 
-    def _put(self, whole: Weights, parts: Weights) -> None:
-        """Let the parameters be the tensors of `whole`, and the sharded ones hold `parts`."""
-        for name, p in self.trainable.items():
+    def _put(self, weights: Weights) -> None:
+        """Let the parameters be these tensors; the sharded ones hold them."""
+        for name, tensor in weights.items():
+            p = self.trainable[name]
             if name in self.sharded:
-                _held(p).copy_(parts[name])
+                _held(p).copy_(tensor)
             else:
-                p.data = whole[name].to(p)
+                p.data = tensor.to(p)
 
 
 def _single(dtype: torch.dtype) -> torch.dtype:
@@ -415,7 +416,11 @@ class TransformersNetwork(Network):
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
         if not self._halves:
             return hidden
-        logits: Tensor = self._with(weights, self._model.get_output_embeddings(), hidden)
+        head = self._model.get_output_embeddings()
+        # Chunk after chunk passes here: only what the head reads is put in place.
+        used = {p for p in head.parameters() if p.requires_grad}
+        own = {n: weights[n] for n, p in self.trainable.items() if p in used} if weights else None
+        logits: Tensor = self._with(own, head, hidden)
         return logits
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
