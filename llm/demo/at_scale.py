@@ -64,7 +64,7 @@ class Cost:
     seconds: Mapping[str, float]
     """By what they were spent on."""
     peak_memory: int
-    """Bytes: the accelerator's, or the process's so far."""
+    """Bytes: of the run on a CUDA device, or else of the process so far."""
     generated: float
     """Tokens a second of generation."""
     trained: float
@@ -116,7 +116,7 @@ def main(
     curves = {name: _curve(rows) for name, rows in records.items()}
     found = {
         "command": shlex.join(["python", *sys.argv]),
-        "device": torch.cuda.get_device_name(here) if here.type == "cuda" else platform.machine(),
+        "device": _named(here),
         "torch": torch.__version__,
         "peak_flops": peak_flops,
         "parameters": policy.network.parameters,
@@ -129,6 +129,12 @@ def main(
     (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / "page.html").write_text(_page(base, costs, curves, standings, runs, folder))
     print(f"page      {folder / 'page.html'}")
+
+
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} of {platform.machine()}"
 
 
 def _varied(base: Config, name: str, folder: Path) -> Config:

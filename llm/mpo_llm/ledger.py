@@ -24,7 +24,7 @@ was followed back."""
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes in use at the height: of the accelerator, or else of the process."""
+    """Bytes in use at the height: of a CUDA device, or else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -40,7 +40,7 @@ class Plan:
     seconds: Mapping[str, float]
     """A step's, by what they are spent on, from a probe of one prompt."""
     peak: int
-    """Bytes in use at the probe's height: of the process, or of the accelerator."""
+    """Bytes in use at the probe's height: of the process, or of a CUDA device."""
     steps: int | None
     """How many steps the budget allows, where that can be told."""
 
