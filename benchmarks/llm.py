@@ -1,9 +1,10 @@
 """Steps of training a language model side by side with TRL: `python benchmarks/llm.py` (`make
 bench-llm` sets up what it needs).
 
-Same model, prompts, samples and judge, one thread, one process after the other: an entrant's memory
-is its process's peak, its time the median processor time of a step after the first, per completion
-that is trained on. Results go to `results/llm.json`.
+Same model, prompts, samples, judge, rows at once and kind of attention, one process after the
+other. On a CPU an entrant has one thread, its time is its processor time and its memory its
+process's peak; on a GPU they are the wall's and the GPU's. What counts is the median over the steps
+after the first. Results go to `results/llm.json`, or `results/llm_SIZE.json`, with a figure beside.
 """
 
 from __future__ import annotations
@@ -13,90 +14,215 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
+import random_models
 import tyro
-from llm_entrant import AT_ONCE, SAMPLES, TOKENS
+from llm_entrant import Task
 
+from mpo_games import plot
 from mpo_llm import models
 
 HERE = Path(__file__).parent
 AIM = 0.7
 """Our time per trained completion, at most so many times the best peer's."""
+PROMPTS = (
+    "How do I stay motivated while learning to code?",
+    "What should I cook for dinner tonight?",
+    "Explain why the sky is blue.",
+    "Give me advice for a job interview.",
+    "How can I sleep better?",
+    "What is a good way to learn French?",
+    "How do plants make food?",
+    "How should I start saving money?",
+)
+LOOKS = {
+    "ours": ("MPO, exact KL", plot.VERMILLION),
+    "grpo": ("GRPO, TRL", plot.GREY),
+    "grpo_mixed": ("GRPO, TRL, float32 weights", plot.BLACK),
+    "online_dpo": ("online DPO, TRL", plot.SKY),
+    "nash_md": ("Nash-MD, TRL", plot.GREEN),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done in a step."""
+
+    prompts: int
+    samples: int
+    tokens: int
+    rows: int
+    dtype: Literal["float32", "bfloat16"]
+    checkpointing: bool
+    peers: tuple[str, ...] = ("grpo", "grpo_mixed")
+
+
+SIZES: Mapping[str, Size] = {
+    "small": Size(4, 2, 32, 16, "float32", False, ("grpo", "online_dpo", "nash_md")),
+    "tiny": Size(4, 2, 8, 4, "bfloat16", False, ("grpo", "grpo_mixed", "online_dpo", "nash_md")),
+    "1.5B": Size(64, 8, 64, 32, "bfloat16", False),
+    "7B": Size(16, 8, 64, 16, "bfloat16", True),
+}
+"""SmolLM2-135M as it is, and `random_models`, for tests and for a GPU."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Steps of training a language model beside TRL's."""
+    """Steps of training a language model beside TRL's. What is None is as usual for the size."""
 
-    model: str = models.SMOLLM2
-    """The model: a name or a folder."""
+    size: Literal["small", "tiny", "1.5B", "7B"] = "small"
+    """SmolLM2-135M, or a model of that size with random weights."""
+    prompts: int | None = None
+    """Prompts a step."""
+    samples: int | None = None
+    """Responses to each."""
+    tokens: int | None = None
+    """Tokens of a response at most."""
+    rows: int | None = None
+    """Responses run forward and backward at once."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the weights."""
+    checkpointing: bool | None = None
+    """Whether activations are computed again in the backward pass."""
     steps: int = 4
     """Steps of each entrant, of which the first warms up."""
-    trl: str = sys.executable
-    """The Python that has TRL 1.16."""
+    trl: str | None = None
+    """The Python that has TRL 1.16; without it we run alone."""
     nash_md: str | None = None
     """The Python that has TRL 1.0, the last with Nash-MD; without it nobody plays that."""
-    out: Path = HERE / "results" / "llm.json"
+    out: Path | None = None
     """Where the results go."""
+
+    @property
+    def scale(self) -> Size:
+        """The size, with what was asked for otherwise."""
+        given = {f.name: getattr(self, f.name, None) for f in fields(Size)}
+        return replace(SIZES[self.size], **{n: v for n, v in given.items() if v is not None})
 
 
 def main(arguments: Arguments) -> None:
-    """Run all entrants, print the table and keep it."""
-    folder = models.folder(arguments.model)
-    peers = {"grpo": arguments.trl, "online_dpo": arguments.trl}
-    if arguments.nash_md is not None:
-        peers["nash_md"] = arguments.nash_md
-    print(f"{AT_ONCE} prompts x {SAMPLES} responses of at most {TOKENS} tokens, one thread")
+    """Run all entrants, print the table, keep it and draw it."""
+    name, size = arguments.size, arguments.scale
+    if arguments.steps < 2:
+        raise ValueError(f"`steps` must be at least 2, the first warms up; got {arguments.steps}.")
+    out = arguments.out or HERE / "results" / f"llm{'' if name == 'small' else f'_{name}'}.json"
+    print(f"{size.prompts} prompts x {size.samples} responses of at most {size.tokens} tokens")
+    entrants = {"ours": sys.executable}
+    for peer in size.peers:
+        python = arguments.nash_md if peer == "nash_md" else arguments.trl
+        if python is not None:
+            entrants[peer] = python
     results: dict[str, dict[str, Any]] = {}
-    for kind in ("full", "lora"):
-        found = {
-            name: _run(python, name, folder, kind, arguments.steps)
-            for name, python in {"ours": sys.executable, **peers}.items()
-        }
-        results[kind] = found
-        _print(kind, found)
-    machine = {"python": platform.python_version(), "machine": platform.machine()}
-    arguments.out.write_text(json.dumps({**machine, "results": results}, indent=2) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        prompts = PROMPTS
+        if name == "small":
+            folder = models.folder(models.SMOLLM2)
+        else:
+            subprocess.run([sys.executable, random_models.__file__, name, folder], check=True)
+            prompts = random_models.prompts(name, 2 * size.prompts, 32)
+        for kind in ("full", "lora"):
+            task = Task(
+                folder, size.dtype, kind == "lora", prompts, size.prompts, size.samples,
+                size.tokens, size.rows, size.checkpointing, arguments.steps,
+            )  # fmt: skip
+            results[kind] = {n: run(p, n, task) for n, p in entrants.items()}
+            show(kind, results[kind])
+    record = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "size": name,
+        "step": asdict(size),
+        "results": results,
+    }
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    plot.save(figure(record), out)
 
 
-def _run(python: str, name: str, model: str, kind: str, steps: int) -> dict[str, Any]:
-    command = [python, str(HERE / "llm_entrant.py"), name, model, kind, str(steps)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def run(python: str, name: str, task: Task) -> dict[str, Any]:
+    """What the entrant measured, or a `note` of why it did not."""
+    done = subprocess.run(
+        [python, str(HERE / "llm_entrant.py"), name],
+        input=json.dumps(asdict(task)) + "\n",
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
-        return {"note": done.stderr.strip().splitlines()[-1]}
+        return {"note": (done.stderr.strip().splitlines() or [f"ended by {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    found["per_completion"] = median(found["seconds"][1:]) / found["trained"]
+    each = median(found["seconds"][1:])
+    found["per_completion"] = each / found["trained"]
+    found["tokens_per_second"] = median(found["tokens"][1:]) / each
     return found
 
 
-def _print(kind: str, found: dict[str, dict[str, Any]]) -> None:
+def show(kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the table of one kind of training."""
     ours = found["ours"]
-    head = f"{'s a step':>10}{'trained':>9}{'s each':>8}{'theirs / ours':>15}{'peak MB':>9}"
-    print(f"\n{kind:12}{head}")
+    head = f"{'s a step':>10}{'trained':>9}{'s each':>9}{'theirs / ours':>15}{'tokens/s':>10}"
+    print(f"\n{kind:12}{head}{'peak MB':>9}")
     for name, result in found.items():
         if "note" in result:
             print(f"{name:12}{result['note']}")
             continue
         each, step = result["per_completion"], median(result["seconds"][1:])
         ratio = each / ours["per_completion"] if "per_completion" in ours else float("nan")
-        numbers = f"{step:>10.2f}{result['trained']:>9}{each:>8.2f}{ratio:>15.2f}"
-        print(f"{name:12}{numbers}{result['peak_mb']:>9}")
+        numbers = f"{step:>10.2f}{result['trained']:>9}{each:>9.3f}{ratio:>15.2f}"
+        print(f"{name:12}{numbers}{result['tokens_per_second']:>10.0f}{result['peak_mb']:>9}")
     peers = [r for n, r in found.items() if n != "ours" and "note" not in r]
     if peers and "note" not in ours:
         share = ours["per_completion"] / min(r["per_completion"] for r in peers)
         memory = ours["peak_mb"] / min(r["peak_mb"] for r in peers)
         print(f"aim: at most {AIM} x the best peer: {_verdict(share <= AIM)} ({share:.2f})")
         print(f"aim: memory no larger: {_verdict(memory <= 1.0)} ({memory:.2f})")
+    if "note" not in ours:
         print(f"where our seconds go: {ours['clock']}")
 
 
 def _verdict(met: bool) -> str:
     return "met" if met else "MISSED"
+
+
+def figure(record: Mapping[str, Any]) -> Any:
+    """Tokens trained on a second and peak memory, a bar an entrant, in full and with LoRA."""
+    import matplotlib.pyplot as plt
+
+    results = record["results"]
+    names = [name for name in LOOKS if any(name in found for found in results.values())]
+    measured = [r for found in results.values() for r in found.values() if "note" not in r]
+    device = ", ".join(sorted({r["device"] for r in measured}))
+    panels = {
+        f"tokens a {'processor ' if device == 'CPU' else ''}second": lambda r: r[
+            "tokens_per_second"
+        ],
+        "peak memory, GB": lambda r: r["peak_mb"] / 1024,
+    }
+    width = 0.8 / len(names)
+    with plot.theme():
+        drawing, axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
+        for ax, (title, value) in zip(axes, panels.items(), strict=True):
+            for i, name in enumerate(names):
+                label, color = LOOKS[name]
+                at = [k + (i - (len(names) - 1) / 2) * width for k in range(len(results))]
+                entries = [found.get(name, {"note": ""}) for found in results.values()]
+                heights = [0.0 if "note" in r else value(r) for r in entries]
+                bars = ax.bar(at, heights, 0.94 * width, color=color, label=label)
+                texts = ["none" if "note" in r else f"{value(r):.3g}" for r in entries]
+                ax.bar_label(bars, texts, padding=2, fontsize=9.5, color="#333333")
+            ax.set_title(title)
+            ax.set_xticks(range(len(results)), list(results))
+            ax.grid(visible=False, axis="x")
+            ax.margins(y=0.12)
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        drawing.suptitle(f"{record['size']}, on {device or 'nothing'}", fontsize=12)
+    return drawing
 
 
 if __name__ == "__main__":

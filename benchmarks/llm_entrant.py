@@ -1,8 +1,10 @@
 """One trainer of language models on the contest's task, in a process of its own: `llm.py` runs it.
 
-Prints a line of JSON: processor seconds of each step, how many completions a step trains on, the
-peak memory of the process, and for our own where the time goes. The trainers need different
-versions of their package, so this file imports only what its entrant needs.
+`python benchmarks/llm_entrant.py NAME` reads the task, a line of JSON, and prints one: seconds of
+each step and tokens drawn in it, how many completions a step trains on, the peak of memory, and for
+our own where the time goes. Seconds are this process's processor time, and memory is the process's;
+where there is a GPU they are the wall's, after the GPU has done its work, and the GPU's. The
+trainers need different versions of their package, so this file imports only what its entrant needs.
 """
 
 from __future__ import annotations
@@ -12,24 +14,72 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-PROMPTS = (
-    "How do I stay motivated while learning to code?",
-    "What should I cook for dinner tonight?",
-    "Explain why the sky is blue.",
-    "Give me advice for a job interview.",
-    "How can I sleep better?",
-    "What is a good way to learn French?",
-    "How do plants make food?",
-    "How should I start saving money?",
-)
-AT_ONCE, SAMPLES, TOKENS = 4, 2, 32
-"""Prompts a step, responses to each, and tokens of a response at most."""
+import torch
+
 ETA, ALPHA, RATE, RANK = 2.0, 0.02, 1e-6, 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every entrant does, one update a step."""
+
+    model: str
+    """The model's folder."""
+    dtype: str
+    """Of its weights."""
+    lora: bool
+    """Whether adapters are trained, or all weights."""
+    prompts: Sequence[str]
+    at_once: int
+    """Prompts a step."""
+    samples: int
+    """Responses to each prompt, where a trainer leaves a choice."""
+    tokens: int
+    """Tokens of a response at most."""
+    rows: int
+    """Responses that are run forward and backward at once: gradients add up."""
+    checkpointing: bool
+    """Whether activations are computed again in the backward pass."""
+    steps: int
+
+    @property
+    def messages(self) -> list[list[dict[str, str]]]:
+        """The prompts as conversations."""
+        return [[{"role": "user", "content": x}] for x in self.prompts]
+
+
+@dataclass
+class Meter:
+    """Seconds and tokens so far, marked between steps."""
+
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    tokens: int = 0
+    marks: list[tuple[float, int]] = field(default_factory=list)
+
+    def mark(self) -> None:
+        """A step begins, or has ended."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            now = time.perf_counter()
+        else:
+            now = time.process_time()
+        self.marks.append((now, self.tokens))
+
+    @property
+    def peak(self) -> float:
+        """The most memory there was in use, in MB."""
+        if self.device == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        status = Path("/proc/self/status")
+        if status.exists():
+            return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def brevity(text: str) -> float:
@@ -37,7 +87,7 @@ def brevity(text: str) -> float:
     return -float(len(text))
 
 
-def ours(model: str, lora: bool, steps: int) -> dict[str, Any]:
+def ours(task: Task, meter: Meter) -> dict[str, Any]:
     """MPO: all pairs judged, token-level objective, exact KL to the magnet, one update a step."""
     import numpy as np
 
@@ -47,75 +97,96 @@ def ours(model: str, lora: bool, steps: int) -> dict[str, Any]:
     from mpo_llm.prompts import Prompts, written
 
     settings = config.Config(
-        config.ModelConfig(model, lora_rank=RANK if lora else 0),
-        generation=config.GenerationConfig(TOKENS),
-        solver=config.SolverConfig(SAMPLES, AT_ONCE, ETA, ALPHA),
-        step=config.StepConfig(epochs=1, rate=RATE),
+        config.ModelConfig(
+            task.model,
+            "float32" if task.dtype == "float32" else "bfloat16",
+            lora_rank=RANK if task.lora else 0,
+            gradient_checkpointing=task.checkpointing,
+        ),
+        generation=config.GenerationConfig(task.tokens),
+        solver=config.SolverConfig(task.samples, task.at_once, ETA, ALPHA),
+        step=config.StepConfig(epochs=1, rate=RATE, rows=task.rows),
     )
-    policy, tokenizer = assemble.start(settings)
-    ids = tuple(written(tokenizer, [{"role": "user", "content": x}], True) for x in PROMPTS)
+    policy, tokenizer = assemble.start(settings, torch.device(meter.device))
+    ids = tuple(written(tokenizer, x, True) for x in task.messages)
     book = ledger.Ledger()
     seen = watch.Watch(book, team.Alone())
     game = assemble.game(
         settings,
         policy,
         tokenizer,
-        Prompts(ids, PROMPTS),
+        Prompts(ids, tuple(task.prompts)),
         book.judge(ml.preferences.Higher(lambda _, ys: [brevity(y) for y in ys])),
         book.generator(ml.generate.Autoregressive()),
     )
     rng = np.random.default_rng(0)
-    marks, began = [], time.perf_counter()
+    began = time.perf_counter()
     for state in mg.iterate(seen.game(game), mg.MPO(ETA, ALPHA, 50), rng=rng):
-        marks.append(time.process_time())
-        if state.step == steps:
+        meter.tokens = book.counts["tokens"]
+        meter.mark()
+        if state.step == task.steps:
             break
     book.seconds["step"] = time.perf_counter() - began - sum(book.seconds.values())
     spent = {name: round(seconds, 2) for name, seconds in book.seconds.items()}
-    return {"marks": marks, "trained": AT_ONCE * SAMPLES, "clock": spent}
+    return {"trained": task.at_once * task.samples, "clock": spent}
 
 
-def grpo(model: str, lora: bool, steps: int) -> dict[str, Any]:
-    """TRL's GRPO with the win rate within the group as reward: on two responses, our game."""
+def grpo(task: Task, meter: Meter, weights: str | None = None) -> dict[str, Any]:
+    """TRL's GRPO with the win rate within the group as reward: on two responses, our game.
+
+    Weights are of the task's kind, updates included; or of another, and rounded when they run.
+    """
     from trl import GRPOConfig, GRPOTrainer
 
-    def win_rate(completions: list[Any], **_: Any) -> list[float]:
+    size = task.samples
+
+    def win_rate(completions: list[Any], completion_ids: list[Any], **_: Any) -> list[float]:
+        meter.tokens += sum(map(len, completion_ids))
         scores = [brevity(c[0]["content"]) for c in completions]
         found = []
         for i, score in enumerate(scores):
-            group = range(i - i % SAMPLES, i - i % SAMPLES + SAMPLES)
+            group = range(i - i % size, i - i % size + size)
             wins = [0.5 + 0.5 * ((score > scores[j]) - (score < scores[j])) for j in group]
-            found.append(float(sum(wins) - 0.5) / (SAMPLES - 1))
+            found.append(float(sum(wins) - 0.5) / (size - 1))
         return found
 
     settings = GRPOConfig(
-        **_common(steps, AT_ONCE * SAMPLES),
-        num_generations=SAMPLES,
-        max_completion_length=TOKENS,
+        **_common(task, meter, task.at_once * size, 1),
+        num_generations=size,
+        max_completion_length=task.tokens,
         beta=ALPHA,
     )
     return _trained(
         lambda **more: GRPOTrainer(reward_funcs=win_rate, args=settings, **more),
-        model, lora, AT_ONCE * SAMPLES,
+        replace(task, dtype=weights or task.dtype), meter, task.at_once * size,
     )  # fmt: skip
 
 
-def online_dpo(model: str, lora: bool, steps: int) -> dict[str, Any]:
+def grpo_mixed(task: Task, meter: Meter) -> dict[str, Any]:
+    """The same as TRL does it unless told otherwise: weights in single precision."""
+    return grpo(task, meter, "float32")
+
+
+def online_dpo(task: Task, meter: Meter) -> dict[str, Any]:
     """TRL's online DPO: two responses to a prompt, the one of higher reward is chosen."""
     from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
-    def reward(completions: list[Any], **_: Any) -> list[float]:
+    def reward(completions: list[Any], completion_ids: list[Any], **_: Any) -> list[float]:
+        meter.tokens += sum(map(len, completion_ids))
         return [brevity(c if isinstance(c, str) else c[0]["content"]) for c in completions]
 
-    settings = OnlineDPOConfig(**_common(steps, AT_ONCE), max_new_tokens=TOKENS, beta=ALPHA)
+    settings = OnlineDPOConfig(
+        **_common(task, meter, task.at_once, 2), max_new_tokens=task.tokens, beta=ALPHA
+    )
     return _trained(
         lambda **more: OnlineDPOTrainer(reward_funcs=reward, args=settings, **more),
-        model, lora, 2 * AT_ONCE,
+        task, meter, 2 * task.at_once,
     )  # fmt: skip
 
 
-def nash_md(model: str, lora: bool, steps: int) -> dict[str, Any]:
-    """TRL's Nash-MD: a response of the policy against one of its mixture with the reference."""
+def nash_md(task: Task, meter: Meter) -> dict[str, Any]:
+    """TRL's Nash-MD: a response of the policy against one of its mixture with the reference, which
+    is not trained on and not counted."""
     from trl.experimental.judges import BasePairwiseJudge
     from trl.experimental.nash_md import NashMDConfig, NashMDTrainer
 
@@ -125,22 +196,36 @@ def nash_md(model: str, lora: bool, steps: int) -> dict[str, Any]:
             gains = [brevity(a) - brevity(b) for a, b in completions]
             return [0.5 + 0.5 * ((gain > 0) - (gain < 0)) for gain in gains]
 
-    settings = NashMDConfig(**_common(steps, AT_ONCE), max_new_tokens=TOKENS, beta=ALPHA)
+    class Counting(NashMDTrainer):  # type: ignore[misc, unused-ignore]
+        def _process_completions(self, model_output: Any, mixture: Any, prompts: Any) -> Any:
+            own, other = super()._process_completions(model_output, mixture, prompts)
+            responses = own["attention_mask"][:, prompts["input_ids"].shape[1] :]
+            meter.tokens += int(responses.sum())
+            return own, other
+
+    settings = NashMDConfig(
+        **_common(task, meter, task.at_once, 1), max_new_tokens=task.tokens, beta=ALPHA
+    )
     return _trained(
-        lambda **more: NashMDTrainer(judge=Shorter(), args=settings, **more),
-        model, lora, AT_ONCE,
+        lambda **more: Counting(judge=Shorter(), args=settings, **more),
+        task, meter, task.at_once,
     )  # fmt: skip
 
 
-def _common(steps: int, batch: int) -> dict[str, Any]:
+def _common(task: Task, meter: Meter, items: int, rows: int) -> dict[str, Any]:
+    """Settings of a trainer whose step takes so many items, each of so many rows."""
+    batch = min(items, task.rows // rows)
+    if items % batch:
+        raise ValueError(f"`rows` must part a step evenly: {items} into {batch}.")
     return {
         "output_dir": "/tmp/unused",
-        "max_steps": steps,
+        "max_steps": task.steps,
         "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": items // batch,
         "learning_rate": RATE,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
+        "use_cpu": meter.device == "cpu",
+        "bf16": task.dtype == "bfloat16",
+        "gradient_checkpointing": task.checkpointing,
         "temperature": 1.0,
         "report_to": [],
         "save_strategy": "no",
@@ -149,37 +234,36 @@ def _common(steps: int, batch: int) -> dict[str, Any]:
     }
 
 
-def _trained(make: Callable[..., Any], model: str, lora: bool, trained: int) -> dict[str, Any]:
+def _trained(make: Callable[..., Any], task: Task, meter: Meter, trained: int) -> dict[str, Any]:
     """A trainer of TRL, its steps timed by a callback."""
     import datasets
-    import torch
     from transformers import AutoModelForCausalLM, TrainerCallback
-
-    marks: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if not marks:
-                marks.append(time.process_time())
+            if not meter.marks:
+                meter.mark()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.process_time())
+            meter.mark()
 
     more: dict[str, Any] = {}
-    if lora:
+    if task.lora:
         from peft import LoraConfig
 
         more["peft_config"] = LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    rows = [{"prompt": [{"role": "user", "content": x}]} for x in PROMPTS]
+    rows = [{"prompt": x} for x in task.messages]
     trainer = make(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(
+            task.model, dtype=getattr(torch, task.dtype), attn_implementation="sdpa"
+        ),
         train_dataset=datasets.Dataset.from_list(rows * 50),
-        processing_class=_tokenizer(Path(model)),
+        processing_class=_tokenizer(Path(task.model)),
         callbacks=[Clock()],
         **more,
     )
     trainer.train()
-    return {"marks": marks, "trained": trained}
+    return {"trained": trained}
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -197,25 +281,29 @@ def _tokenizer(folder: Path) -> Any:
     )
 
 
-ENTRANTS = {"ours": ours, "grpo": grpo, "online_dpo": online_dpo, "nash_md": nash_md}
+ENTRANTS = {
+    "ours": ours,
+    "grpo": grpo,
+    "grpo_mixed": grpo_mixed,
+    "online_dpo": online_dpo,
+    "nash_md": nash_md,
+}
 
 
-def main(name: str, model: str, lora: bool, steps: int) -> None:
+def main(name: str, task: Task) -> None:
     """Run the entrant and print what was measured."""
-    import torch
-
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = ENTRANTS[name](model, lora, steps)
-    marks = found.pop("marks")
-    found["seconds"] = [round(b - a, 3) for a, b in pairwise(marks)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if Path("/proc/self/status").exists():
-        status = Path("/proc/self/status").read_text()
-        peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    print(json.dumps({**found, "peak_mb": round(peak)}))
+    meter = Meter()
+    if meter.device == "cpu":
+        torch.set_num_threads(1)
+    found = ENTRANTS[name](task, meter)
+    steps = list(pairwise(meter.marks))
+    found["seconds"] = [round(b - a, 3) for (a, _), (b, _) in steps]
+    found["tokens"] = [b - a for (_, a), (_, b) in steps]
+    found["device"] = torch.cuda.get_device_name() if meter.device == "cuda" else "CPU"
+    print(json.dumps({**found, "peak_mb": round(meter.peak)}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3] == "lora", int(sys.argv[4]))
+    main(sys.argv[1], Task(**json.loads(sys.stdin.readline())))
