@@ -41,12 +41,13 @@ PROMPTS = (
     "How do plants make food?",
     "How should I start saving money?",
 )
+KINDS = {"full": "full", "lora": "LoRA"}
 LOOKS = {
     "ours": ("MPO, exact KL", plot.VERMILLION),
-    "grpo": ("GRPO, TRL", plot.GREY),
-    "grpo_mixed": ("GRPO, TRL, float32 weights", plot.BLACK),
-    "online_dpo": ("online DPO, TRL", plot.SKY),
-    "nash_md": ("Nash-MD, TRL", plot.GREEN),
+    "grpo": ("GRPO", plot.GREY),
+    "grpo_mixed": ("GRPO, float32 weights", plot.BLACK),
+    "online_dpo": ("online DPO", plot.SKY),
+    "nash_md": ("Nash-MD", plot.GREEN),
 }
 
 
@@ -126,7 +127,7 @@ def main(arguments: Arguments) -> None:
         else:
             subprocess.run([sys.executable, random_models.__file__, name, folder], check=True)
             prompts = random_models.prompts(name, 2 * size.prompts, 32)
-        for kind in ("full", "lora"):
+        for kind in KINDS:
             task = Task(
                 folder, size.dtype, kind == "lora", prompts, size.prompts, size.samples,
                 size.tokens, size.rows, size.checkpointing, arguments.steps,
@@ -149,7 +150,12 @@ def run(python: str, name: str, task: Task) -> dict[str, Any]:
     done = subprocess.run(
         [python, str(HERE / "llm_entrant.py"), name],
         input=json.dumps(asdict(task)) + "\n",
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env={
+            "CUDA_VISIBLE_DEVICES": "0",
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -198,13 +204,12 @@ def figure(record: Mapping[str, Any]) -> Any:
     names = [name for name in LOOKS if any(name in found for found in results.values())]
     measured = [r for found in results.values() for r in found.values() if "note" not in r]
     device = ", ".join(sorted({r["device"] for r in measured}))
+    speed = "tokens a processor second" if device == "CPU" else "tokens a second"
     panels = {
-        f"tokens a {'processor ' if device == 'CPU' else ''}second": lambda r: r[
-            "tokens_per_second"
-        ],
-        "peak memory, GB": lambda r: r["peak_mb"] / 1024,
+        speed: lambda r: f"{r['tokens_per_second']:.0f}",
+        "peak memory, GB": lambda r: f"{r['peak_mb'] / 1024:.2g}",
     }
-    width = 0.8 / len(names)
+    width = 0.84 / len(names)
     with plot.theme():
         drawing, axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
         for ax, (title, value) in zip(axes, panels.items(), strict=True):
@@ -212,16 +217,17 @@ def figure(record: Mapping[str, Any]) -> Any:
                 label, color = LOOKS[name]
                 at = [k + (i - (len(names) - 1) / 2) * width for k in range(len(results))]
                 entries = [found.get(name, {"note": ""}) for found in results.values()]
-                heights = [0.0 if "note" in r else value(r) for r in entries]
+                texts = ["none" if "note" in r else value(r) for r in entries]
+                heights = [0.0 if text == "none" else float(text) for text in texts]
                 bars = ax.bar(at, heights, 0.94 * width, color=color, label=label)
-                texts = ["none" if "note" in r else f"{value(r):.3g}" for r in entries]
                 ax.bar_label(bars, texts, padding=2, fontsize=9.5, color="#333333")
             ax.set_title(title)
-            ax.set_xticks(range(len(results)), list(results))
+            ax.set_xticks(range(len(results)), [KINDS[kind] for kind in results])
             ax.grid(visible=False, axis="x")
             ax.margins(y=0.12)
-        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        drawing.suptitle(f"{record['size']}, on {device or 'nothing'}", fontsize=12)
+        handles, labels = axes[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=len(names))
+        drawing.suptitle(f"{record['size']} on {device or 'nothing'}, beside trainers of TRL")
     return drawing
 
 

@@ -1,0 +1,124 @@
+"""The contest of language models: random models are of their shapes, we run alone, and table and
+figure show what was measured and what was not."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import random_models
+import torch
+from llm_entrant import Meter, Task, _common
+
+NAMES = runpy.run_path(random_models.__file__.replace("random_models", "llm"))
+
+
+@pytest.mark.parametrize(("shape", "count"), [("1.5B", 1_543_714_304), ("7B", 6_738_415_616)])
+def test_shapes_are_those_of_qwen2_and_llama(shape: str, count: int) -> None:
+    """Published numbers of parameters."""
+    with torch.device("meta"):
+        model = random_models.build(shape)
+    assert model.num_parameters() == count
+    assert model.dtype == torch.bfloat16
+
+
+def test_every_token_is_a_word() -> None:
+    tokenizer = random_models.tokenizer(64)
+    ids = list(range(64))
+    assert len(tokenizer) == 64
+    assert tokenizer(tokenizer.decode(ids), add_special_tokens=False)["input_ids"] == ids
+
+
+def test_prompts_are_of_known_words_and_different_lengths() -> None:
+    prompts = random_models.prompts("tiny", 100, 32)
+    assert prompts == random_models.prompts("tiny", 100, 32)
+    assert {len(prompt.split()) for prompt in prompts} == set(range(16, 33))
+    unknown = random_models.tokenizer(512).unk_token_id
+    assert all(unknown not in random_models.tokenizer(512)(p)["input_ids"] for p in prompts[:3])
+
+
+def task(**changes: Any) -> Task:
+    settings: dict[str, Any] = {
+        "model": "nowhere",
+        "dtype": "float32",
+        "lora": False,
+        "prompts": ("w5",) * 8,
+        "at_once": 8,
+        "samples": 4,
+        "tokens": 4,
+        "rows": 8,
+        "checkpointing": False,
+        "steps": 2,
+    }
+    return Task(**(settings | changes))
+
+
+@pytest.mark.parametrize(("items", "rows"), [(32, 1), (8, 2)])
+def test_peers_update_once_a_step_over_the_same_rows(items: int, rows: int) -> None:
+    """GRPO's items are responses, online DPO's are prompts of two."""
+    settings = _common(task(), Meter(), items, rows)
+    batch, parts = (
+        settings[name] for name in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    assert batch * rows == 8
+    assert batch * parts == items
+    with pytest.raises(ValueError, match="`rows` must part a step evenly"):
+        _common(task(rows=3 * rows), Meter(), items, rows)
+
+
+def measured(speed: float, memory: int) -> dict[str, Any]:
+    return {
+        "seconds": [9.0, 8.0 / speed],
+        "trained": 4,
+        "tokens_per_second": speed,
+        "per_completion": 2.0 / speed,
+        "peak_mb": memory,
+        "device": "CPU",
+        "clock": {},
+    }
+
+
+def test_table_and_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    full = {"ours": measured(30.0, 1024), "grpo": measured(15.0, 2048)}
+    results = {"full": full, "lora": {"ours": measured(60.0, 512), "grpo": {"note": "No memory."}}}
+    for kind, found in results.items():
+        NAMES["show"](kind, found)
+    said = capsys.readouterr().out
+    assert "at most 0.7 x the best peer: met (0.50)" in said
+    assert "memory no larger: met (0.50)" in said
+    assert "No memory." in said
+    figure = NAMES["figure"]({"size": "tiny", "results": results})
+    bars = [[bar.get_height() for bar in ax.patches] for ax in figure.axes]
+    assert bars == [[30.0, 60.0, 15.0, 0.0], [1.0, 0.5, 2.0, 0.0]]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["30", "60", "15", "none"]
+
+
+def test_an_entrant_that_fails_costs_a_line() -> None:
+    assert NAMES["run"]("false", "ours", task()) == {"note": "ended by 1"}
+
+
+def test_a_size_yields_to_what_is_asked_for() -> None:
+    asked = NAMES["Arguments"](size="7B", rows=4, checkpointing=False)
+    assert asked.scale.rows == 4
+    assert not asked.scale.checkpointing
+    assert asked.scale.tokens == NAMES["SIZES"]["7B"].tokens
+
+
+@pytest.mark.slow
+def test_we_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "llm.json"
+    NAMES["main"](NAMES["Arguments"](size="tiny", steps=2, out=out))
+    size = NAMES["SIZES"]["tiny"]
+    record = json.loads(out.read_text())
+    for found in record["results"].values():
+        (ours,) = found.values()
+        assert ours["trained"] == size.prompts * size.samples
+        assert 0 < ours["tokens"][1] <= ours["trained"] * size.tokens
+        assert ours["per_completion"] == ours["seconds"][1] / ours["trained"]
+        assert ours["tokens_per_second"] == ours["tokens"][1] / ours["seconds"][1]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert out.with_suffix(".svg").exists()
+    assert capsys.readouterr().out.count("where our seconds go") == 2
