@@ -152,6 +152,10 @@ class Network(ABC):
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
         """A decoder of the given prompts under `weights`."""
+        # Rounded, or fetched from the CPU, once and not for every token.
+        weights = {
+            n: w if n in self.sharded else w.to(self.trainable[n]) for n, w in weights.items()
+        }
         inner = self._decoder(rows, lengths)
 
         def step(tokens: Tensor | None) -> Tensor:

@@ -487,6 +487,29 @@ def test_half_precision_is_saved_bit_for_bit() -> None:
     assert all(v.dtype == torch.float32 for v in stepped.moments.second.values())
 
 
+def test_masters_run_as_their_rounding() -> None:
+    """In drawing, reading and scoring; the network's own weights stay as they were."""
+    p = policy(gpt2().to(torch.bfloat16))
+    q = rollouts(p)
+    masters = p.mirror_step(q, p, eta=1.0, alpha=0.1)
+    halves = {n: w.to(torch.bfloat16) for n, w in masters.weights.items()}
+    assert all(w.dtype == torch.float32 for w in masters.weights.values())
+    before = {n: w.detach().clone() for n, w in p.network.trainable.items()}
+    one, two = (
+        ml.Autoregressive()(x, PROMPTS, 3, np.random.default_rng(0))
+        for x in (masters, replace(masters, parts=((1.0, halves),)))
+    )
+    np.testing.assert_array_equal(one.responses.tokens, two.responses.tokens)
+    np.testing.assert_array_equal(one.log_probs, two.log_probs)
+    read = masters.log_probs(q.responses)
+    np.testing.assert_array_equal(
+        read, replace(masters, parts=((1.0, halves),)).log_probs(q.responses)
+    )
+    assert not np.array_equal(read, p.log_probs(q.responses))
+    for name, w in p.network.trainable.items():
+        torch.testing.assert_close(w.detach(), before[name], atol=0.0, rtol=0.0)
+
+
 def test_importing_the_core_loads_no_torch() -> None:
     import subprocess
     import sys
