@@ -48,8 +48,10 @@ llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a 
 llm-demo-gpu: $(VENV)/dev  ## Four methods at scale, on an accelerator: throughput, win rates, a league.
 	$(BIN)/python llm/demo/at_scale.py
 
+bench-llm: SIZE ?= small
 bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
-	$(BIN)/python benchmarks/llm.py --trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
+	$(BIN)/python benchmarks/llm.py --size $(SIZE) \
+		--trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
 
 clean:
 	rm -rf $(VENV) .venv-lowest $(VENV)-trl $(VENV)-nash-md
