@@ -162,7 +162,11 @@ def _curves(path: Path) -> str:
         )
         for ax, name in zip(axes.flat, names, strict=False):
             points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
-            ax.plot(*zip(*points, strict=True), color="#0072B2")
+            ax.plot(*zip(*points, strict=True), color=plot.BLUE)
+            ends = [f"{name}_low", f"{name}_high"]
+            band = [[r["step"], *(r[end] for end in ends)] for r in records if ends[0] in r]
+            if band:
+                ax.fill_between(*zip(*band, strict=True), color=plot.BLUE, alpha=0.15)
             ax.set_title(CURVES[name], loc="left", fontsize="medium")
             ax.set_xlabel("step")
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
