@@ -13,6 +13,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -57,7 +58,7 @@ def main(
     steps: int | None = None,
     samples: int = 8,
 ) -> None:
-    """Train both, or go on, then measure, and write `FOLDER/page.html` and `FOLDER/shares.json`.
+    """Train both, or go on, then measure, and write `FOLDER/page.html`, `shares.json` and `.svg`.
 
     Args:
         config: the run on preferences.
@@ -80,7 +81,9 @@ def main(
     paths = {name: _on_the_way(each) for name, each in runs.items()}
     record = {"shares": {name: asdict(s) for name, s in found.items()}, "steps": paths}
     (folder / "shares.json").write_text(json.dumps(record, default=np.ndarray.tolist) + "\n")
-    (folder / "page.html").write_text(_page(run, found, paths, said), encoding="utf-8")
+    drawn, _ = plot.save(_figure(paths), folder / "shares")
+    text = _page(run, found, drawn.read_text(encoding="utf-8"), said)
+    (folder / "page.html").write_text(text, encoding="utf-8")
     print(f"page      {folder / 'page.html'}")
 
 
@@ -126,9 +129,7 @@ def _held_out(
     return found, list(zip(*columns, strict=True))
 
 
-def _page(
-    run: Config, found: dict[str, Shares], paths: dict[str, Array], said: list[tuple[str, ...]]
-) -> str:
+def _page(run: Config, found: dict[str, Shares], drawn: str, said: list[tuple[str, ...]]) -> str:
     rows = [(name, *shares.each, f"{shares.apart:.2f}") for name, shares in found.items()]
     return page.document(
         "Rock, paper, scissors on a language model",
@@ -136,14 +137,14 @@ def _page(
             "Shares on held-out prompts (95 %); equilibrium: 1/3 each": page.table(
                 ("", *CLASSES, "farthest from 1/3"), rows
             ),
-            "On the way": _figure(paths),
+            "On the way, five steps together": drawn[drawn.index("<svg") :],
             "What they say, and what that is best at": page.table(("prompt", *found), said[:8]),
         },
         run,
     )
 
 
-def _figure(paths: dict[str, Array]) -> str:
+def _figure(paths: dict[str, Array]) -> Any:
     """Shares of each step, smoothed, in the triangle of the classes."""
     import matplotlib.pyplot as plt
     import mpltern  # noqa: F401 (registers the projection)
@@ -156,8 +157,8 @@ def _figure(paths: dict[str, Array]) -> str:
             plot.simplex(
                 {name: smooth}, ax=ax, points={"1/3 each": np.full(3, 1 / 3)}, corners=CLASSES
             )
-            ax.set_title(name)
-        return page.drawing(figure)
+            ax.set_title(name, loc="center", pad=30)
+    return figure
 
 
 if __name__ == "__main__":
