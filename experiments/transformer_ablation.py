@@ -67,7 +67,7 @@ def plot(results: dict[str, Any]) -> Any:
         ax.set_yticks(range(len(names)), names)
         ax.set(
             xscale="log",
-            xlim=(3e-3, 4.0),
+            xlim=(3e-3, 6.0),
             xlabel="duality gap, last 50 steps of five games: median to worst",
         )
         ax.tick_params(axis="y", length=0)

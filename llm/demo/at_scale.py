@@ -93,7 +93,7 @@ def main(
         folder: where it all goes; each method's run into a folder of its own.
         steps: mirror steps; the configuration's when None.
         samples: responses to each held-out prompt in the league.
-        peak_flops: of the device, a second; an H100's when None, and on a CPU unknown.
+        peak_flops: of the device, a second; of an H100 known when None, of others not.
     """
     base = config_file.load(config)
     if steps is not None:
@@ -103,11 +103,11 @@ def main(
         print(f"{name}\n{train(run, resume=True)}", flush=True)
     policy, _ = assemble.start(base)
     here = policy.network.device
-    if peak_flops is None and here.type != "cpu":
+    if peak_flops is None and "H100" in _named(here):
         peak_flops = H100
     records = {name: _records(run) for name, run in runs.items()}
-    backward = (2 if base.model.lora_rank else 4) * policy.network.parameters
-    per_token = 2 * policy.network.parameters, backward
+    backward = (2 if base.model.lora_rank else 4) * policy.network.count
+    per_token = 2 * policy.network.count, backward
     costs = {name: _cost(rows, per_token, peak_flops) for name, rows in records.items()}
     for name, cost in costs.items():
         print(f"{name:14}" + ", ".join(" ".join(pair) for pair in _said(cost).items()))
@@ -119,7 +119,7 @@ def main(
         "device": _named(here),
         "torch": torch.__version__,
         "peak_flops": peak_flops,
-        "parameters": policy.network.parameters,
+        "parameters": policy.network.count,
         "settings": yaml.safe_load(config_file.dump(base)),
         "methods": METHODS,
         "costs": {name: asdict(cost) for name, cost in costs.items()},
@@ -127,7 +127,9 @@ def main(
         "league": as_json(standings),
     }
     (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / "page.html").write_text(_page(base, costs, curves, standings, runs, folder))
+    (folder / "page.html").write_text(
+        _page(base, costs, curves, standings, runs, folder), encoding="utf-8"
+    )
     print(f"page      {folder / 'page.html'}")
 
 

@@ -92,15 +92,16 @@ def _into(run: Config, folder: Path, judge: JudgeConfig | None = None) -> Config
 
 
 def _on_the_way(run: Config) -> Array:
-    """The shares among the responses of each step, `(steps, 3)`."""
+    """The shares among the responses in the sample table, `(steps, 3)`."""
     best_at = judges.standardised(**run.judge.options).best_at
-    shares = np.zeros((run.budget.steps or 0, 3))
+    shares: dict[int, Array] = {}
     for line in (run.output.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         texts = [response["text"] for response in entry["responses"]]
         classes = best_at([entry["prompt"]] * len(texts), texts)
-        np.add.at(shares[entry["step"] - 1], classes, [r["share"] for r in entry["responses"]])
-    return shares / shares.sum(axis=1, keepdims=True)
+        step = shares.setdefault(entry["step"], np.zeros(len(CLASSES)))
+        np.add.at(step, classes, [response["share"] for response in entry["responses"]])
+    return np.array([shares[step] / shares[step].sum() for step in sorted(shares)])
 
 
 def _held_out(
@@ -137,7 +138,7 @@ def _page(run: Config, found: dict[str, Shares], drawn: str, said: list[tuple[st
             "Shares on held-out prompts (95 %); equilibrium: 1/3 each": page.table(
                 ("", *CLASSES, "farthest from 1/3"), rows
             ),
-            "On the way, five steps together": drawn[drawn.index("<svg") :],
+            f"On the way, means of {SMOOTHED} steps": drawn[drawn.index("<svg") :],
             "What they say, and what that is best at": page.table(("prompt", *found), said[:8]),
         },
         run,

@@ -37,11 +37,10 @@ SCHEDULES = {"falling": falling, "constant": constant}
 
 
 def start(config: Config, device: torch.device | None = None) -> tuple[TokenPolicy, Any]:
-    """The policy that a run starts from, and its tokenizer, on the accelerator if there is one
+    """The policy that a run starts from, and its tokenizer, on a CUDA device if there is one
     unless a `device` is given."""
     model, tokenizer = models.load(config.model, config.seed)
-    here = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return policy(config, model.to(here), tokenizer), tokenizer
+    return policy(config, model.to(device or models.device()), tokenizer), tokenizer
 
 
 def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:

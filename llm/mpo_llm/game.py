@@ -97,6 +97,10 @@ class TextPreferenceGame:
         behaviour, reading = policy.scored(own)
         apart = behaviour.sum(axis=1) - drawn
         mismatch = float(share @ np.abs(apart))
+        if not np.isfinite(mismatch):
+            raise FloatingPointError(
+                "The generator reported log-probabilities that are no numbers."
+            )
         if mismatch > MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)

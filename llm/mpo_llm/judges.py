@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from mpo_llm import models
 from mpo_llm.judge import Judge
 from mpo_llm.preferences import criteria, votes
@@ -115,4 +113,4 @@ def standardised(
 
 
 def _device(name: str | None) -> str:
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+    return name or models.device().type

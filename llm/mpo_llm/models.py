@@ -23,6 +23,12 @@ SMOLLM2 = "smollm2"
 """The name of the offline default."""
 
 
+def device() -> torch.device:
+    """Where models run: a CUDA device if there is one, or else the CPU. Others lack double
+    precision, in which probabilities are summed."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     """The model and its tokenizer. `seed` draws the adapters' first weights.
 

@@ -22,6 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from mpo_llm.language import Responses
 from mpo_llm.rows import Rows
 from mpo_llm.team import Alone, Team
 
@@ -59,9 +60,6 @@ class Network(ABC):
         to follow, and with one."""
         self.trainable: dict[str, nn.Parameter] = {}
         self._masters: dict[str, nn.Parameter] = {}
-        self._checkpointed = [
-            m for m in module.modules() if getattr(m, "gradient_checkpointing", False)
-        ]
         self._take_stock()
 
     def _take_stock(self) -> None:
@@ -136,7 +134,7 @@ class Network(ABC):
         return sum(p.numel() * p.element_size() for p in self._module.parameters())
 
     @property
-    def parameters(self) -> int:
+    def count(self) -> int:
         """How many weights the module has, trained or not; tied ones count once."""
         return sum(p.numel() for p in self._module.parameters())
 
@@ -188,6 +186,10 @@ class Network(ABC):
         """`weights` where copies are kept: themselves, or on the CPU with `offload`."""
         return {n: w.cpu() for n, w in weights.items()} if self.offload else weights
 
+    @property
+    def _checkpointed(self) -> list[nn.Module]:
+        return [m for m in self._module.modules() if getattr(m, "gradient_checkpointing", False)]
+
     @contextmanager
     def training(self) -> Iterator[None]:
         """Within it gradient checkpointing works, if the module has it enabled.
@@ -195,12 +197,13 @@ class Network(ABC):
         Only the checkpointed layers themselves are told that they train, so dropout stays off; and
         outside nobody is, so the cache stays on in decoding.
         """
+        layers = self._checkpointed
         try:
-            for layer in self._checkpointed:
+            for layer in layers:
                 layer.training = True
             yield
         finally:
-            for layer in self._checkpointed:
+            for layer in layers:
                 layer.training = False
 
     def _hand_over(self, name: str, p: Tensor) -> None:
@@ -325,10 +328,7 @@ class TransformersNetwork(Network):
         super().__init__(module, offload)
         self._model = module
         self._halves = self._head_alone_gives_logits()
-        # Windows and recurrent layers count what lies between a prompt and what follows it.
-        attention = set(getattr(model.config, "layer_types", None) or ("full_attention",))
-        window = getattr(model.config, "sliding_window", None)
-        self._shares = attention == {"full_attention"} and window is None
+        self._shares = self._prompts_can_be_shared()
 
     @property
     def context(self) -> int | None:
@@ -345,6 +345,37 @@ class TransformersNetwork(Network):
         """The model's blocks, as it names them: what is sharded."""
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
+
+    def _prompts_can_be_shared(self) -> bool:
+        """Whether a row that follows a longer or shorter prompt's cache is as if it stood alone.
+
+        Windows, recurrent layers and biases by distance may count what lies between a prompt and
+        what follows it. Windows are longer than what can be tried here: they are known by name.
+        """
+        config = self._model.config.get_text_config()
+        windows = ("sliding_window", "window_size", "attention_window_size")
+        attention = set(getattr(config, "layer_types", None) or ("full_attention",))
+        if attention != {"full_attention"} or any(getattr(config, w, None) for w in windows):
+            return False
+        prompts, responses = ((1, 2, 3), (4,)), ((5, 6), (7,), (5, 6))
+        if self.context is not None and self.context < len(prompts[0]) + len(responses[0]):
+            return False
+        words = config.vocab_size
+        rows = Rows.of_responses(
+            Responses.of_ids(
+                [tuple(i % words for i in prompt) for prompt in prompts],
+                (0, 0, 1),
+                [tuple(i % words for i in response) for response in responses],
+            ),
+            self.device,
+        )
+        with torch.no_grad():
+            whole = self._whole(rows)
+            probe = self._model.base_model(input_ids=rows.prompts, use_cache=True)
+            if not hasattr(getattr(probe, "past_key_values", None), "batch_select_indices"):
+                return False
+            apart = (self._branching(rows) - whole).abs().max()
+        return bool(apart <= torch.finfo(whole.dtype).eps ** 0.5 * whole.abs().max())
 
     @property
     def _recomputes(self) -> bool:
@@ -379,6 +410,9 @@ class TransformersNetwork(Network):
     def _states(self, rows: Rows) -> Tensor:
         if self._shares and len(rows.prompts) < len(rows.ids) and not self._recomputes:
             return self._branching(rows)
+        return self._whole(rows)
+
+    def _whole(self, rows: Rows) -> Tensor:
         columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)
         mask = columns < rows.lengths[:, None]
         return self._run(rows.ids, mask, columns.expand_as(rows.ids))[0][rows.row, rows.column]

@@ -165,9 +165,10 @@ class TokenPolicy:
 
     def recall(self, q: Rollouts) -> Reading:
         """What is read of the responses of `q`: what it brings, if this policy drew them."""
-        if q.reading is not None and q.reading.parts is self.parts:
-            return q.reading
-        return self.read(q.responses)
+        known = q.reading
+        if known is None or known.parts is not self.parts or known.decoding != self.decoding:
+            return self.read(q.responses)
+        return known
 
     def read(self, responses: Responses) -> Reading:
         """The states of the policy's networks over the responses, without gradients."""

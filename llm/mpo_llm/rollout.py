@@ -60,8 +60,9 @@ class Rollouts:
     def parts(self, rows: int | None) -> tuple[Self, ...]:
         """Consecutive parts of at most `rows` rows, whose sum is the whole; one when None."""
         count = max(1, len(self.weights))
-        size = count if rows is None else rows
-        return tuple(self.take(slice(i, i + size)) for i in range(0, count, size))
+        if rows is None or rows >= count:
+            return (self,)
+        return tuple(self.take(slice(i, i + rows)) for i in range(0, count, rows))
 
     def minibatches(self, count: int) -> tuple[Self, ...]:
         """`count` parts of about equal size, each an estimate of the whole: their mean is it.

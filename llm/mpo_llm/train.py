@@ -23,7 +23,7 @@ import torch
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 from mpo_games.protocol import Solver, State
-from mpo_llm import assemble, checkpoint, config_file, oracle
+from mpo_llm import assemble, checkpoint, config_file, models, oracle
 from mpo_llm import prompts as prompts_of
 from mpo_llm.checkpoint import Checkpoint
 from mpo_llm.config import Config
@@ -124,7 +124,7 @@ class Run:
         from accelerate import Accelerator
 
         accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(),
+            cpu=models.device().type == "cpu",
             log_with=list(config.output.trackers) or None,
             project_dir=config.output.folder,
         )

@@ -74,7 +74,7 @@ class Watched:
     ) -> Rollouts:
         with self.watch.ledger.time("scoring"):
             q = self.game.feedback(policy, opponent, rng=rng, pool=pool)
-        self.watch.feedback = q
+        self.watch.feedback = replace(q, reading=None)
         return q
 
 

@@ -73,6 +73,30 @@ def gemma2() -> Any:
     return model
 
 
+def gpt_neo() -> Any:
+    """Has windows that its configuration calls by another name."""
+    torch.manual_seed(0)
+    config = transformers.GPTNeoConfig(
+        vocab_size=11,
+        max_position_embeddings=12,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global", "local"], 1]],
+        window_size=4,
+    )
+    return transformers.GPTNeoForCausalLM(config).double()
+
+
+def mpt() -> Any:
+    """Its biases count columns, masked ones too."""
+    torch.manual_seed(0)
+    config = transformers.MptConfig(
+        vocab_size=11, d_model=16, n_layers=2, n_heads=2, max_seq_len=12
+    )
+    return transformers.MptForCausalLM(config).double()
+
+
 def adapted(model: Any) -> Any:
     config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
     return peft.get_peft_model(model, config)
@@ -96,7 +120,7 @@ def alone(model: Any, responses: ml.Responses, temperature: float = 1.0) -> list
     return found
 
 
-@pytest.mark.parametrize("build", [gpt2, llama, gemma2, lambda: adapted(gpt2())])
+@pytest.mark.parametrize("build", [gpt2, llama, gemma2, gpt_neo, mpt, lambda: adapted(gpt2())])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_are_those_of_each_response_alone(build: Any, temperature: float) -> None:
     """Positions under padding, the mask and the temperature."""
@@ -267,7 +291,7 @@ def test_gradient_checkpointing_changes_neither_step_nor_cache() -> None:
     assert widths == [4, 1, 1]
 
 
-@pytest.mark.parametrize("build", [gpt2, llama, gemma2])
+@pytest.mark.parametrize("build", [gpt2, llama, gemma2, gpt_neo, mpt])
 def test_a_prompt_is_run_once(build: Any) -> None:
     """However many responses it has, and gradients flow through it; not before a layer with a
     window, which would count what lies between."""
@@ -282,7 +306,7 @@ def test_a_prompt_is_run_once(build: Any) -> None:
     )
     stepped = p.mirror_step(q, p, eta=1.0, alpha=0.1)
     shared = [answered, len(rows[0])]
-    assert run[:2] == (shared if build is not gemma2 else [len(rows[0])] * 2)
+    assert run[:2] == (shared if build in (gpt2, llama) else [len(rows[0])] * 2)
 
     class Whole(nn.Module):
         def __init__(self) -> None:
@@ -310,6 +334,8 @@ def test_what_was_read_is_not_read_again() -> None:
     assert p.recall(q) is q.reading
     other = replace(p, parts=(*p.parts, (0.0, p.weights)))
     assert other.recall(q) is not q.reading
+    hotter = replace(p, decoding=replace(p.decoding, temperature=3.0))
+    assert hotter.recall(q).decoding.temperature == 3.0
     for rows in (slice(None), slice(1, 4), np.array([3, 0])):
         some = q.take(rows)
         again = p.read(some.responses).states[0]

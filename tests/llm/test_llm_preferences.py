@@ -108,6 +108,19 @@ def test_a_second_opinion_has_the_same_aims() -> None:
     np.testing.assert_array_equal(judge([x] * 2, ys[:2], ys[1:]), [0.5, 1.0])
 
 
+def test_standard_units_are_whole() -> None:
+    """One for each score, and a score that fails is nobody's best."""
+    good: pr.Score = lambda _, ys: [float(len(y)) for y in ys]  # noqa: E731
+    failing: pr.Score = lambda _, ys: [None if y == "b" else 0.0 for y in ys]  # noqa: E731
+    for means, spreads in (((0.0,), (1.0, 1.0)), ((0.0, 0.0), (1.0, 0.0)), ((0.0, np.nan), (1, 1))):
+        with pytest.raises(ValueError, match=r"as many means|above 0"):
+            pr.Standardised((good, good), means, spreads)
+    standard = pr.Standardised((good, failing, good), (0.0,) * 3, (1.0,) * 3)
+    np.testing.assert_array_equal(standard.best_at(["x"] * 2, ["a", "b"]), [0, -1])
+    found = pr.RockPaperScissors(standard)(["x"] * 2, ["a", "a"], ["a", "b"])
+    np.testing.assert_array_equal(found, [0.5, np.nan])
+
+
 # ------------------------------------------------------------------------------ other people's
 
 

@@ -1,4 +1,4 @@
-"""Everyday criteria that need no network, and the two cyclic oracles made of them.
+"""Everyday criteria that need no network, and the oracles made of them.
 
 The offline default is a hard majority of three: positive, short, to the point. Each is a score, and
 their majority is none: on a model's own samples it is cyclic. Three other gauges of the same aims
@@ -109,18 +109,33 @@ def second_opinion(rule: Rule = majority) -> Vote:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standardised:
-    """Scores in standard units: of mean 0 and spread 1 on responses that are given once."""
+    """Scores in standard units: of mean 0 and spread 1 on responses that are given once.
+
+    `ValueError` unless every score has a finite mean and a finite spread above 0.
+    """
 
     scores: tuple[Score, ...]
     means: tuple[float, ...]
     spreads: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.means) == len(self.spreads):
+            raise ValueError(
+                f"{len(self.scores)} scores need as many means and spreads, got {self.means} and "
+                f"{self.spreads}."
+            )
+        if not (np.isfinite([*self.means, *self.spreads]).all() and min(self.spreads) > 0.0):
+            raise ValueError(
+                f"Means must be finite, and spreads finite and above 0, got {self.means} and "
+                f"{self.spreads}."
+            )
 
     @classmethod
     def on(cls, scores: Sequence[Score], prompts: Sequence[str], responses: Sequence[str]) -> Self:
         """By the given responses. `ValueError` if they all score alike."""
         found = np.stack([scored(score, prompts, responses) for score in scores])
         means, spreads = found.mean(axis=1), found.std(axis=1)
-        if not (spreads > 0.0).all():
+        if (spreads == 0.0).any():
             raise ValueError("A score with the same value everywhere has no standard units.")
         return cls(tuple(scores), tuple(means.tolist()), tuple(spreads.tolist()))
 
@@ -134,8 +149,9 @@ class Standardised:
         return np.asarray((found - np.array([self.means]).T) / np.array([self.spreads]).T)
 
     def best_at(self, prompts: Sequence[str], responses: Sequence[str]) -> Indices:
-        """The number of the score that a response is best at, `(N,)`."""
-        return np.asarray(self.each(prompts, responses).argmax(axis=0))
+        """The number of the score that a response is best at, `(N,)`; -1 where a score failed."""
+        each = self.each(prompts, responses)
+        return np.where(np.isnan(each).any(axis=0), -1, each.argmax(axis=0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +168,8 @@ class RockPaperScissors:
         first, second = (self.criteria.best_at(prompts, texts) for texts in (a, b))
         ahead = (first - second) % len(self.criteria.scores)
         wins, loses = ahead == 1, ahead == len(self.criteria.scores) - 1
-        return np.asarray(0.5 + 0.5 * (wins.astype(float) - loses))
+        failed = (first < 0) | (second < 0)
+        return np.where(failed, np.nan, 0.5 + 0.5 * (wins.astype(float) - loses))
 
 
 def minilm_folder() -> str:
