@@ -130,8 +130,8 @@ assert report.kl["start"].value > 1.0
 #
 # ## Further
 #
-# `make llm-demo` takes twenty such steps on 36 questions and asks all of that, about the same prompts
-# held out. This is what it came to (`llm/demo/found.json`):
+# `make llm-demo` takes thirty smaller steps on 36 questions and asks all of that, on 32 questions held
+# out. This is what it came to (`llm/demo/found.json`):
 
 # %%
 found = json.loads(Path("../llm/demo/found.json").read_text())
@@ -143,7 +143,7 @@ with draw.theme():
     ax.fill_between(steps, *band, color=draw.VERMILLION, alpha=0.15)
     ax.plot(steps, [row["win_rate"] for row in curve], "o-", color=draw.VERMILLION)
     ax.axhline(0.5, color=draw.GREY, lw=1)
-    ax.set(xlabel="step", ylabel="win rate against the start", ylim=(0.4, 1.0))
+    ax.set(xlabel="step", ylabel="win rate against the start", ylim=(0.4, 1.0), xticks=steps)
 plt.show()
 
 
@@ -181,7 +181,8 @@ with draw.theme():
     ax.set(xlabel="against step", ylabel="win rate of step")
     ax.grid(False)
     for i, j in np.ndindex(rates.shape):
-        ax.text(j, i, f"{rates[i, j]:.2f}", ha="center", va="center")
+        ink = "white" if abs(rates[i, j] - 0.5) > 0.25 else "black"
+        ax.text(j, i, f"{rates[i, j]:.2f}", ha="center", va="center", color=ink)
 plt.show()
 nash = mg.exact.nash(mg.PreferenceGame(rates))
 print("equilibrium:", dict(zip(names, nash.policy.probs[0].round(2).tolist(), strict=True)))
@@ -195,8 +196,8 @@ np.testing.assert_allclose(rates + rates.T, 1.0)
 # - A vote of sensible judges has no score behind it, on a real model's own answers too.
 # - The solver is the table's; a language model brings a policy that steps by gradient, and a game that
 #   samples.
-# - Optimise a silly judge for long and you get what it asks for: "a wonderful, wonderful dream". Look at
-#   what the model says, ask other judges, and keep an eye on the KL.
+# - Optimise a simple judge for long and you get what it asks for: cheer, and words of the question. Look
+#   at what the model says, ask other judges, and keep an eye on the KL.
 #
 # ## Exercises
 #
