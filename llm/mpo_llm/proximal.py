@@ -101,34 +101,34 @@ class Adam:
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Moments:
-        held: list[Tensor] = list(parameters.values())
-        first = [torch.zeros_like(p) for p in held]
-        second = [
-            moments.second[n].to(p, copy=True) if moments.second else torch.zeros_like(p)
-            for n, p in parameters.items()
-        ]
+        first: dict[str, Tensor] = {}
+        second = dict(moments.second)
         a, b = self.betas
         updates = self.epochs * len(losses)
         for i in range(updates):
-            for p in held:
+            for p in parameters.values():
                 p.grad = None
             _backward([losses[i % len(losses)]], parameters)
             if self.clip is not None:
                 norm = _norm(losses[0], parameters)
-                nn.utils.clip_grads_with_norm_(held, self.clip, norm)
-            gradients = [p.grad for p in held if p.grad is not None]
-            count = moments.count + i + 1
+                nn.utils.clip_grads_with_norm_(list(parameters.values()), self.clip, norm)
+            scale = (1.0 - b ** (moments.count + i + 1)) ** 0.5
             rate = self.rate * self.schedule(i / updates) / (1.0 - a ** (i + 1))
-            with torch.no_grad():
-                torch._foreach_lerp_(first, gradients, 1.0 - a)
-                torch._foreach_mul_(second, b)
-                torch._foreach_addcmul_(second, gradients, gradients, 1.0 - b)
-                roots = torch._foreach_sqrt(second)
-                torch._foreach_div_(roots, (1.0 - b**count) ** 0.5)
-                torch._foreach_add_(roots, self.epsilon)
-                torch._foreach_addcdiv_(held, first, roots, -rate)
-        kept = dict(zip(parameters, second, strict=True))
-        return Moments(kept, moments.count + updates)
+            # One tensor after the other, moments when they are needed: less stands in memory.
+            for name, p in parameters.items():
+                if p.grad is None:
+                    continue
+                gradient, p.grad = p.grad, None
+                if name not in first:
+                    first[name] = torch.zeros_like(p)
+                    known = second.get(name)
+                    second[name] = torch.zeros_like(p) if known is None else known.to(p, copy=True)
+                m, v = first[name], second[name]
+                with torch.no_grad():
+                    m.lerp_(gradient, 1.0 - a)
+                    v.mul_(b).addcmul_(gradient, gradient, value=1.0 - b)
+                    p.addcdiv_(m, v.sqrt().div_(scale).add_(self.epsilon), value=-rate)
+        return Moments(second, moments.count + updates)
 
 
 @dataclass(frozen=True, slots=True)
