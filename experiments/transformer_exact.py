@@ -66,8 +66,8 @@ def plot(results: dict[str, Any]) -> Any:
         for runs in exact["runs"].values():
             for one in runs:
                 left.plot(at, one["twin"], color="#CCCCCC", linewidth=1.2)
-        own = [one["own"] for one in exact["runs"]["MMD"]]
-        left.axhline(float(np.median(own)), color=draw.BLUE, linestyle=draw.DOTTED, linewidth=1.6)
+        for one in exact["runs"]["MMD"]:
+            left.axhline(one["own"], color=draw.BLUE, linestyle=draw.DOTTED, linewidth=1.6)
         draw.convergence(
             {
                 name: harness.curve(at, np.transpose([one["gaps"] for one in runs]))
@@ -76,7 +76,7 @@ def plot(results: dict[str, Any]) -> Any:
             ax=left,
             band=(0.0, 1.0),
         )
-        left.set(title="exact gradients (grey: the tables)", xlabel="steps")
+        left.set(title="Exact gradients (grey: the tables)", xlabel="steps")
         draw.convergence(
             {"The recipe": harness.curve(ended["at"], ended["gaps"])},
             ax=right,
