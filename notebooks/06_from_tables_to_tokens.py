@@ -185,6 +185,8 @@ assert late[3] < 0.1
 # - Sampled runs fail for reasons that can be named: the feedback's lag, its noise, a sloppy inner
 #   solve.
 #
+# Next: [7. Align a small language model](07_align_a_small_language_model.ipynb).
+#
 # ## Exercises
 #
 # **1.** How much of the gap is due to Adam? Run the recipe with `plain` in place of `careful`.

@@ -76,14 +76,23 @@ share = mg.cyclicity.cyclic_share(preferences)
 print(f"{len(texts)} answers of the model's own, {share:.1%} of the triples of them go in a circle")
 for i in np.argsort(-nash.policy.probs[0])[:3]:
     print(f"{nash.policy.probs[0][i]:.2f}  {texts[i]!r}")
+
+order = np.argsort(-preferences.mean(axis=1))
+with draw.theme():
+    _, ax = plt.subplots(figsize=(4.2, 4.0))
+    ax.imshow(preferences[np.ix_(order, order)], cmap="PuOr", vmin=-0.25, vmax=1.25)
+    ax.set(xlabel="against", ylabel="answer, the most successful first", xticks=[], yticks=[])
+    ax.grid(False)
+plt.show()
 assert np.array_equal(table(judge, question, answers).sum(axis=1), [1.5, 1.5, 1.5])
 assert nash.support.sum() >= 3
 assert share > 0.0
 
 # %% [markdown]
 # Three answers that each judge would rank, and whose majority goes round: no reward model can say what
-# the vote prefers. The model's own answers have such circles too, and what nobody beats is a *mixture*
-# of them, the equilibrium of notebook 1.
+# the vote prefers. The model's own answers have such circles too: in the picture purple wins and orange
+# loses, and if a score stood behind it, everything above the diagonal would be purple. What nobody beats
+# is a *mixture* of them, the equilibrium of notebook 1.
 #
 # ## Steps of MPO
 #
