@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from mpo_llm import config_file, page
+from mpo_llm import checkpoint, config_file, page
 from mpo_llm.config import JudgeConfig
 from mpo_llm.evaluation import as_json, evaluate_by, league
 from mpo_llm.train import train
@@ -52,17 +52,16 @@ def main(
         print(f"by {name}: {evaluation}", flush=True)
     standings = league(str(folder), samples=samples)
     print(standings, flush=True)
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    curve = [row for row in map(json.loads, lines) if row.get("win_rate") is not None]
+    said = page.said(folder)
     record = {
-        "curve": curve,
+        "curve": [row for row in checkpoint.metrics(folder) if row.get("win_rate") is not None],
         "judges": {name: as_json(evaluation) for name, evaluation in found.items()},
         "league": as_json(standings),
-        "said": page.said(folder),
+        "said": said,
     }
     (folder / "found.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     target = folder / "page.html"
-    target.write_text(page.render(folder, found, standings), encoding="utf-8")
+    target.write_text(page.render(folder, found, standings, said), encoding="utf-8")
     print(f"page      {target}")
 
 

@@ -105,7 +105,7 @@ def main(
     here = policy.network.device
     if peak_flops is None and "H100" in _named(here):
         peak_flops = H100
-    records = {name: _records(run) for name, run in runs.items()}
+    records = {name: checkpoint.metrics(run.output.folder) for name, run in runs.items()}
     backward = (2 if base.model.lora_rank else 4) * policy.network.count
     per_token = 2 * policy.network.count, backward
     costs = {name: _cost(rows, per_token, peak_flops) for name, rows in records.items()}
@@ -145,11 +145,6 @@ def _varied(base: Config, name: str, folder: Path) -> Config:
         solver=replace(base.solver, **METHODS[name]),
         output=replace(base.output, folder=folder / name.lower().replace(" ", "-")),
     )
-
-
-def _records(run: Config) -> list[dict[str, Any]]:
-    lines = (run.output.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def _cost(rows: list[dict[str, Any]], per_token: tuple[int, int], peak_flops: float | None) -> Cost:
@@ -200,7 +195,8 @@ def _page(
     runs: Mapping[str, Config],
     folder: Path,
 ) -> str:
-    figure = _figure(curves)
+    saved, _ = plot.save(_figure(curves), folder / "win_rate")
+    drawn = page.embedded(saved.read_text(encoding="utf-8"))
     spent = {name: _said(cost) for name, cost in costs.items()}
     last = {name: page.said(run.output.folder) for name, run in runs.items()}
     said = [
@@ -208,14 +204,13 @@ def _page(
         for rows in zip(*last.values(), strict=True)
     ]
     sections = {
-        "Win rate against the start, on held-out prompts": page.drawing(figure),
+        "Win rate against the start, on held-out prompts": drawn,
         "The last of each against each other": page.league(standings),
         "What it took": page.table(
             ("", *spent[MPO]), [(name, *row.values()) for name, row in spent.items()]
         ),
         "What they say": page.table(("prompt", START, *METHODS), said),
     }
-    plot.save(figure, folder / "win_rate")
     return page.document(f"{base.model.name} at scale: four methods", sections, base)
 
 

@@ -138,7 +138,7 @@ def _page(run: Config, found: dict[str, Shares], drawn: str, said: list[tuple[st
             "Shares on held-out prompts (95 %); equilibrium: 1/3 each": page.table(
                 ("", *CLASSES, "farthest from 1/3"), rows
             ),
-            f"On the way, means of {SMOOTHED} steps": drawn[drawn.index("<svg") :],
+            f"On the way, means of {SMOOTHED} steps": page.embedded(drawn),
             "What they say, and what that is best at": page.table(("prompt", *found), said[:8]),
         },
         run,

@@ -150,6 +150,12 @@ def config_of(path: str | Path) -> Config:
     return config_file.load(last(Path(path)).parents[1] / "config.yaml")
 
 
+def metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The records of a run's steps."""
+    lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
     """The policy of a checkpoint, or of a run's newest one, and its tokenizer.
 

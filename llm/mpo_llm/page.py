@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,19 +43,18 @@ def render(
     run: str | Path,
     evaluations: Mapping[str, Evaluation],
     standings: League | None = None,
-    *,
-    seed: int = 0,
+    answers: Sequence[tuple[str, str, str]] | None = None,
 ) -> str:
     """The page of a run's last checkpoint, as HTML without external resources.
 
     `evaluations` are named by their judges and hold the start model as an opponent; `standings` are
-    those of the run's league.
+    those of the run's league, `answers` what `said` returned, drawn now when None.
     """
     config = checkpoint.config_of(run)
     sections = {
         "Against the model it started from, on held-out prompts": _rates(evaluations),
-        "The run": _curves(Path(run) / "metrics.jsonl"),
-        "Before and after": table(("prompt", "before", "after"), said(run, seed=seed)),
+        "The run": _curves(checkpoint.metrics(run)),
+        "Before and after": table(("prompt", "before", "after"), answers or said(run)),
     }
     if standings is not None:
         sections["Its checkpoints against each other"] = league(standings)
@@ -103,7 +101,12 @@ def drawing(figure: Any) -> str:
     content = io.StringIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     plt.close(figure)
-    return content.getvalue()[content.getvalue().index("<svg") :]
+    return embedded(content.getvalue())
+
+
+def embedded(svg: str) -> str:
+    """An SVG file's text as it stands within a page."""
+    return svg[svg.index("<svg") :]
 
 
 def said(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
@@ -149,11 +152,10 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
     return table(head, rows)
 
 
-def _curves(path: Path) -> str:
+def _curves(records: Sequence[Mapping[str, Any]]) -> str:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     names = [name for name in CURVES if any(record.get(name) is not None for record in records)]
     with plot.theme():
         columns = min(2, len(names))

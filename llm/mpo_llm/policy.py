@@ -155,9 +155,7 @@ class TokenPolicy:
         if self.network.team.size > 1 or not len(responses):
             return self.log_probs(responses), None
         self._require_producible(responses)
-        size = self.proximal.rows or len(responses)
-        parts = [slice(i, i + size) for i in range(0, len(responses), size)]
-        reading = joined([self.read(responses.take(rows)) for rows in parts])
+        reading = self.read(responses)
         tokens = torch.from_numpy(responses.tokens[responses.mask]).to(self.network.device)
         with torch.no_grad():
             found = score(reading, (), tokens)
@@ -171,11 +169,14 @@ class TokenPolicy:
         return known
 
     def read(self, responses: Responses) -> Reading:
-        """The states of the policy's networks over the responses, without gradients."""
+        """The states of the policy's networks over the responses, without gradients,
+        `proximal.rows` rows at a time."""
         prompts = np.array([len(prompt) for prompt in responses.prompts])
         self.require_room(prompts[responses.of] + responses.lengths)
-        rows = Rows.of_responses(responses, self.network.device)
-        return read(self.network, self.decoding, self.parts, rows)
+        size = self.proximal.rows or len(responses)
+        parts = [responses.take(slice(i, i + size)) for i in range(0, len(responses), size)]
+        rows = [Rows.of_responses(part, self.network.device) for part in parts]
+        return joined([read(self.network, self.decoding, self.parts, part) for part in rows])
 
     def score(self, responses: Responses, *references: Self) -> Scores:
         """`Scores` of the responses' tokens, without gradients, `proximal.rows` rows at a time."""

@@ -59,7 +59,7 @@ class Rollouts:
 
     def parts(self, rows: int | None) -> tuple[Self, ...]:
         """Consecutive parts of at most `rows` rows, whose sum is the whole; one when None."""
-        count = max(1, len(self.weights))
+        count = len(self.weights)
         if rows is None or rows >= count:
             return (self,)
         return tuple(self.take(slice(i, i + rows)) for i in range(0, count, rows))

@@ -83,6 +83,8 @@ def read(network: Network, decoding: Decoding, parts: Parts, rows: Rows) -> Read
 
 def joined(readings: Sequence[Reading]) -> Reading:
     """One policy's readings, one after the other."""
+    if len(readings) == 1:
+        return readings[0]
     columns = zip(*(reading.states for reading in readings), strict=True)
     return replace(readings[0], states=tuple(torch.cat(states) for states in columns))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -12,7 +11,7 @@ from typing import Any
 import joblib
 import yaml
 
-from mpo_llm import config_file
+from mpo_llm import checkpoint, config_file
 from mpo_llm.config import Config
 from mpo_llm.train import train
 
@@ -56,6 +55,5 @@ def _run(config: Config) -> str:
 
 def _outcome(folder: Path) -> str:
     """The last win rate on held-out prompts, where there is one."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rates = [row["win_rate"] for row in map(json.loads, lines) if "win_rate" in row]
+    rates = [row["win_rate"] for row in checkpoint.metrics(folder) if "win_rate" in row]
     return f", win rate {rates[-1]:.3f} against the start" if rates else ""

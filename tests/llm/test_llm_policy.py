@@ -97,6 +97,18 @@ def mpt() -> Any:
     return transformers.MptForCausalLM(config).double()
 
 
+class Whole(nn.Module):
+    """The model without a cache: ids to logits."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(ids, use_cache=False).logits
+        return logits
+
+
 def adapted(model: Any) -> Any:
     config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
     return peft.get_peft_model(model, config)
@@ -136,18 +148,9 @@ def test_log_probs_are_those_of_each_response_alone(build: Any, temperature: flo
 def test_the_cache_draws_what_the_whole_model_draws(build: Any) -> None:
     model = build()
 
-    class Whole(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, ids: Tensor) -> Tensor:
-            logits: Tensor = self.model(ids, use_cache=False).logits
-            return logits
-
     decoding = ml.Decoding(5, eos=0, temperature=1.3)
     cached = policy(model, decoding)
-    whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole()), decoding)
+    whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole(model)), decoding)
     one, two = (p.sample(LONG, 50, np.random.default_rng(3)) for p in (cached, whole))
     np.testing.assert_array_equal(one.tokens, two.tokens)
     np.testing.assert_array_equal(one.lengths, two.lengths)
@@ -308,16 +311,7 @@ def test_a_prompt_is_run_once(build: Any) -> None:
     shared = [answered, len(rows[0])]
     assert run[:2] == (shared if build in (gpt2, llama) else [len(rows[0])] * 2)
 
-    class Whole(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, ids: Tensor) -> Tensor:
-            logits: Tensor = self.model(ids, use_cache=False).logits
-            return logits
-
-    whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole()), p.decoding)
+    whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole(model)), p.decoding)
     whole = whole.restored(
         {key.replace("part 0 ", "part 0 model."): value for key, value in p.arrays().items()}
     )
