@@ -16,9 +16,9 @@ from measure import Contest, Run
 from numba import njit
 
 import mpo_games as mg
-from mpo_games import tree_kernels as kernels
 from mpo_games.games import mmd_dilated, openspiel
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.kernels import trees as kernels
 from mpo_games.treeplex import TreeplexPolicy
 
 ETA = ALPHA = 0.1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpo_games import tree_kernels as kernels
+from mpo_games.kernels import trees as kernels
 from mpo_games.protocol import Array
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from mpo_games import exact
-from mpo_games import tree_kernels as kernels
 from mpo_games.exact import CertificateError, Equilibrium, QuantalResponse
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.kernels import trees as kernels
 from mpo_games.logit import HALVINGS, NEWTON_STEPS
 from mpo_games.protocol import Array
 from mpo_games.tabular import TabularPolicy

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mpo_games.kernels import (
+from mpo_games.kernels.tables import (
     entropy_step,
     log_coordinates,
     smoothed_inverse_hessian,

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from mpo_games.geometry import LOG_ZERO
-from mpo_games.kernels import FAST, bilinear
+from mpo_games.kernels.tables import FAST, bilinear
 from mpo_games.protocol import Array, Indices, Mask
 
 OPTIMAL = 1e-15

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.geometry import Entropy, Geometry, rows
-from mpo_games.kernels import advantages, proportional, symmetrised, weighted_squares
+from mpo_games.kernels.tables import advantages, proportional, symmetrised, weighted_squares
 from mpo_games.protocol import Array, Mask, Mixture
 
 ILLEGAL = np.array(-np.inf)

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpo_games import tree_kernels as kernels
 from mpo_games.games.estimated import against_each
 from mpo_games.games.matrix import regularised_regret
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.geometry import Entropy, Geometry
+from mpo_games.kernels import trees as kernels
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 from mpo_games.tabular import TabularPolicy
 from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan, runs

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.geometry import SmoothedEntropy, rows
-from mpo_games.kernels import bilinear, pure
+from mpo_games.kernels.tables import bilinear, pure
 from mpo_games.protocol import Array, Mask, Mixture
 from mpo_games.tabular import TabularPolicy, probabilities
 

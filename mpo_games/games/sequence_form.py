@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from mpo_games import dilation
-from mpo_games import tree_kernels as kernels
+from mpo_games.kernels import trees as kernels
 from mpo_games.protocol import Array, Indices, Mixture
 from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 

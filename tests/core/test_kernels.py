@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from mpo_games.kernels import (
+from mpo_games.kernels.tables import (
     advantages,
     bilinear,
     entropy_step,

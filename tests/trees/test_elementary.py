@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mpo_games import elementary
+from mpo_games.kernels import elementary
 
 
 @njit

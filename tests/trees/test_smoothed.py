@@ -13,9 +13,9 @@ from reference import kuhn, random_policy, trees
 
 import mpo_games as mg
 from mpo_games import dilation
-from mpo_games import smoothed_kernels as smoothed
-from mpo_games import tree_kernels as kernels
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.kernels import smoothed_trees as smoothed
+from mpo_games.kernels import trees as kernels
 from mpo_games.treeplex import TreeplexPolicy
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -17,8 +17,8 @@ from scipy.optimize import minimize
 
 import mpo_games as mg
 from mpo_games import dilation, exact
-from mpo_games import tree_kernels as kernels
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.kernels import trees as kernels
 from mpo_games.treeplex import Tree, TreeplexPolicy
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -14,8 +14,8 @@ import math
 import numpy as np
 from numba import njit
 
-from mpo_games.elementary import exp, log
-from mpo_games.kernels import FAST
+from mpo_games.kernels.elementary import exp, log
+from mpo_games.kernels.tables import FAST
 from mpo_games.protocol import Array, Indices
 
 EDGE = 1e-12

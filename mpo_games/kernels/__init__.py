@@ -1,0 +1,1 @@
+"""Compiled inner loops; each is tested against the NumPy equation in its docstring."""
