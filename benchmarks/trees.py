@@ -19,7 +19,7 @@ import mpo_games as mg
 from mpo_games.games import mmd_dilated, openspiel
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
-from mpo_games.treeplex import TreeplexPolicy
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 ETA = ALPHA = 0.1
 

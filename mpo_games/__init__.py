@@ -5,7 +5,6 @@
 """
 
 from mpo_games import cyclicity as cyclicity
-from mpo_games import dilation as dilation
 from mpo_games import exact as exact
 from mpo_games import exact_trees as exact_trees
 from mpo_games import metrics as metrics
@@ -27,15 +26,20 @@ from mpo_games.games.outcome_sampling import OutcomeSampling as OutcomeSampling
 from mpo_games.games.preference import PreferenceGame as PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame as SequenceFormGame
 from mpo_games.games.tree_builder import build as build
-from mpo_games.geometry import Entropy as Entropy
-from mpo_games.geometry import Euclidean as Euclidean
-from mpo_games.geometry import SmoothedEntropy as SmoothedEntropy
 from mpo_games.magnets import Ema as Ema
 from mpo_games.magnets import Every as Every
 from mpo_games.magnets import Fixed as Fixed
 from mpo_games.magnets import Leap as Leap
 from mpo_games.magnets import WhenSettled as WhenSettled
 from mpo_games.magnets import WhenSolved as WhenSolved
+from mpo_games.policies import dilation as dilation
+from mpo_games.policies.mirror_maps import Entropy as Entropy
+from mpo_games.policies.mirror_maps import Euclidean as Euclidean
+from mpo_games.policies.mirror_maps import SmoothedEntropy as SmoothedEntropy
+from mpo_games.policies.tabular import TabularPolicy as TabularPolicy
+from mpo_games.policies.tabular import probabilities as probabilities
+from mpo_games.policies.treeplex import Tree as Tree
+from mpo_games.policies.treeplex import TreeplexPolicy as TreeplexPolicy
 from mpo_games.protocol import ExactGame as ExactGame
 from mpo_games.protocol import Game as Game
 from mpo_games.protocol import MagnetSchedule as MagnetSchedule
@@ -87,7 +91,3 @@ from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import Adaptive as Adaptive
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.solvers.self_tuning import Measured as Measured
-from mpo_games.tabular import TabularPolicy as TabularPolicy
-from mpo_games.tabular import probabilities as probabilities
-from mpo_games.treeplex import Tree as Tree
-from mpo_games.treeplex import TreeplexPolicy as TreeplexPolicy

@@ -12,8 +12,8 @@ from math import comb
 import numpy as np
 
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array
-from mpo_games.tabular import TabularPolicy
 
 TIE = 1e-12
 """Win rates this close to 1/2 are ties."""

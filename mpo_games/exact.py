@@ -17,10 +17,10 @@ from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
 from mpo_games.logit import regularised_pair
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
 from mpo_games.simplex import SUPPORT as SUPPORT
 from mpo_games.simplex import Certified, certificate, certified_pair
-from mpo_games.tabular import TabularPolicy
 
 POLISHES = (1e-9, 1e-9, 1e-11, 1e-13)
 """Below these a probability, or an action's loss, counts as 0: one round of the polish each."""

@@ -16,9 +16,9 @@ from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.logit import HALVINGS, NEWTON_STEPS
+from mpo_games.policies.tabular import TabularPolicy
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 from mpo_games.protocol import Array
-from mpo_games.tabular import TabularPolicy
-from mpo_games.treeplex import Tree, TreeplexPolicy
 
 
 @exact.nash.register

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Policy, State
-from mpo_games.tabular import TabularPolicy
 
 Metric = Callable[[Any, State[Any]], Any]
 """What `solve` records: any function of the game and the state."""

@@ -18,8 +18,8 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.metrics import Metric, duality_gap
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, P, Solver, State
-from mpo_games.tabular import TabularPolicy
 
 
 @dataclass(frozen=True, slots=True)

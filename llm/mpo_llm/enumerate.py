@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from mpo_games import exact
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Mixture
-from mpo_games.tabular import TabularPolicy
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.language import Decoding, Ids, Responses
 from mpo_llm.policy import TokenPolicy

@@ -22,11 +22,11 @@ from mpo_games.games.estimated import against_each
 from mpo_games.games.matrix import regularised_regret
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.geometry import Entropy, Geometry
 from mpo_games.kernels import trees as kernels
+from mpo_games.policies.mirror_maps import Entropy, Geometry
+from mpo_games.policies.tabular import TabularPolicy
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 from mpo_games.protocol import Array, Indices, Mask, Mixture
-from mpo_games.tabular import TabularPolicy
-from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 
 Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
 """`feed(game, values, opponent)`: feedback from counterfactual values, `(..., sequences)`."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.geometry import SmoothedEntropy, rows
 from mpo_games.kernels.tables import bilinear, pure
+from mpo_games.policies.mirror_maps import SmoothedEntropy, rows
+from mpo_games.policies.tabular import TabularPolicy, probabilities
 from mpo_games.protocol import Array, Mask, Mixture
-from mpo_games.tabular import TabularPolicy, probabilities
 
 
 @dataclass(frozen=True, eq=False)

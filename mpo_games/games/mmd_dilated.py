@@ -10,9 +10,9 @@ import numpy as np
 
 from mpo_games.games import openspiel
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, State
 from mpo_games.solvers.magnetic import MMD, require_positive, require_weight
-from mpo_games.treeplex import TreeplexPolicy
 
 
 class MMDDilatedEnt:

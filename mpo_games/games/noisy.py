@@ -12,8 +12,8 @@ import numpy as np
 
 from mpo_games.games.estimated import EstimatedGame, require_count, require_share, required
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, ExactGame, Indices, Mask, Mixture
-from mpo_games.tabular import TabularPolicy
 
 Opponent = TabularPolicy | Mixture[TabularPolicy]
 

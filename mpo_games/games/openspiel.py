@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mpo_games import dilation
 from mpo_games.atomic import write_bytes
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import TreeBuilder
+from mpo_games.policies import dilation
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 from mpo_games.protocol import Array, Indices
-from mpo_games.treeplex import Tree, TreeplexPolicy
 
 FORMAT = 2
 """The layout of cached files."""

@@ -15,8 +15,8 @@ from mpo_games.games.estimated import (
     required,
 )
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_games.treeplex import Tree, TreeplexPolicy
 
 
 @dataclass(frozen=True, eq=False)

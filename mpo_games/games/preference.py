@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.games.matrix import arithmetic_mean, finite_numbers, greedy, regularised_regret
-from mpo_games.geometry import SmoothedEntropy
+from mpo_games.policies.mirror_maps import SmoothedEntropy
+from mpo_games.policies.tabular import TabularPolicy, probabilities
 from mpo_games.protocol import Array, Mask, Mixture
-from mpo_games.tabular import TabularPolicy, probabilities
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from typing import Self
 
 import numpy as np
 
-from mpo_games import dilation
 from mpo_games.kernels import trees as kernels
+from mpo_games.policies import dilation
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_games.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 
 GAMMA = 0.1
 """The share of uniform play in the smoothed dilated entropy."""

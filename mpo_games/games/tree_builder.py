@@ -9,10 +9,10 @@ from math import isfinite
 
 import numpy as np
 
-from mpo_games import dilation
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.policies import dilation
+from mpo_games.policies.treeplex import Tree
 from mpo_games.protocol import Array
-from mpo_games.treeplex import Tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, P
-from mpo_games.tabular import TabularPolicy
 
 LOG_RATIO_LIMIT = 40.0
 """`mutation` divides by probabilities: ratios above `exp(40) ~ 2e17` are cut there."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mpo_games import MatrixGame, Mixture, PreferenceGame, TabularPolicy, exact
 from mpo_games.games.families import planted_equilibrium, random_preferences
-from mpo_games.tabular import probabilities
+from mpo_games.policies.tabular import probabilities
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 7)

@@ -18,7 +18,7 @@ from mpo_games import (
 from mpo_games.games import families
 from mpo_games.games.catalogue import load
 from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
-from mpo_games.tabular import probabilities
+from mpo_games.policies.tabular import probabilities
 
 REPEATS = 2500
 

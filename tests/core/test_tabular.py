@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpo_games import Entropy, Euclidean, Mixture, TabularPolicy
-from mpo_games.geometry import Geometry
-from mpo_games.tabular import probabilities
+from mpo_games.policies.mirror_maps import Geometry
+from mpo_games.policies.tabular import probabilities
 
 in_both = pytest.mark.parametrize("geometry", [Entropy(), Euclidean()], ids=["kl", "l2"])
 LEGAL = np.array([[True, True, True, False], [True, True, True, True]])

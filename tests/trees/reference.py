@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build
-from mpo_games.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 
 CARDS = "JQK"
 

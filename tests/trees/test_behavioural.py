@@ -18,7 +18,7 @@ from mpo_games.games.behavioural import (
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build
-from mpo_games.tabular import TabularPolicy
+from mpo_games.policies.tabular import TabularPolicy
 
 
 @st.composite

@@ -10,7 +10,7 @@ from reference import kuhn
 import mpo_games as mg
 from mpo_games import exact
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.treeplex import TreeplexPolicy
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 KUHN_QRE = (
     """

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from reference import kuhn, random_policy, trees
 
 import mpo_games as mg
-from mpo_games import dilation
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
-from mpo_games.treeplex import TreeplexPolicy
+from mpo_games.policies import dilation
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 SEEDS = st.integers(0, 2**32 - 1)
 GAMMAS = st.floats(0.02, 0.95)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpo_games import dilation, exact
+from mpo_games import exact
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, TreeBuilder, build
-from mpo_games.treeplex import TreeplexPolicy
+from mpo_games.policies import dilation
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 
 def random_tree(seed: int, depth: int = 5) -> Node:

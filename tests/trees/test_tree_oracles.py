@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpo_games as mg
-from mpo_games import dilation, exact, exact_trees
+from mpo_games import exact, exact_trees
 from mpo_games.exact_trees import nash_of_tree
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import Decision, Payoff, build
-from mpo_games.tabular import TabularPolicy
-from mpo_games.treeplex import TreeplexPolicy
+from mpo_games.policies import dilation
+from mpo_games.policies.tabular import TabularPolicy
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 VALUES = {
     "kuhn_poker": -1 / 18,

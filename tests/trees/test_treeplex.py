@@ -16,10 +16,11 @@ from reference import kuhn, matrix_tree, own_actions, random_policy, random_tree
 from scipy.optimize import minimize
 
 import mpo_games as mg
-from mpo_games import dilation, exact
+from mpo_games import exact
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
-from mpo_games.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies import dilation
+from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 
 SEEDS = st.integers(0, 2**32 - 1)
 WEIGHTS = (dilation.unit, dilation.kroer, dilation.farina, dilation.payoff_scaled)

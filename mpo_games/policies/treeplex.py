@@ -21,9 +21,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.geometry import LOG_ZERO
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
+from mpo_games.policies.mirror_maps import LOG_ZERO
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.geometry import Entropy, Geometry, rows
 from mpo_games.kernels.tables import advantages, proportional, symmetrised, weighted_squares
+from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
 from mpo_games.protocol import Array, Mask, Mixture
 
 ILLEGAL = np.array(-np.inf)

@@ -16,7 +16,7 @@ from mpo_games.protocol import Array
 
 if TYPE_CHECKING:
     from mpo_games.games.sequence_form import SequenceFormGame
-    from mpo_games.treeplex import Tree, TreeplexPolicy
+    from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 
 
 def unit(game: SequenceFormGame) -> Array:
