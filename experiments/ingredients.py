@@ -21,8 +21,8 @@ import mpo_games as mg
 from experiments import arenas
 from experiments.harness import Claim, Run
 from mpo_games import plot as draw
+from mpo_games.choices.geometry import as_given
 from mpo_games.solvers import self_tuning
-from mpo_games.solvers.geometry import as_given
 
 TITLE = "The ingredients of AutoMPO, one by one"
 CORE = False

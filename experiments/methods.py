@@ -18,10 +18,10 @@ import numpy as np
 
 import mpo_games as mg
 from experiments import arenas, harness
+from mpo_games.choices.geometry import as_given
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.metrics import Metric, average_gap, better_gap, duality_gap
 from mpo_games.solvers import self_tuning
-from mpo_games.solvers.geometry import as_given
 
 TRIES = 12
 

@@ -294,7 +294,7 @@ plt.show()
 # step at $\eta/(1-\eta\alpha)$.
 #
 # ```python
-# from mpo_games.solvers.pull import in_reward
+# from mpo_games.choices.pull import in_reward
 #
 # rewarded = path(mg.MMD(0.5, 0.2, pull=in_reward), 50)
 # matched = path(mg.MMD(0.5 / (1 - 0.5 * 0.2), 0.2), 50)

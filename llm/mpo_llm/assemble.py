@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import mpo_games as mg
+from mpo_games.choices import pull
+from mpo_games.choices.feedback import Feedback
 from mpo_games.protocol import MagnetSchedule, Solver
-from mpo_games.solvers import pull
-from mpo_games.solvers.feedback import Feedback
 from mpo_llm import divergence, models
 from mpo_llm.config import Config, SolverConfig, StepConfig
 from mpo_llm.game import TextPreferenceGame

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.choices.feedback import Prox, Update
 from mpo_games.protocol import P, State
-from mpo_games.solvers.feedback import Prox, Update
 
 
 def against_start(

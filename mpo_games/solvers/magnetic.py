@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games.magnets import Every, Fixed
+from mpo_games.choices.feedback import Feedback, Mixed, current, half_step, optimistic
+from mpo_games.choices.geometry import Shape, as_given
+from mpo_games.choices.magnets import Every, Fixed
+from mpo_games.choices.pull import Pull, in_reward, mutation, proximal, squared
 from mpo_games.protocol import MagnetSchedule, P, State
-from mpo_games.solvers.feedback import Feedback, Mixed, current, half_step, optimistic
-from mpo_games.solvers.geometry import Shape, as_given
-from mpo_games.solvers.pull import Pull, in_reward, mutation, proximal, squared
 
 Setting = float | Callable[[State[Any]], Any]
 """A number, or a function of the state (of `state.step - state.moved`, say)."""

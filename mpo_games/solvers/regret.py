@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mpo_games.magnets import Every, Fixed
+from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.treeplex import TreeplexPolicy

@@ -37,12 +37,12 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games.magnets import Leap, WhenSolved
+from mpo_games.choices.feedback import alternating_popov, popov
+from mpo_games.choices.geometry import require_smoothed, smoothed
+from mpo_games.choices.magnets import Leap, WhenSolved
 from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight
 from mpo_games.protocol import P, Solver, State
 from mpo_games.solvers.averaged import Averaged, AverageOf
-from mpo_games.solvers.feedback import alternating_popov, popov
-from mpo_games.solvers.geometry import require_smoothed, smoothed
 from mpo_games.solvers.magnetic import MMD, Anchored, require_positive
 
 NEAR = 1e-6

@@ -1,0 +1,1 @@
+"""The five choices of `MMD`, one file each."""
