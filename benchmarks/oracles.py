@@ -11,7 +11,7 @@ from steps import bimatrix, present
 
 import mpo_games as mg
 from mpo_games import exact
-from mpo_games.simplex import optimal_pair
+from mpo_games.exact.simplex_method import optimal_pair
 
 Pair = tuple[np.ndarray, np.ndarray]
 

@@ -6,7 +6,6 @@
 
 from mpo_games import cyclicity as cyclicity
 from mpo_games import exact as exact
-from mpo_games import exact_trees as exact_trees
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
@@ -91,3 +90,5 @@ from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import Adaptive as Adaptive
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.solvers.self_tuning import Measured as Measured
+
+exact_trees = exact.trees

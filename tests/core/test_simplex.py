@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mpo_games import exact
+from mpo_games.exact.simplex_method import optimal_pair
 from mpo_games.protocol import Array
-from mpo_games.simplex import optimal_pair
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpo_games as mg
-from mpo_games import exact, exact_trees
-from mpo_games.exact_trees import nash_of_tree
+from mpo_games import exact
+from mpo_games.exact import trees as exact_trees
+from mpo_games.exact.trees import nash_of_tree
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import Decision, Payoff, build

@@ -13,14 +13,14 @@ from typing import Any, Generic
 
 import numpy as np
 
+from mpo_games.exact.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
+from mpo_games.exact.logit import regularised_pair
+from mpo_games.exact.simplex_method import SUPPORT as SUPPORT
+from mpo_games.exact.simplex_method import Certified, certificate, certified_pair
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
-from mpo_games.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
-from mpo_games.logit import regularised_pair
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
-from mpo_games.simplex import SUPPORT as SUPPORT
-from mpo_games.simplex import Certified, certificate, certified_pair
 
 POLISHES = (1e-9, 1e-9, 1e-11, 1e-13)
 """Below these a probability, or an action's loss, counts as 0: one round of the polish each."""
@@ -70,9 +70,9 @@ def nash(game: Any) -> Equilibrium[Any]:
 
     The row player's programme is $\max v$ with $A^\top x \ge v$ on the simplex, and its multipliers
     are the column player's policy; a preference game is one such programme per context. It is
-    solved by our compiled simplex method and refined on its basis (`mpo_games.simplex`); where that
-    leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer polished on
-    its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
+    solved by our compiled simplex method and refined on its basis (`exact.simplex_method`); where
+    that leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer polished
+    on its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).

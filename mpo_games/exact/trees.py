@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games import exact
-from mpo_games.exact import CertificateError, Equilibrium, QuantalResponse
+from mpo_games.exact import tables as exact
+from mpo_games.exact.logit import HALVINGS, NEWTON_STEPS
+from mpo_games.exact.tables import CertificateError, Equilibrium, QuantalResponse
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
-from mpo_games.logit import HALVINGS, NEWTON_STEPS
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 from mpo_games.protocol import Array
