@@ -16,7 +16,8 @@ from measure import Contest, Run
 from numba import njit
 
 import mpo_games as mg
-from mpo_games.games import mmd_dilated, openspiel
+from mpo_games.compat import mmd_dilated
+from mpo_games.games import openspiel
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.treeplex import TreeplexPolicy

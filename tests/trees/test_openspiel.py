@@ -14,9 +14,9 @@ import pytest
 from compiled import DARK_HEX, GOOFSPIEL, LIARS_DICE
 
 import mpo_games as mg
+from mpo_games.compat.mmd_dilated import MMDDilatedEnt
 from mpo_games.games import openspiel
 from mpo_games.games.behavioural import BehaviouralGame
-from mpo_games.games.mmd_dilated import MMDDilatedEnt
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies import dilation
 from mpo_games.policies.treeplex import TreeplexPolicy

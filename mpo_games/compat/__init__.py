@@ -1,0 +1,1 @@
+"""The verbs of other libraries, over this one's games and solvers."""
