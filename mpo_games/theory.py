@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import require_positive
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, P
-from mpo_games.solvers.magnetic import require_positive
 
 FLOOR = 1e-13
 """A divergence below this is rounding, in nats."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import _require_steps, require_ratio
 from mpo_games.protocol import Array, MagnetSchedule, P, State
 
 SOLVED = 1e-15
@@ -230,15 +231,3 @@ def _largest(holds: Callable[[float], bool], high: float) -> float:
         if high < 1.0:
             break
     return low
-
-
-def require_ratio(ratio: float, check: int) -> None:
-    """`ValueError` unless `0 < ratio < 1` and `check` is a whole number of steps, at least 1."""
-    if not 0.0 < ratio < 1.0:
-        raise ValueError(f"`ratio` must lie strictly between 0 and 1, got {ratio}.")
-    _require_steps("check", check)
-
-
-def _require_steps(name: str, steps: int) -> None:
-    if not steps >= 1 or steps % 1:
-        raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {steps}.")

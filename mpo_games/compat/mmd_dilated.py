@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_positive, require_weight
 from mpo_games.games import openspiel
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, State
-from mpo_games.solvers.magnetic import MMD, require_positive, require_weight
+from mpo_games.solvers.magnetic import MMD
 
 
 class MMDDilatedEnt:

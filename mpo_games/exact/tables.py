@@ -71,8 +71,8 @@ def nash(game: Any) -> Equilibrium[Any]:
     The row player's programme is $\max v$ with $A^\top x \ge v$ on the simplex, and its multipliers
     are the column player's policy; a preference game is one such programme per context. It is
     solved by our compiled simplex method and refined on its basis (`exact.simplex_method`); where
-    that leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer polished
-    on its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
+    that leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer
+    polished on its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.games.matrix import finite_numbers
+from mpo_games.checks import finite_numbers
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.protocol import Array
 

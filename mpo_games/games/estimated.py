@@ -88,18 +88,6 @@ def required(rng: np.random.Generator | None) -> np.random.Generator:
     return rng
 
 
-def require_count(name: str, count: int) -> None:
-    """`ValueError` unless there is at least one."""
-    if count < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {count}.")
-
-
-def require_share(name: str, share: float) -> None:
-    """`ValueError` unless `0 <= share <= 1`."""
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"`{name}` must lie in [0, 1], got {share}.")
-
-
 def against_each(
     mixture: Mixture[P],
     feedback: Callable[[P, np.random.Generator | None], Array],

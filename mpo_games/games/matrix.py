@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import finite_numbers
 from mpo_games.kernels.tables import bilinear, pure
 from mpo_games.policies.mirror_maps import SmoothedEntropy, rows
 from mpo_games.policies.tabular import TabularPolicy, probabilities
@@ -131,20 +132,6 @@ class MatrixGame:
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:
         """The mean of the probabilities."""
         return arithmetic_mean(mixture)
-
-
-def finite_numbers(values: ArrayLike, name: str) -> Array:
-    """`values` as a float64 array; `ValueError`, naming `name`, unless they are finite and real."""
-    try:
-        raw = np.asarray(values)
-        array = np.asarray(raw, dtype=np.float64) if raw.dtype.kind != "c" else None
-    except (TypeError, ValueError):
-        array = None
-    if array is None:
-        raise ValueError(f"`{name}` must be a regular array of real numbers.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` must be finite: it holds NaN or infinity.")
-    return array
 
 
 def greedy(policy: TabularPolicy, q: Array) -> TabularPolicy:

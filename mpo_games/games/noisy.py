@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mpo_games.games.estimated import EstimatedGame, require_count, require_share, required
+from mpo_games.checks import require_count, require_share
+from mpo_games.games.estimated import EstimatedGame, required
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, ExactGame, Indices, Mask, Mixture

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_positive
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Mixture, P, State
-from mpo_games.solvers.magnetic import require_positive
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_positive, require_weight
 from mpo_games.choices.feedback import Feedback, Mixed, current, half_step, optimistic
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
@@ -213,18 +214,6 @@ def matched_step(eta: float, alpha: float) -> float:
     if not eta * alpha < 1.0:
         raise ValueError(f"`eta * alpha` must be below 1, got eta={eta} and alpha={alpha}.")
     return eta / (1.0 - eta * alpha)
-
-
-def require_positive(name: str, number: float) -> None:
-    """`ValueError` unless `number` is finite and above 0."""
-    if not (isfinite(number) and number > 0.0):
-        raise ValueError(f"`{name}` must be a finite number above 0, got {number}.")
-
-
-def require_weight(name: str, number: float) -> None:
-    """`ValueError` unless `number` is finite and at least 0."""
-    if not (isfinite(number) and number >= 0.0):
-        raise ValueError(f"`{name}` must be a finite number of at least 0, got {number}.")
 
 
 def _at(name: str, setting: Setting, state: State[Any]) -> Any:

@@ -24,13 +24,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mpo_games.checks import require_weight
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
-from mpo_games.solvers.magnetic import require_weight
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games.choices.magnets import require_ratio
+from mpo_games.checks import require_ratio
 from mpo_games.protocol import P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
 

@@ -37,13 +37,14 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_positive
 from mpo_games.choices.feedback import alternating_popov, popov
 from mpo_games.choices.geometry import require_smoothed, smoothed
 from mpo_games.choices.magnets import Leap, WhenSolved
 from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight
 from mpo_games.protocol import P, Solver, State
 from mpo_games.solvers.averaged import Averaged, AverageOf
-from mpo_games.solvers.magnetic import MMD, Anchored, require_positive
+from mpo_games.solvers.magnetic import MMD, Anchored
 
 NEAR = 1e-6
 """Only steps shorter than this, in the geometry's unit, or feedback that hardly changes by a step,
