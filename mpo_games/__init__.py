@@ -24,6 +24,10 @@ from mpo_games.choices.magnets import Fixed as Fixed
 from mpo_games.choices.magnets import Leap as Leap
 from mpo_games.choices.magnets import WhenSettled as WhenSettled
 from mpo_games.choices.magnets import WhenSolved as WhenSolved
+from mpo_games.choices.strength import Adaptive as Adaptive
+from mpo_games.choices.strength import Anchored as Anchored
+from mpo_games.choices.strength import Decaying as Decaying
+from mpo_games.choices.strength import Measured as Measured
 from mpo_games.games import builders as builders
 from mpo_games.games import families as families
 from mpo_games.games.behavioural import BehaviouralGame as BehaviouralGame
@@ -70,9 +74,7 @@ from mpo_games.solvers.magnetic import M2WU as M2WU
 from mpo_games.solvers.magnetic import MMD as MMD
 from mpo_games.solvers.magnetic import MPO as MPO
 from mpo_games.solvers.magnetic import MPO_RT as MPO_RT
-from mpo_games.solvers.magnetic import Anchored as Anchored
 from mpo_games.solvers.magnetic import AnnealedMMD as AnnealedMMD
-from mpo_games.solvers.magnetic import Decaying as Decaying
 from mpo_games.solvers.magnetic import Extragradient as Extragradient
 from mpo_games.solvers.magnetic import MirrorDescent as MirrorDescent
 from mpo_games.solvers.magnetic import NashMD as NashMD
@@ -87,8 +89,6 @@ from mpo_games.solvers.regret import RegretMatching as RegretMatching
 from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
 from mpo_games.solvers.regret import SmoothPRMPlus as SmoothPRMPlus
 from mpo_games.solvers.restarts import Restarted as Restarted
-from mpo_games.solvers.self_tuning import Adaptive as Adaptive
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
-from mpo_games.solvers.self_tuning import Measured as Measured
 
 exact_trees = exact.trees

@@ -72,7 +72,8 @@ def nash(game: Any) -> Equilibrium[Any]:
     are the column player's policy; a preference game is one such programme per context. It is
     solved by our compiled simplex method and refined on its basis (`exact.simplex_method`); where
     that leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer
-    polished on its support, and the better one kept. Gaps are typically a few ulps of the largest payoff.
+    polished on its support, and the better one kept. Gaps are typically a few ulps of the largest
+    payoff.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).

@@ -23,9 +23,7 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -35,11 +33,8 @@ from mpo_games.choices.feedback import Feedback, Mixed, current, half_step, opti
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import Pull, in_reward, mutation, proximal, squared
+from mpo_games.choices.strength import Decaying, Setting, _at
 from mpo_games.protocol import MagnetSchedule, P, State
-
-Setting = float | Callable[[State[Any]], Any]
-"""A number, or a function of the state (of `state.step - state.moved`, say)."""
-
 
 EXAMPLES = {
     "magnet": "`Every(50)`",
@@ -177,33 +172,6 @@ def M2WU(eta: Setting, alpha: Setting, period: int | None = None) -> MMD:
     return MMD(eta, alpha, magnet=Fixed() if period is None else Every(period), pull=mutation)
 
 
-@dataclass(frozen=True, slots=True)
-class Decaying:
-    """The setting `start / (t + 1)^power` at step `t`."""
-
-    start: float
-    power: float
-
-    def __post_init__(self) -> None:
-        require_weight("start", self.start)
-        require_positive("power", self.power)
-
-    def __call__(self, state: State[Any]) -> float:
-        return float(self.start / (state.step + 1) ** self.power)
-
-
-@dataclass(frozen=True, slots=True)
-class Anchored:
-    """The annealed magnet weight `alpha_k = 1 / (eta (k + 1))`, `k` steps after the last move.
-
-    With it MMD's step is Halpern's: `eta alpha_k = 1 / (k + 1)` (Halpern 1967).
-    """
-
-    def __call__(self, state: State[Any]) -> float:
-        eta: float = state.memory["eta"]
-        return 1.0 / (eta * (state.step - state.moved + 1))
-
-
 def matched_step(eta: float, alpha: float) -> float:
     """The step `eta / (1 - eta alpha)` at which MMD is the explicit update of step `eta`.
 
@@ -214,14 +182,3 @@ def matched_step(eta: float, alpha: float) -> float:
     if not eta * alpha < 1.0:
         raise ValueError(f"`eta * alpha` must be below 1, got eta={eta} and alpha={alpha}.")
     return eta / (1.0 - eta * alpha)
-
-
-def _at(name: str, setting: Setting, state: State[Any]) -> Any:
-    if not callable(setting):
-        return setting
-    number = setting(state)
-    if isinstance(number, float) and 0.0 <= number < inf:
-        return number
-    if not (np.isfinite(number) & (np.asarray(number) >= 0.0)).all():
-        raise ValueError(f"`{name}` must give finite numbers of at least 0, got {number}.")
-    return number

@@ -30,86 +30,20 @@ first-order method.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mpo_games.checks import require_positive
 from mpo_games.choices.feedback import alternating_popov, popov
 from mpo_games.choices.geometry import require_smoothed, smoothed
 from mpo_games.choices.magnets import Leap, WhenSolved
+from mpo_games.choices.strength import Adaptive, Anchored, Measured
 from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight
 from mpo_games.protocol import P, Solver, State
 from mpo_games.solvers.averaged import Averaged, AverageOf
-from mpo_games.solvers.magnetic import MMD, Anchored
-
-NEAR = 1e-6
-"""Only steps shorter than this, in the geometry's unit, or feedback that hardly changes by a step,
-can be rounding errors."""
-
-ROUNDING = 1e-14
-"""Changes below this, relative to the feedback, are rounding errors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    r"""A step size measured where play is: `ratio` over the local Lipschitz constant of feedback.
-
-    $$\eta_{t+1} = \min\Big(\text{growth}\;\eta_t,\;
-    \text{ratio}\,\frac{\|p_t - p_{t-1}\|}{\|q_t - q_{t-1}\|_*}\Big)$$
-
-    in the norm of the geometry at `p` and its dual; the first is the inverse of `q`'s norm. Needs a
-    feedback that remembers `q` (`popov`). Below `ROUNDING` nothing is measured any more.
-    """
-
-    ratio: float
-    growth: float = 1.05
-
-    def __post_init__(self) -> None:
-        require_positive("ratio", self.ratio)
-        require_positive("growth", self.growth)
-
-    def __call__(self, state: State[Any]) -> float:
-        memory, policy = state.memory, state.policy
-        if "previous" not in memory:
-            return _opening(state)
-        eta: float = memory["eta"]
-        moved = policy.distance(memory["previous"])
-        changed = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
-        if moved < NEAR * policy.extent or eta * changed < NEAR * moved:
-            rounding = ROUNDING * policy.magnitude(memory["q"])
-            if not (changed > rounding and moved > eta * rounding):
-                return eta
-        measured = float(self.ratio * moved / changed)
-        return min(self.growth * eta, measured) if "base" in memory else measured
-
-
-@dataclass(frozen=True, slots=True)
-class Adaptive:
-    r"""A step size that shrinks with every surprise, and so with the noise.
-
-    $$\eta_t = \text{ratio}\;D\,\Big(\sum_{s\le t}\|q_s - q_{s-1}\|_*^2\Big)^{-1/2}$$
-
-    with `D` the geometry's unit of length and $q_0 = 0$ (Rakhlin & Sridharan 2013). The gap of the
-    average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. Needs a feedback
-    that remembers `q` (`popov`).
-    """
-
-    ratio: float
-
-    def __post_init__(self) -> None:
-        require_positive("ratio", self.ratio)
-
-    def __call__(self, state: State[Any]) -> float:
-        memory, policy = state.memory, state.policy
-        length = self.ratio * policy.extent
-        if "previous" not in memory:
-            return self.ratio * _opening(state)
-        surprise = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
-        return float(1.0 / math.hypot(1.0 / memory["eta"], surprise / length))
+from mpo_games.solvers.magnetic import MMD
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +92,3 @@ TWO_SEATS = MMD(
 
 UNDER_NOISE = AverageOf(Averaged(MMD(Adaptive(0.3), 0.0, feedback=popov, geometry=smoothed)))
 """`AutoMPO` on samples."""
-
-
-def _opening(state: State[Any]) -> float:
-    """The step size of `popov`'s opening: anything for the look, then a unit of length."""
-    policy, memory = state.policy, state.memory
-    if "q" not in memory:
-        return 1.0
-    return float(policy.extent / (policy.dual_norm(memory["q"], policy) or 1.0))
