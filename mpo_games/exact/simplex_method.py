@@ -16,8 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from mpo_games.kernels.tables import FAST, bilinear
-from mpo_games.policies.mirror_maps import LOG_ZERO
+from mpo_games.kernels.tables import FAST, LOG_ZERO, bilinear
 from mpo_games.protocol import Array, Indices, Mask
 
 OPTIMAL = 1e-15

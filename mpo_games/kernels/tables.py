@@ -15,6 +15,12 @@ from mpo_games.protocol import Array, Mask
 
 FAST = {"reassoc", "contract", "nsz"}
 
+LOG_ZERO = -800.0
+"""How a legal action of probability 0 is stored: it plays with exactly 0, and can come back."""
+
+EDGE = 1e-12
+"""A smoothed probability this close to its floor, relatively, sits on it."""
+
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: float) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from mpo_games.kernels.elementary import exp, log
-from mpo_games.policies.mirror_maps import LOG_ZERO
+from mpo_games.kernels.tables import LOG_ZERO
 from mpo_games.protocol import Array, Indices
 
 _TINY = np.finfo(np.float64).tiny

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpo_games.kernels.tables import (
+    EDGE,
+    LOG_ZERO,
     entropy_step,
     log_coordinates,
     smoothed_inverse_hessian,
@@ -26,12 +28,6 @@ from mpo_games.kernels.tables import (
     unsmoothed,
 )
 from mpo_games.protocol import Array, Mask
-
-LOG_ZERO = -800.0
-"""How a legal action of probability 0 is stored: it plays with exactly 0, and can come back."""
-
-EDGE = 1e-12
-"""A smoothed probability this close to its floor, relatively, sits on it."""
 
 
 class Geometry(Protocol):

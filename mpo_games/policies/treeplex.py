@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
-from mpo_games.policies.mirror_maps import LOG_ZERO
+from mpo_games.kernels.tables import LOG_ZERO
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 
 

@@ -10,7 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from mpo_games import Entropy, Euclidean
-from mpo_games.policies.mirror_maps import LOG_ZERO, Geometry
+from mpo_games.kernels.tables import LOG_ZERO
+from mpo_games.policies.mirror_maps import Geometry
 
 GEOMETRIES = [Entropy(), Euclidean()]
 in_both = pytest.mark.parametrize("geometry", GEOMETRIES, ids=["entropy", "euclidean"])
