@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpo_games.games.estimated import against_each
-from mpo_games.games.matrix import regularised_regret
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.mirror_maps import Entropy, Geometry
-from mpo_games.policies.tabular import TabularPolicy
+from mpo_games.policies.tabular import TabularPolicy, regularised_regret
 from mpo_games.policies.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 

@@ -8,9 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import finite_numbers
-from mpo_games.games.matrix import arithmetic_mean, greedy, regularised_regret
 from mpo_games.policies.mirror_maps import SmoothedEntropy
-from mpo_games.policies.tabular import TabularPolicy, probabilities
+from mpo_games.policies.tabular import (
+    TabularPolicy,
+    arithmetic_mean,
+    greedy,
+    probabilities,
+    regularised_regret,
+)
 from mpo_games.protocol import Array, Mask, Mixture
 
 

@@ -9,7 +9,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.kernels.tables import advantages, proportional, symmetrised, weighted_squares
+from mpo_games.kernels.tables import (
+    advantages,
+    proportional,
+    pure,
+    symmetrised,
+    weighted_squares,
+)
 from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
 from mpo_games.protocol import Array, Mask, Mixture
 
@@ -232,3 +238,36 @@ def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def greedy(policy: TabularPolicy, q: Array) -> TabularPolicy:
+    """The policy that plays the first action of largest `q` in each row."""
+    legal = rows(policy.legal, q.shape)
+    probs = pure(rows(q, q.shape), legal).reshape(q.shape)
+    return policy.replace(policy.geometry.coordinates(probs, legal.reshape(q.shape)))
+
+
+def arithmetic_mean(mixture: Mixture[TabularPolicy]) -> TabularPolicy:
+    """The policy whose probabilities are the mixture's; weights sum to 1."""
+    first = mixture.policies[0]
+    probs = probabilities(mixture)
+    return first.replace(first.geometry.coordinates(probs, first.legal))
+
+
+def regularised_regret(
+    policy: TabularPolicy, q: Array, magnet: TabularPolicy, alpha: float
+) -> Array:
+    r"""What each row gains by its regularised best response, shape `(..., rows)`.
+
+    $\max_{p'} \langle q, p'\rangle - \alpha\,\mathrm{KL}(p'\|\rho)$ less the same at `policy`; the
+    maximum is `alpha * logsumexp(log rho + q / alpha)`. At `alpha = 0` the plain regret.
+    """
+    if not alpha >= 0.0:
+        raise ValueError(f"`alpha` must be at least 0, got {alpha}.")
+    legal = policy.legal
+    mean = np.sum(policy.probs * q, axis=-1)
+    if alpha == 0.0:
+        return np.asarray(np.where(legal, q, -np.inf).max(axis=-1) - mean)
+    # alpha KL(policy || its regularised best response) is the same number without cancellation.
+    response = magnet.mirror_step(q / alpha, None, eta=1.0, alpha=0.0)
+    return np.asarray(alpha * policy.kl(response))
