@@ -59,8 +59,7 @@ from mpo_games.protocol import Mixture as Mixture
 from mpo_games.protocol import Policy as Policy
 from mpo_games.protocol import Solver as Solver
 from mpo_games.protocol import State as State
-from mpo_games.solve import Solution as Solution
-from mpo_games.solve import Trace as Trace
+from mpo_games.solution import Solution as Solution
 from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced
 from mpo_games.solve import solve as solve
@@ -90,5 +89,6 @@ from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
 from mpo_games.solvers.regret import SmoothPRMPlus as SmoothPRMPlus
 from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
+from mpo_games.trace import Trace as Trace
 
 exact_trees = exact.trees

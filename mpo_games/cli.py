@@ -22,7 +22,7 @@ from mpo_games.choices import pull
 from mpo_games.games import catalogue
 from mpo_games.games.noisy import NoisyGame
 from mpo_games.protocol import Solver
-from mpo_games.solve import spell
+from mpo_games.provenance import spell
 
 SUPPORT = 1e-6
 """An action of larger probability is in the support."""

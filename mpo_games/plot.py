@@ -19,7 +19,7 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.protocol import Array
-from mpo_games.solve import Trace
+from mpo_games.trace import Trace
 
 Dash = str | tuple[int, tuple[float, ...]]
 

@@ -2,174 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import json
-import platform
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Generic
-from zlib import crc32
+from typing import Any
 
 import numpy as np
 
-from mpo_games.atomic import write_bytes
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, P, Solver, State
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What was recorded: columns of equal length, among them `step` and `evaluations`.
-
-    A column has shape `(records,)`, or `(records, batch...)` for a batch of games.
-    """
-
-    columns: Mapping[str, Array]
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self.columns:
-            raise KeyError(f"The trace has no column {name!r}; it has {', '.join(self.columns)}.")
-        return self.columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.columns
-
-    def __len__(self) -> int:
-        return len(self.columns["step"])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Solution(Generic[P]):
-    """The outcome of `solve`: the last iterate, the best checked one, and the trace of the run."""
-
-    state: State[P]
-    """Everything needed to go on (with `solve(..., resume=solution)`)."""
-    trace: Trace
-    """The recorded metrics."""
-    best: P
-    """The checked iterate of smallest gap (of smallest worst gap, for a batch)."""
-    best_gap: float
-    """Its duality gap; infinity where none was recorded."""
-    converged: bool
-    """Whether the gap reached `tol`."""
-    rng_state: Mapping[str, Any]
-    """The state of the random generator."""
-    provenance: Mapping[str, Any]
-    """Solver, game, seed, versions."""
-
-    @property
-    def policy(self) -> P:
-        """The last iterate."""
-        return self.state.policy
-
-    @property
-    def gap(self) -> float:
-        """The last recorded duality gap (the worst of a batch); `KeyError` where none was."""
-        return float(np.max(self.trace["gap"][-1]))
-
-    def plot(self, metric: str = "gap", **options: Any) -> Any:
-        """Draw a recorded metric against evaluations; returns the matplotlib axes."""
-        from mpo_games.plot import convergence
-
-        return convergence({self.provenance["solver"]: self.trace}, metric, **options)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the solution to one `.npz` file, atomically, without pickle.
-
-        Raises `ValueError` if the state holds something that is not an array, a number or a policy
-        like the one that is played.
-        """
-        items = {"policy": self.policy, "magnet": self.state.magnet, "best": self.best}
-        items |= {f"memory/{name}": item for name, item in self.state.memory.items()}
-        arrays: dict[str, Any] = {}
-        for name, item in items.items():
-            arrays |= {f"{name}/{part}": a for part, a in _pack(name, item, self.policy).items()}
-        # Found before the solver chose its geometry, `best` may be of another kind than the rest.
-        kinds = {"policy": _kind(self.policy), "best": _kind(self.best)}
-        for name, column in self.trace.columns.items():
-            arrays[f"trace/{name}"] = column
-        header = {
-            "kinds": kinds,
-            "step": self.state.step,
-            "moved": self.state.moved,
-            "evaluations": self.state.evaluations,
-            "best_gap": self.best_gap,
-            "converged": self.converged,
-            "rng_state": self.rng_state,
-            "provenance": self.provenance,
-        }
-        arrays["header"] = np.array(json.dumps(header))
-        target = _npz(path)
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)
-        write_bytes(target, content.getvalue())
-        return target
-
-    @classmethod
-    def load(cls, path: str | Path, game: Any, policy: Any = None) -> Solution[Any]:
-        """Read a solution of `game` written by `save`, bit for bit.
-
-        A state has a meaning only together with its game, which rebuilds the policies; a run that
-        was started from a `policy` of another geometry than the game's own needs one here too.
-        Raises `ValueError` for a file that is not a saved solution of such a game.
-        """
-        source = _npz(path)
-        start = game.initial_policy() if policy is None else policy
-        templates = {_kind(start): start}
-        if hasattr(game, "smoothed"):
-            other, _ = game.smoothed(start)
-            templates[_kind(other)] = other
-        try:
-            with source.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
-            kinds: dict[str, str] = header["kinds"]
-        except FileNotFoundError as error:
-            raise ValueError(f"There is no file {str(source)!r} to load.") from error
-        except Exception as error:  # a foreign file can fail in any way: zip, zlib, JSON, shapes
-            raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
-        for kind in kinds.values():
-            if kind not in templates:
-                raise ValueError(
-                    f"{str(source)!r} holds policies of kind {kind}, not {_kind(start)}: "
-                    "pass such a `policy`."
-                )
-        try:
-            columns = {n[6:]: arrays.pop(n) for n in list(arrays) if n.startswith("trace/")}
-            parts: dict[str, dict[str, Array]] = {}
-            for name, array in arrays.items():
-                item, _, part = name.rpartition("/")
-                parts.setdefault(item, {})[part] = array
-            items = {
-                name: _unpack(item, templates[kinds.get(name, kinds["policy"])])
-                for name, item in parts.items()
-            }
-            return cls(
-                State(
-                    items.pop("policy"),
-                    items.pop("magnet"),
-                    header["step"],
-                    header["moved"],
-                    header["evaluations"],
-                    {n.removeprefix("memory/"): x for n, x in items.items() if n != "best"},
-                ),
-                Trace(columns),
-                items["best"],
-                header["best_gap"],
-                header["converged"],
-                header["rng_state"],
-                header["provenance"],
-            )
-        except Exception as error:
-            raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
+from mpo_games.protocol import P, Solver, State
+from mpo_games.provenance import _provenance
+from mpo_games.solution import Solution
+from mpo_games.trace import Trace
 
 
 def iterate(
@@ -389,62 +233,6 @@ class _Recorder:
         )
 
 
-def _npz(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-
-
-def _kind(policy: Any) -> str:
-    """What the arrays of a policy mean."""
-    return f"{type(policy).__name__}({getattr(policy, 'geometry', '')})"
-
-
-def _pack(name: str, item: Any, policy: Any) -> dict[str, Array]:
-    """A policy as the arrays among its fields, or as what its `arrays()` names (networks); a number
-    or an array as itself, named `array`."""
-    if is_dataclass(item):
-        if name != "best" and _kind(item) != _kind(policy):
-            raise ValueError(f"Cannot save `{name}`: it is no {_kind(policy)} as the policy is.")
-        if hasattr(item, "arrays"):
-            return dict(item.arrays())
-        parts = {part.name: getattr(item, part.name) for part in fields(item)}
-        return {part: array for part, array in parts.items() if isinstance(array, np.ndarray)}
-    array = np.asarray(item)
-    if array.dtype.hasobject:
-        raise ValueError(f"Cannot save `{name}`: it is neither a policy nor an array of numbers.")
-    return {"array": array}
-
-
-def _unpack(parts: dict[str, Array], template: Any) -> Any:
-    if "array" in parts:
-        array = parts["array"]
-        return array if array.ndim else array.item()
-    if hasattr(template, "restored"):
-        return template.restored(parts)
-    for part, array in parts.items():
-        expected = np.shape(getattr(template, part))
-        if any(n != m for n, m in zip(array.shape[::-1], expected[::-1], strict=False)):
-            raise ValueError(f"`{part}` has shape {array.shape}, the game's {expected}.")
-    return replace(template, **parts)
-
-
-def spell(solver: Solver) -> str:
-    """The solver's settings as text; a function is named, not located, so equal runs read equal."""
-    return re.sub(r"<function (\S+) at 0x\w+>", r"\1", repr(solver))
-
-
-def _describe(game: Any) -> str:
-    """The game's class and, of its payoffs, shape and checksum: enough to tell two games apart."""
-    name = type(game).__name__
-    if hasattr(game, "game"):
-        return f"{name} of {_describe(game.game)}"
-    payoff = getattr(game, "payoff", None)
-    if not isinstance(payoff, np.ndarray):
-        return name
-    size = " x ".join(map(str, payoff.shape))
-    return f"{name} {size}, checksum {crc32(payoff.tobytes()):08x}"
-
-
 def _require_nouns(game: Any, solver: Any, resume: Any) -> None:
     """`ValueError` for what a first script passes by mistake: names, and classes for instances."""
     if not hasattr(game, "feedback") or isinstance(game, type):
@@ -490,26 +278,6 @@ def _require_feedback(game: Any, policy: Any, seed: int) -> None:
     found = np.shape(game.feedback(policy, rng=np.random.default_rng(seed)))
     if found != wanted:
         raise ValueError(f"`game.feedback` must have the policy's shape {wanted}, got {found}.")
-
-
-def _provenance(game: Any, solver: Solver, seed: int) -> dict[str, Any]:
-    return {
-        "game": _describe(game),
-        "solver": spell(solver),
-        "seed": int(seed),
-        "versions": dict(_versions()),
-    }
-
-
-@cache
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("mpo-games", "numpy", "scipy", "numba"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
 
 
 class _NoBar:
