@@ -5,15 +5,15 @@
 
 from mpo_llm import divergence as divergence
 from mpo_llm import preferences as preferences
-from mpo_llm.enumerate import EnumerableGame as EnumerableGame
-from mpo_llm.enumerate import all_responses as all_responses
+from mpo_llm.engines import Autoregressive as Autoregressive
+from mpo_llm.engines import Drawn as Drawn
+from mpo_llm.engines import Generator as Generator
+from mpo_llm.enumerable import EnumerableGame as EnumerableGame
+from mpo_llm.enumerable import all_responses as all_responses
+from mpo_llm.feedback import Pool as Pool
+from mpo_llm.feedback import Replayed as Replayed
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame
-from mpo_llm.generate import Autoregressive as Autoregressive
-from mpo_llm.generate import Drawn as Drawn
-from mpo_llm.generate import Generator as Generator
 from mpo_llm.judge import Judge as Judge
-from mpo_llm.language import Decoding as Decoding
-from mpo_llm.language import Responses as Responses
 from mpo_llm.magnets import WeightEma as WeightEma
 from mpo_llm.metrics import Report as Report
 from mpo_llm.metrics import evaluate as evaluate
@@ -25,12 +25,12 @@ from mpo_llm.objective import SequenceLevel as SequenceLevel
 from mpo_llm.objective import Squared as Squared
 from mpo_llm.objective import TokenLevel as TokenLevel
 from mpo_llm.policy import TokenPolicy as TokenPolicy
-from mpo_llm.pool import Pool as Pool
-from mpo_llm.pool import Replayed as Replayed
 from mpo_llm.proximal import LBFGS as LBFGS
 from mpo_llm.proximal import Adam as Adam
 from mpo_llm.proximal import Proximal as Proximal
 from mpo_llm.proximal import constant as constant
 from mpo_llm.proximal import falling as falling
+from mpo_llm.responses import Decoding as Decoding
+from mpo_llm.responses import Responses as Responses
 from mpo_llm.rollout import Rollouts as Rollouts
 from mpo_llm.small import SmallTransformer as SmallTransformer

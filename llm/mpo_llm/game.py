@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_llm.generate import Autoregressive, Generator
+from mpo_llm.engines import Autoregressive, Generator
+from mpo_llm.feedback import Pool
 from mpo_llm.judge import Judge, judged
-from mpo_llm.language import Ids, Responses, require_prompts
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.pool import Pool
+from mpo_llm.responses import Ids, Responses, require_prompts
 from mpo_llm.rollout import Rollouts
 
 MISMATCH = 1e-3

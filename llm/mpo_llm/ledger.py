@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from mpo_llm.generate import Drawn, Generator
+from mpo_llm.engines import Drawn, Generator
 from mpo_llm.judge import Judge
-from mpo_llm.language import Ids
 from mpo_llm.network import Network
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.responses import Ids
 
 PASSES = ("forward_tokens", "backward_tokens")
 """Tokens that networks predicted, in generation, scoring and step, and those of them whose gradient

@@ -11,8 +11,8 @@ from mpo_games.cyclicity import cyclic_share
 from mpo_games.protocol import Array
 from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.language import Responses
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.responses import Responses
 
 
 @dataclass(frozen=True, slots=True)

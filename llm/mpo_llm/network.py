@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from mpo_llm.language import Responses
+from mpo_llm.responses import Responses
 from mpo_llm.rows import Rows
 from mpo_llm.team import Alone, Team
 

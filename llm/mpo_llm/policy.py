@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.generate import Autoregressive
-from mpo_llm.language import Decoding, Ids, Responses, onwards
+from mpo_llm.engines import Autoregressive
 from mpo_llm.network import Network, Weights
 from mpo_llm.proximal import Moments, Proximal
+from mpo_llm.responses import Decoding, Ids, Responses, onwards
 from mpo_llm.rollout import Rollouts
 from mpo_llm.rows import Rows
 from mpo_llm.scoring import Reading, Scores, joined, read, score

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo_llm.config import PromptsConfig
-from mpo_llm.language import Ids
+from mpo_llm.responses import Ids
 
 Message = Mapping[str, str]
 """`{"role": ..., "content": ...}`"""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array
-from mpo_llm.language import Decoding
 from mpo_llm.network import Network, Weights
 from mpo_llm.objective import Batch, Objective, TokenLevel
+from mpo_llm.responses import Decoding
 from mpo_llm.rollout import Rollouts
 from mpo_llm.rows import Rows
 from mpo_llm.scoring import Reading, read, score

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.language import Responses
+from mpo_llm.responses import Responses
 from mpo_llm.scoring import Reading
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpo_llm.language import Responses, left_aligned
+from mpo_llm.responses import Responses, left_aligned
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mpo_llm.language import Decoding
 from mpo_llm.network import Network, Weights
+from mpo_llm.responses import Decoding
 from mpo_llm.rows import Rows
 
 CHUNK = 256

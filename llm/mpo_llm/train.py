@@ -27,8 +27,8 @@ from mpo_llm import assemble, checkpoint, config_file, models, oracle
 from mpo_llm import prompts as prompts_of
 from mpo_llm.checkpoint import Checkpoint
 from mpo_llm.config import Config
+from mpo_llm.engines import Autoregressive
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.generate import Autoregressive
 from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.metrics import Report, evaluate
 from mpo_llm.network import TransformersNetwork

@@ -10,7 +10,7 @@ import pytest
 
 import mpo_llm as ml
 from languages import ENDED, PROMPTS, preferences, transformer
-from mpo_llm.language import Ids
+from mpo_llm.responses import Ids
 
 LONG = ((4,), (5, 1), (4, 2), (5,))
 """Of different lengths, out of order."""

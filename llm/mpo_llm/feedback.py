@@ -13,8 +13,8 @@ import numpy as np
 
 from mpo_games.choices.feedback import Feedback, Prox, Update, current
 from mpo_games.protocol import Array, Indices, Mask, Mixture, P, State
-from mpo_llm.language import Ids, Responses
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.responses import Ids, Responses
 from mpo_llm.rollout import Rollouts
 
 IN_MEMORY = "pool/"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.language import PAD, Ids, Responses, left_aligned, require_prompts
+from mpo_llm.responses import PAD, Ids, Responses, left_aligned, require_prompts
 from mpo_llm.scoring import log_softmax
 from mpo_llm.team import in_step
 
