@@ -14,13 +14,12 @@ from mpo_games.protocol import MagnetSchedule, Solver
 from mpo_llm import divergence, models
 from mpo_llm.config import Config, SolverConfig, StepConfig
 from mpo_llm.engines import Generator
-from mpo_llm.feedback import Replayed
+from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judge import Judge
 from mpo_llm.magnets import WeightEma
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel
-from mpo_llm.opponents import against_start
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.proximal import LBFGS, Adam, Proximal, constant, falling

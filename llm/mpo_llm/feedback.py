@@ -122,3 +122,11 @@ class _Replay:
         q: Rollouts = self.game.feedback(policy, opponent, rng=rng, pool=self.pool)
         self.pool = self.pool.joined(q, self.step)
         return q
+
+
+def against_start(
+    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
+) -> Update[P]:
+    """`p' = prox(p, F(p | start))`: no self-play, as in an ablation; only a best response to the
+    start is learned."""
+    return prox(state.policy, game.feedback(state.policy, game.initial_policy(), rng=rng)), {}, 1.0

@@ -17,7 +17,7 @@ import yaml
 import mpo_games as mg
 import tiny
 from mpo_llm import checkpoint, cli, config_file
-from mpo_llm.opponents import against_start
+from mpo_llm.feedback import against_start
 
 CONFIGS = Path(__file__).parents[2] / "llm" / "configs"
 DATA = CONFIGS.parent / "data"
