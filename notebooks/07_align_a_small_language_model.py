@@ -17,8 +17,9 @@ import torch
 import mpo_games as mg
 import mpo_llm as ml
 from mpo_games import plot as draw
-from mpo_llm import judges, models, prompts
+from mpo_llm import models, prompts
 from mpo_llm.config import ModelConfig
+from mpo_llm.judges import named as judges
 
 torch.set_num_threads(1)
 model, tokenizer = models.load(ModelConfig(lora_rank=8))

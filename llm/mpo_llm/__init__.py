@@ -4,7 +4,7 @@
 """
 
 from mpo_llm import divergence as divergence
-from mpo_llm import preferences as preferences
+from mpo_llm import judges as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
 from mpo_llm.engines import Drawn as Drawn
 from mpo_llm.engines import Generator as Generator
@@ -13,7 +13,7 @@ from mpo_llm.enumerable import all_responses as all_responses
 from mpo_llm.feedback import Pool as Pool
 from mpo_llm.feedback import Replayed as Replayed
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame
-from mpo_llm.judge import Judge as Judge
+from mpo_llm.judges.protocol import Judge as Judge
 from mpo_llm.magnets import WeightEma as WeightEma
 from mpo_llm.metrics import Report as Report
 from mpo_llm.metrics import evaluate as evaluate

@@ -16,7 +16,7 @@ from mpo_llm.config import Config, SolverConfig, StepConfig
 from mpo_llm.engines import Generator
 from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.judge import Judge
+from mpo_llm.judges.protocol import Judge
 from mpo_llm.magnets import WeightEma
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel

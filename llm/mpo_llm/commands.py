@@ -12,8 +12,8 @@ import yaml
 
 from mpo_llm.config import JudgeConfig
 from mpo_llm.evaluation import START, Evaluation, League, as_json, evaluate_run, league
-from mpo_llm.preferences.command import fit_preferences, summary
-from mpo_llm.preferences.fit import Fit
+from mpo_llm.judges.command import fit_preferences, summary
+from mpo_llm.judges.fit import Fit
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Mixture
 from mpo_llm.feedback import Pool
 from mpo_llm.game import TextPreferenceGame
+from mpo_llm.judges.table import Table
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.preferences.table import Table
 from mpo_llm.responses import Decoding, Ids, Responses
 from mpo_llm.rollout import Rollouts
 

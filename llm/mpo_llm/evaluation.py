@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from mpo_llm import assemble, checkpoint, oracle
+from mpo_llm import assemble, checkpoint
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.engines import Autoregressive
 from mpo_llm.estimates import Estimate, clustered
-from mpo_llm.judge import Judge
+from mpo_llm.judges import loading as oracle
+from mpo_llm.judges.protocol import Judge
+from mpo_llm.judges.scores import Score, scored
+from mpo_llm.judges.wrappers import tally
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.preferences.decorators import tally
-from mpo_llm.preferences.scores import Score, scored
 from mpo_llm.prompts import Prompts
 from mpo_llm.responses import Responses
 from mpo_llm.tournament import meet

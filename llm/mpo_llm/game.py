@@ -10,7 +10,7 @@ import numpy as np
 from mpo_games.protocol import Array, Indices, Mixture
 from mpo_llm.engines import Autoregressive, Generator
 from mpo_llm.feedback import Pool
-from mpo_llm.judge import Judge, judged
+from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids, Responses, require_prompts
 from mpo_llm.rollout import Rollouts

@@ -10,12 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from mpo_games.protocol import Array
-from mpo_llm.judge import Judge
 
 T = TypeVar("T")
 
@@ -88,27 +84,3 @@ def in_step(team: Team, parts: Sequence[T]) -> list[T | None]:
     """The parts, and None as often as it takes for every process to have as many."""
     most = max(team.gather(len(parts)))
     return [*parts, *[None] * (most - len(parts))]
-
-
-def shared(team: Team, judge: Judge) -> Judge:
-    """The judge, asked by every process about its share of the pairs."""
-
-    def together(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-        part = share(team, len(prompts))
-        mine = _said(judge, prompts[part], a[part], b[part])
-        said = team.gather(mine)
-        for answer in said:  # what failed for one has failed for all
-            if isinstance(answer, Exception):
-                raise answer
-        return np.concatenate(said)
-
-    return judge if team.size == 1 else together
-
-
-def _said(judge: Judge, *pairs: Sequence[str]) -> Any:
-    if not pairs[0]:
-        return np.zeros(0)
-    try:
-        return np.asarray(judge(*pairs), dtype=np.float64)
-    except Exception as error:
-        return error

@@ -16,7 +16,7 @@ from mpo_games.exact import Equilibrium
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask
 from mpo_llm.estimates import Estimate, clustered
-from mpo_llm.judge import Judge, judged
+from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.length_control import length_controlled
 
 Entrants = Mapping[str, Sequence[Sequence[str]]]

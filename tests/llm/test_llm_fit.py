@@ -14,10 +14,11 @@ import transformers
 
 import mpo_games as mg
 import tiny
-from mpo_llm import cli, judges
-from mpo_llm import preferences as pr
-from mpo_llm.preferences.fit import quality
-from mpo_llm.preferences.learned import Head, log_odds
+from mpo_llm import cli
+from mpo_llm import judges as pr
+from mpo_llm.judges import named as judges
+from mpo_llm.judges.fit import quality
+from mpo_llm.judges.pairwise import Head, log_odds
 
 STYLES = ("rock", "paper", "scissors")
 

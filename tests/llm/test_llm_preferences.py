@@ -14,8 +14,8 @@ import transformers
 import mpo_games as mg
 import mpo_llm as ml
 import tiny
-from mpo_llm import judges
-from mpo_llm import preferences as pr
+from mpo_llm import judges as pr
+from mpo_llm.judges import named as judges
 
 PROMPTS = ["a b", "c", "c", "d"]
 A = ["rock", "paper", "rock", "scissors a b"]

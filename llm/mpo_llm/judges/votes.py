@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpo_games.protocol import Array
-from mpo_llm.judge import Judge, heard
+from mpo_llm.judges.protocol import Judge, heard
 
 Rule = Callable[[Array], Array]
 """Verdicts `(N,)` of the judges' probabilities `(judges, N)`."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.judge import Judge, heard
+from mpo_llm.judges.protocol import Judge, heard
 
 GRACE = 10
 """Failures that do not make a judge a broken one, however few it has answered."""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array
+from mpo_llm.judges.encoding import Tokenizer, load_tokenizer
 from mpo_llm.network import Network, TransformersNetwork
-from mpo_llm.preferences.writing import Tokenizer, load_tokenizer
 from mpo_llm.responses import left_aligned
 from mpo_llm.rows import Rows
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.preferences.scores import Higher, Score, scored
-from mpo_llm.preferences.votes import Rule, Vote, majority
-from mpo_llm.preferences.writing import Tokenizer, load_tokenizer
+from mpo_llm.judges.encoding import Tokenizer, load_tokenizer
+from mpo_llm.judges.scores import Higher, Score, scored
+from mpo_llm.judges.votes import Rule, Vote, majority
 
 
 def positivity(prompts: Sequence[str], responses: Sequence[str]) -> Array:

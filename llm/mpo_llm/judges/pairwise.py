@@ -22,7 +22,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array
-from mpo_llm.preferences.writing import Tokenizer, batches, load_tokenizer, written
+from mpo_llm.judges.encoding import Tokenizer, batches, load_tokenizer, written
 
 WIDTH = 128
 """Units of the head's hidden layer."""

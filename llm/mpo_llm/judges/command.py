@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mpo_llm import models, prompts
 from mpo_llm.config import PromptsConfig
-from mpo_llm.preferences.criteria import minilm_folder
-from mpo_llm.preferences.fit import Fit, Fitted, Quality, fit_both
-from mpo_llm.preferences.learned import Reader
-from mpo_llm.preferences.pairs import pairs
+from mpo_llm.judges.criteria import minilm_folder
+from mpo_llm.judges.fit import Fit, Fitted, Quality, fit_both
+from mpo_llm.judges.pairs import pairs
+from mpo_llm.judges.pairwise import Reader
 
 
 def fit_preferences(

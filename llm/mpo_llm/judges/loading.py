@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mpo_llm.config import JudgeConfig
-from mpo_llm.judge import Judge
+from mpo_llm.judges.protocol import Judge
 
 
 def load(settings: JudgeConfig) -> Judge:

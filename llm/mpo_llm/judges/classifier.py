@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array
-from mpo_llm.preferences.writing import Tokenizer, batches, load_tokenizer, written
+from mpo_llm.judges.encoding import Tokenizer, batches, load_tokenizer, written
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.estimates import Estimate, clustered
-from mpo_llm.preferences.learned import Head, PreferenceModel, Reader, log_odds
-from mpo_llm.preferences.pairs import Pair, clusters, split
+from mpo_llm.judges.pairs import Pair, clusters, split
+from mpo_llm.judges.pairwise import Head, PreferenceModel, Reader, log_odds
 
 BINS = 10
 """Of confidence, from 1/2 to 1, in the calibration."""
