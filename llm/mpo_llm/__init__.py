@@ -15,8 +15,8 @@ from mpo_llm.feedback import Replayed as Replayed
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame
 from mpo_llm.judges.protocol import Judge as Judge
 from mpo_llm.magnets import WeightEma as WeightEma
-from mpo_llm.metrics import Report as Report
-from mpo_llm.metrics import evaluate as evaluate
+from mpo_llm.measures.report import Report as Report
+from mpo_llm.measures.report import evaluate as evaluate
 from mpo_llm.network import Network as Network
 from mpo_llm.network import PlainNetwork as PlainNetwork
 from mpo_llm.network import TransformersNetwork as TransformersNetwork

@@ -19,10 +19,10 @@ from mpo_llm.judges import loading as oracle
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.judges.scores import Score, scored
 from mpo_llm.judges.wrappers import tally
+from mpo_llm.measures.tournament import meet
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.responses import Responses
-from mpo_llm.tournament import meet
 
 START = "start"
 """The name of the model that a run started from."""

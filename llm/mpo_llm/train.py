@@ -33,7 +33,7 @@ from mpo_llm.judges import loading as oracle
 from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.ledger import Ledger, peak_memory
-from mpo_llm.metrics import Report, evaluate
+from mpo_llm.measures.report import Report, evaluate
 from mpo_llm.network import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.rollout import Rollouts

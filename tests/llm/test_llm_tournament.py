@@ -11,8 +11,8 @@ from scipy.special import expit
 
 import mpo_llm as ml
 from mpo_llm.estimates import clustered
-from mpo_llm.length_control import length_controlled
-from mpo_llm.tournament import Tournament, alpha_rank, meet
+from mpo_llm.measures.length_control import length_controlled
+from mpo_llm.measures.tournament import Tournament, alpha_rank, meet
 
 CYCLE = {"rock": 0, "paper": 1, "scissors": 2}
 

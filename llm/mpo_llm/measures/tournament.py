@@ -17,7 +17,7 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges.protocol import Judge, judged
-from mpo_llm.length_control import length_controlled
+from mpo_llm.measures.length_control import length_controlled
 
 Entrants = Mapping[str, Sequence[Sequence[str]]]
 """By name, for each prompt, the responses: equally many everywhere."""
