@@ -26,7 +26,7 @@ import tyro
 from llm_entrant import Task
 
 from mpo_games import plot
-from mpo_llm import models
+from mpo_llm.networks import loading as models
 
 HERE = Path(__file__).parent
 AIM = 0.7

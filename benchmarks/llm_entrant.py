@@ -93,7 +93,8 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
 
     import mpo_games as mg
     import mpo_llm as ml
-    from mpo_llm import assemble, config, ledger, team, watch
+    from mpo_llm import assemble, config, ledger, watch
+    from mpo_llm.networks import processes as team
     from mpo_llm.prompts import Prompts, written
 
     settings = config.Config(

@@ -17,9 +17,10 @@ import torch
 import mpo_games as mg
 import mpo_llm as ml
 from mpo_games import plot as draw
-from mpo_llm import models, prompts
+from mpo_llm import prompts
 from mpo_llm.config import ModelConfig
 from mpo_llm.judges import named as judges
+from mpo_llm.networks import loading as models
 
 torch.set_num_threads(1)
 model, tokenizer = models.load(ModelConfig(lora_rank=8))

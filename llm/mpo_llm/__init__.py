@@ -17,9 +17,10 @@ from mpo_llm.judges.protocol import Judge as Judge
 from mpo_llm.magnets import WeightEma as WeightEma
 from mpo_llm.measures.report import Report as Report
 from mpo_llm.measures.report import evaluate as evaluate
-from mpo_llm.network import Network as Network
-from mpo_llm.network import PlainNetwork as PlainNetwork
-from mpo_llm.network import TransformersNetwork as TransformersNetwork
+from mpo_llm.networks.base import Network as Network
+from mpo_llm.networks.hugging_face import TransformersNetwork as TransformersNetwork
+from mpo_llm.networks.plain import PlainNetwork as PlainNetwork
+from mpo_llm.networks.small_transformer import SmallTransformer as SmallTransformer
 from mpo_llm.objective import Logistic as Logistic
 from mpo_llm.objective import SequenceLevel as SequenceLevel
 from mpo_llm.objective import Squared as Squared
@@ -33,4 +34,3 @@ from mpo_llm.proximal import falling as falling
 from mpo_llm.responses import Decoding as Decoding
 from mpo_llm.responses import Responses as Responses
 from mpo_llm.rollout import Rollouts as Rollouts
-from mpo_llm.small import SmallTransformer as SmallTransformer

@@ -11,14 +11,15 @@ import mpo_games as mg
 from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
 from mpo_games.protocol import MagnetSchedule, Solver
-from mpo_llm import divergence, models
+from mpo_llm import divergence
 from mpo_llm.config import Config, SolverConfig, StepConfig
 from mpo_llm.engines import Generator
 from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.magnets import WeightEma
-from mpo_llm.network import TransformersNetwork
+from mpo_llm.networks import loading as models
+from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts

@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mpo_llm import assemble, checkpoint, models
+from mpo_llm import assemble, checkpoint
+from mpo_llm.networks import loading as models
 
 
 def export(path: str | Path, folder: str | Path) -> None:

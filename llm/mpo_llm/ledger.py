@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mpo_llm.engines import Drawn, Generator
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.network import Network
+from mpo_llm.networks.base import Network
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids
 

@@ -13,7 +13,7 @@ from mpo_games.protocol import State
 from mpo_llm import assemble
 from mpo_llm.config import Config
 from mpo_llm.ledger import Ledger, peak_memory
-from mpo_llm.network import TransformersNetwork
+from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.scoring import CHUNK
 from mpo_llm.train import Run

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.engines import Autoregressive
-from mpo_llm.network import Network, Weights
+from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.processes import in_step, share
 from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.responses import Decoding, Ids, Responses, onwards
 from mpo_llm.rollout import Rollouts
-from mpo_llm.rows import Rows
 from mpo_llm.scoring import Reading, Scores, joined, read, score
-from mpo_llm.team import in_step, share
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array
-from mpo_llm.network import Network, Weights
+from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.processes import Alone, Team, in_step, share
 from mpo_llm.objective import Batch, Objective, TokenLevel
 from mpo_llm.responses import Decoding
 from mpo_llm.rollout import Rollouts
-from mpo_llm.rows import Rows
 from mpo_llm.scoring import Reading, read, score
-from mpo_llm.team import Alone, Team, in_step, share
 
 
 @dataclass(frozen=True, slots=True, eq=False)

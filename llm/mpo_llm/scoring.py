@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mpo_llm.network import Network, Weights
+from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.inputs import Rows
 from mpo_llm.responses import Decoding
-from mpo_llm.rows import Rows
 
 CHUNK = 256
 """Positions whose logits stand in memory at once."""

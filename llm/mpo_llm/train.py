@@ -23,7 +23,7 @@ import torch
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 from mpo_games.protocol import Solver, State
-from mpo_llm import assemble, checkpoint, config_file, models
+from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
 from mpo_llm.checkpoint import Checkpoint
 from mpo_llm.config import Config
@@ -34,10 +34,11 @@ from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.measures.report import Report, evaluate
-from mpo_llm.network import TransformersNetwork
+from mpo_llm.networks import loading as models
+from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.networks.processes import Alone, Processes, Team
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.rollout import Rollouts
-from mpo_llm.team import Alone, Processes, Team
 from mpo_llm.watch import Watch, Watched
 
 TABLE_PROMPTS = 4

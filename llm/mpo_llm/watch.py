@@ -12,11 +12,11 @@ from mpo_games.protocol import Mixture
 from mpo_llm.feedback import Pool
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.ledger import Ledger
+from mpo_llm.networks.processes import Team
 from mpo_llm.objective import Batch, Objective
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.proximal import Loss, Minimiser, Moments, Proximal
 from mpo_llm.rollout import Rollouts
-from mpo_llm.team import Team
 
 
 class Watch:

@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from mpo_llm import models, prompts
+from mpo_llm import prompts
 from mpo_llm.config import PromptsConfig
 from mpo_llm.judges.criteria import minilm_folder
 from mpo_llm.judges.fit import Fit, Fitted, Quality, fit_both
 from mpo_llm.judges.pairs import pairs
 from mpo_llm.judges.pairwise import Reader
+from mpo_llm.networks import loading as models
 
 
 def fit_preferences(

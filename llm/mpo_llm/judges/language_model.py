@@ -12,9 +12,10 @@ import torch
 
 from mpo_games.protocol import Array
 from mpo_llm.judges.encoding import Tokenizer, load_tokenizer
-from mpo_llm.network import Network, TransformersNetwork
+from mpo_llm.networks.base import Network
+from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.networks.inputs import Rows
 from mpo_llm.responses import left_aligned
-from mpo_llm.rows import Rows
 
 RUBRIC = "Which response is more helpful, correct and harmless?"
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_llm import models
 from mpo_llm.judges import criteria, votes
 from mpo_llm.judges.classifier import RewardModel
 from mpo_llm.judges.language_model import RUBRIC, LanguageModelJudge
@@ -17,6 +16,7 @@ from mpo_llm.judges.pairwise import PreferenceModel
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.judges.scores import BradleyTerry, Score
 from mpo_llm.judges.wrappers import Cached, OrderDebiased, Retried
+from mpo_llm.networks import loading as models
 
 MEANS, SPREADS = (0.51, -270.0, 0.485), (0.44, 66.0, 0.19)
 """Means and spreads of positivity, brevity and relevance on SmolLM2-135M-Instruct's own answers of

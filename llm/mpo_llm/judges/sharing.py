@@ -9,7 +9,7 @@ import numpy as np
 
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.team import Team, share
+from mpo_llm.networks.processes import Team, share
 
 
 def shared(team: Team, judge: Judge) -> Judge:

@@ -1,0 +1,1 @@
+"""What runs the weights of a policy."""

@@ -1,0 +1,57 @@
+"""Any causal module as a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from mpo_llm.networks.base import Decoder, Network, Weights
+from mpo_llm.networks.inputs import Rows
+
+
+@final
+class PlainNetwork(Network):
+    """Any module `ids (N, W) -> logits (N, W, V)` that is causal: it sees no mask."""
+
+    def __init__(
+        self, module: nn.Module, *, context: int | None = None, offload: bool = False
+    ) -> None:
+        super().__init__(module, offload)
+        self._context = context
+
+    @property
+    def context(self) -> int | None:
+        return self._context
+
+    def _states(self, rows: Rows) -> Tensor:
+        logits: Tensor = self._module(rows.ids)
+        return logits[rows.row, rows.column]
+
+    def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
+        return hidden
+
+    def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
+        return _Recomputing(self._states, rows, lengths)
+
+
+class _Recomputing:
+    """Without a cache: every token runs the rows again, each distinct one once."""
+
+    def __init__(self, states: Callable[[Rows], Tensor], rows: Tensor, lengths: Tensor) -> None:
+        self._states, self._rows, self._lengths = states, rows, lengths.clone()
+
+    def next(self, tokens: Tensor | None) -> Tensor:
+        if tokens is not None:
+            if int(self._lengths.max()) == self._rows.shape[1]:
+                self._rows = nn.functional.pad(self._rows, (0, 1))
+            self._rows.scatter_(1, self._lengths[:, None], tokens[:, None])
+            self._lengths += 1
+        keys = torch.cat([self._lengths[:, None], self._rows], dim=1)
+        distinct, where = torch.unique(keys, dim=0, return_inverse=True)
+        return self._states(Rows.whole(distinct[:, 1:], distinct[:, 0]))[where]
+
+    def keep(self, rows: Tensor) -> None:
+        self._rows, self._lengths = self._rows[rows], self._lengths[rows]
