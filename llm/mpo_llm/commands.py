@@ -11,9 +11,9 @@ import tyro
 import yaml
 
 from mpo_llm.config import JudgeConfig
-from mpo_llm.evaluation import START, Evaluation, League, as_json, evaluate_run, league
 from mpo_llm.judges.command import fit_preferences, summary
 from mpo_llm.judges.fit import Fit
+from mpo_llm.results.evaluation import START, Evaluation, League, as_json, evaluate_run, league
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import tiny
 from mpo_llm import checkpoint, cli
 from mpo_llm import judges as pr
-from mpo_llm.evaluation import evaluate_run, league
+from mpo_llm.results.evaluation import evaluate_run, league
 from mpo_llm.train import train
 
 

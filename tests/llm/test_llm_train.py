@@ -19,13 +19,14 @@ import transformers
 from safetensors.numpy import load_file
 
 import tiny
-from mpo_llm import assemble, chat, checkpoint, cli, config_file, page
+from mpo_llm import assemble, checkpoint, cli, config_file
 from mpo_llm.config import Config, ModelConfig
-from mpo_llm.evaluation import evaluate_run
-from mpo_llm.export import export
 from mpo_llm.ledger import PASSES
 from mpo_llm.networks import loading as models
 from mpo_llm.plan import plan
+from mpo_llm.results import chat, page
+from mpo_llm.results.evaluation import evaluate_run
+from mpo_llm.results.export import export
 from mpo_llm.sweep import variants
 from mpo_llm.train import Interrupted, train
 

@@ -17,7 +17,7 @@ from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.estimates import Estimate
-from mpo_llm.evaluation import START, Evaluation, League
+from mpo_llm.results.evaluation import START, Evaluation, League
 
 CURVES = {
     "length": "tokens a response",

@@ -1,0 +1,1 @@
+"""What is made of a run: evaluations, a page, a conversation, an export."""
