@@ -3,7 +3,6 @@
 `mg.solve(game, mg.MPO(eta, alpha, period), budget)` with a `TextPreferenceGame`.
 """
 
-from mpo_llm import divergence as divergence
 from mpo_llm import judges as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
 from mpo_llm.engines import Drawn as Drawn
@@ -21,16 +20,17 @@ from mpo_llm.networks.base import Network as Network
 from mpo_llm.networks.hugging_face import TransformersNetwork as TransformersNetwork
 from mpo_llm.networks.plain import PlainNetwork as PlainNetwork
 from mpo_llm.networks.small_transformer import SmallTransformer as SmallTransformer
-from mpo_llm.objective import Logistic as Logistic
-from mpo_llm.objective import SequenceLevel as SequenceLevel
-from mpo_llm.objective import Squared as Squared
-from mpo_llm.objective import TokenLevel as TokenLevel
 from mpo_llm.policy import TokenPolicy as TokenPolicy
-from mpo_llm.proximal import LBFGS as LBFGS
-from mpo_llm.proximal import Adam as Adam
-from mpo_llm.proximal import Proximal as Proximal
-from mpo_llm.proximal import constant as constant
-from mpo_llm.proximal import falling as falling
 from mpo_llm.responses import Decoding as Decoding
 from mpo_llm.responses import Responses as Responses
-from mpo_llm.rollout import Rollouts as Rollouts
+from mpo_llm.step import kl_forms as divergence
+from mpo_llm.step.minimisers import LBFGS as LBFGS
+from mpo_llm.step.minimisers import Adam as Adam
+from mpo_llm.step.minimisers import constant as constant
+from mpo_llm.step.minimisers import falling as falling
+from mpo_llm.step.objectives import Logistic as Logistic
+from mpo_llm.step.objectives import SequenceLevel as SequenceLevel
+from mpo_llm.step.objectives import Squared as Squared
+from mpo_llm.step.objectives import TokenLevel as TokenLevel
+from mpo_llm.step.proximal import Proximal as Proximal
+from mpo_llm.step.rollouts import Rollouts as Rollouts

@@ -11,7 +11,6 @@ import mpo_games as mg
 from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
 from mpo_games.protocol import MagnetSchedule, Solver
-from mpo_llm import divergence
 from mpo_llm.config import Config, SolverConfig, StepConfig
 from mpo_llm.engines import Generator
 from mpo_llm.feedback import Replayed, against_start
@@ -20,11 +19,13 @@ from mpo_llm.judges.protocol import Judge
 from mpo_llm.magnets import WeightEma
 from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
-from mpo_llm.objective import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
-from mpo_llm.proximal import LBFGS, Adam, Proximal, constant, falling
 from mpo_llm.responses import Decoding, Ids
+from mpo_llm.step import kl_forms as divergence
+from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
+from mpo_llm.step.objectives import Logistic, Objective, SequenceLevel, Squared, TokenLevel
+from mpo_llm.step.proximal import Proximal
 
 FEEDBACKS: Mapping[str, Feedback] = {
     "current": mg.current,

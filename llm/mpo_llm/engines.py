@@ -13,7 +13,7 @@ from torch import Tensor
 from mpo_games.protocol import Array, Indices
 from mpo_llm.networks.processes import in_step
 from mpo_llm.responses import PAD, Ids, Responses, left_aligned, require_prompts
-from mpo_llm.scoring import log_softmax
+from mpo_llm.step.scoring import log_softmax
 
 if TYPE_CHECKING:
     from mpo_llm.policy import TokenPolicy

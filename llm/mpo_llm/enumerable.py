@@ -23,7 +23,7 @@ from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.table import Table
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Decoding, Ids, Responses
-from mpo_llm.rollout import Rollouts
+from mpo_llm.step.rollouts import Rollouts
 
 MOST_RESPONSES = 100_000
 """Beyond this a language is not called small."""

@@ -15,7 +15,7 @@ from mpo_games.choices.feedback import Feedback, Prox, Update, current
 from mpo_games.protocol import Array, Indices, Mask, Mixture, P, State
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids, Responses
-from mpo_llm.rollout import Rollouts
+from mpo_llm.step.rollouts import Rollouts
 
 IN_MEMORY = "pool/"
 """The pool's arrays stand in a state's memory under this and their names."""

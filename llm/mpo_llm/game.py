@@ -13,7 +13,7 @@ from mpo_llm.feedback import Pool
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids, Responses, require_prompts
-from mpo_llm.rollout import Rollouts
+from mpo_llm.step.rollouts import Rollouts
 
 MISMATCH = 1e-3
 """Engine and network may differ by so many nats a response, in the mean, before responses are

@@ -15,7 +15,7 @@ from mpo_llm.config import Config
 from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.scoring import CHUNK
+from mpo_llm.step.scoring import CHUNK
 from mpo_llm.train import Run
 from mpo_llm.watch import Watch
 

@@ -15,10 +15,11 @@ from mpo_llm.engines import Autoregressive
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.networks.inputs import Rows
 from mpo_llm.networks.processes import in_step, share
-from mpo_llm.proximal import Moments, Proximal
 from mpo_llm.responses import Decoding, Ids, Responses, onwards
-from mpo_llm.rollout import Rollouts
-from mpo_llm.scoring import Reading, Scores, joined, read, score
+from mpo_llm.step.minimisers import Moments
+from mpo_llm.step.proximal import Proximal
+from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.step.scoring import Reading, Scores, joined, read, score
 
 MOST_PARTS = 8
 """Networks in one mixture: each costs a forward pass a token."""

@@ -38,7 +38,7 @@ from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import Alone, Processes, Team
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.rollout import Rollouts
+from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.watch import Watch, Watched
 
 TABLE_PROMPTS = 4

@@ -11,8 +11,8 @@ import pytest
 import mpo_games as mg
 import mpo_llm as ml
 from languages import ENDED, FIXED, PROMPTS, game, table_network, transformer
-from mpo_llm import divergence
-from mpo_llm.divergence import KLForm
+from mpo_llm.step import kl_forms as divergence
+from mpo_llm.step.kl_forms import KLForm
 
 EXACT = ml.Proximal(ml.SequenceLevel(), ml.LBFGS(300, 1e-6))
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import mpo_llm as ml
 from languages import ENDED, PROMPTS, game, table_network
-from mpo_llm import divergence
-from mpo_llm.divergence import KLForm
-from mpo_llm.objective import Batch
+from mpo_llm.step import kl_forms as divergence
+from mpo_llm.step.kl_forms import KLForm
+from mpo_llm.step.objectives import Batch
 
 
 @dataclass

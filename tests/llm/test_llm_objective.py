@@ -12,7 +12,7 @@ import torch
 import mpo_games as mg
 import mpo_llm as ml
 from languages import ENDED, FIXED, PROMPTS, game, table_network, transformer
-from mpo_llm import divergence
+from mpo_llm.step import kl_forms as divergence
 
 ACCURATE = ml.LBFGS(300, 1e-8)
 

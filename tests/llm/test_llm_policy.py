@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import mpo_games as mg
 import mpo_llm as ml
 from languages import ENDED, FIXED, PROMPTS, game, table_network, transformer
-from mpo_llm import scoring
+from mpo_llm.step import scoring
 
 LONG = ((7, 2, 9, 4), (3,), (5, 8))
 """Prompts of three lengths."""

@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from mpo_llm.divergence import KLForm, exact_unbiased
+from mpo_llm.step.kl_forms import KLForm, exact_unbiased
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.responses import Responses
-from mpo_llm.scoring import Reading
+from mpo_llm.step.scoring import Reading
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,1 @@
+"""The mirror step of a network: scores, KL forms, objectives, minimisers."""
