@@ -93,9 +93,10 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
 
     import mpo_games as mg
     import mpo_llm as ml
-    from mpo_llm import assemble, config, ledger, watch
+    from mpo_llm import config
     from mpo_llm.networks import processes as team
     from mpo_llm.prompts import Prompts, written
+    from mpo_llm.training import assemble, ledger, watch
 
     settings = config.Config(
         config.ModelConfig(

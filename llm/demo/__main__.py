@@ -14,11 +14,11 @@ from pathlib import Path
 
 import tyro
 
-from mpo_llm import checkpoint, config_file
 from mpo_llm.config import JudgeConfig
 from mpo_llm.results import page
 from mpo_llm.results.evaluation import as_json, evaluate_by, league
-from mpo_llm.train import train
+from mpo_llm.training import checkpoint, config_file
+from mpo_llm.training.train import train
 
 HERE = Path(__file__).parent
 

@@ -32,12 +32,12 @@ import tyro
 import yaml
 
 from mpo_games import plot
-from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm.config import Config
-from mpo_llm.ledger import PASSES
 from mpo_llm.results import page
 from mpo_llm.results.evaluation import START, League, as_json, league
-from mpo_llm.train import train
+from mpo_llm.training import assemble, checkpoint, config_file
+from mpo_llm.training.ledger import PASSES
+from mpo_llm.training.train import train
 
 HERE = Path(__file__).parent
 MPO = "MPO"

@@ -20,13 +20,13 @@ import tyro
 
 from mpo_games import plot
 from mpo_games.protocol import Array
-from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges import named as judges
 from mpo_llm.results import page
-from mpo_llm.train import train
+from mpo_llm.training import assemble, checkpoint, config_file
+from mpo_llm.training.train import train
 
 HERE = Path(__file__).parent
 CLASSES = ("positive", "brief", "relevant")

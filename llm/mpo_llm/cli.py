@@ -17,14 +17,14 @@ import torch
 import tyro
 import yaml
 
-from mpo_llm import config_file
 from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
-from mpo_llm.plan import plan
 from mpo_llm.results import chat
 from mpo_llm.results.export import export
-from mpo_llm.sweep import sweep, variants
-from mpo_llm.train import Interrupted, train
+from mpo_llm.training import config_file
+from mpo_llm.training.plan import plan
+from mpo_llm.training.sweep import sweep, variants
+from mpo_llm.training.train import Interrupted, train
 
 
 @dataclass(frozen=True)

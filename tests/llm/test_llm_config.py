@@ -14,9 +14,10 @@ import pytest
 from pyarrow import parquet
 
 import tiny
-from mpo_llm import cli, config, config_file
+from mpo_llm import cli, config
 from mpo_llm.config import Config, PromptsConfig
 from mpo_llm.prompts import Prompts, load
+from mpo_llm.training import config_file
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ import yaml
 
 import mpo_games as mg
 import tiny
-from mpo_llm import checkpoint, cli, config_file
+from mpo_llm import cli
 from mpo_llm.feedback import against_start
+from mpo_llm.training import checkpoint, config_file
 
 CONFIGS = Path(__file__).parents[2] / "llm" / "configs"
 DATA = CONFIGS.parent / "data"

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import tiny
-from mpo_llm import assemble, config_file, prompts
-from mpo_llm.checkpoint import listed
+from mpo_llm import prompts
+from mpo_llm.training import assemble, config_file
+from mpo_llm.training.checkpoint import listed
 
 DEMO = Path(__file__).parents[2] / "llm" / "demo"
 

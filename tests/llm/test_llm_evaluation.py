@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import tiny
-from mpo_llm import checkpoint, cli
+from mpo_llm import cli
 from mpo_llm import judges as pr
 from mpo_llm.results.evaluation import evaluate_run, league
-from mpo_llm.train import train
+from mpo_llm.training import checkpoint
+from mpo_llm.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,17 @@ import transformers
 from safetensors.numpy import load_file
 
 import tiny
-from mpo_llm import assemble, checkpoint, cli, config_file
+from mpo_llm import cli
 from mpo_llm.config import Config, ModelConfig
-from mpo_llm.ledger import PASSES
 from mpo_llm.networks import loading as models
-from mpo_llm.plan import plan
 from mpo_llm.results import chat, page
 from mpo_llm.results.evaluation import evaluate_run
 from mpo_llm.results.export import export
-from mpo_llm.sweep import variants
-from mpo_llm.train import Interrupted, train
+from mpo_llm.training import assemble, checkpoint, config_file
+from mpo_llm.training.ledger import PASSES
+from mpo_llm.training.plan import plan
+from mpo_llm.training.sweep import variants
+from mpo_llm.training.train import Interrupted, train
 
 HERE = Path(__file__).parent
 

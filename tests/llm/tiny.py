@@ -13,7 +13,7 @@ import transformers
 from tokenizers import models, pre_tokenizers
 
 from mpo_llm.config import Config
-from mpo_llm.config_file import parse
+from mpo_llm.training.config_file import parse
 
 WORDS = ("<pad>", "<end>", "<user>", "<bot>", *"abcdefgh", "rock", "paper", "scissors", "?")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mpo_llm import assemble, checkpoint
 from mpo_llm.config import Config, GenerationConfig, ModelConfig
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Message, written
+from mpo_llm.training import assemble, checkpoint
 
 
 def load(model: str, max_tokens: int, temperature: float) -> tuple[TokenPolicy, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mpo_llm import assemble, checkpoint
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.engines import Autoregressive
@@ -23,6 +22,7 @@ from mpo_llm.measures.tournament import meet
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.responses import Responses
+from mpo_llm.training import assemble, checkpoint
 
 START = "start"
 """The name of the model that a run started from."""

@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mpo_llm import assemble, checkpoint
 from mpo_llm.networks import loading as models
+from mpo_llm.training import assemble, checkpoint
 
 
 def export(path: str | Path, folder: str | Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from mpo_games import plot
-from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.estimates import Estimate
 from mpo_llm.results.evaluation import START, Evaluation, League
+from mpo_llm.training import assemble, checkpoint, config_file
 
 CURVES = {
     "length": "tokens a response",

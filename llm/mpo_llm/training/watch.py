@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from mpo_games.protocol import Mixture
 from mpo_llm.feedback import Pool
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.ledger import Ledger
 from mpo_llm.networks.processes import Team
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.minimisers import Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective
 from mpo_llm.step.proximal import Proximal
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.training.ledger import Ledger
 
 
 class Watch:

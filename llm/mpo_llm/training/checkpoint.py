@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mpo_games.protocol import State
-from mpo_llm import assemble, config_file
 from mpo_llm.config import Config
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.training import assemble, config_file
 
 STATE, HEADER = "state.safetensors", "state.json"
 

@@ -23,23 +23,23 @@ import torch
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 from mpo_games.protocol import Solver, State
-from mpo_llm import assemble, checkpoint, config_file
 from mpo_llm import prompts as prompts_of
-from mpo_llm.checkpoint import Checkpoint
 from mpo_llm.config import Config
 from mpo_llm.engines import Autoregressive
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges import loading as oracle
 from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
-from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.measures.report import Report, evaluate
 from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import Alone, Processes, Team
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.rollouts import Rollouts
-from mpo_llm.watch import Watch, Watched
+from mpo_llm.training import assemble, checkpoint, config_file
+from mpo_llm.training.checkpoint import Checkpoint
+from mpo_llm.training.ledger import Ledger, peak_memory
+from mpo_llm.training.watch import Watch, Watched
 
 TABLE_PROMPTS = 4
 """Prompts in an entry of the sample table."""

@@ -11,9 +11,9 @@ from typing import Any
 import joblib
 import yaml
 
-from mpo_llm import checkpoint, config_file
 from mpo_llm.config import Config
-from mpo_llm.train import train
+from mpo_llm.training import checkpoint, config_file
+from mpo_llm.training.train import train
 
 
 def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:

@@ -10,14 +10,14 @@ import numpy as np
 
 import mpo_games as mg
 from mpo_games.protocol import State
-from mpo_llm import assemble
 from mpo_llm.config import Config
-from mpo_llm.ledger import Ledger, peak_memory
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.scoring import CHUNK
-from mpo_llm.train import Run
-from mpo_llm.watch import Watch
+from mpo_llm.training import assemble
+from mpo_llm.training.ledger import Ledger, peak_memory
+from mpo_llm.training.train import Run
+from mpo_llm.training.watch import Watch
 
 GIB = 2.0**30
 
