@@ -3,7 +3,8 @@
 `mg.solve(game, mg.MPO(eta, alpha, period), budget)` with a `TextPreferenceGame`.
 """
 
-from mpo_llm import judges as preferences
+from mpo_llm import judges as judges
+from mpo_llm import preferences as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
 from mpo_llm.engines import Drawn as Drawn
 from mpo_llm.engines import Generator as Generator
@@ -23,7 +24,7 @@ from mpo_llm.networks.small_transformer import SmallTransformer as SmallTransfor
 from mpo_llm.policy import TokenPolicy as TokenPolicy
 from mpo_llm.responses import Decoding as Decoding
 from mpo_llm.responses import Responses as Responses
-from mpo_llm.step import kl_forms as divergence
+from mpo_llm.step import kl_forms as kl_forms
 from mpo_llm.step.minimisers import LBFGS as LBFGS
 from mpo_llm.step.minimisers import Adam as Adam
 from mpo_llm.step.minimisers import constant as constant
@@ -34,3 +35,6 @@ from mpo_llm.step.objectives import Squared as Squared
 from mpo_llm.step.objectives import TokenLevel as TokenLevel
 from mpo_llm.step.proximal import Proximal as Proximal
 from mpo_llm.step.rollouts import Rollouts as Rollouts
+
+divergence = kl_forms
+"""The KL forms' earlier name."""

@@ -1,4 +1,4 @@
-"""Preference oracles: many kinds of judges behind one protocol, `mpo_llm.judge.Judge`."""
+"""Judges: many kinds behind one protocol, `Judge`, and the factories that a configuration names."""
 
 from mpo_llm.judges.adapters import FromPairwiseJudge as FromPairwiseJudge
 from mpo_llm.judges.adapters import OneByOne as OneByOne
@@ -8,19 +8,26 @@ from mpo_llm.judges.criteria import RockPaperScissors as RockPaperScissors
 from mpo_llm.judges.criteria import Standardised as Standardised
 from mpo_llm.judges.criteria import brevity as brevity
 from mpo_llm.judges.criteria import echo as echo
-from mpo_llm.judges.criteria import everyday as everyday
 from mpo_llm.judges.criteria import fewer_words as fewer_words
 from mpo_llm.judges.criteria import positivity as positivity
-from mpo_llm.judges.criteria import second_opinion as second_opinion
 from mpo_llm.judges.criteria import tone as tone
 from mpo_llm.judges.fit import Fit as Fit
 from mpo_llm.judges.fit import Fitted as Fitted
 from mpo_llm.judges.fit import fit_both as fit_both
 from mpo_llm.judges.language_model import LanguageModelJudge as LanguageModelJudge
+from mpo_llm.judges.named import everyday as everyday
+from mpo_llm.judges.named import language_model as language_model
+from mpo_llm.judges.named import mean_score as mean_score
+from mpo_llm.judges.named import preference_model as preference_model
+from mpo_llm.judges.named import reward_model as reward_model
+from mpo_llm.judges.named import rock_paper_scissors as rock_paper_scissors
+from mpo_llm.judges.named import score as score
+from mpo_llm.judges.named import second_opinion as second_opinion
 from mpo_llm.judges.pairs import Pair as Pair
 from mpo_llm.judges.pairs import pairs as pairs
 from mpo_llm.judges.pairwise import PreferenceModel as PreferenceModel
 from mpo_llm.judges.pairwise import Reader as Reader
+from mpo_llm.judges.protocol import Judge as Judge
 from mpo_llm.judges.scores import BradleyTerry as BradleyTerry
 from mpo_llm.judges.scores import Higher as Higher
 from mpo_llm.judges.scores import Score as Score
