@@ -13,6 +13,6 @@ if __name__ == "__main__":
 
     import tyro
 
-    from experiments.command import main
+    from experiments.lab.command import main
 
     tyro.cli(main, prog="python experiments")

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments import poker_contest, poker_panels
-from experiments.harness import Claim, Run
+from experiments.lab import poker_contest, poker_panels
+from experiments.lab.harness import Claim, Run
 
 TITLE = "Three more games on trees"
 CORE = False

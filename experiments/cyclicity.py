@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness import Claim, Run
+from experiments.lab.harness import Claim, Run
 from mpo_games import cyclicity
 from mpo_games import plot as draw
 from mpo_games.games.families import low_rank_cyclic, random_preferences

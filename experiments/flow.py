@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas
-from experiments.harness import Claim, Run
+from experiments.lab import arenas
+from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 from mpo_games.protocol import Array
 

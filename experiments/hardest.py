@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas, last_iterate, methods
-from experiments.harness import DIGITS, Claim, Run
+from experiments import last_iterate
+from experiments.lab import arenas, methods
+from experiments.lab.harness import DIGITS, Claim, Run
 from mpo_games import plot as draw
 from mpo_games.games import families
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas
-from experiments.harness import Claim, Run
+from experiments.lab import arenas
+from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 from mpo_games.choices.geometry import as_given
 from mpo_games.solvers import self_tuning

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas, methods, trees
-from experiments.harness import Claim, Run
+from experiments import trees
+from experiments.lab import arenas, methods
+from experiments.lab.harness import Claim, Run
 from mpo_games import exact
 from mpo_games import plot as draw
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments.harness import Claim, Run
+from experiments.lab.harness import Claim, Run
 from mpo_games import exact, theory
 from mpo_games import plot as draw
 from mpo_games.games.catalogue import load

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas, methods
-from experiments.harness import Claim, Run
+from experiments.lab import arenas, methods
+from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
 

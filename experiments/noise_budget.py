@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import arenas, methods
-from experiments.harness import Claim, Run
+from experiments.lab import arenas, methods
+from experiments.lab.harness import Claim, Run
 from experiments.noise import WRAPPERS
 from mpo_games import plot as draw
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import methods
-from experiments.harness import Claim, Run
+from experiments.lab import methods
+from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 
 TITLE = "To the equilibrium of the original game"

@@ -18,8 +18,8 @@ from math import sqrt
 from typing import Any
 
 import mpo_games as mg
-from experiments import arenas, poker_contest, poker_panels
-from experiments.harness import Claim, Run
+from experiments.lab import arenas, poker_contest, poker_panels
+from experiments.lab.harness import Claim, Run
 from mpo_games.games.behavioural import BehaviouralGame
 
 TITLE = "Kuhn and Leduc poker"

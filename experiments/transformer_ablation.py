@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import languages
-from experiments.harness import Claim, Run
+from experiments.lab import enumerable_languages as languages
+from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 
 TITLE = "The recipe, taken apart"

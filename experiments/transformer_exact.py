@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import harness, languages
-from experiments.harness import Claim, Run
+from experiments.lab import enumerable_languages as languages
+from experiments.lab import harness
+from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 
 TITLE = "Exact gradients, and responses of any length"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import mpo_games as mg
-from experiments import NAMES, arenas, claims, harness, methods, page, poker_contest
+from experiments import NAMES
+from experiments.lab import arenas, claims, harness, methods, page, poker_contest
 from mpo_games import plot
 
 matplotlib.use("Agg")

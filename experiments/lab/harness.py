@@ -29,7 +29,7 @@ from tqdm import tqdm
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 CACHE = HERE / ".cache"
 DIGITS = 6
 """Significant digits of a stored number."""
@@ -189,6 +189,6 @@ def _sources(module_file: str) -> str:
     if "import mpo_llm" in Path(module_file).read_text(encoding="utf-8"):
         files |= set((root / "llm" / "mpo_llm").rglob("*.py"))
     digest = hashlib.sha256(version("numpy").encode())
-    for path in sorted(files | {Path(module_file), HERE / "methods.py", HERE / "arenas.py"}):
+    for path in sorted(files | {Path(module_file), *(HERE / "lab").glob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()

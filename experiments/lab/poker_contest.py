@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas, methods
-from experiments.harness import Run
-from experiments.methods import AVERAGE, FIXED, MOVING, PLAIN, Grids, Method
+from experiments.lab import arenas, methods
+from experiments.lab.harness import Run
+from experiments.lab.methods import AVERAGE, FIXED, MOVING, PLAIN, Grids, Method
 from mpo_games import exact
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import matplotlib
 import tyro
 
-from experiments import NAMES, claims, harness, page
+from experiments import NAMES
+from experiments.lab import claims, harness, page
 from mpo_games import plot
 
 

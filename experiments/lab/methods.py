@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import arenas, harness
+from experiments.lab import arenas, harness
 from mpo_games.choices.geometry import as_given
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.metrics import Metric, average_gap, better_gap, duality_gap

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import ModuleType
 from typing import Any
 
-from experiments.harness import Claim
+from experiments.lab.harness import Claim
 
 
 def collect(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.methods import AVERAGE
-from experiments.poker_contest import BY_NAME
+from experiments.lab.methods import AVERAGE
+from experiments.lab.poker_contest import BY_NAME
 from mpo_games import plot as draw
 
 FLOOR = 1e-16

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.harness import Claim
+from experiments.lab.harness import Claim
 
 STYLE = """
 :root { color-scheme: light; }
