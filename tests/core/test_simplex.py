@@ -51,14 +51,14 @@ def test_the_value_is_that_of_highs(payoff: Array) -> None:
     bound = np.abs(payoff).max()
     if np.ptp(payoff) <= 1e-12 * bound:
         return  # HiGHS solves it scaled to range 1: its payoffs would be rounding
-    other = exact._by_highs(payoff)
+    other = exact.tables._by_highs(payoff)
     values = [pair[0, :n] @ payoff @ pair[1, :m] for pair in (optimal_pair(payoff), other)]
     assert values[0] == pytest.approx(values[1], abs=gap(payoff, other) + 1e-14 * bound)
 
 
 @given(payoff=ANY)
 def test_the_oracle_certifies_any_game(payoff: Array) -> None:
-    log_p, support, value, found, share = exact._optimal(payoff)
+    log_p, support, value, found, share = exact.tables._optimal(payoff)
     bound = np.abs(payoff).max()
     assert share <= exact.GAP_LIMIT
     assert found == pytest.approx(gap(payoff, np.exp(log_p)), abs=1e-14 * bound)

@@ -221,7 +221,7 @@ def test_the_agent_qre_of_leduc() -> None:
 
 def test_uncertified_answers_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     game = compiled("kuhn_poker")
-    monkeypatch.setattr(exact, "GAP_LIMIT", -1.0)
+    monkeypatch.setattr(exact.tables, "GAP_LIMIT", -1.0)
     with pytest.raises(exact.CertificateError, match="duality gap"):
         exact.nash(game)
     monkeypatch.setattr(exact_trees, "NEWTON_STEPS", 1)
