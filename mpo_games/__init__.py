@@ -9,7 +9,7 @@ from mpo_games import exact as exact
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
-from mpo_games.choices.feedback import Mixed as Mixed
+from mpo_games.choices.feedback import AgainstMixture as AgainstMixture
 from mpo_games.choices.feedback import alternating as alternating
 from mpo_games.choices.feedback import alternating_popov as alternating_popov
 from mpo_games.choices.feedback import current as current
@@ -22,20 +22,25 @@ from mpo_games.choices.magnets import Ema as Ema
 from mpo_games.choices.magnets import Every as Every
 from mpo_games.choices.magnets import Fixed as Fixed
 from mpo_games.choices.magnets import Leap as Leap
-from mpo_games.choices.magnets import WhenSettled as WhenSettled
-from mpo_games.choices.magnets import WhenSolved as WhenSolved
+from mpo_games.choices.magnets import WhenGapFell as WhenGapFell
+from mpo_games.choices.magnets import WhenInnerSolved as WhenInnerSolved
 from mpo_games.choices.strength import Adaptive as Adaptive
 from mpo_games.choices.strength import Anchored as Anchored
 from mpo_games.choices.strength import Decaying as Decaying
 from mpo_games.choices.strength import Measured as Measured
+
+# Earlier names, for scripts written before release 0.2.
+from mpo_games.compat.earlier_names import AverageOf as AverageOf
+from mpo_games.compat.earlier_names import Mixed as Mixed
+from mpo_games.compat.earlier_names import WhenSettled as WhenSettled
+from mpo_games.compat.earlier_names import WhenSolved as WhenSolved
 from mpo_games.games import builders as builders
+from mpo_games.games import catalogue as catalogue
 from mpo_games.games import families as families
 from mpo_games.games.behavioural import BehaviouralGame as BehaviouralGame
 from mpo_games.games.behavioural import counterfactual_values as counterfactual_values
 from mpo_games.games.behavioural import q_values as q_values
-from mpo_games.games.catalogue import describe as describe
 from mpo_games.games.catalogue import load as load
-from mpo_games.games.catalogue import names as names
 from mpo_games.games.matrix import MatrixGame as MatrixGame
 from mpo_games.games.noisy import BanditGame as BanditGame
 from mpo_games.games.noisy import NoisyGame as NoisyGame
@@ -43,7 +48,7 @@ from mpo_games.games.noisy import SampledGame as SampledGame
 from mpo_games.games.outcome_sampling import OutcomeSampling as OutcomeSampling
 from mpo_games.games.preference import PreferenceGame as PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame as SequenceFormGame
-from mpo_games.games.tree_builder import build as build
+from mpo_games.games.tree_builder import build_tree as build_tree
 from mpo_games.policies import dilation as dilation
 from mpo_games.policies.mirror_maps import Entropy as Entropy
 from mpo_games.policies.mirror_maps import Euclidean as Euclidean
@@ -64,7 +69,7 @@ from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced
 from mpo_games.solve import solve as solve
 from mpo_games.solvers.averaged import Averaged as Averaged
-from mpo_games.solvers.averaged import AverageOf as AverageOf
+from mpo_games.solvers.averaged import PlayedAverage as PlayedAverage
 from mpo_games.solvers.classic import FictitiousPlay as FictitiousPlay
 from mpo_games.solvers.classic import GradientAscent as GradientAscent
 from mpo_games.solvers.magnetic import APMD as APMD
@@ -91,4 +96,7 @@ from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.trace import Trace as Trace
 
+build = build_tree
+describe = catalogue.describe
 exact_trees = exact.trees
+names = catalogue.names

@@ -26,10 +26,11 @@ def require_ratio(ratio: float, check: int) -> None:
     """`ValueError` unless `0 < ratio < 1` and `check` is a whole number of steps, at least 1."""
     if not 0.0 < ratio < 1.0:
         raise ValueError(f"`ratio` must lie strictly between 0 and 1, got {ratio}.")
-    _require_steps("check", check)
+    require_steps("check", check)
 
 
-def _require_steps(name: str, steps: int) -> None:
+def require_steps(name: str, steps: int) -> None:
+    """`ValueError` unless `steps` is a whole number of at least 1."""
     if not steps >= 1 or steps % 1:
         raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {steps}.")
 
@@ -58,3 +59,12 @@ def finite_numbers(values: ArrayLike, name: str) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite: it holds NaN or infinity.")
     return array
+
+
+def require_shape(name: str, array: Array, like: Array) -> None:
+    """`ValueError` unless `array` ends in the axes of `like`, or the other way round.
+
+    Leading axes are those of a batch.
+    """
+    if any(n != m for n, m in zip(array.shape[::-1], like.shape[::-1], strict=False)):
+        raise ValueError(f"`{name}` has shape {array.shape}, the game's {like.shape}.")

@@ -13,30 +13,30 @@ from typing import Any
 import numpy as np
 
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Policy, State
+from mpo_games.protocol import Checkable, ExactGame, Game, Number, P, Policy, State
 
-Metric = Callable[[Any, State[Any]], Any]
-"""What `solve` records: any function of the game and the state."""
+Metric = Callable[[Any, State[Any]], Number]
+"""What `solve` records: a function of the game and the state, one number a game of a batch."""
 
 
-def duality_gap(game: Any, state: State[Any]) -> Any:
+def duality_gap(game: Checkable, state: State[P]) -> Number:
     """NashConv of the policy that is played: the last iterate."""
     return game.duality_gap(state.policy)
 
 
-def exploitability(game: Any, state: State[Any]) -> Any:
+def exploitability(game: Checkable, state: State[P]) -> Number:
     """Half the duality gap."""
     return game.duality_gap(state.policy) / 2.0
 
 
-def average_gap(game: Any, state: State[Any]) -> Any:
+def average_gap(game: Checkable, state: State[P]) -> Number:
     """The duality gap of the average iterate; `ValueError` unless the solver is an `Averaged`."""
     if state.step and "average" not in state.memory:
         raise ValueError("`average_gap` needs the average iterate: run the solver as `Averaged`.")
     return game.duality_gap(state.memory.get("average", state.policy))
 
 
-def better_gap(game: Any, state: State[Any]) -> Any:
+def better_gap(game: Checkable, state: State[P]) -> Number:
     """The smaller gap of last iterate and average: what a `Restarted(Averaged(...))` may return."""
     return np.minimum(game.duality_gap(state.policy), average_gap(game, state))
 
@@ -47,7 +47,7 @@ class RegularisedGap:
 
     alpha: float
 
-    def __call__(self, game: Any, state: State[Any]) -> Any:
+    def __call__(self, game: ExactGame[P, Any], state: State[P]) -> Number:
         return game.regularised_gap(state.policy, state.magnet, self.alpha)
 
 
@@ -61,11 +61,11 @@ class DivergenceTo:
 
     target: Policy[Any]
 
-    def __call__(self, game: Any, state: State[Any]) -> Any:
+    def __call__(self, game: ExactGame[Any, Any], state: State[Any]) -> Number:
         return game.divergence(self.target, state.policy)
 
 
-def magnet_divergence(game: Any, state: State[Any]) -> Any:
+def magnet_divergence(game: ExactGame[P, Any], state: State[P]) -> Number:
     """How far the policy has travelled from its magnet, `D(policy || magnet)`."""
     return game.divergence(state.policy, state.magnet)
 
@@ -77,24 +77,30 @@ class Remembered:
     name: str
     unknown: float = 0.0
 
-    def __call__(self, game: Any, state: State[Any]) -> Any:
-        return state.memory.get(self.name, self.unknown)
+    def __call__(self, game: Game[P, Any], state: State[P]) -> Number:
+        number: Number = state.memory.get(self.name, self.unknown)
+        return number
 
 
-def last_move(_: Any, state: State[Any]) -> Any:
+def step_size(_: Game[P, Any], state: State[P]) -> Number:
+    """The step size of the last step; 0 before the first."""
+    return 0.0 if state.eta is None else state.eta
+
+
+def last_move(_: Game[P, Any], state: State[P]) -> Number:
     """The step at which the magnet last moved."""
-    return state.moved
+    return state.moved_at
 
 
-def magnet_weight(_: Any, state: State[Any]) -> Any:
+def magnet_weight(_: Game[P, Any], state: State[P]) -> Number:
     """`1 / (k + 2)`: the magnet's share in an `Anchored` step, `k` steps after its last move."""
-    return 1.0 / (state.step - state.moved + 2)
+    return 1.0 / (state.step - state.moved_at + 2)
 
 
-def entropy(_: Any, state: State[TabularPolicy]) -> Any:
+def entropy(_: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:
     """Shannon entropy of the policy in nats, averaged over its rows."""
     p, log_p = state.policy.probs, state.policy.log_probs
-    return -np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1).mean(axis=-1)
+    return np.asarray(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1).mean(axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +109,5 @@ class SupportSize:
 
     threshold: float = 1e-6
 
-    def __call__(self, game: Any, state: State[TabularPolicy]) -> Any:
-        return np.sum(state.policy.probs > self.threshold, axis=-1).mean(axis=-1)
+    def __call__(self, game: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:
+        return np.asarray(np.sum(state.policy.probs > self.threshold, axis=-1).mean(axis=-1))

@@ -6,38 +6,47 @@ import platform
 import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
 import numpy as np
 
-from mpo_games.protocol import Solver
+from mpo_games.protocol import Array, Solver, Wrapping
 
 
 def spell(solver: Solver) -> str:
-    """The solver's settings as text; a function is named, not located, so equal runs read equal."""
+    """The solver's settings as text, equal for equal settings.
+
+    A function stands there by its name alone, since its address changes from run to run.
+    """
     return re.sub(r"<function (\S+) at 0x\w+>", r"\1", repr(solver))
 
 
-def _describe(game: Any) -> str:
+def describe(game: object) -> str:
     """The game's class and, of its payoffs, shape and checksum: enough to tell two games apart."""
     name = type(game).__name__
-    if hasattr(game, "game"):
-        return f"{name} of {_describe(game.game)}"
-    payoff = getattr(game, "payoff", None)
-    if not isinstance(payoff, np.ndarray):
+    if isinstance(game, Wrapping):
+        return f"{name} of {describe(game.game)}"
+    if not isinstance(game, _Payoffs) or not isinstance(game.payoff, np.ndarray):
         return name
-    size = " x ".join(map(str, payoff.shape))
-    return f"{name} {size}, checksum {crc32(payoff.tobytes()):08x}"
+    size = " x ".join(map(str, game.payoff.shape))
+    return f"{name} {size}, checksum {crc32(game.payoff.tobytes()):08x}"
 
 
-def _provenance(game: Any, solver: Solver, seed: int) -> dict[str, Any]:
+def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
+    """Game, solver, seed and versions of a run, ready for JSON."""
     return {
-        "game": _describe(game),
+        "game": describe(game),
         "solver": spell(solver),
         "seed": int(seed),
         "versions": dict(_versions()),
     }
+
+
+@runtime_checkable
+class _Payoffs(Protocol):
+    @property
+    def payoff(self) -> Array: ...
 
 
 @cache

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
 import numpy as np
 
 from mpo_games.atomic import write_bytes
-from mpo_games.protocol import Array, P, State
+from mpo_games.protocol import Array, Game, P, SelfTunable, State, Stored
 from mpo_games.trace import Trace
 
 
@@ -47,6 +47,7 @@ class Solution(Generic[P]):
 
     def plot(self, metric: str = "gap", **options: Any) -> Any:
         """Draw a recorded metric against evaluations; returns the matplotlib axes."""
+        # Matplotlib takes longer to import than most runs take.
         from mpo_games.plot import convergence
 
         return convergence({self.provenance["solver"]: self.trace}, metric, **options)
@@ -57,20 +58,22 @@ class Solution(Generic[P]):
         Raises `ValueError` if the state holds something that is not an array, a number or a policy
         like the one that is played.
         """
-        items = {"policy": self.policy, "magnet": self.state.magnet, "best": self.best}
-        items |= {f"memory/{name}": item for name, item in self.state.memory.items()}
+        state = self.state
+        items = {"policy": state.policy, "magnet": state.magnet, "best": self.best}
+        kept = {"q": state.q, "eta": state.eta, "alpha": state.alpha}
+        items |= {name: item for name, item in kept.items() if item is not None}
+        items |= {f"memory/{name}": item for name, item in state.memory.items()}
         arrays: dict[str, Any] = {}
         for name, item in items.items():
             arrays |= {f"{name}/{part}": a for part, a in _pack(name, item, self.policy).items()}
-        # Found before the solver chose its geometry, `best` may be of another kind than the rest.
-        kinds = {"policy": _kind(self.policy), "best": _kind(self.best)}
         for name, column in self.trace.columns.items():
             arrays[f"trace/{name}"] = column
         header = {
-            "kinds": kinds,
-            "step": self.state.step,
-            "moved": self.state.moved,
-            "evaluations": self.state.evaluations,
+            # Found before the solver chose its geometry, `best` may be of another kind.
+            "kinds": {"policy": _stored(self.policy).kind, "best": _stored(self.best).kind},
+            "step": state.step,
+            "moved": state.moved_at,
+            "evaluations": state.evaluations,
             "best_gap": self.best_gap,
             "converged": self.converged,
             "rng_state": self.rng_state,
@@ -84,7 +87,7 @@ class Solution(Generic[P]):
         return target
 
     @classmethod
-    def load(cls, path: str | Path, game: Any, policy: Any = None) -> Solution[Any]:
+    def load(cls, path: str | Path, game: Game[P, Any], policy: P | None = None) -> Solution[P]:
         """Read a solution of `game` written by `save`, bit for bit.
 
         A state has a meaning only together with its game, which rebuilds the policies; a run that
@@ -93,10 +96,10 @@ class Solution(Generic[P]):
         """
         source = _npz(path)
         start = game.initial_policy() if policy is None else policy
-        templates = {_kind(start): start}
-        if hasattr(game, "smoothed"):
+        templates = {_stored(start).kind: start}
+        if isinstance(game, SelfTunable):
             other, _ = game.smoothed(start)
-            templates[_kind(other)] = other
+            templates[_stored(other).kind] = other
         try:
             with source.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -109,7 +112,7 @@ class Solution(Generic[P]):
         for kind in kinds.values():
             if kind not in templates:
                 raise ValueError(
-                    f"{str(source)!r} holds policies of kind {kind}, not {_kind(start)}: "
+                    f"{str(source)!r} holds policies of kind {kind}, not {_stored(start).kind}: "
                     "pass such a `policy`."
                 )
         try:
@@ -122,17 +125,22 @@ class Solution(Generic[P]):
                 name: _unpack(item, templates[kinds.get(name, kinds["policy"])])
                 for name, item in parts.items()
             }
-            return cls(
-                State(
-                    items.pop("policy"),
-                    items.pop("magnet"),
-                    header["step"],
-                    header["moved"],
-                    header["evaluations"],
-                    {n.removeprefix("memory/"): x for n, x in items.items() if n != "best"},
-                ),
+            # Until release 0.2 feedback and step size stood in the memory.
+            kept = {name: items.pop(name, items.pop(f"memory/{name}", None)) for name in KEPT}
+            best = items.pop("best")
+            state: State[P] = State(
+                items.pop("policy"),
+                items.pop("magnet"),
+                header["step"],
+                header["moved"],
+                header["evaluations"],
+                {name.removeprefix("memory/"): item for name, item in items.items()},
+                **kept,
+            )
+            return Solution(
+                state,
                 Trace(columns),
-                items["best"],
+                best,
                 header["best_gap"],
                 header["converged"],
                 header["rng_state"],
@@ -142,40 +150,40 @@ class Solution(Generic[P]):
             raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
 
 
+KEPT = ("q", "eta", "alpha")
+"""What a state keeps of its last step, beside its memory."""
+
+
 def _npz(path: str | Path) -> Path:
     path = Path(path)
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
-def _kind(policy: Any) -> str:
-    """What the arrays of a policy mean."""
-    return f"{type(policy).__name__}({getattr(policy, 'geometry', '')})"
+def _stored(policy: object) -> Stored[Any]:
+    """The policy, if it can be written as arrays; else `ValueError`."""
+    if not isinstance(policy, Stored):
+        raise ValueError(
+            f"A {type(policy).__name__} cannot be saved: "
+            "it needs `kind`, `arrays()` and `restored(arrays)`."
+        )
+    return policy
 
 
-def _pack(name: str, item: Any, policy: Any) -> dict[str, Array]:
-    """A policy as the arrays among its fields, or as what its `arrays()` names (networks); a number
-    or an array as itself, named `array`."""
-    if is_dataclass(item):
-        if name != "best" and _kind(item) != _kind(policy):
-            raise ValueError(f"Cannot save `{name}`: it is no {_kind(policy)} as the policy is.")
-        if hasattr(item, "arrays"):
-            return dict(item.arrays())
-        parts = {part.name: getattr(item, part.name) for part in fields(item)}
-        return {part: array for part, array in parts.items() if isinstance(array, np.ndarray)}
+def _pack(name: str, item: object, policy: object) -> Mapping[str, Array]:
+    """A policy as what its `arrays()` names; a number or an array as itself, named `array`."""
+    if isinstance(item, Stored):
+        if name != "best" and item.kind != (kind := _stored(policy).kind):
+            raise ValueError(f"Cannot save `{name}`: it is no {kind} as the policy is.")
+        return item.arrays()
     array = np.asarray(item)
     if array.dtype.hasobject:
         raise ValueError(f"Cannot save `{name}`: it is neither a policy nor an array of numbers.")
     return {"array": array}
 
 
-def _unpack(parts: dict[str, Array], template: Any) -> Any:
+def _unpack(parts: Mapping[str, Array], template: object) -> Any:
+    """The inverse of `_pack`; `template` is a policy of the kind that was saved."""
     if "array" in parts:
         array = parts["array"]
         return array if array.ndim else array.item()
-    if hasattr(template, "restored"):
-        return template.restored(parts)
-    for part, array in parts.items():
-        expected = np.shape(getattr(template, part))
-        if any(n != m for n, m in zip(array.shape[::-1], expected[::-1], strict=False)):
-            raise ValueError(f"`{part}` has shape {array.shape}, the game's {expected}.")
-    return replace(template, **parts)
+    return _stored(template).restored(parts)

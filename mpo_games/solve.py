@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, Self
 
 import numpy as np
 
+from mpo_games.compat.earlier_names import respelled
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import P, Solver, State
-from mpo_games.provenance import _provenance
+from mpo_games.protocol import Checkable, Coordinated, Deciding, Game, Number, P, Solver, State
+from mpo_games.provenance import provenance
 from mpo_games.solution import Solution
 from mpo_games.trace import Trace
 
 
 def iterate(
-    game: Any,
+    game: Game[P, Any],
     solver: Solver,
     *,
     policy: P | None = None,
@@ -39,7 +40,7 @@ def iterate(
 
 
 def solve(
-    game: Any,
+    game: Game[P, Any],
     solver: Solver,
     budget: float,
     *,
@@ -93,8 +94,8 @@ def solve(
     if metrics is not None and not all(callable(m) for m in dict(metrics).values()):
         raise ValueError("`metrics` must map names to functions of `(game, state)`.")
     if metrics is None:
-        metrics = {"gap": duality_gap} if hasattr(game, "duality_gap") else {}
-        metrics |= getattr(solver, "decisions", {})
+        metrics = {"gap": duality_gap} if isinstance(game, Checkable) else {}
+        metrics |= solver.decisions if isinstance(solver, Deciding) else {}
     if not metrics.keys().isdisjoint(("step", "evaluations")):
         raise ValueError("`metrics` may not be named `step` or `evaluations`: these are recorded.")
     if tol is not None and "gap" not in metrics:
@@ -106,7 +107,7 @@ def solve(
     for name, start in (("policy", policy), ("magnet", magnet)):
         _require_of(game, name, start)
     rng = np.random.default_rng(seed)
-    recorder = _Recorder(game, metrics, tol, _provenance(game, solver, seed))
+    recorder = _Recorder(game, metrics, tol, provenance(game, solver, seed))
     if resume is not None:
         rng.bit_generator.state = resume.rng_state
         recorder.restore(resume)
@@ -157,30 +158,30 @@ def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
     )
 
 
-class _Recorder:
+class _Recorder(Generic[P]):
     """Collects the records of one run and turns them into a `Solution`."""
 
     def __init__(
         self,
-        game: Any,
+        game: Game[P, Any],
         metrics: Mapping[str, Metric],
         tol: float | None,
         provenance: Mapping[str, Any],
     ) -> None:
         self.game, self.metrics, self.tol, self.provenance = game, metrics, tol, provenance
         self.names = ("step", "evaluations", *metrics)
-        self.rows: list[tuple[Any, ...]] = []
-        self.state: State[Any] | None = None
+        self.rows: list[tuple[Number, ...]] = []
+        self.state: State[P] | None = None
         self.rng_state: Mapping[str, Any] = {}
-        self.best: Any = None
+        self.best: P | None = None
         self.best_gap = float("inf")
 
-    def restore(self, solution: Solution[Any]) -> None:
+    def restore(self, solution: Solution[P]) -> None:
         """Take over what an earlier run recorded."""
         if set(solution.trace.columns) != set(self.names):
             raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
         for noun in ("game", "solver"):
-            ours, theirs = self.provenance[noun], solution.provenance[noun]
+            ours, theirs = self.provenance[noun], respelled(solution.provenance[noun])
             if ours != theirs:
                 raise ValueError(
                     f"`resume` ran another {noun}, {theirs}, not {ours}: "
@@ -199,13 +200,13 @@ class _Recorder:
             return False
         return bool(np.max(self.rows[-1][self.names.index("gap")]) <= self.tol)
 
-    def record(self, state: State[Any], rng_state: Mapping[str, Any]) -> None:
+    def record(self, state: State[P], rng_state: Mapping[str, Any]) -> None:
         """Record the metrics of `state`, once."""
         self.state, self.rng_state = state, rng_state
         if self.rows and self.rows[-1][0] == state.step:
             return
         values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
-        table = getattr(state.policy, "coordinates", 0.0)
+        table = state.policy.coordinates if isinstance(state.policy, Coordinated) else 0.0
         for name, number in {**values, "policy": table}.items():
             # A maximum carries NaN along, in half the time of `isnan(...).any()`.
             if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
@@ -218,9 +219,10 @@ class _Recorder:
             self.best, self.best_gap = state.policy.snapshot(), gap
         self.rows.append((state.step, state.evaluations, *values.values()))
 
-    def solution(self) -> Solution[Any]:
+    def solution(self) -> Solution[P]:
         """The solution at the last record."""
         assert self.state is not None
+        assert self.best is not None
         columns = zip(self.names, zip(*self.rows, strict=True), strict=True)
         return Solution(
             self.state,
@@ -233,11 +235,11 @@ class _Recorder:
         )
 
 
-def _require_nouns(game: Any, solver: Any, resume: Any) -> None:
+def _require_nouns(game: object, solver: object, resume: object) -> None:
     """`ValueError` for what a first script passes by mistake: names, and classes for instances."""
-    if not hasattr(game, "feedback") or isinstance(game, type):
+    if not isinstance(game, Game) or isinstance(game, type):
         raise ValueError(f'`game` must be a game like `load("comal")`, got {game!r}.')
-    if not hasattr(solver, "step") or isinstance(solver, type):
+    if not isinstance(solver, Solver) or isinstance(solver, type):
         raise ValueError(
             "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
             f"period=50)`, got {getattr(solver, '__name__', repr(solver))} without them."
@@ -249,7 +251,7 @@ def _require_nouns(game: Any, solver: Any, resume: Any) -> None:
         )
 
 
-def _require_of(game: Any, name: str, policy: Any) -> None:
+def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:
     """`ValueError` unless `policy`, if it is a table of numbers, is one of this game's shape."""
     if policy is None:
         return
@@ -259,46 +261,61 @@ def _require_of(game: Any, name: str, policy: Any) -> None:
             f"`{name}` must be a {type(like).__name__} like `game.initial_policy()`, "
             f"got {type(policy).__name__}."
         )
-    if hasattr(like, "coordinates"):
+    if isinstance(like, Coordinated) and isinstance(policy, Coordinated):
         rows = min(2, like.coordinates.ndim)
         ours, theirs = like.coordinates.shape[-rows:], policy.coordinates.shape[-rows:]
         if ours != theirs:
             raise ValueError(f"`{name}` must have shape (..., {ours}) in this game, got {theirs}.")
 
 
-def _require_feedback(game: Any, policy: Any, seed: int) -> None:
+def _require_feedback(game: Game[P, Any], policy: P, seed: int) -> None:
     """`ValueError` if the game's feedback to a table is of another shape, which might broadcast.
 
-    Asked once, off the bill and with random numbers of its own.
+    The question is off the bill and has random numbers of its own, so it changes no run.
     """
-    if not isinstance(policy, TabularPolicy):
+    like = game.initial_policy()
+    if not isinstance(policy, TabularPolicy) or not isinstance(like, TabularPolicy):
         return
-    own, batch = policy.coordinates.shape, game.initial_policy().coordinates.shape
-    wanted = np.broadcast_shapes(own, batch)
+    wanted = np.broadcast_shapes(policy.coordinates.shape, like.coordinates.shape)
     found = np.shape(game.feedback(policy, rng=np.random.default_rng(seed)))
     if found != wanted:
         raise ValueError(f"`game.feedback` must have the policy's shape {wanted}, got {found}.")
 
 
+class _Bar(Protocol):
+    """What `solve` asks of a progress bar."""
+
+    n: float
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def update(self, amount: float) -> object:
+        """Go on by `amount` evaluations."""
+        ...
+
+
 class _NoBar:
-    """The progress bar that is not there."""
+    """The progress bar that is not shown."""
 
     n = 0.0
 
-    def __enter__(self) -> _NoBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         return None
 
     def update(self, amount: float) -> None:
-        """Nothing."""
+        """Count, and show nothing."""
         self.n += amount
 
 
-def _bar(budget: float, progress: bool) -> Any:
+def _bar(budget: float, progress: bool) -> _Bar:
     if not progress:
         return _NoBar()
     from tqdm import tqdm
 
-    return tqdm(total=budget, unit="evaluation", disable=None, unit_scale=True)
+    bar: _Bar = tqdm(total=budget, unit="evaluation", disable=None, unit_scale=True)
+    return bar

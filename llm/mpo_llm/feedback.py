@@ -7,13 +7,12 @@ larger one than the step's own, once reweighted to the opponent. Texts are store
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, cast
 
 import numpy as np
 
-from mpo_games.choices.feedback import Feedback, Prox, Update, current
-from mpo_games.protocol import Array, Indices, Mask, Mixture, P, State
-from mpo_llm.policy import TokenPolicy
+from mpo_games.choices.feedback import Feedback, Prox, current
+from mpo_games.protocol import Array, Game, Indices, Mask, Mixture, P, State
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
@@ -84,49 +83,73 @@ class Replayed:
             raise ValueError(f"`steps` must be at least 1, got {self.steps}.")
 
     def __call__(
-        self, game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-    ) -> Update[P]:
-        """The inner feedback's update; what it drew joins the pool."""
+        self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: np.random.Generator | None
+    ) -> State[P]:
+        """The inner feedback's next state; what it drew joins the pool."""
         names = [part.name for part in fields(Pool)]
         known = IN_MEMORY + names[0] in state.memory
         pool = Pool(*(state.memory[IN_MEMORY + n] for n in names)) if known else Pool.empty()
         pool = pool.take(pool.step > state.step - self.steps)
-        replay = _Replay(game, pool, state.step)
-        policy, memory, evaluations = self.feedback(replay, state, prox, rng)
-        kept = {IN_MEMORY + name: getattr(replay.pool, name) for name in names}
-        return policy, {**memory, **kept}, evaluations
+        replay = _Replay(cast(Replayable[P], game), pool, state.step)
+        state = self.feedback(replay, state, prox, rng)
+        return state.remember(**{IN_MEMORY + name: getattr(replay.pool, name) for name in names})
 
 
-class _Replay:
+class Replayable(Protocol[P]):
+    """A game whose opponents' responses can come from a pool."""
+
+    @property
+    def players(self) -> int:
+        """1: the same policy plays both seats."""
+        ...
+
+    def initial_policy(self) -> P:
+        """Where learning starts."""
+        ...
+
+    def feedback(
+        self,
+        policy: P,
+        opponent: P | Mixture[P] | None = None,
+        *,
+        player: int | None = None,
+        rng: np.random.Generator | None = None,
+        pool: Pool | None = None,
+    ) -> Rollouts:
+        """Responses of `policy` and their advantages against `opponent`, as `pool` plays it."""
+        ...
+
+
+class _Replay(Generic[P]):
     """The game for one step, with a pool that grows."""
 
-    def __init__(self, game: Any, pool: Pool, step: int) -> None:
+    def __init__(self, game: Replayable[P], pool: Pool, step: int) -> None:
         self.game, self.pool, self.step = game, pool, step
 
     @property
     def players(self) -> int:
-        return int(self.game.players)
+        return self.game.players
 
-    def initial_policy(self) -> TokenPolicy:
-        start: TokenPolicy = self.game.initial_policy()
-        return start
+    def initial_policy(self) -> P:
+        return self.game.initial_policy()
 
     def feedback(
         self,
-        policy: TokenPolicy,
-        opponent: TokenPolicy | Mixture[TokenPolicy] | None = None,
+        policy: P,
+        opponent: P | Mixture[P] | None = None,
         *,
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Rollouts:
-        q: Rollouts = self.game.feedback(policy, opponent, rng=rng, pool=self.pool)
+        q = self.game.feedback(policy, opponent, rng=rng, pool=self.pool)
         self.pool = self.pool.joined(q, self.step)
         return q
 
 
 def against_start(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
+    game: Game[P, Any], state: State[P], prox: Prox[P], rng: np.random.Generator | None
+) -> State[P]:
     """`p' = prox(p, F(p | start))`: no self-play, as in an ablation; only a best response to the
     start is learned."""
-    return prox(state.policy, game.feedback(state.policy, game.initial_policy(), rng=rng)), {}, 1.0
+    q = game.feedback(state.policy, game.initial_policy(), rng=rng)
+    return state.advance(prox(state.policy, q), 1.0)

@@ -1,20 +1,20 @@
 """First choice of a mirror-type solver: which feedback it follows.
 
 Each function is one line of its paper. It asks the game for feedback, takes the proximal steps
-`prox(policy, q)` and returns `(next policy, what to remember, evaluations spent)`.
+`prox(policy, q)` and returns the next state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from mpo_games.protocol import Mixture, P, State
+from mpo_games.protocol import Array, Game, Mixture, P, State, TwoSided
 
-Update = tuple[P, Mapping[str, Any], float]
+Rng = np.random.Generator | None
+"""What drives sampled feedback; None where feedback is exact."""
 
 
 class Prox(Protocol[P]):
@@ -24,23 +24,19 @@ class Prox(Protocol[P]):
 
 
 class Feedback(Protocol):
-    """Which feedback to follow, as a function of the state."""
+    """Which feedback to follow: a function of the state that returns the next one."""
 
     def __call__(
-        self, game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None, /
-    ) -> Update[P]: ...
+        self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng, /
+    ) -> State[P]: ...
 
 
-def current(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
+def current(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """`p' = prox(p, F(p))`: plain self-play."""
-    return prox(state.policy, game.feedback(state.policy, rng=rng)), {}, 1.0
+    return state.advance(prox(state.policy, game.feedback(state.policy, rng=rng)), 1.0)
 
 
-def optimistic(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
+def optimistic(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """`p' = prox(p, F(p | 2 p - p_previous))`: feedback against the predicted opponent (OMWU).
 
     Feedback is linear in the opponent, so in tables this is `2 F(p) - F(p_previous)`
@@ -49,36 +45,34 @@ def optimistic(
     p = state.policy
     predicted = Mixture((p, state.memory.get("previous", p)), (2.0, -1.0))
     q = game.feedback(p, predicted, rng=rng)
-    return prox(p, q), {"previous": p.snapshot()}, 1.0
+    return state.advance(prox(p, q), 1.0, {"previous": p.snapshot()})
 
 
-def popov(game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None) -> Update[P]:
+def popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """`p' = prox(z, q), z' = prox(z, q'), q' = F(p')`: single-call extragradient (Popov 1980).
 
-    The feedback `q` of the policy that is played is kept, and so its duality gap is free. The first
-    step only looks and the second only tries, so that a start is left with a step size that was
-    measured there. When the magnet moves the base point `z` goes with it.
+    The state keeps the feedback `q` of the policy that is played, so its duality gap is free. The
+    first step only looks and the second only tries: the policy stays where it is until a step size
+    can be measured there. When the magnet moves, the base point `z` moves with it.
     """
     if "previous" not in state.memory:
         return _opening(game, state, prox, rng)
-    base, q = _base(state), state.memory["q"]
+    base, q = _base(state), state.q
     policy = prox(base, q)
     seen = game.feedback(policy, rng=rng)
-    memory = {"base": prox(base, seen), "q": seen, "previous": state.policy, "previous_q": q}
-    return policy, memory, 1.0
+    memory = {"base": prox(base, seen), "previous": state.policy, "previous_q": q}
+    return state.advance(policy, 1.0, memory, seen)
 
 
-def half_step(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
+def half_step(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """`h = prox(p, F(p)), p' = prox(p, F(p | h))`: extragradient (Korpelevich 1976)."""
     p = state.policy
     half = prox(p, game.feedback(p, rng=rng))
-    return prox(p, game.feedback(p, half, rng=rng)), {}, 2.0
+    return state.advance(prox(p, game.feedback(p, half, rng=rng)), 2.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
+class AgainstMixture:
     r"""`p' = prox(p, F(p | m))`: feedback against the mixture $m \propto p^{1-w}\rho^w$ with the
     magnet, `w` the `weight` (Nash-MD, Munos et al. 2024). `ValueError` unless `0 <= weight <= 1`.
     """
@@ -89,61 +83,76 @@ class Mixed:
         if not 0.0 <= self.weight <= 1.0:
             raise ValueError(f"`weight` must lie in [0, 1], got {self.weight}.")
 
-    def __call__(
-        self, game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-    ) -> Update[P]:
+    def __call__(self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
         p = state.policy
-        return prox(p, game.feedback(p, p.mix(state.magnet, self.weight), rng=rng)), {}, 1.0
+        q = game.feedback(p, p.mix(state.magnet, self.weight), rng=rng)
+        return state.advance(prox(p, q), 1.0)
 
 
-def alternating(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
+def alternating(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """The players step one after the other, each against the newest opponent.
 
-    Where one policy plays both seats there is nobody to wait for: that is `current`.
+    Where one policy plays both seats this is `current`.
     """
     if game.players == 1:
         return current(game, state, prox, rng)
     p = state.policy
     for player in range(game.players):
         p = prox(p, game.feedback(p, player=player, rng=rng), player)
-    return p, {}, 1.0
+    return state.advance(p, 1.0)
 
 
-def alternating_popov(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
-    """`popov`, the second player against the newest first: `x' = prox(z, q)`,
-    `y' = prox(z, F(x'))`, `z' = (prox(z, F(y')), y')`. Where one policy plays both seats that is
-    `popov`."""
+def alternating_popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
+    """`popov` in which the second player answers the first one's newest policy.
+
+    `x' = prox(z, q)`, `y' = prox(z, F(x'))`, `z' = (prox(z, F(y')), y')`. Where one policy plays
+    both seats this is `popov`.
+    """
     if game.players == 1 or "previous" not in state.memory:
         return popov(game, state, prox, rng)
-    base, q = cast(Any, _base(state)), state.memory["q"]
+    base, q = _base(state), state.q
     policy = prox(base, q, 0)
     second = game.feedback(policy, player=1, rng=rng)
     policy = prox(policy, second, 1)
     first = game.feedback(policy, player=0, rng=rng)
-    base = prox(base.with_side(policy, 1), first, 0)
-    memory = {"base": base, "q": first + second, "previous": state.policy, "previous_q": q}
-    return policy, memory, 1.0
+    joined = cast(P, cast(TwoSided, base).with_side(cast(TwoSided, policy), 1))
+    memory = {"base": prox(joined, first, 0), "previous": state.policy, "previous_q": q}
+    # Each side's feedback is 0 at the other side's actions, so their sum is that of both.
+    return state.advance(policy, 1.0, memory, first + second)
 
 
-def _opening(
-    game: Any, state: State[P], prox: Prox[P], rng: np.random.Generator | None
-) -> Update[P]:
+class Earlier(NamedTuple):
+    """What `popov` remembers of the step before."""
+
+    policy: Any
+    """The policy that was played, or tried."""
+    q: Array
+    """Its feedback."""
+    tried: bool
+    """Whether it was only tried, so that the step size was a guess."""
+
+
+def earlier(state: State[P]) -> Earlier | None:
+    """The policy before this one and its feedback; None as long as `popov` has only looked."""
+    memory = state.memory
+    if "previous" not in memory:
+        return None
+    return Earlier(memory["previous"], memory["previous_q"], "base" not in memory)
+
+
+def _opening(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """Two evaluations without a move: the feedback here, then that of a step that is not taken."""
-    policy = state.policy
-    if "q" not in state.memory:
-        return policy, {"q": game.feedback(policy, rng=rng)}, 1.0
-    tried = prox(policy, state.memory["q"])
+    policy, q = state.policy, state.q
+    if q is None:
+        return state.advance(policy, 1.0, None, game.feedback(policy, rng=rng))
+    tried = prox(policy, q)
     memory = {"previous": tried, "previous_q": game.feedback(tried, rng=rng)}
-    return policy, memory, 1.0
+    return state.advance(policy, 1.0, memory, q)
 
 
 def _base(state: State[P]) -> P:
     """The base point of `popov`: the policy itself at the start and after a move of the magnet."""
-    if state.moved == state.step or "base" not in state.memory:
+    if state.moved_at == state.step or "base" not in state.memory:
         return state.policy
     base: P = state.memory["base"]
     return base

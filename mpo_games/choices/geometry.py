@@ -6,34 +6,41 @@ that returns the same play in the geometry it wants.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-from mpo_games.protocol import P, State
-
-Shape = Callable[[Any, State[Any]], State[Any]]
-"""`shape(game, state) -> state`: the same play, in another geometry."""
+from mpo_games.protocol import Array, Game, P, SelfTunable, State
 
 
-def as_given(game: Any, state: State[P]) -> State[P]:
+class Shape(Protocol):
+    """`shape(game, state) -> state`: the same play, in another geometry."""
+
+    def __call__(self, game: Game[P, Any], state: State[P], /) -> State[P]: ...
+
+
+def as_given(game: Game[P, Any], state: State[P]) -> State[P]:
     """The geometry of the policy that the solver was given."""
     return state
 
 
-def smoothed(game: Any, state: State[P]) -> State[P]:
-    """A geometry in which dead actions come back: smoothed entropy, on trees dilated and scaled by
-    the payoff at stake where play is now. Needs a game with `smoothed(policy)`."""
-    require_smoothed(game)
-    policy, evaluations = game.smoothed(state.policy)
-    magnet, _ = (policy, 0.0) if state.magnet is state.policy else game.smoothed(state.magnet)
+def smoothed(game: Game[P, Any], state: State[P]) -> State[P]:
+    """A geometry in which dead actions come back.
+
+    On tables this is the smoothed entropy, on trees the smoothed dilated entropy with weights
+    scaled by the payoff at stake where play is now. `ValueError` unless the game is `SelfTunable`.
+    """
+    tunable = self_tunable(game)
+    policy, evaluations = tunable.smoothed(state.policy)
+    # Where the magnet is the policy, one look serves both, and they stay one object.
+    magnet, _ = (policy, 0.0) if state.magnet is state.policy else tunable.smoothed(state.magnet)
     return replace(state, policy=policy, magnet=magnet).charge(evaluations)
 
 
-def require_smoothed(game: Any) -> None:
-    """`ValueError` unless the game has this geometry."""
-    if not hasattr(game, "smoothed"):
+def self_tunable(game: Game[P, Array]) -> SelfTunable[P]:
+    """The game, if it is `SelfTunable`; else `ValueError`."""
+    if not isinstance(game, SelfTunable):
         raise ValueError(
             f"`game` must have `smoothed(policy)` and `gap(policy, q)` for this geometry; "
             f"a {type(game).__name__} has not."
         )
+    return game

@@ -1,19 +1,31 @@
-"""Magnet schedules: when and where the magnet moves.
+"""Fourth choice of a mirror-type solver: when and where the magnet moves.
 
-Each is a `MagnetSchedule`: a frozen value called after every step with `(game, state)` that returns
-the state as it is, or with the magnet moved (`state.move`) and the cost of deciding charged.
+Each is a `MagnetSchedule`: a frozen value, called after every step with `(game, state)`. It returns
+the state as it is, or with the magnet moved (`state.move`), and charges what the decision cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import _require_steps, require_ratio
-from mpo_games.protocol import Array, MagnetSchedule, P, State
+from mpo_games.checks import require_ratio, require_steps
+from mpo_games.protocol import (
+    Array,
+    Checkable,
+    ExactGame,
+    Game,
+    Located,
+    MagnetSchedule,
+    Number,
+    P,
+    SelfTunable,
+    Smoothable,
+    State,
+)
 
 SOLVED = 1e-15
 """A gap this small, relative to the first, is rounding error: the magnet rests."""
@@ -23,7 +35,7 @@ SOLVED = 1e-15
 class Fixed:
     """Never moves: the regularised equilibrium of MMD is the end (Sokota et al. 2023)."""
 
-    def __call__(self, game: Any, state: State[P]) -> State[P]:
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return state
 
 
@@ -40,23 +52,29 @@ class Every:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_steps("period", self.period)
+        require_steps("period", self.period)
         if not 0.0 <= self.floor < 1.0:
             raise ValueError(f"`floor` must lie in [0, 1), got {self.floor}.")
 
-    def __call__(self, game: Any, state: State[P]) -> State[P]:
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         if state.step % self.period:
             return state
-        policy: Any = state.policy
-        return state.move(policy.smooth(self.floor) if self.floor else policy.snapshot())
+        if not self.floor:
+            return state.move(state.policy.snapshot())
+        if not isinstance(state.policy, Smoothable):
+            raise ValueError(
+                f"`floor` mixes uniform play into the magnet, which a "
+                f"{type(state.policy).__name__} cannot: use `Every(period)` without it."
+            )
+        return state.move(cast(P, state.policy.smooth(self.floor)))
 
 
 @dataclass(frozen=True, slots=True)
 class Ema:
     """Drifts towards the policy every step: `magnet^(1 - rate) policy^rate`, normalised.
 
-    The moving magnet of the MMD paper (Sokota et al. 2023). It never *moves* in the sense of
-    `state.moved`.
+    The moving magnet of the MMD paper (Sokota et al. 2023). It drifts, and so never sets
+    `state.moved_at`.
     """
 
     rate: float
@@ -65,18 +83,18 @@ class Ema:
         if not 0.0 < self.rate <= 1.0:
             raise ValueError(f"`rate` must lie in (0, 1], got {self.rate}.")
 
-    def __call__(self, game: Any, state: State[P]) -> State[P]:
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return replace(state, magnet=state.magnet.mix(state.policy, self.rate))
 
 
 @dataclass(frozen=True, slots=True)
-class WhenSolved:
+class WhenGapFell:
     """Moves when the duality gap has fallen to `ratio` times its value at the last move.
 
     Looks every `check` steps. A look is free where the solver keeps the feedback of the policy
-    that is played (`popov`); else it charges an evaluation, and one for the first magnet's gap.
-    Needs an `ExactGame`. In a batch of games all magnets move together, when the worst gap has
-    fallen so.
+    that is played (`popov`); else it charges an evaluation, and one more for the first magnet's
+    gap. Needs an `ExactGame`. In a batch of games all magnets move together, when the worst gap has
+    fallen far enough.
     """
 
     ratio: float
@@ -85,26 +103,60 @@ class WhenSolved:
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)
 
-    def __call__(self, game: Any, state: State[P]) -> State[P]:
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         if state.step % self.check:
             return state
-        kept = "q" in state.memory
+        price = 1.0 if state.q is None else 0.0
         if "gap_at_move" not in state.memory:
-            if not hasattr(game, "duality_gap"):
+            if not isinstance(game, Checkable):
                 raise ValueError(
-                    "`WhenSolved` asks for the duality gap, which "
+                    "`WhenGapFell` asks for the duality gap, which "
                     f"a {type(game).__name__} does not know: use `Every(period)`."
                 )
-            start = _gap(game, state) if kept else _worst(game.duality_gap(state.magnet))
+            start = _worst(game.duality_gap(state.magnet)) if price else _gap(game, state)
             state = state.remember(gap_at_move=start, gap_at_start=start)
-            state = state.charge(0.0 if kept else 1.0)
+            state = state.charge(price)
         gap = _gap(game, state)
-        if not kept:
-            state = state.charge(1.0)
+        if price:
+            state = state.charge(price)
+        # Moving again and again on rounding errors would forget the anchor for nothing.
         solved = gap <= SOLVED * state.memory["gap_at_start"]
         if solved or gap > self.ratio * state.memory["gap_at_move"]:
             return state
         return state.remember(gap_at_move=gap).move(state.policy.snapshot())
+
+
+@dataclass(frozen=True, slots=True)
+class WhenInnerSolved:
+    r"""Moves when the regularised game is solved to a fraction of the distance travelled.
+
+    $$\text{regularised gap} \le \text{ratio}\;\alpha\,\mathrm{KL}(\text{policy}\|\text{magnet})$$
+
+    This is the relative-error criterion of an inexact proximal point step, at the `alpha` of the
+    solver's last step. Looks every `check` steps and charges an evaluation for each look. Needs an
+    `ExactGame` and a solver whose `alpha` is a number above 0, else `ValueError`. In a batch of
+    games all magnets move together, when every game is solved so.
+    """
+
+    ratio: float
+    check: int = 10
+
+    def __post_init__(self) -> None:
+        require_ratio(self.ratio, self.check)
+
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
+        if state.step % self.check:
+            return state
+        alpha = state.alpha
+        if not isinstance(alpha, float | int) or not alpha > 0.0:
+            raise ValueError(
+                f"`WhenInnerSolved` needs a solver whose `alpha` is a number above 0, got {alpha}."
+            )
+        exact = cast(ExactGame[P, Any], game)
+        left = np.max(exact.regularised_gap(state.policy, state.magnet, alpha))
+        travelled = alpha * np.min(exact.divergence(state.policy, state.magnet))
+        state = state.charge(1.0)
+        return state.move(state.policy.snapshot()) if left <= self.ratio * travelled else state
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +176,7 @@ class Leap:
 
     if `s` is at least `windows` and does not magnify rounding errors to the size of the gap.
     Feedback and gap there are free, since feedback is linear. Needs exact feedback that is kept
-    (`popov`), policies with a `point` and a game with `gap`.
+    (`popov`), a `Located` policy and a `SelfTunable` game.
     """
 
     schedule: MagnetSchedule
@@ -137,15 +189,15 @@ class Leap:
         if not (self.first >= 4 and self.first & (self.first - 1) == 0):
             raise ValueError(f"`first` must be a power of two, at least 4, got {self.first}.")
 
-    def __call__(self, game: Any, state: State[P]) -> State[P]:
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         state = self.schedule(game, state)
-        k = state.step - state.moved
-        if k == 0 or "q" not in state.memory:
+        k = state.step - state.moved_at
+        if k == 0 or state.q is None:
             return state.remember(travelled=0.0, gathered=0.0)
-        policy: Any = state.policy
+        policy = cast(Located, state.policy)
         total = state.memory.get("travelled", 0.0) + policy.point
-        total_q = state.memory.get("gathered", 0.0) + state.memory["q"]
-        if k & (k - 1):
+        total_q = state.memory.get("gathered", 0.0) + state.q
+        if k & (k - 1):  # not a power of two: within a window
             return state.remember(travelled=total, gathered=total_q)
         window = max(k // 2, 1)
         mean, mean_q = total / window, total_q / window
@@ -154,61 +206,32 @@ class Leap:
             return ended
         drift, drift_q = mean - state.memory["mean"], mean_q - state.memory["mean_q"]
 
+        tunable = cast(SelfTunable[P], game)
+
         def gap(ahead: float) -> float:
-            return _worst(game.gap(policy, mean_q + ahead * drift_q))
+            return _worst(tunable.gap(state.policy, mean_q + ahead * drift_q))
 
         limit = gap(0.0)
         ahead = _largest(lambda s: gap(s) <= limit, _room(mean, drift))
+        # An extrapolated gap is worth nothing once its rounding errors are as large as it is.
         magnified = ahead * SOLVED * float(np.max(np.abs(mean_q)))
         if ahead < self.windows or not magnified < limit:
             return ended
-        policy = policy.at(np.maximum(mean + ahead * drift, 0.0))
-        leapt = replace(ended, policy=policy).remember(
-            q=mean_q + ahead * drift_q,
-            gap_at_move=gap(ahead),
-            leaps=state.memory.get("leaps", 0) + 1,
-        )
-        return leapt.move(policy)
+        there = cast(P, policy.at(np.maximum(mean + ahead * drift, 0.0)))
+        leapt = replace(ended, policy=there, q=mean_q + ahead * drift_q)
+        leaps = state.memory.get("leaps", 0) + 1
+        return leapt.remember(gap_at_move=gap(ahead), leaps=leaps).move(there)
 
 
-@dataclass(frozen=True, slots=True)
-class WhenSettled:
-    r"""Moves when the regularised game is solved to a fraction of the distance travelled.
-
-    $$\text{regularised gap} \le \text{ratio}\;\alpha\,\mathrm{KL}(\text{policy}\|\text{magnet})$$
-
-    the relative-error criterion of an inexact proximal point step. `alpha` is the solver's. Looks
-    every `check` steps and charges an evaluation for each look. Needs an `ExactGame`. In a batch of
-    games all magnets move together, when every game is solved so.
-    """
-
-    ratio: float
-    alpha: float
-    check: int = 10
-
-    def __post_init__(self) -> None:
-        require_ratio(self.ratio, self.check)
-        if not self.alpha > 0.0:
-            raise ValueError(f"`alpha` must be above 0, got {self.alpha}.")
-
-    def __call__(self, game: Any, state: State[P]) -> State[P]:
-        if state.step % self.check:
-            return state
-        left = np.max(game.regularised_gap(state.policy, state.magnet, self.alpha))
-        travelled = self.alpha * np.min(game.divergence(state.policy, state.magnet))
-        state = state.charge(1.0)
-        return state.move(state.policy.snapshot()) if left <= self.ratio * travelled else state
-
-
-def _worst(gap: Any) -> float:
+def _worst(gap: Number) -> float:
     return float(gap if np.ndim(gap) == 0 else np.max(gap))
 
 
-def _gap(game: Any, state: State[P]) -> float:
+def _gap(game: Game[P, Any], state: State[P]) -> float:
     """The duality gap of the policy that is played: free where its feedback is kept."""
-    if "q" in state.memory:
-        return _worst(game.gap(state.policy, state.memory["q"]))
-    return _worst(game.duality_gap(state.policy))
+    if state.q is not None:
+        return _worst(cast(SelfTunable[P], game).gap(state.policy, state.q))
+    return _worst(cast(Checkable, game).duality_gap(state.policy))
 
 
 def _room(point: Array, drift: Array) -> float:

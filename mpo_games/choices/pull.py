@@ -1,4 +1,4 @@
-r"""Second choice of a mirror-type solver: how the magnet pulls.
+r"""Third choice of a mirror-type solver: how the magnet pulls.
 
 Exactly in the step, or as a penalty in the feedback ("perturbed payoffs", "reward
 transformation"). Each is a function `(policy, q, magnet, eta, alpha, player) -> policy`.
@@ -6,28 +6,31 @@ transformation"). Each is a function `(policy, q, magnet, eta, alpha, player) ->
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, P
+from mpo_games.protocol import Array, Number, P, Policy
 
 LOG_RATIO_LIMIT = 40.0
 """`mutation` divides by probabilities: ratios above `exp(40) ~ 2e17` are cut there."""
 
 
-Pull = Callable[..., Any]
-"""`pull(policy, q, magnet, *, eta, alpha, player) -> policy`: how the magnet enters a step."""
+class Pull(Protocol[P]):
+    """`pull(policy, q, magnet, ...)`: a step from `policy` along `q`, pulled to the magnet."""
+
+    def __call__(
+        self, policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player: int | None
+    ) -> P: ...
 
 
-def proximal(policy: P, q: Any, magnet: P, *, eta: Any, alpha: Any, player: int | None) -> P:
+def proximal(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player: int | None) -> P:
     r"""KL in the step: $p' \propto [p\,\rho^{\eta\alpha} e^{\eta q}]^{1/(1+\eta\alpha)}$ (MMD)."""
     return policy.mirror_step(q, magnet, eta=eta, alpha=alpha, player=player)
 
 
-def in_reward(policy: P, q: Any, magnet: P, *, eta: Any, alpha: Any, player: int | None) -> P:
+def in_reward(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player: int | None) -> P:
     r"""KL in the reward: $p' \propto p\,e^{\eta(q - \alpha\log p/\rho)}$ (MPO-RT, R-NaD).
 
     In tables the same map as `proximal` at step size $\eta/(1-\eta\alpha)$.
@@ -41,13 +44,14 @@ def mutation(
     q: Array,
     magnet: TabularPolicy,
     *,
-    eta: Any,
-    alpha: Any,
+    eta: Number,
+    alpha: Number,
     player: int | None,
 ) -> TabularPolicy:
     r"""Mutation towards the magnet: $q(a) + \alpha(\rho(a)/p(a) - 1)$ (M2WU, Abe et al. 2023).
 
-    The gradient of the reverse KL. Its ratio is unbounded: written naively it overflows to NaN.
+    This is the gradient of the reverse KL. Its ratio is unbounded and is cut at
+    `exp(LOG_RATIO_LIMIT)`, since it would overflow to NaN.
     `ValueError` for a policy that is no table.
     """
     require_table(policy)
@@ -62,8 +66,8 @@ def squared(
     q: Array,
     magnet: TabularPolicy,
     *,
-    eta: Any,
-    alpha: Any,
+    eta: Number,
+    alpha: Number,
     player: int | None,
 ) -> TabularPolicy:
     r"""Squared distance in the feedback: $q - \alpha(p - \rho)$ (APMD, Abe et al. 2024).
@@ -75,7 +79,7 @@ def squared(
     return policy.mirror_step(perturbed, None, eta=eta, alpha=0.0, player=player)
 
 
-def require_table(policy: Any) -> None:
+def require_table(policy: Policy[Any]) -> None:
     """`ValueError` unless `policy` is a table: its probabilities are what feedback is linear in."""
     if not isinstance(policy, TabularPolicy):
         raise ValueError(

@@ -1,20 +1,31 @@
-"""How strong the step and the magnet are: numbers, or functions of the state."""
+"""Second choice of a mirror-type solver: how long the step is, and how strong the magnet.
+
+`eta` and `alpha` are numbers, or functions of the state. `eta` is asked first, so a function for
+`alpha` finds the present one in `state.eta`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from mpo_games.checks import require_positive, require_weight
-from mpo_games.protocol import State
+from mpo_games.choices.feedback import earlier
+from mpo_games.protocol import Measurable, Number, State
 
-Setting = float | Callable[[State[Any]], Any]
-"""A number, or a function of the state (of `state.step - state.moved`, say)."""
+Setting = float | Callable[[State[Any]], Number]
+"""A number, or a function of the state (of `state.step - state.moved_at`, say)."""
+
+NEAR = 1e-6
+"""Only steps shorter than this, in the geometry's unit, or feedback that hardly changes by a step,
+can be rounding errors."""
+
+ROUNDING = 1e-14
+"""Changes below this, relative to the feedback, are rounding errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +50,9 @@ class Anchored:
     With it MMD's step is Halpern's: `eta alpha_k = 1 / (k + 1)` (Halpern 1967).
     """
 
-    def __call__(self, state: State[Any]) -> float:
-        eta: float = state.memory["eta"]
-        return 1.0 / (eta * (state.step - state.moved + 1))
-
-
-def _at(name: str, setting: Setting, state: State[Any]) -> Any:
-    if not callable(setting):
-        return setting
-    number = setting(state)
-    if isinstance(number, float) and 0.0 <= number < inf:
-        return number
-    if not (np.isfinite(number) & (np.asarray(number) >= 0.0)).all():
-        raise ValueError(f"`{name}` must give finite numbers of at least 0, got {number}.")
-    return number
-
-
-NEAR = 1e-6
-"""Only steps shorter than this, in the geometry's unit, or feedback that hardly changes by a step,
-can be rounding errors."""
-
-
-ROUNDING = 1e-14
-"""Changes below this, relative to the feedback, are rounding errors."""
+    def __call__(self, state: State[Any]) -> Number:
+        assert state.eta is not None
+        return 1.0 / (state.eta * (state.step - state.moved_at + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +62,9 @@ class Measured:
     $$\eta_{t+1} = \min\Big(\text{growth}\;\eta_t,\;
     \text{ratio}\,\frac{\|p_t - p_{t-1}\|}{\|q_t - q_{t-1}\|_*}\Big)$$
 
-    in the norm of the geometry at `p` and its dual; the first is the inverse of `q`'s norm. Needs a
-    feedback that remembers `q` (`popov`). Below `ROUNDING` nothing is measured any more.
+    in the norm of the geometry at `p` and its dual; the first step is the inverse of `q`'s norm.
+    Needs a `Measurable` policy and a feedback that keeps `q` (`popov`). Once both changes are below
+    `ROUNDING`, the step size stays as it is.
     """
 
     ratio: float
@@ -82,19 +74,22 @@ class Measured:
         require_positive("ratio", self.ratio)
         require_positive("growth", self.growth)
 
-    def __call__(self, state: State[Any]) -> float:
-        memory, policy = state.memory, state.policy
-        if "previous" not in memory:
+    def __call__(self, state: State[Measurable]) -> float:
+        before = earlier(state)
+        if before is None:
             return _opening(state)
-        eta: float = memory["eta"]
-        moved = policy.distance(memory["previous"])
-        changed = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
+        policy, q, eta = state.policy, state.q, state.eta
+        assert isinstance(eta, float)
+        moved = policy.distance(before.policy)
+        changed = policy.dual_norm(q - before.q, before.policy)
+        # A quotient of two rounding errors would be a step size out of thin air.
         if moved < NEAR * policy.extent or eta * changed < NEAR * moved:
-            rounding = ROUNDING * policy.magnitude(memory["q"])
+            rounding = ROUNDING * policy.magnitude(q)
             if not (changed > rounding and moved > eta * rounding):
                 return eta
         measured = float(self.ratio * moved / changed)
-        return min(self.growth * eta, measured) if "base" in memory else measured
+        # The opening's step size is a guess: the first measurement may exceed it by any factor.
+        return measured if before.tried else min(self.growth * eta, measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +99,8 @@ class Adaptive:
     $$\eta_t = \text{ratio}\;D\,\Big(\sum_{s\le t}\|q_s - q_{s-1}\|_*^2\Big)^{-1/2}$$
 
     with `D` the geometry's unit of length and $q_0 = 0$ (Rakhlin & Sridharan 2013). The gap of the
-    average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. Needs a feedback
-    that remembers `q` (`popov`).
+    average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. Needs a
+    `Measurable` policy and a feedback that keeps `q` (`popov`).
     """
 
     ratio: float
@@ -113,18 +108,33 @@ class Adaptive:
     def __post_init__(self) -> None:
         require_positive("ratio", self.ratio)
 
-    def __call__(self, state: State[Any]) -> float:
-        memory, policy = state.memory, state.policy
+    def __call__(self, state: State[Measurable]) -> float:
+        policy, before = state.policy, earlier(state)
         length = self.ratio * policy.extent
-        if "previous" not in memory:
+        if before is None:
             return self.ratio * _opening(state)
-        surprise = policy.dual_norm(memory["q"] - memory["previous_q"], memory["previous"])
-        return float(1.0 / math.hypot(1.0 / memory["eta"], surprise / length))
+        assert isinstance(state.eta, float)
+        surprise = policy.dual_norm(state.q - before.q, before.policy)
+        # 1 / eta is the root of the sum of squares so far: one more square joins it.
+        return float(1.0 / math.hypot(1.0 / state.eta, surprise / length))
 
 
-def _opening(state: State[Any]) -> float:
+def at(name: str, setting: Setting, state: State[Any]) -> Number:
+    """The setting at `state`; `ValueError`, naming `name`, unless it is finite and at least 0."""
+    if not callable(setting):
+        return setting
+    number = setting(state)
+    # The check by NumPy takes longer than a step of a small table: floats are compared first.
+    if isinstance(number, float) and 0.0 <= number < math.inf:
+        return number
+    if not (np.isfinite(number) & (np.asarray(number) >= 0.0)).all():
+        raise ValueError(f"`{name}` must give finite numbers of at least 0, got {number}.")
+    return number
+
+
+def _opening(state: State[Measurable]) -> float:
     """The step size of `popov`'s opening: anything for the look, then a unit of length."""
-    policy, memory = state.policy, state.memory
-    if "q" not in memory:
+    policy, q = state.policy, state.q
+    if q is None:
         return 1.0
-    return float(policy.extent / (policy.dual_norm(memory["q"], policy) or 1.0))
+    return float(policy.extent / (policy.dual_norm(q, policy) or 1.0))

@@ -41,7 +41,7 @@ class Decision:
 Node = Payoff | Chance | Decision
 
 
-def build(
+def build_tree(
     root: Node, weights: Callable[[SequenceFormGame], Array] = dilation.unit
 ) -> SequenceFormGame:
     """The game of a tree of `Chance`, `Decision` and `Payoff` nodes.

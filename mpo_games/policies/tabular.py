@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import require_shape
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
@@ -17,7 +19,7 @@ from mpo_games.kernels.tables import (
     weighted_squares,
 )
 from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
-from mpo_games.protocol import Array, Mask, Mixture
+from mpo_games.protocol import Array, Mask, Mixture, Number
 
 ILLEGAL = np.array(-np.inf)
 """The coordinate of an illegal action: as an array it is compared with in half the time."""
@@ -86,7 +88,13 @@ class TabularPolicy:
         return np.asarray(self.coordinates != ILLEGAL)  # NaN is legal: so it is seen
 
     def mirror_step(
-        self, q: Array, magnet: Self | None, *, eta: Any, alpha: Any, player: int | None = None
+        self,
+        q: Array,
+        magnet: Self | None,
+        *,
+        eta: Number,
+        alpha: Number,
+        player: int | None = None,
     ) -> Self:
         """The closed-form step of the geometry (Sokota et al. 2023, MMD); see `Policy.mirror_step`.
 
@@ -127,7 +135,7 @@ class TabularPolicy:
         """A mask of the rows of `player`, `(rows, 1)`."""
         return np.asarray(np.arange(self.coordinates.shape[-2]) == player)[:, None]
 
-    def penalise(self, q: Array, magnet: Self, *, alpha: Any) -> Array:
+    def penalise(self, q: Array, magnet: Self, *, alpha: Number) -> Array:
         """`q - alpha * grad D(self || magnet)`: for entropy `q - alpha * log(self / magnet)`."""
         shape = np.broadcast_shapes(self.coordinates.shape, magnet.coordinates.shape)
         drift = np.subtract(
@@ -214,8 +222,23 @@ class TabularPolicy:
         return Entropy().divergence(self.log_probs, other.log_probs)
 
     def replace(self, coordinates: Array) -> Self:
-        """A policy of the same kind at other coordinates (how a saved run is restored)."""
+        """A policy of the same kind at other coordinates."""
         return type(self)(coordinates, self.geometry)
+
+    @property
+    def kind(self) -> str:
+        """What the coordinates mean, as it stands in saved files."""
+        return f"{type(self).__name__}({self.geometry})"
+
+    def arrays(self) -> dict[str, Array]:
+        """What `restored` needs: the coordinates."""
+        return {"coordinates": self.coordinates}
+
+    def restored(self, arrays: Mapping[str, Array]) -> Self:
+        """The policy that `arrays` came from; `ValueError` if it had other rows or actions."""
+        coordinates = arrays["coordinates"]
+        require_shape("coordinates", coordinates, self.coordinates)
+        return self.replace(coordinates)
 
 
 def _length(weights: Array, q: Array, centred: bool) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.protocol import Mixture, P, Solver, State
+from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, P, Solver, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,9 @@ class Averaged:
         if self.degree < 0:
             raise ValueError(f"`degree` must be at least 0, got {self.degree}.")
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
+    ) -> State[P]:
         """Add the policy that is played now to the average, then step."""
         weight = (state.step + 1.0) ** self.degree
         total = state.memory.get("average_weight", 0.0) + weight
@@ -35,18 +37,20 @@ class Averaged:
         share = weight / total
         if isinstance(share, np.ndarray):  # games of a batch that were restarted at different times
             share = along(share, np.ndim(average.coordinates))
-        average = game.average(Mixture((average, state.policy), (1.0 - share, share)))
+        average = cast(ExactGame[P, Any], game).average(
+            Mixture((average, state.policy), (1.0 - share, share))
+        )
         return self.solver.step(game, state, rng).remember(average=average, average_weight=total)
 
 
-def along(numbers: Any, axes: int) -> Any:
+def along(numbers: Array | Mask, axes: int) -> Array:
     """Numbers over the leading axes, such that they broadcast against arrays of `axes` axes."""
     lead = np.shape(numbers)
     return np.reshape(numbers, (*lead, *(1,) * (axes - len(lead))))
 
 
 @dataclass(frozen=True, slots=True)
-class AverageOf:
+class PlayedAverage:
     """Runs `solver` out of sight and hands out the average of its policies, as `Averaged` has it.
 
     The policy is the average; the iterate, against which feedback is asked, is
@@ -55,7 +59,9 @@ class AverageOf:
 
     solver: Averaged
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
+    ) -> State[P]:
         """A step of `solver` from its own iterate."""
         iterate: P = state.memory.get("iterate", state.policy)
         state = self.solver.step(game, replace(state, policy=iterate), rng)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mpo_games.checks import require_positive
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Mixture, P, State
+from mpo_games.protocol import Array, ExactGame, Game, Mixture, P, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,14 @@ class FictitiousPlay:
     `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`: the start counts as the first play.
     """
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
+    ) -> State[P]:
         """Add one best response to the average."""
         weight = 1.0 / (state.step + 2)
-        response = game.best_response(state.policy)
-        policy = game.average(Mixture((state.policy, response), (1.0 - weight, weight)))
+        exact = cast(ExactGame[P, Any], game)
+        response = exact.best_response(state.policy)
+        policy = exact.average(Mixture((state.policy, response), (1.0 - weight, weight)))
         return state.advance(policy, 1.0)
 
 
@@ -42,7 +45,10 @@ class GradientAscent:
         require_positive("eta", self.eta)
 
     def step(
-        self, game: Any, state: State[TabularPolicy], rng: np.random.Generator | None = None
+        self,
+        game: Game[TabularPolicy, Array],
+        state: State[TabularPolicy],
+        rng: np.random.Generator | None = None,
     ) -> State[TabularPolicy]:
         """One gradient step of every player."""
         require_table(state.policy)

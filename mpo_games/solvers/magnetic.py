@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 
 from mpo_games.checks import require_positive, require_weight
-from mpo_games.choices.feedback import Feedback, Mixed, current, half_step, optimistic
+from mpo_games.choices.feedback import AgainstMixture, Feedback, current, half_step, optimistic
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import Pull, in_reward, mutation, proximal, squared
-from mpo_games.choices.strength import Decaying, Setting, _at
-from mpo_games.protocol import MagnetSchedule, P, State
+from mpo_games.choices.strength import Decaying, Setting, at
+from mpo_games.protocol import Game, MagnetSchedule, P, State
 
 EXAMPLES = {
     "magnet": "`Every(50)`",
@@ -61,7 +61,7 @@ class MMD:
     """When the magnet moves."""
     feedback: Feedback = current
     """Which feedback is followed."""
-    pull: Pull = proximal
+    pull: Pull[Any] = proximal
     """How the magnet pulls."""
     geometry: Shape = as_given
     """In which geometry."""
@@ -79,21 +79,26 @@ class MMD:
                     f"got {choice!r}."
                 )
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
+    ) -> State[P]:
         """Follow the feedback by the pulled mirror step, then let the magnet move."""
-        if self.geometry is not as_given and state.step == state.moved:
+        if self.geometry is not as_given and state.step == state.moved_at:
             state = self.geometry(game, state)
-        pull, magnet, eta = self.pull, state.magnet, _at("eta", self.eta, state)
-        if callable(self.eta) or callable(self.alpha):
-            state = state.remember(eta=eta)
-        alpha = _at("alpha", self.alpha, state)
+        eta = at("eta", self.eta, state)
+        if callable(self.alpha):
+            state = state.at_strength(eta, state.alpha)
+        alpha = at("alpha", self.alpha, state)
+        # Constant settings are the same objects in every step, so nothing is built for them.
+        if eta is not state.eta or alpha is not state.alpha:
+            state = state.at_strength(eta, alpha)
+        pull, magnet = self.pull, state.magnet
 
         def prox(policy: P, q: Any, player: int | None = None) -> P:
             moved: P = pull(policy, q, magnet, eta=eta, alpha=alpha, player=player)
             return moved
 
-        policy, memory, evaluations = self.feedback(game, state, prox, rng)
-        return self.magnet(game, state.advance(policy, evaluations, memory))
+        return self.magnet(game, self.feedback(game, state, prox, rng))
 
 
 def MPO(eta: Setting, alpha: Setting, period: int) -> MMD:
@@ -150,7 +155,7 @@ def NashMD(eta: float, alpha: float) -> MMD:
     """
     require_positive("eta", eta)
     require_weight("alpha", alpha)
-    return MMD(matched_step(eta, alpha), alpha, feedback=Mixed(eta * alpha))
+    return MMD(matched_step(eta, alpha), alpha, feedback=AgainstMixture(eta * alpha))
 
 
 def AnnealedMMD(eta: float, alpha: float, power: float = 0.5) -> MMD:

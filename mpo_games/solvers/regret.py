@@ -19,17 +19,15 @@ whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from mpo_games.checks import require_weight
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.policies.mirror_maps import Euclidean
-from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.policies.treeplex import TreeplexPolicy
-from mpo_games.protocol import Array, MagnetSchedule, State
+from mpo_games.protocol import Array, Game, MagnetSchedule, Matching, State
 from mpo_games.solvers.averaged import Averaged
 
 
@@ -47,7 +45,7 @@ class Discount:
         return np.asarray(regrets * np.where(regrets > 0.0, kept, repaid))
 
 
-P = TypeVar("P", TabularPolicy, TreeplexPolicy)
+M = TypeVar("M", bound=Matching)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,9 @@ class RegretMatching:
         if self.half_step and (self.predictive or self.alternating):
             raise ValueError("`half_step` looks ahead by itself, and for both players at once.")
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[M, Array], state: State[M], rng: np.random.Generator | None = None
+    ) -> State[M]:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
         if self.floor:
@@ -110,13 +110,16 @@ class RegretMatching:
                 total = np.where(policy.owned(player), total, regrets)
             policy, regrets = policy.matching(guess, player), total
         evaluations = 2.0 if self.half_step else 1.0
+        # The magnet may ask how strong its pull is.
+        if state.alpha is not self.alpha:
+            state = replace(state, alpha=self.alpha)
         return self.magnet(game, state.advance(policy, evaluations, {"regrets": regrets}))
 
     def _regret(
         self,
-        game: Any,
-        state: State[P],
-        policy: P,
+        game: Game[M, Array],
+        state: State[M],
+        policy: M,
         player: int | None,
         rng: np.random.Generator | None,
     ) -> Array:
@@ -126,7 +129,7 @@ class RegretMatching:
             regret = regret - self.alpha * policy.centred(policy.probs - state.magnet.probs)
         return regret
 
-    def _cut(self, policy: Any, regrets: Array) -> Array:
+    def _cut(self, policy: Matching, regrets: Array) -> Array:
         """The nearest regrets that are not negative and whose sum is at least `floor`."""
         positive = np.maximum(regrets, 0.0)
         if not self.floor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mpo_games.checks import require_ratio
-from mpo_games.protocol import P, Solver, State
+from mpo_games.protocol import Coordinated, ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
 
 KEPT = ("regrets",)
@@ -37,26 +37,33 @@ class Restarted:
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
+    ) -> State[P]:
         """A step of `solver`, which counts its steps from the last restart; perhaps a restart."""
+        exact = cast(ExactGame[P, Any], game)
         if "restarted" not in state.memory:
-            gap = game.duality_gap(state.policy)
+            gap = exact.duality_gap(state.policy)
             start = np.full(np.shape(gap), state.step)[()]
             state = state.remember(gap_at_restart=gap, restarted=start).charge(1.0)
         start, last = state.memory["restarted"], state.memory["gap_at_restart"]
-        local: Any = state
-        local = replace(local, step=state.step - start, moved=np.maximum(state.moved - start, 0))
+        # In a batch the solver's step count is an array: every game restarts by itself.
+        moved_at: Any = np.maximum(state.moved_at - start, 0)
+        local = replace(state, step=state.step - start, moved_at=moved_at)
         local = self.solver.step(game, local, rng)
-        state = replace(local, step=state.step + 1, moved=int(np.max(local.moved + start)))
-        return state if state.step % self.check else self._look(game, state, start, last)
+        moved_at = int(np.max(local.moved_at + start))
+        state = replace(local, step=state.step + 1, moved_at=moved_at)
+        return state if state.step % self.check else self._look(exact, state, start, last)
 
-    def _look(self, game: Any, state: State[P], start: Any, last: Any) -> State[P]:
+    def _look(
+        self, game: ExactGame[P, Any], state: State[P], start: Number, last: Number
+    ) -> State[P]:
         """Compare the gaps; restart the games in which the better one is good enough."""
         best, gap = state.policy, game.duality_gap(state.policy)
         if isinstance(self.solver, Averaged):
             average = state.memory["average"]
             other, state = game.duality_gap(average), state.charge(1.0)
-            best, gap = _where(other <= gap, average, best), np.minimum(gap, other)
+            best, gap = _where(np.asarray(other <= gap), average, best), np.minimum(gap, other)
         state = state.charge(1.0)
         restart = np.asarray(gap <= self.ratio * last)
         if not restart.any():
@@ -68,13 +75,16 @@ class Restarted:
         }
         memory["restarted"] = np.where(restart, state.step, start)[()]
         memory["gap_at_restart"] = np.where(restart, gap, last)[()]
+        # The feedback kept belongs to the policy that is left.
+        q = None if state.q is None or restart.all() else _where(restart, best, state.q)
         policy, magnet = (_where(restart, best, old) for old in (state.policy, state.magnet))
-        return replace(state, policy=policy, memory=memory).move(magnet)
+        begun = replace(state, policy=policy, memory=memory, q=q, eta=None, alpha=None)
+        return begun.move(magnet)
 
 
-def _where(chosen: Any, new: Any, old: Any) -> Any:
+def _where(chosen: Mask, new: Any, old: Any) -> Any:
     """The `new` policy in the games that are `chosen`, else the `old` one; for a number, 0."""
-    if not hasattr(old, "coordinates"):
+    if not isinstance(old, Coordinated):
         return np.where(along(chosen, np.ndim(old)), 0.0, old)
     if not np.ndim(chosen):
         return new if chosen else old

@@ -31,18 +31,18 @@ first-order method.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mpo_games.choices.feedback import alternating_popov, popov
-from mpo_games.choices.geometry import require_smoothed, smoothed
-from mpo_games.choices.magnets import Leap, WhenSolved
+from mpo_games.choices.geometry import self_tunable, smoothed
+from mpo_games.choices.magnets import Leap, WhenGapFell
 from mpo_games.choices.strength import Adaptive, Anchored, Measured
-from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight
-from mpo_games.protocol import P, Solver, State
-from mpo_games.solvers.averaged import Averaged, AverageOf
+from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight, step_size
+from mpo_games.protocol import Game, P, Solver, State
+from mpo_games.solvers.averaged import Averaged, PlayedAverage
 from mpo_games.solvers.magnetic import MMD
 
 
@@ -52,7 +52,7 @@ class AutoMPO:
 
     MMD whose feedback is kept (`popov`; between two players `alternating_popov`, stable at larger
     steps), whose step size is measured (`Measured`), whose magnet weight anneals (`Anchored`),
-    whose magnet moves when the gap has fallen or play drifts (`WhenSolved`, `Leap`), in a geometry
+    whose magnet moves when the gap has fallen or play drifts (`WhenGapFell`, `Leap`), in a geometry
     in which dead actions come back (`smoothed`). Each can be had alone: this is all of them.
 
     The first step asks twice for the same feedback. Where the answers differ they are samples: no
@@ -65,30 +65,33 @@ class AutoMPO:
         """What `solve` records beside the gap: the step size, the magnet's share in a step, when it
         last moved and how many of its moves were leaps (the others: the gap had fallen)."""
         return {
-            "eta": Remembered("eta"),
+            "eta": step_size,
             "weight": magnet_weight,
             "moved": last_move,
             "leaps": Remembered("leaps"),
         }
 
-    def step(self, game: Any, state: State[P], rng: np.random.Generator | None = None) -> State[P]:
+    def step(
+        self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
+    ) -> State[P]:
         """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`."""
         if "noise" not in state.memory:
-            require_smoothed(game)
+            self_tunable(game)
             q, again = (game.feedback(state.policy, rng=rng) for _ in range(2))
             noise = float(np.max(np.abs(q - again)))
-            state = state.remember(q=0.5 * (q + again), noise=noise).charge(2.0)
+            # Both answers were paid for: their mean opens the run.
+            state = replace(state, q=0.5 * (q + again)).remember(noise=noise).charge(2.0)
         quiet: Solver = ONE_SEAT if game.players == 1 else TWO_SEATS
         return (UNDER_NOISE if state.memory["noise"] else quiet).step(game, state, rng)
 
 
-ONE_SEAT = MMD(Measured(0.45), Anchored(), Leap(WhenSolved(0.3, 1)), popov, geometry=smoothed)
+ONE_SEAT = MMD(Measured(0.45), Anchored(), Leap(WhenGapFell(0.3, 1)), popov, geometry=smoothed)
 """`AutoMPO` where one policy plays both seats."""
 
 TWO_SEATS = MMD(
-    Measured(0.8), Anchored(), Leap(WhenSolved(0.3, 1)), alternating_popov, geometry=smoothed
+    Measured(0.8), Anchored(), Leap(WhenGapFell(0.3, 1)), alternating_popov, geometry=smoothed
 )
 """`AutoMPO` between two players."""
 
-UNDER_NOISE = AverageOf(Averaged(MMD(Adaptive(0.3), 0.0, feedback=popov, geometry=smoothed)))
+UNDER_NOISE = PlayedAverage(Averaged(MMD(Adaptive(0.3), 0.0, feedback=popov, geometry=smoothed)))
 """`AutoMPO` on samples."""

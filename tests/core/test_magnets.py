@@ -21,7 +21,7 @@ def states(magnet: Any, steps: int = 100, eta: float = 0.3, alpha: float = 0.1, 
 
 def test_fixed_never_moves() -> None:
     run = states(mg.Fixed())
-    assert all(s.magnet is run[0].magnet and s.moved == 0 for s in run)
+    assert all(s.magnet is run[0].magnet and s.moved_at == 0 for s in run)
 
 
 @pytest.mark.parametrize("period", [1, 7, 7.0])
@@ -29,7 +29,7 @@ def test_every(period: float) -> None:
     run = states(mg.Every(period))
     for t, state in enumerate(run):
         moved = int(t // period * period)
-        assert state.moved == moved
+        assert state.moved_at == moved
         np.testing.assert_array_equal(state.magnet.probs, run[moved].policy.probs)
     assert [s.evaluations for s in run] == list(range(101))
 
@@ -48,7 +48,7 @@ def test_ema_is_a_geometric_walk() -> None:
             log_magnet = (1 - rate) * log_magnet + rate * state.policy.log_probs
         expected = np.exp(log_magnet)
         np.testing.assert_allclose(state.magnet.probs, expected / expected.sum(), rtol=1e-12)
-        assert state.moved == 0  # it drifts: `moved` is for magnets that jump
+        assert state.moved_at == 0  # it drifts: `moved` is for magnets that jump
 
 
 def test_ema_at_rate_one_is_every_step() -> None:
@@ -57,7 +57,7 @@ def test_ema_at_rate_one_is_every_step() -> None:
 
 
 def test_when_solved_moves_exactly_when_the_gap_has_fallen() -> None:
-    schedule = mg.WhenSolved(0.5, check=5)
+    schedule = mg.WhenGapFell(0.5, check=5)
     run = states(schedule, 400, eta=0.3, alpha=0.02, feedback=mg.optimistic)
     reference, bill, moves = float(GAME.duality_gap(START)), 0.0, 0
     for before, state in pairwise(run):
@@ -67,10 +67,10 @@ def test_when_solved_moves_exactly_when_the_gap_has_fallen() -> None:
             gap = float(GAME.duality_gap(state.policy))
             if gap <= 0.5 * reference:
                 reference, moves = gap, moves + 1
-                assert state.moved == state.step
+                assert state.moved_at == state.step
                 assert state.magnet is state.policy
             else:
-                assert state.moved == before.moved
+                assert state.moved_at == before.moved_at
         else:
             assert state.magnet is before.magnet
         assert state.evaluations == bill
@@ -78,7 +78,7 @@ def test_when_solved_moves_exactly_when_the_gap_has_fallen() -> None:
 
 
 def test_when_settled_moves_when_the_inner_game_is_solved() -> None:
-    schedule = mg.WhenSettled(0.2, alpha=0.1, check=4)
+    schedule = mg.WhenInnerSolved(0.2, check=4)
     run = states(schedule, 600)
     moves = 0
     for before, state in pairwise(run):
@@ -87,8 +87,8 @@ def test_when_settled_moves_when_the_inner_game_is_solved() -> None:
             continue
         left = float(GAME.regularised_gap(state.policy, before.magnet, 0.1))
         travelled = 0.1 * float(GAME.divergence(state.policy, before.magnet))
-        assert (state.moved == state.step) == (left <= 0.2 * travelled)
-        moves += state.moved == state.step
+        assert (state.moved_at == state.step) == (left <= 0.2 * travelled)
+        moves += state.moved_at == state.step
     assert moves >= 3
     assert run[-1].evaluations == 600 + 150
     assert GAME.duality_gap(run[-1].policy) < 1e-3 * GAME.duality_gap(START)
@@ -99,7 +99,7 @@ def test_any_callable_is_a_schedule() -> None:
         return state.move(state.policy).charge(3.0) if state.step == 50 else state
 
     run = states(halfway)
-    assert [s.moved for s in run] == [0] * 50 + [50] * 51
+    assert [s.moved_at for s in run] == [0] * 50 + [50] * 51
     assert run[-1].evaluations == 103.0
     assert run[-1].magnet is run[50].policy
 
@@ -108,7 +108,7 @@ def test_settings_see_when_the_magnet_moved() -> None:
     seen = []
 
     def alpha(state: mg.State) -> float:
-        seen.append(state.step - state.moved)
+        seen.append(state.step - state.moved_at)
         return 0.1
 
     list(islice(mg.iterate(GAME, mg.MMD(0.3, alpha, magnet=mg.Every(4))), 13))
@@ -120,7 +120,7 @@ def test_periods_are_whole_steps(period: float) -> None:
     with pytest.raises(ValueError, match="`period`"):
         mg.Every(period)
     with pytest.raises(ValueError, match="`check`"):
-        mg.WhenSolved(0.5, check=period)
+        mg.WhenGapFell(0.5, check=period)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, 1.5, np.nan])
@@ -128,14 +128,22 @@ def test_ratios_and_rates(bad: float) -> None:
     with pytest.raises(ValueError, match="`rate`"):
         mg.Ema(bad)
     with pytest.raises(ValueError, match="`ratio`"):
-        mg.WhenSolved(bad)
+        mg.WhenGapFell(bad)
     with pytest.raises(ValueError, match="`ratio`"):
-        mg.WhenSettled(bad, 0.1)
+        mg.WhenInnerSolved(bad)
     with pytest.raises(ValueError, match="`floor`"):
         mg.Every(3, floor=bad if bad else 1.0)
 
 
+def test_when_inner_solved_needs_an_alpha() -> None:
+    for alpha in (0.0, lambda state: 0.0, lambda state: np.full((1, 1), 0.1)):
+        solver = mg.MMD(0.3, alpha, magnet=mg.WhenInnerSolved(0.5, check=1))
+        with pytest.raises(ValueError, match="`alpha` is a number above 0"):
+            mg.solve(GAME, solver, 5)
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
-def test_when_settled_needs_alpha(bad: float) -> None:
+def test_the_earlier_when_settled_is_told_alpha(bad: float) -> None:
+    assert mg.WhenSettled(0.5, 0.1, 4) == mg.WhenInnerSolved(0.5, 4)
     with pytest.raises(ValueError, match="`alpha`"):
         mg.WhenSettled(0.5, bad)

@@ -108,7 +108,7 @@ def test_it_is_a_composition_of_choices_that_can_each_be_had_alone() -> None:
     for solver in (
         mg.MMD(0.3, 0.1, geometry=mg.smoothed),
         mg.MMD(mg.Measured(0.4), 0.1, feedback=mg.popov),
-        mg.MMD(0.3, mg.Anchored(), mg.WhenSolved(0.5)),
+        mg.MMD(0.3, mg.Anchored(), mg.WhenGapFell(0.5)),
         mg.MMD(0.3, 0.1, mg.Leap(mg.Every(50)), feedback=mg.popov),
     ):
         assert np.isfinite(mg.solve(COMAL, solver, 200).gap)
@@ -138,17 +138,17 @@ def test_the_bill_counts_every_look() -> None:
 def test_halpern_is_magnetic() -> None:
     """`eta alpha_k = 1 / (k + 1)`: the weight of the magnet in the step is `1 / (k + 2)`."""
     for before, state in pairwise(states(egpo(1), ONE_SEAT, 80)):
-        k = before.step - before.moved
+        k = before.step - before.moved_at
         assert mg.Anchored()(state) == pytest.approx(
-            1 / (state.memory["eta"] * (state.step - state.moved + 1))
+            1 / (state.eta * (state.step - state.moved_at + 1))
         )
-        if k > 1 and "base" in before.memory and before.moved:
-            b, eta = 1.0 / (k + 2), state.memory["eta"]
-            base, q = before.memory["base"], before.memory["q"]
+        if k > 1 and "base" in before.memory and before.moved_at:
+            b, eta = 1.0 / (k + 2), state.eta
+            base, q = before.memory["base"], before.q
             mean = (1 - b) * (base.coordinates + eta * q) + b * before.magnet.coordinates
             zero = np.zeros(mean.shape)
             step = base.geometry.step(mean, zero, None, 1.0, 0.0)
-            if state.moved != state.step:
+            if state.moved_at != state.step:
                 np.testing.assert_allclose(state.policy.coordinates, step, atol=1e-12)
 
 
@@ -177,12 +177,12 @@ def test_restarts_of_the_anchor_make_the_rate_linear(seed: int) -> None:
     the same factor, is much longer than another."""
     game = egpo(seed)
     start, lipschitz = euclidean(game)
-    magnet = mg.WhenSolved(0.3, 1)
+    magnet = mg.WhenGapFell(0.3, 1)
     solver = mg.MMD(0.4 / lipschitz, mg.Anchored(), magnet, feedback=mg.popov)
     moves = [
         (state.step, state.memory["gap_at_move"])
         for state in islice(mg.iterate(game, solver, policy=start), 6000)
-        if state.moved == state.step > 0
+        if state.moved_at == state.step > 0
     ]
     epochs = np.diff([step for step, gap in moves if 1e-11 < gap < 1e-5])
     assert len(epochs) > 8
@@ -197,10 +197,10 @@ def test_the_step_size_is_the_ratio_over_the_local_lipschitz_constant() -> None:
         theta, other = p.coordinates, old.coordinates
         length = np.sqrt(np.sum((theta - other) * (p.probs - old.probs)))
         weights = 0.5 * (p.probs + old.probs)
-        change = before.memory["q"] - before.memory["previous_q"]
+        change = before.q - before.memory["previous_q"]
         centre = np.sum(weights * change) / np.sum(weights)
         lipschitz = np.sqrt(np.sum(weights * (change - centre) ** 2)) / length
-        assert state.memory["eta"] == pytest.approx(0.4 / lipschitz, rel=1e-9)
+        assert state.eta == pytest.approx(0.4 / lipschitz, rel=1e-9)
 
 
 def test_a_start_is_left_with_a_step_size_that_was_measured_there() -> None:
@@ -208,7 +208,7 @@ def test_a_start_is_left_with_a_step_size_that_was_measured_there() -> None:
     game = egpo(3)
     run = states(game, mg.MMD(mg.Measured(0.4), 0.1, feedback=mg.popov), 3)
     q = game.feedback(game.initial_policy())
-    assert run[2].memory["eta"] == pytest.approx(1.0 / np.std(q))
+    assert run[2].eta == pytest.approx(1.0 / np.std(q))
     assert run[2].policy is run[0].policy
     tried = run[2].memory["previous"]
     np.testing.assert_allclose(run[2].memory["previous_q"], game.feedback(tried), atol=1e-15)
@@ -220,11 +220,11 @@ def test_feedback_that_does_not_change_measures_nothing() -> None:
     game = mg.load("condorcet", n=3)
     start = game.policy([0.15880448, 0.04564997, 0.79554555])
     states = list(islice(mg.iterate(game, mg.AutoMPO(), policy=start), 200))
-    edge = states[5].memory
+    edge = states[5]
     living = states[5].policy.probs[0] > 0
     assert living.sum() == 2
-    assert np.ptp((edge["q"] - edge["previous_q"])[0, living]) == 0.0
-    assert states[6].memory["eta"] == edge["eta"]
+    assert np.ptp((edge.q - edge.memory["previous_q"])[0, living]) == 0.0
+    assert states[6].eta == edge.eta
     assert mg.solve(game, mg.AutoMPO(), 1000, policy=start).gap < 1e-14
 
 
@@ -234,8 +234,8 @@ def test_a_leap_goes_as_far_as_the_gap_allows() -> None:
     for seed in range(1000, 1020):
         game = egpo(seed)
         for before, state in pairwise(states(game, ONE_SEAT, 600)):
-            k = state.step - before.moved
-            if state.moved != state.step or k < 32 or "mean" not in state.memory:
+            k = state.step - before.moved_at
+            if state.moved_at != state.step or k < 32 or "mean" not in state.memory:
                 continue
             if not np.array_equal(state.policy.point, state.magnet.point) or k & (k - 1):
                 continue
@@ -243,7 +243,7 @@ def test_a_leap_goes_as_far_as_the_gap_allows() -> None:
             if np.allclose(mean, state.policy.point, atol=1e-12):
                 continue
             leaps += 1
-            np.testing.assert_allclose(state.memory["q"], game.feedback(state.policy), atol=1e-12)
+            np.testing.assert_allclose(state.q, game.feedback(state.policy), atol=1e-12)
             start = float(game.duality_gap(game.policy(mean[0])))
             assert float(game.duality_gap(state.policy)) <= start + 1e-12
     assert leaps >= 3
@@ -274,7 +274,7 @@ def test_a_run_is_saved_and_resumed_bit_for_bit(tmp_path: Any) -> None:
     half.save(tmp_path / "run")
     rest = mg.solve(game, mg.AutoMPO(), 400, resume=mg.Solution.load(tmp_path / "run", game))
     np.testing.assert_array_equal(whole.policy.coordinates, rest.policy.coordinates)
-    assert whole.state.memory["eta"] == rest.state.memory["eta"]
+    assert whole.state.eta == rest.state.eta
     assert TWO_SEATS.feedback is mg.alternating_popov
 
 
@@ -285,16 +285,16 @@ def test_the_adaptive_step_shrinks_with_every_surprise() -> None:
     for state in states(game, solver, 20)[2:]:
         memory = state.memory
         if "base" not in memory:
-            total = state.policy.dual_norm(memory["q"], state.policy) ** 2
+            total = state.policy.dual_norm(state.q, state.policy) ** 2
         elif state.step > 3:
-            assert memory["eta"] == pytest.approx(0.5 / np.sqrt(total))
-        surprise = memory["q"] - memory["previous_q"]
+            assert state.eta == pytest.approx(0.5 / np.sqrt(total))
+        surprise = state.q - memory["previous_q"]
         total += state.policy.dual_norm(surprise, memory["previous"]) ** 2
 
 
 def test_an_average_handed_out_is_the_average_kept_beside() -> None:
     inner = mg.Averaged(mg.OptimisticMPO(0.3, 0.1, 20))
-    beside, out = (states(COMAL, s, 40) for s in (inner, mg.AverageOf(inner)))
+    beside, out = (states(COMAL, s, 40) for s in (inner, mg.PlayedAverage(inner)))
     for a, b in zip(beside[1:], out[1:], strict=True):
         np.testing.assert_array_equal(a.memory["average"].probs, b.policy.probs)
         np.testing.assert_array_equal(a.policy.probs, b.memory["iterate"].probs)

@@ -46,8 +46,8 @@ SOLVERS = {
     "extragradient": mg.EGPO(0.3, 0.1),
     "regret matching": mg.RegretMatching(plus=True, predictive=True),
     "averaged": mg.Averaged(mg.OptimisticMD(0.3), degree=1),
-    "when solved": mg.MMD(0.3, 0.1, magnet=mg.WhenSolved(0.9)),
-    "when settled": mg.MMD(0.3, 0.1, magnet=mg.WhenSettled(0.5, 0.1)),
+    "when solved": mg.MMD(0.3, 0.1, magnet=mg.WhenGapFell(0.9)),
+    "when settled": mg.MMD(0.3, 0.1, magnet=mg.WhenInnerSolved(0.5)),
     "ema": mg.MMD(0.3, mg.Decaying(0.1, 0.5), magnet=mg.Ema(0.1)),
     "fictitious play": mg.FictitiousPlay(),
 }
@@ -63,7 +63,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def assert_same_state(a: mg.State, b: mg.State) -> None:
-    assert (a.step, a.moved, a.evaluations) == (b.step, b.moved, b.evaluations)
+    assert (a.step, a.moved_at, a.evaluations) == (b.step, b.moved_at, b.evaluations)
     assert same(a.policy, b.policy)
     assert same(a.magnet, b.magnet)
     assert a.memory.keys() == b.memory.keys()

@@ -135,7 +135,7 @@ def test_alternating_popov() -> None:
 @pytest.mark.parametrize("feedback", [mg.popov, mg.alternating_popov])
 def test_popov_keeps_the_feedback_of_the_policy_that_is_played(feedback: Any) -> None:
     for state in states(mg.MMD(0.3, 0.2, feedback=feedback), 9)[1:]:
-        np.testing.assert_allclose(state.memory["q"], GAME.feedback(state.policy), atol=1e-15)
+        np.testing.assert_allclose(state.q, GAME.feedback(state.policy), atol=1e-15)
 
 
 @pytest.mark.parametrize("feedback", [mg.popov, mg.alternating_popov])
@@ -517,7 +517,7 @@ def test_other_settings_are_checked() -> None:
         with pytest.raises(ValueError, match="`eta \\* alpha`"):
             build()
     with pytest.raises(ValueError, match="`weight` must lie in"):
-        mg.Mixed(1.5)
+        mg.AgainstMixture(1.5)
     with pytest.raises(ValueError, match="`degree`"):
         mg.Averaged(mg.MirrorDescent(1.0), degree=-1)
     with pytest.raises(ValueError, match="`power`"):

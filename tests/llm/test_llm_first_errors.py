@@ -30,7 +30,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a name for a model": (lambda: ml.TransformersNetwork("gpt2"), "from_pretrained"),
     "a solver that needs numbers": (lambda: mg.solve(game(), mg.AutoMPO(), 2), "`smoothed"),
     "a schedule that needs the gap": (
-        lambda: mg.solve(game(), mg.MMD(1.0, 0.1, magnet=mg.WhenSolved(0.5, 1)), 1),
+        lambda: mg.solve(game(), mg.MMD(1.0, 0.1, magnet=mg.WhenGapFell(0.5, 1)), 1),
         r"use `Every\(period\)`",
     ),
 }

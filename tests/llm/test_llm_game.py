@@ -285,7 +285,7 @@ def test_weight_ema_drifts_and_never_moves() -> None:
     language = game(table_network(), FIXED)
     states = mg.iterate(language, mg.MMD(1.0, 0.1, magnet=ml.WeightEma(0.1)))
     first, second = next(states), next(states)
-    assert second.moved == 0
+    assert second.moved_at == 0
     for name, w in first.magnet.weights.items():
         expected = w + 0.1 * (second.policy.weights[name] - w)
         torch.testing.assert_close(second.magnet.weights[name], expected)

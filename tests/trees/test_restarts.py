@@ -89,7 +89,7 @@ def test_regret_matching_keeps_its_regrets() -> None:
 def test_the_magnet_of_an_inner_schedule_keeps_its_own_time() -> None:
     inner = mg.Averaged(mg.MPO(0.3, 0.1, 10))
     for state in islice(mg.iterate(RPS, Restarted(inner, 0.5, 7), policy=START), 1, 300):
-        assert state.memory["restarted"] <= state.moved <= state.step
+        assert state.memory["restarted"] <= state.moved_at <= state.step
 
 
 def test_a_linear_rate_instead_of_one_over_t() -> None:

@@ -171,7 +171,7 @@ def test_the_bill_on_a_tree() -> None:
     run = states(kuhn(), mg.AutoMPO(), 120)
     moves = 0
     for before, state in pairwise(run):
-        measured = before.step == before.moved
+        measured = before.step == before.moved_at
         moves += measured
         listening = 2.0 * (before.step == 0)
         assert state.evaluations - before.evaluations == 1.0 + measured + listening
@@ -181,7 +181,7 @@ def test_the_bill_on_a_tree() -> None:
 def test_weights_follow_play() -> None:
     game = kuhn()
     for state in states(game, mg.AutoMPO(), 60)[1:]:
-        if state.step - state.moved == 1:
+        if state.step - state.moved_at == 1:
             expected = dilation.payoff_scaled(game, state.magnet)
             np.testing.assert_allclose(state.policy.weights, expected, rtol=1e-12)
 

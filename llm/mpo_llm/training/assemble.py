@@ -33,7 +33,7 @@ FEEDBACKS: Mapping[str, Feedback] = {
     "half_step": mg.half_step,
     "against_start": against_start,
 }
-PULLS: Mapping[str, pull.Pull] = {"proximal": pull.proximal, "in_reward": pull.in_reward}
+PULLS: Mapping[str, pull.Pull[Any]] = {"proximal": pull.proximal, "in_reward": pull.in_reward}
 SCHEDULES = {"falling": falling, "constant": constant}
 
 

@@ -69,7 +69,7 @@ def save(
         return target
     header = {
         "step": state.step,
-        "moved": state.moved,
+        "moved": state.moved_at,
         "evaluations": state.evaluations,
         "rng": checkpoint.rng,
         "counts": checkpoint.counts,

@@ -1,0 +1,35 @@
+"""Names that had another spelling before release 0.2, for scripts and saved files that use them."""
+
+from __future__ import annotations
+
+import re
+
+from mpo_games.checks import require_positive
+from mpo_games.choices.feedback import AgainstMixture
+from mpo_games.choices.magnets import WhenGapFell, WhenInnerSolved
+from mpo_games.solvers.averaged import PlayedAverage
+
+Mixed = AgainstMixture
+WhenSolved = WhenGapFell
+AverageOf = PlayedAverage
+
+SPELLINGS = {
+    r"\bMixed\(": "AgainstMixture(",
+    r"\bWhenSolved\(": "WhenGapFell(",
+    r"\bAverageOf\(": "PlayedAverage(",
+    r"\bWhenSettled\(ratio=([^,]+), alpha=[^,]+, ": r"WhenInnerSolved(ratio=\1, ",
+}
+"""Earlier spellings in the text of a solver, and today's."""
+
+
+def WhenSettled(ratio: float, alpha: float, check: int = 10) -> WhenInnerSolved:
+    """`WhenInnerSolved`, when it had to be told the solver's `alpha` a second time."""
+    require_positive("alpha", alpha)
+    return WhenInnerSolved(ratio, check)
+
+
+def respelled(solver: str) -> str:
+    """The text of a solver, as a saved run has it, in today's names."""
+    for earlier, today in SPELLINGS.items():
+        solver = re.sub(earlier, today, solver)
+    return solver
