@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint notebooks docs bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean
+.PHONY: reproduce reproduce-all test test-lowest lint hooks notebooks docs bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -18,10 +18,13 @@ reproduce-all: $(VENV)/all  ## Recompute every figure from scratch.
 test: $(VENV)/dev lint  ## Set up and run all checks.
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/dev
+lint: $(VENV)/dev  ## Formatting, style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+hooks: $(VENV)/dev  ## Run the checks of `make lint` before every commit.
+	git config core.hooksPath .githooks
 
 test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
@@ -53,8 +56,11 @@ bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of lang
 	$(BIN)/python benchmarks/llm.py --size $(SIZE) \
 		--trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
 
-clean:
+clean:  ## Remove the virtual environments.
 	rm -rf $(VENV) .venv-lowest $(VENV)-trl $(VENV)-nash-md
+
+help:  ## Say what there is.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
