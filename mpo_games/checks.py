@@ -12,6 +12,7 @@ from mpo_games.protocol import Array
 
 def require_positive(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and above 0."""
+    # Positive tests, negated: NaN fails every comparison.
     if not (isfinite(number) and number > 0.0):
         raise ValueError(f"`{name}` must be a finite number above 0, got {number}.")
 
@@ -51,6 +52,7 @@ def finite_numbers(values: ArrayLike, name: str) -> Array:
     """`values` as a float64 array; `ValueError`, naming `name`, unless they are finite and real."""
     try:
         raw = np.asarray(values)
+        # NumPy would drop the imaginary parts with a warning only.
         array = np.asarray(raw, dtype=np.float64) if raw.dtype.kind != "c" else None
     except (TypeError, ValueError):
         array = None

@@ -31,6 +31,7 @@ def exploitability(game: Checkable, state: State[P]) -> Number:
 
 def average_gap(game: Checkable, state: State[P]) -> Number:
     """The duality gap of the average iterate; `ValueError` unless the solver is an `Averaged`."""
+    # Before the first step the average of nothing is the start.
     if state.step and "average" not in state.memory:
         raise ValueError("`average_gap` needs the average iterate: run the solver as `Averaged`.")
     return game.duality_gap(state.memory.get("average", state.policy))
@@ -100,6 +101,7 @@ def magnet_weight(_: Game[P, Any], state: State[P]) -> Number:
 def entropy(_: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:
     """Shannon entropy of the policy in nats, averaged over its rows."""
     p, log_p = state.policy.probs, state.policy.log_probs
+    # 0 log 0 is 0, where NumPy says NaN.
     return np.asarray(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1).mean(axis=-1))
 
 

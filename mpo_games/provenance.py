@@ -49,6 +49,7 @@ class _Payoffs(Protocol):
     def payoff(self) -> Array: ...
 
 
+# Reading the metadata of four packages takes longer than a short run.
 @cache
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}

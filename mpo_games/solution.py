@@ -96,6 +96,7 @@ class Solution(Generic[P]):
         """
         source = _npz(path)
         start = game.initial_policy() if policy is None else policy
+        # A run begins in the game's geometry, and a self-tuning solver leaves it.
         templates = {_stored(start).kind: start}
         if isinstance(game, SelfTunable):
             other, _ = game.smoothed(start)
@@ -107,7 +108,8 @@ class Solution(Generic[P]):
             kinds: dict[str, str] = header["kinds"]
         except FileNotFoundError as error:
             raise ValueError(f"There is no file {str(source)!r} to load.") from error
-        except Exception as error:  # a foreign file can fail in any way: zip, zlib, JSON, shapes
+        # A foreign file can fail in any way: zip, zlib, JSON, shapes.
+        except Exception as error:
             raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
         for kind in kinds.values():
             if kind not in templates:
@@ -175,6 +177,7 @@ def _pack(name: str, item: object, policy: object) -> Mapping[str, Array]:
         if name != "best" and item.kind != (kind := _stored(policy).kind):
             raise ValueError(f"Cannot save `{name}`: it is no {kind} as the policy is.")
         return item.arrays()
+    # Objects would be pickled, and reading pickles runs foreign code.
     array = np.asarray(item)
     if array.dtype.hasobject:
         raise ValueError(f"Cannot save `{name}`: it is neither a policy nor an array of numbers.")

@@ -111,6 +111,7 @@ def solve(
     if resume is not None:
         rng.bit_generator.state = resume.rng_state
         recorder.restore(resume)
+        # Another step would leave the point at which the earlier run had stopped.
         if recorder.converged:
             return recorder.solution()
     marks = iter(sorted(log_spaced(budget) if at is None else at))
@@ -124,6 +125,7 @@ def solve(
     )
     state = next(states)
     _require_feedback(game, state.policy, seed)
+    # A resumed run has its first record already; a fresh one still owes that of its start.
     done = state.evaluations if resume is not None else -1.0
     mark = min(next((m for m in marks if m > done), budget), budget)
     # What an interrupted run goes on from: one assignment, so that the two always belong together.
@@ -140,6 +142,7 @@ def solve(
                         break
                     mark = min(next((m for m in marks if m > state.evaluations), budget), budget)
                 state = next(states)
+                # The generator's state is a large dict: it is only fetched for who wants it.
                 if checkpoint is not None:
                     safe = state, rng.bit_generator.state
         except KeyboardInterrupt:
@@ -203,6 +206,7 @@ class _Recorder(Generic[P]):
     def record(self, state: State[P], rng_state: Mapping[str, Any]) -> None:
         """Record the metrics of `state`, once."""
         self.state, self.rng_state = state, rng_state
+        # An interrupt may come right after a record: a step never has two rows.
         if self.rows and self.rows[-1][0] == state.step:
             return
         values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
@@ -215,6 +219,7 @@ class _Recorder(Generic[P]):
                     "or a step overflowed. Check the payoffs and lower `eta`."
                 )
         gap = float(np.max(values["gap"])) if "gap" in values else float("inf")
+        # The latest of equals: without gaps (all infinite) the best is the last.
         if gap <= self.best_gap:
             self.best, self.best_gap = state.policy.snapshot(), gap
         self.rows.append((state.step, state.evaluations, *values.values()))

@@ -45,6 +45,7 @@ def optimistic(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> 
     p = state.policy
     predicted = Mixture((p, state.memory.get("previous", p)), (2.0, -1.0))
     q = game.feedback(p, predicted, rng=rng)
+    # A snapshot: the next step must not carry the optimiser's memory of a network along.
     return state.advance(prox(p, q), 1.0, {"previous": p.snapshot()})
 
 
@@ -111,6 +112,7 @@ def alternating_popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: R
     if game.players == 1 or "previous" not in state.memory:
         return popov(game, state, prox, rng)
     base, q = _base(state), state.q
+    # The first player moves on feedback that is a step old; asking again would cost half as much.
     policy = prox(base, q, 0)
     second = game.feedback(policy, player=1, rng=rng)
     policy = prox(policy, second, 1)
@@ -145,6 +147,7 @@ def _opening(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> St
     policy, q = state.policy, state.q
     if q is None:
         return state.advance(policy, 1.0, None, game.feedback(policy, rng=rng))
+    # Two points and their feedback are what `Measured` needs for its first step size.
     tried = prox(policy, q)
     memory = {"previous": tried, "previous_q": game.feedback(tried, rng=rng)}
     return state.advance(policy, 1.0, memory, q)
@@ -152,6 +155,7 @@ def _opening(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> St
 
 def _base(state: State[P]) -> P:
     """The base point of `popov`: the policy itself at the start and after a move of the magnet."""
+    # A base point of before the move would drag play back to where the old magnet pulled.
     if state.moved_at == state.step or "base" not in state.memory:
         return state.policy
     base: P = state.memory["base"]

@@ -192,6 +192,7 @@ class Leap:
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         state = self.schedule(game, state)
         k = state.step - state.moved_at
+        # A move, or sampled feedback, begins the windows anew.
         if k == 0 or state.q is None:
             return state.remember(travelled=0.0, gathered=0.0)
         policy = cast(Located, state.policy)
@@ -215,8 +216,10 @@ class Leap:
         ahead = _largest(lambda s: gap(s) <= limit, _room(mean, drift))
         # An extrapolated gap is worth nothing once its rounding errors are as large as it is.
         magnified = ahead * SOLVED * float(np.max(np.abs(mean_q)))
+        # A short leap gains less than the steps that the restart of the anchor loses.
         if ahead < self.windows or not magnified < limit:
             return ended
+        # The room was measured in floats: an entry may end a rounding error below 0.
         there = cast(P, policy.at(np.maximum(mean + ahead * drift, 0.0)))
         leapt = replace(ended, policy=there, q=mean_q + ahead * drift_q)
         leaps = state.memory.get("leaps", 0) + 1
@@ -251,6 +254,7 @@ def _largest(holds: Callable[[float], bool], high: float) -> float:
     while high - low > 0.01 * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if holds(middle) else (low, middle)
+        # Leaps shorter than a window are never taken: their exact length is not worth the search.
         if high < 1.0:
             break
     return low

@@ -55,6 +55,7 @@ def mutation(
     `ValueError` for a policy that is no table.
     """
     require_table(policy)
+    # Coordinates are -inf at illegal actions, and -inf - -inf is NaN.
     legal = policy.legal
     drift = np.where(legal, magnet.log_probs, 0.0) - np.where(legal, policy.log_probs, 0.0)
     ratio = np.where(legal, np.exp(np.minimum(drift, LOG_RATIO_LIMIT)) - 1.0, 0.0)

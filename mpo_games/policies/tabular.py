@@ -108,6 +108,7 @@ class TabularPolicy:
         pull = None if magnet is None else magnet.coordinates
         theta = self.geometry.step(self.coordinates, q, pull, eta, alpha)
         if player is not None:
+            # All rows are stepped in one call of the kernel, which is faster than to cut one out.
             row = theta[..., player, :]
             theta = np.array(np.broadcast_to(self.coordinates, theta.shape))
             theta[..., player, :] = row
@@ -151,6 +152,7 @@ class TabularPolicy:
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"`weight` must lie in [0, 1], got {weight}.")
         shape = np.broadcast_shapes(self.coordinates.shape, other.coordinates.shape)
+        # At weight 0 or 1 a product of 0 and -inf would be NaN: illegal entries are left out.
         mean = np.full(shape, -np.inf)
         np.multiply(self.coordinates, 1.0 - weight, out=mean, where=self.legal)
         np.add(mean, weight * np.where(self.legal, other.coordinates, 0.0), out=mean)
@@ -193,6 +195,7 @@ class TabularPolicy:
         in every row, with $H^{-1}$ the mean of both policies' inverse Hessians.
         """
         weights = self.geometry.inverse_hessian(self.coordinates)
+        # `popov` asks for the norm at one point in its opening: half the work.
         if other is not self:
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
         return _length(weights, q, True)
@@ -213,6 +216,7 @@ class TabularPolicy:
 
     def within(self, geometry: Geometry) -> Self:
         """The same play in another geometry."""
+        # Going there and back would cost a rounding error.
         if geometry == self.geometry:
             return self
         return type(self)(geometry.coordinates(self.probs, self.legal), geometry)

@@ -35,7 +35,8 @@ class Averaged:
         total = state.memory.get("average_weight", 0.0) + weight
         average = state.memory.get("average", state.policy)
         share = weight / total
-        if isinstance(share, np.ndarray):  # games of a batch that were restarted at different times
+        # Games of a batch that were restarted at different times have weights of their own.
+        if isinstance(share, np.ndarray):
             share = along(share, np.ndim(average.coordinates))
         average = cast(ExactGame[P, Any], game).average(
             Mixture((average, state.policy), (1.0 - share, share))
@@ -63,6 +64,7 @@ class PlayedAverage:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """A step of `solver` from its own iterate."""
+        # Feedback must be asked where the steps are taken, not at the average.
         iterate: P = state.memory.get("iterate", state.policy)
         state = self.solver.step(game, replace(state, policy=iterate), rng)
         average: P = state.memory["average"]

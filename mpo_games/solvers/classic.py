@@ -24,6 +24,7 @@ class FictitiousPlay:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """Add one best response to the average."""
+        # The start counts as the first play, so the first response weighs a half.
         weight = 1.0 / (state.step + 2)
         exact = cast(ExactGame[P, Any], game)
         response = exact.best_response(state.policy)
@@ -54,5 +55,6 @@ class GradientAscent:
         require_table(state.policy)
         p, q = state.policy.probs, game.feedback(state.policy, rng=rng)
         gradient = p * (q - np.sum(p * q, axis=-1, keepdims=True))
+        # In log-probabilities the softmax gradient is a mirror step without a pull.
         policy = state.policy.mirror_step(gradient, None, eta=self.eta, alpha=0.0)
         return state.advance(policy, 1.0)

@@ -72,6 +72,7 @@ class MMD:
         if not callable(self.alpha):
             require_weight("alpha", self.alpha)
         for name in ("magnet", "feedback", "pull", "geometry"):
+            # A class is callable too: `magnet=Fixed` would fail only in the first step.
             choice = getattr(self, name)
             if isinstance(choice, type) or not callable(choice):
                 raise ValueError(
@@ -83,6 +84,7 @@ class MMD:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """Follow the feedback by the pulled mirror step, then let the magnet move."""
+        # Asked only at the start and after moves: in between the weights of a tree must not change.
         if self.geometry is not as_given and state.step == state.moved_at:
             state = self.geometry(game, state)
         eta = at("eta", self.eta, state)

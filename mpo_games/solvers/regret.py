@@ -91,6 +91,7 @@ class RegretMatching:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
         if self.floor:
+            # Without regrets at the start the floor would play uniformly, whatever the start was.
             fresh = np.reshape(np.equal(state.step, 0), (*np.shape(state.step), 1, 1))
             regrets = np.where(fresh, self.floor * policy.probs, regrets)
         sides = range(game.players) if self.alternating and game.players > 1 else (None,)
@@ -135,6 +136,7 @@ class RegretMatching:
         if not self.floor:
             return positive
         legal = policy.legal
+        # Cutting to a floor is a projection on a scaled simplex, which the Euclidean step is.
         scaled = np.where(legal, regrets / self.floor, -np.inf)
         nearest = Euclidean().step(scaled, np.zeros(scaled.shape), None, 1.0, 0.0)
         short = np.sum(positive * legal, axis=-1, keepdims=True) < self.floor

@@ -68,6 +68,7 @@ class Restarted:
         restart = np.asarray(gap <= self.ratio * last)
         if not restart.any():
             return state
+        # In a batch the other games go on, so memory is emptied entry by entry.
         memory = {
             name: item if name in KEPT else _where(restart, best, item)
             for name, item in state.memory.items()
