@@ -112,7 +112,7 @@ def alternating_popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: R
     if game.players == 1 or "previous" not in state.memory:
         return popov(game, state, prox, rng)
     base, q = _base(state), state.q
-    # The first player moves on feedback that is a step old; asking again would cost half as much.
+    # The first player uses the feedback that was kept: asking again would be half an evaluation.
     policy = prox(base, q, 0)
     second = game.feedback(policy, player=1, rng=rng)
     policy = prox(policy, second, 1)

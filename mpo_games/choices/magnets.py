@@ -254,7 +254,7 @@ def _largest(holds: Callable[[float], bool], high: float) -> float:
     while high - low > 0.01 * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if holds(middle) else (low, middle)
-        # Leaps shorter than a window are never taken: their exact length is not worth the search.
+        # So short a leap is not taken: its exact length is not worth the search.
         if high < 1.0:
             break
     return low
