@@ -1,4 +1,4 @@
-"""What the theorems predict about a run, to be held against what was measured.
+"""Predictions of the theorems about a run, to compare with what was measured.
 
 Here are the largest step size and the per-step bound of MMD's theorem (Sokota et al., ICLR 2023),
 the exact local rate of the linearised step, a rate fitted to a trace, and the proximal-point

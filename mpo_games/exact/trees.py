@@ -262,8 +262,8 @@ class _Agents:
 
         tree, size = game.tree, game.tree.sequences
         first, one = tree.offset[:-1], np.ones(tree.states)
-        # Whatever the own continuation, it sums to 1: so it may take the first action everywhere.
-        # The reach of a state is then the sum over the leaves below it along these actions.
+        # The player's own continuation sums to 1 in any case, so let it take the first actions. The
+        # reach of a state is then the sum over the leaves below it along these actions.
         down = csr_array((one, (tree.parent, first)), shape=(size, size))
         along, power = diags(np.ones(size)).tocsr(), down
         while power.nnz:

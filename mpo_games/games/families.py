@@ -113,6 +113,7 @@ def many_equilibria(n: int, k: int, rng: np.random.Generator) -> MatrixGame:
     tempting = rng.uniform(-1.0, 1.0, size=(_size(k, "k"), n))
     tempting -= (tempting @ y)[:, None]
     penalty = rng.uniform(size=(k, k))
+    # Each row of D then sums to at most -1, so that uniform play z has D z < 0.
     np.fill_diagonal(penalty, -k)
     return MatrixGame(np.block([[cycle, np.zeros((n, k))], [tempting, penalty]]))
 
