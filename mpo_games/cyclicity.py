@@ -1,7 +1,8 @@
 """How intransitive a preference game is, and what a reward model loses on it.
 
-A Bradley-Terry reward can only express a ranking. Where preferences are cyclic, whatever response
-it ranks first loses to another, and the equilibrium (the von Neumann winner) does not.
+A Bradley-Terry reward can only express a ranking. Where preferences are cyclic, the response that
+it ranks first loses to some other response. The equilibrium (the von Neumann winner) does not lose
+to any.
 """
 
 from __future__ import annotations
@@ -19,83 +20,86 @@ TIE = 1e-12
 """Win rates this close to 1/2 are ties."""
 
 RIDGE = 1e-6
-"""Weight of the squared scores in the Bradley-Terry fit, which certain wins leave finite."""
+"""Weight of the squared scores in the Bradley-Terry fit. It keeps scores finite where a response
+always wins."""
 
 POLISHES = 3
 """Newton steps after the trust-region method."""
 
 TOLERANCE = 1e-9
-"""How far the fit's sum of a response's win rates may be from the data's."""
+"""Largest gradient of a fit: the largest difference, up to the ridge, between the sums of a
+response's win rates in the model and in the data."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextReport:
-    """One context of a preference game."""
+    """One context of a preference game with `Y` responses."""
 
     cyclic_share: float
-    """The share of triples of responses whose majorities form a cycle; 0 below three responses."""
+    """The share of triples of responses whose majorities form a cycle; 0 if there are fewer than
+    three responses."""
     condorcet_winner: int | None
-    """The response preferred to every other by a majority, if there is one."""
+    """The response that a majority prefers to every other one, or None."""
     equilibrium: Array
     """The Nash equilibrium, probabilities `(Y,)`."""
     support: tuple[int, ...]
-    """The responses that it plays."""
+    """The responses that the equilibrium plays."""
     scores: Array
-    """The Bradley-Terry scores (log-odds) that fit best, of mean 0."""
+    """The Bradley-Terry scores that fit best, `(Y,)`: log-odds with mean 0."""
     misfit: float
-    """Mean KL of the win rates to those of the fit, in nats a pair."""
+    """`KL(data || fit)` of the win rates of a pair, in nats, mean over the pairs."""
     reward_winner: int
-    """The response of highest score."""
+    """The response with the highest score."""
     borda_winner: int
-    """The response of highest mean win rate. Equal to `reward_winner`, but for ties: at the best
-    fit each response has the mean win rate in the data that it has in the model."""
+    """The response with the highest mean win rate. It is `reward_winner`, except for ties, because
+    at the best fit each response has the same mean win rate in the model as in the data."""
     equilibrium_gap: float
     """Duality gap of the equilibrium: its certificate."""
     reward_gap: float
-    """Duality gap of always playing `reward_winner` (1 where another surely beats it)."""
+    """Duality gap of always playing `reward_winner` (1 if some response always beats it)."""
     borda_gap: float
     """Duality gap of always playing `borda_winner`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CyclicityReport:
-    """The contexts of a game, one by one; the properties average over them."""
+    """The reports on a game's contexts. The properties are means over the contexts."""
 
     contexts: tuple[ContextReport, ...]
 
     @property
     def cyclic_share(self) -> float:
-        """Mean share of cyclic triples."""
+        """Share of cyclic triples."""
         return float(np.mean([c.cyclic_share for c in self.contexts]))
 
     @property
     def condorcet_share(self) -> float:
-        """Share of contexts with a Condorcet winner."""
+        """Share of the contexts that have a Condorcet winner."""
         return float(np.mean([c.condorcet_winner is not None for c in self.contexts]))
 
     @property
     def mixed_share(self) -> float:
-        """Share of contexts whose equilibrium plays more than one response."""
+        """Share of the contexts whose equilibrium plays more than one response."""
         return float(np.mean([len(c.support) > 1 for c in self.contexts]))
 
     @property
     def misfit(self) -> float:
-        """Mean misfit of Bradley-Terry, in nats a pair."""
+        """Misfit of Bradley-Terry, in nats per pair."""
         return float(np.mean([c.misfit for c in self.contexts]))
 
     @property
     def equilibrium_gap(self) -> float:
-        """Duality gap of the equilibrium."""
+        """Duality gap of the equilibrium: its certificate."""
         return float(np.mean([c.equilibrium_gap for c in self.contexts]))
 
     @property
     def reward_gap(self) -> float:
-        """Duality gap of maximising the Bradley-Terry score."""
+        """Duality gap of always playing the response with the highest Bradley-Terry score."""
         return float(np.mean([c.reward_gap for c in self.contexts]))
 
     @property
     def borda_gap(self) -> float:
-        """Duality gap of the Borda winners."""
+        """Duality gap of always playing the Borda winner."""
         return float(np.mean([c.borda_gap for c in self.contexts]))
 
     def __str__(self) -> str:
@@ -137,14 +141,15 @@ class CyclicityReport:
 
 
 def report(game: PreferenceGame) -> CyclicityReport:
-    """Cycles, Condorcet winner, equilibrium and what reward maximisation loses, per context.
+    """Cycles, Condorcet winner, equilibrium, and the loss of reward maximisation, per context.
 
-    Raises `ValueError` for a batch of games (report on them one by one).
+    Raises `ValueError` for a game that is not a `PreferenceGame`, and for a batch of games (report
+    on them one by one).
     """
     if not isinstance(game, PreferenceGame):
         raise ValueError(f"`game` must be a PreferenceGame, got {type(game).__name__}.")
     if game.preferences.ndim != 3:
-        raise ValueError("`game` is a batch of games: report on them one by one.")
+        raise ValueError("`game` is a batch of games: pass them to `report` one by one.")
     return CyclicityReport(tuple(_context(PreferenceGame(table)) for table in game.preferences))
 
 
@@ -152,16 +157,19 @@ def cyclic_share(preferences: Array) -> float:
     """The share of the triples of `preferences`, `(Y, Y)`, whose strict majorities form a cycle."""
     beats = (preferences > 0.5 + TIE).astype(np.float64)
     triples = comb(len(beats), 3)
+    # Over 3, because the sum counts a cycle once from each of its responses.
     return float(np.sum((beats @ beats) * beats.T) / 3.0 / triples) if triples else 0.0
 
 
 def fit_bradley_terry(preferences: Array) -> Array:
     r"""The scores of mean 0 whose $\sigma(s_i - s_j)$ is nearest to `preferences`, `(Y, Y)`, in KL.
 
-    The maximum-likelihood fit to equally many comparisons of every pair, with `RIDGE / 2 |s|^2`
-    against scores that run away (a response that always wins). Convex, smooth, by a trust-region
-    Newton method. Raises `RuntimeError` if that fails.
+    Returns log-odds, `(Y,)`. This is the maximum-likelihood fit to equally many comparisons of
+    every pair. The penalty `RIDGE / 2 |s|^2` keeps the score of a response that always wins finite.
+    The problem is convex and smooth; a trust-region Newton method solves it. Raises `RuntimeError`
+    if that fails.
     """
+    # Imported here, because `import mpo_games` must not load scipy.optimize.
     from scipy.optimize import minimize
     from scipy.special import expit
 
@@ -178,6 +186,7 @@ def fit_bradley_terry(preferences: Array) -> Array:
     def hessian(s: Array) -> Array:
         p = expit(s[:, None] - s)
         curvature = p * p.T
+        # The ridge also makes it regular: a shift of all scores changes no win rate.
         return np.asarray(
             np.diag(curvature.sum(axis=1)) - curvature + RIDGE * np.eye(n), dtype=np.float64
         )
@@ -187,7 +196,7 @@ def fit_bradley_terry(preferences: Array) -> Array:
         loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": TOLERANCE}
     )
     scores = np.asarray(fit.x, dtype=np.float64)
-    # The minimiser may stop where the loss is flat to rounding; the gradient is not yet.
+    # The minimiser may stop where the loss is flat up to rounding and the gradient is not yet 0.
     for _ in range(POLISHES):
         scores = scores - np.linalg.solve(hessian(scores), gradient(scores))
     if not np.abs(gradient(scores)).max() <= TOLERANCE:
@@ -207,6 +216,7 @@ def _context(game: PreferenceGame) -> ContextReport:
     model = expit(scores[:, None] - scores)
     beaten = (p > 0.5 + TIE).sum(axis=1)
     reward, borda = int(np.argmax(scores)), int(np.argmax(p.sum(axis=1)))
+    # `misfit` sums over ordered pairs: the two orders are the two terms of a Bernoulli KL.
     return ContextReport(
         cyclic_share=cyclic_share(p),
         condorcet_winner=int(np.argmax(beaten)) if beaten.max() == n - 1 else None,

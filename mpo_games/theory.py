@@ -1,8 +1,10 @@
-"""What the theorems predict of a run, and what was measured of it, side by side.
+"""Predictions of the theorems about a run, to compare with what was measured.
 
-The step size and the per-step bound of MMD's theorem (Sokota et al., ICLR 2023), the exact local
-rate of the linearised step, a rate fitted to a trace, and the proximal-point inequality by which a
-moving magnet approaches the Nash equilibrium (Wang et al., ICLR 2025).
+Here are the largest step size and the per-step bound of MMD's theorem (Sokota et al., ICLR 2023),
+the exact local rate of the linearised step, a rate fitted to a trace, and the proximal-point
+inequality by which a moving magnet approaches the Nash equilibrium (Wang et al., ICLR 2025).
+
+Step sizes `eta` are in 1 / payoff, `alpha` is in units of payoff, divergences are in nats.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, P
 
 FLOOR = 1e-13
-"""A divergence below this is rounding, in nats."""
+"""A divergence at or below this, in nats, is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +32,27 @@ class Rate:
     """A linear rate fitted to a trace: `value ~ factor^step`."""
 
     factor: float
-    """What one step multiplies the value by."""
+    """The factor by which one step multiplies the value."""
     low: float
-    """Lower end of its 95 % confidence interval."""
+    """Lower end of the factor's 95 % confidence interval."""
     high: float
-    """Upper end of its 95 % confidence interval."""
+    """Upper end of the factor's 95 % confidence interval."""
     r_squared: float
     """The share of the variance of `log(value)` that the line explains."""
 
 
 def largest_step(game: Any, alpha: float) -> float:
-    """The theorem's largest step size, `alpha / L^2` with `L = game.bound`.
+    """The theorem's largest step size in the entropy geometry, `alpha / L^2` with `L = game.bound`.
 
-    In the entropy geometry; the largest `L` of a batch; infinite where all payoffs are 0.
-    `ValueError` unless `alpha > 0`.
+    `L` is the largest bound of a batch of games. The step size is infinite if all payoffs are 0.
+    `ValueError` unless `alpha` is finite and above 0.
 
     >>> largest_step(PreferenceGame([[0.5, 1.0], [0.0, 0.5]]), alpha=0.1)
     0.4
     """
     require_positive("alpha", alpha)
     bound = float(np.max(game.bound))
+    # Not by `bound**2`, which is 0 for payoffs below 1e-162.
     return alpha / bound / bound if bound > 0.0 else inf
 
 
@@ -57,18 +60,19 @@ def rate_bound(eta: float, alpha: float) -> float:
     r"""The theorem's factor per step, `1 / (1 + eta alpha)`.
 
     For $0 < \eta \le \alpha / L^2$ it bounds
-    $\mathrm{KL}(p^* \| p_{t+1}) / \mathrm{KL}(p^* \| p_t)$ with $p^*$ the regularised equilibrium.
+    $\mathrm{KL}(p^* \| p_{t+1}) / \mathrm{KL}(p^* \| p_t)$, where $p^*$ is the regularised
+    equilibrium.
     """
     return 1.0 / (1.0 + eta * alpha)
 
 
 def bound_ratio(divergences: ArrayLike, eta: float, alpha: float, *, floor: float = FLOOR) -> float:
-    r"""The largest $(1+\eta\alpha)\,\mathrm{KL}_{t+1}/\mathrm{KL}_t$ of a run: at most 1 iff the
-    theorem's bound holds at every step.
+    r"""The largest $(1+\eta\alpha)\,\mathrm{KL}_{t+1}/\mathrm{KL}_t$ of a run.
 
-    `divergences` holds `D(p* || p_t)` of successive steps, `(steps,)` or `(steps, batch...)`.
-    Steps from a divergence at or below `floor` are left out: their ratios are rounding. 0 if none
-    is left. `ValueError` for NaN, or fewer than two steps.
+    It is at most 1 if and only if the theorem's bound holds at every step. `divergences` holds
+    `D(p* || p_t)` of successive steps, in nats, `(steps,)` or `(steps, batch...)`. A step that
+    starts from a divergence at or below `floor` is left out, because its ratio is rounding. The
+    result is 0 if no step is left. `ValueError` for NaN, or for fewer than two steps.
     """
     values = np.asarray(divergences, dtype=np.float64)
     if values.ndim == 0 or len(values) < 2 or np.isnan(values).any():
@@ -80,14 +84,16 @@ def bound_ratio(divergences: ArrayLike, eta: float, alpha: float, *, floor: floa
 
 @singledispatch
 def frequency(game: Any, equilibrium: Any) -> float:  # noqa: ARG001
-    r"""The largest frequency $\omega$ at which play turns about an equilibrium, in units of payoff.
+    r"""The largest frequency $\omega$ at which play circles an equilibrium, in units of payoff.
 
-    In log-coordinates modulo shifts the feedback has the derivative
-    $K(\mathrm{diag}(p) - pp^\top)$ with $K$ the skew payoff operator; its eigenvalues are
-    $\pm i\omega$, with $\omega$ the singular values of $\sqrt x_i\,\bar A_{ij} \sqrt y_j$,
-    $\bar A = A - Ay 1^\top - 1 x^\top A + x^\top A y$. Never above `game.bound`.
+    In log-coordinates modulo shifts, the feedback has the derivative
+    $K(\mathrm{diag}(p) - pp^\top)$, where $K$ is the skew payoff operator. Its eigenvalues are
+    $\pm i\omega$, where $\omega$ runs over the singular values of
+    $\sqrt x_i\,\bar A_{ij} \sqrt y_j$ with
+    $\bar A = A - Ay 1^\top - 1 x^\top A + x^\top A y$. It is never above `game.bound`.
 
-    `TypeError` for a game without it.
+    `game` is a `MatrixGame` or a `PreferenceGame`, `equilibrium` one of its policies; of a batch,
+    or of several contexts, the largest frequency counts. `TypeError` for any other game.
     """
     raise TypeError(f"There is no exact local rate for a {type(game).__name__}.")
 
@@ -110,8 +116,9 @@ def local_rate(game: Any, equilibrium: Any, *, eta: float, alpha: float) -> floa
     $$J = \frac{I + \eta\,K(\mathrm{diag}(p) - pp^\top)}{1+\eta\alpha}, \qquad
     \rho(J) = \frac{\sqrt{1 + \eta^2\omega^2}}{1+\eta\alpha}$$
 
-    with $\omega$ of `frequency`. Near the equilibrium the KL falls by $\rho(J)^2$ a step. (The
-    fastest step is $\eta = \alpha/\omega^2$: the theorem's, with the local $\omega$ for $L$.)
+    Here $\omega$ is `frequency(game, equilibrium)`. Near the equilibrium, each step multiplies the
+    KL by $\rho(J)^2$. The fastest step size is $\eta = \alpha/\omega^2$, which is the theorem's
+    with the local $\omega$ in the place of $L$.
     """
     return hypot(1.0, eta * frequency(game, equilibrium)) / (1.0 + eta * alpha)
 
@@ -119,25 +126,27 @@ def local_rate(game: Any, equilibrium: Any, *, eta: float, alpha: float) -> floa
 def stability_limit(game: Any, equilibrium: Any, alpha: float) -> float:
     r"""The step size below which MMD converges locally, and above which it does not.
 
-    $|1 + i\eta\omega| < 1 + \eta\alpha$ iff $\eta < 2\alpha/(\omega^2 - \alpha^2)$; infinite where
-    $\omega \le \alpha$. `ValueError` unless `alpha > 0`.
+    $|1 + i\eta\omega| < 1 + \eta\alpha$ iff $\eta < 2\alpha/(\omega^2 - \alpha^2)$. The limit is
+    infinite if $\omega \le \alpha$. `ValueError` unless `alpha` is finite and above 0.
     """
     require_positive("alpha", alpha)
     omega = frequency(game, equilibrium)
     if omega <= alpha:
         return inf
+    # Not by the difference of the squares, which cancels where omega is near alpha.
     return 2.0 * alpha / ((omega - alpha) * (omega + alpha))
 
 
 def fit_rate(steps: ArrayLike, values: ArrayLike, *, floor: float = FLOOR) -> Rate:
-    """The linear rate of a trace, by least squares of `log(values)` on `steps`.
+    """The linear rate of a trace, by least squares of `log(values)` on `steps`, both `(records,)`.
 
-    The window: records before the first value at or below `floor` (rounding), of which the first
-    half of the steps is dropped (burn-in). The interval is Student's, as if residuals were
-    independent; those of a deterministic run are autocorrelated, so it shows how straight the line
-    is and not how sure the rate.
+    The fit uses the records before the first value at or below `floor` (rounding), and of these
+    only the second half of the steps (the first half is burn-in). The interval is Student's and
+    assumes independent residuals. The residuals of a deterministic run are autocorrelated, so its
+    interval says how straight the line is, but not how certain the rate is.
 
-    `ValueError` unless three records are left in the window.
+    `ValueError` for arrays that are not finite or not of one length, or if the window has fewer
+    than three records.
     """
     from scipy.stats import linregress, t
 
@@ -147,10 +156,12 @@ def fit_rate(steps: ArrayLike, values: ArrayLike, *, floor: float = FLOOR) -> Ra
     below = np.flatnonzero(y <= floor)
     end = below[0] if below.size else len(y)
     x, y = x[:end], y[:end]
+    # An empty window has neither a first nor a last step.
     late = x >= (x[0] + x[-1]) / 2.0 if end else np.zeros(0, dtype=bool)
     if np.count_nonzero(late) < 3:
         raise ValueError(
-            f"`values` leaves fewer than 3 records above {floor:.3g} after burn-in: record more."
+            f"`values` has fewer than 3 records above {floor:.3g} after the burn-in: "
+            "record the run more often."
         )
     line = linregress(x[late], np.log(y[late]))
     margin = float(t.ppf(0.975, np.count_nonzero(late) - 2)) * line.stderr
@@ -159,13 +170,14 @@ def fit_rate(steps: ArrayLike, values: ArrayLike, *, floor: float = FLOOR) -> Ra
 
 
 def proximal_point_slack(game: Any, nash: P, magnet: P, moved: P) -> float:
-    r"""How much nearer a magnet move came than the proximal-point inequality promises.
+    r"""By how much a magnet move exceeds what the proximal-point inequality promises, in nats.
 
     $$\mathrm{KL}(p^*\|\rho_n) - \mathrm{KL}(\rho_{n+1}\|\rho_n) - \mathrm{KL}(p^*\|\rho_{n+1})
     \ge 0$$
 
-    for every Nash equilibrium $p^*$ (`nash`), every $\alpha$, and `moved` the exact regularised
-    equilibrium at `magnet` (Rockafellar 1976; Wang et al. 2025). In nats; the smallest of a batch.
+    holds for every Nash equilibrium $p^*$ (`nash`) and every $\alpha$, if $\rho_{n+1}$ (`moved`) is
+    the exact regularised equilibrium at $\rho_n$ (`magnet`) (Rockafellar 1976; Wang et al. 2025).
+    For a batch of games the smallest slack is returned.
     """
     slack = (
         game.divergence(nash, magnet)
@@ -176,7 +188,10 @@ def proximal_point_slack(game: Any, nash: P, magnet: P, moved: P) -> float:
 
 
 def _largest_singular(payoff: Array, x: Array, y: Array) -> float:
-    """Of `sqrt(x) (payoff, centred under x and y) sqrt(y)`: the largest of a batch."""
+    """The largest singular value of `sqrt(x) B sqrt(y)` in a batch.
+
+    `B` is `payoff`, `(..., n, m)`, centred under `x`, `(..., n)`, and `y`, `(..., m)`.
+    """
     against = np.matmul(payoff, y[..., None])
     centred = payoff - against
     centred = centred - np.matmul(x[..., None, :], centred)

@@ -1,4 +1,8 @@
-"""Exact oracles: Nash and quantal response equilibria, each with its certificate."""
+"""Exact oracles: Nash and quantal response equilibria, each with its certificate.
+
+Shapes: a table's policy is `(rows, actions)`, a tree's is `(sequences,)`, payoffs are `(n, m)`.
+Utilities, gaps and `alpha` are in units of payoff, divergences and residuals in nats.
+"""
 
 from mpo_games.exact import trees as trees
 from mpo_games.exact.tables import DOUBT as DOUBT

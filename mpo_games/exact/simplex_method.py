@@ -1,12 +1,18 @@
-r"""Matrix games by a compiled dense simplex method, refined on the basis it ends at.
+r"""Matrix games by a compiled dense simplex method, refined on its final basis.
 
-With payoffs $B$ brought to $[1, 2]$, the column player's programme is $\max\sum_j v_j$ subject to
-$Bv \le 1$, $v \ge 0$: the game's value is $1/\sum_j v_j$, the policy $v$ times it, and the
-multipliers are the row player's. The slacks are a feasible start.
+Payoffs $B$ are first scaled to $[1, 2]$, so that the game's value is positive. The column player's
+programme is then $\max\sum_j v_j$ subject to $Bv \le 1$, $v \ge 0$. The value is $1/\sum_j v_j$,
+the column policy is $v$ times the value, and the row policy is the multipliers times the value.
+The slacks are a feasible start.
 
-The tableau is condensed (no identity columns). Entering is by steepest edge (Goldfarb & Reid 1977),
-whose norms fall out of the elimination; leaving is lexicographic (Dantzig, Orden & Wolfe 1955), so
-that ties cannot make it cycle. Sums may be reassociated; NaN and infinity keep their meaning.
+The tableau is condensed: the identity columns of the basic variables are not stored. The entering
+variable is chosen by steepest edge (Goldfarb & Reid 1977), whose norms the elimination computes on
+its way. The leaving variable is chosen by the lexicographic rule (Dantzig, Orden & Wolfe 1955), so
+that ties cannot make the method cycle.
+
+Shapes: payoffs are `(n, m)`, a pair of policies is `(2, max(n, m))`. `basic` holds the number of
+each row's basic variable, `(n,)`, and `free` that of each column's free one, `(m,)`. Variables
+below `m` are columns of the game, and `m + i` is the slack of row `i`.
 """
 
 from __future__ import annotations
@@ -20,42 +26,48 @@ from mpo_games.kernels.tables import FAST, LOG_ZERO, bilinear
 from mpo_games.protocol import Array, Indices, Mask
 
 OPTIMAL = 1e-15
-"""A reduced cost below this is none. As low as rounding: badly scaled games are decided there."""
+"""A reduced cost at or below this counts as 0. It is as small as rounding because in badly scaled
+games differences of this size still decide."""
 
 PIVOT = 1e-13
-"""The least element that is pivoted on."""
+"""Elements at or below this are not pivoted on."""
 
 TIE = 1e-15
-"""Ratios this near each other are equal."""
+"""Two ratios tie if they differ by at most this."""
 
 REFINEMENTS = 3
-"""Newton steps on the basis's indifference equations, at most: the first does nearly all."""
+"""Most Newton steps on the indifference equations of the basis. The first does nearly all."""
 
 ROUNDING = 4e-16
-"""A duality gap of this share of the payoffs' range is rounding."""
+"""A duality gap of at most this share of the payoffs' range is rounding."""
 
 BLOCK = 4
-"""Rows eliminated in one pass, which loads the pivot row and the norms once for all of them."""
+"""Rows eliminated in one pass. The pass loads the pivot row and the norms once for all of them."""
 
 LANES = 16
-"""The tableau's rows are padded to a whole number of these, which leaves no odd ends to a pass."""
+"""Each row of the tableau is padded to a multiple of this, so that vectorised loops have no
+remainder."""
 
 SUPPORT = 1e-9
-"""An action is in the support of an equilibrium above this probability."""
+"""An action belongs to the support of an equilibrium if its probability is above this."""
 
 Certified = tuple[Array, Mask, float, float, float]
-"""Log-probabilities, support, value, duality gap, and that in units of the largest payoff."""
+"""Log-probabilities and support, both `(2, max(n, m))`; value; duality gap; and the duality gap
+divided by the largest absolute payoff."""
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def certified_pair(payoff: Array) -> Certified:
-    """The simplex method's pair with its certificate."""
+    """The optimal pair of `payoff`, `(n, m)`, with its certificate."""
     return certificate(payoff, optimal_pair(payoff))
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def certificate(payoff: Array, pair: Array) -> Certified:
-    """What a pair of policies, `(2, max(n, m))`, guarantees as it is stored: in logarithms."""
+    """The value and the duality gap of `pair`, probabilities `(2, max(n, m))`, as it is stored.
+
+    A policy is stored in logarithms, so the certificate is that of their exponentials.
+    """
     n, m = payoff.shape
     log_p = np.full(pair.shape, -np.inf)
     played = np.zeros(pair.shape)
@@ -78,10 +90,10 @@ def certificate(payoff: Array, pair: Array) -> Certified:
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def optimal_pair(payoff: Array) -> Array:
-    """Optimal policies of the row and of the column player of `payoff`, `(n, m)`.
+    """Optimal policies of the row player and of the column player of `payoff`, `(n, m)`.
 
-    `(2, max(n, m))` probabilities, padded with zeros. Without a guarantee: what it is worth is for
-    the caller to certify. NaN if the method fails, or if the payoffs' range is not finite.
+    Returns probabilities, `(2, max(n, m))`, padded with zeros. They carry no guarantee: the caller
+    certifies them. All are NaN if the method fails, or if the range of the payoffs is not finite.
     """
     n, m = payoff.shape
     low, high = payoff.min(), payoff.max()
@@ -90,14 +102,14 @@ def optimal_pair(payoff: Array) -> Array:
     if unit == 0.0:
         pair[0, :n], pair[1, :m] = 1.0 / n, 1.0 / m
         return pair
-    if not unit < np.inf:
+    if not unit < np.inf:  # True for NaN as well
         pair[:] = np.nan
         return pair
 
     tableau, norms = _start(payoff, low, unit)
-    # Variables by number: columns of the game first, then the rows' slacks.
     basic, free = np.arange(m, m + n), np.arange(m)
     factors, pivot = np.empty(len(tableau)), np.empty(len(norms))
+    # In exact arithmetic the loop ends by itself; rounding could make it cycle.
     for _ in range(50 * (n + m)):
         entering = _steepest(tableau[n], norms)
         if entering < 0:
@@ -114,12 +126,15 @@ def optimal_pair(payoff: Array) -> Array:
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _start(payoff: Array, low: float, unit: float) -> tuple[Array, Array]:
-    """The first tableau, with rows of zeros up to a whole number of blocks, and its norms.
+    """The first tableau and the squared norms of its columns.
 
-    Row n holds the reduced costs, column m the right-hand side.
+    Row `n` holds the reduced costs, column `m` the right-hand side. Rows and columns are padded
+    with zeros to multiples of `BLOCK` and `LANES`.
     """
     n, m = payoff.shape
+    # The padding is never empty, so there is always room for row n and column m.
     tableau = np.zeros((n + BLOCK - n % BLOCK, m + LANES - m % LANES))
+    # 1 for the entering variable's own move along the edge, 1 for its reduced cost.
     norms = np.full(tableau.shape[1], 2.0)
     scale = 1.0 / unit
     for i in range(n):
@@ -133,12 +148,14 @@ def _start(payoff: Array, low: float, unit: float) -> tuple[Array, Array]:
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _steepest(gains: Array, norms: Array) -> int:
-    """The column of largest gain per length of its edge; -1 at the optimum.
+    """The column with the largest gain per length of its edge; -1 at the optimum.
 
-    The norms hold the gain too, which changes no comparison.
+    The norms include the squared gain `g^2`, since the elimination runs over that row too. This
+    changes no comparison: `g^2 / (length^2 + g^2)` grows with `g^2 / length^2`.
     """
     chosen, best, norm = -1, 0.0, 1.0
     for j in range(len(gains) - 1):
+        # Cross-multiplied, because divisions are slower than products.
         if gains[j] > OPTIMAL and gains[j] * gains[j] * norm > best * norms[j]:
             chosen, best, norm = j, gains[j] * gains[j], norms[j]
     return chosen
@@ -146,7 +163,7 @@ def _steepest(gains: Array, norms: Array) -> int:
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _leaving(tableau: Array, basic: Indices, free: Indices, entering: int) -> int:
-    """The row of least ratio; of equal ones the lexicographically least; -1 where there is none."""
+    """The row with the smallest ratio; of tied rows the lexicographically first; -1 if none."""
     chosen, least, m = -1, np.inf, len(free)
     for i in range(len(basic)):
         if tableau[i, entering] > PIVOT:
@@ -162,9 +179,13 @@ def _leaving(tableau: Array, basic: Indices, free: Indices, entering: int) -> in
 def _precedes(
     tableau: Array, basic: Indices, free: Indices, entering: int, one: int, other: int
 ) -> bool:
-    """Whether row `one` of the basis's inverse, over its pivot, comes before row `other`."""
+    """Whether row `one` of the inverse basis comes before row `other`, lexicographically.
+
+    Each row is divided by its element in the column `entering`.
+    """
     n, m = len(basic), len(free)
     first, second = np.zeros(n), np.zeros(n)
+    # The columns of the slacks are the inverse basis; that of a basic slack is a unit vector.
     for j in range(m):
         if free[j] >= m:
             first[free[j] - m] = tableau[one, j] / tableau[one, entering]
@@ -188,11 +209,14 @@ def _pivot(
     leaving: int,
     entering: int,
 ) -> None:
-    """Exchange a basic and a free variable, and find the norms of the new columns."""
+    """Exchange a basic and a free variable, and compute the norms of the new columns.
+
+    `factors` and `pivot` are scratch space of the length of a column and of a row.
+    """
     scale = 1.0 / tableau[leaving, entering]
     for i in range(len(tableau)):
         factors[i], tableau[i, entering] = tableau[i, entering], 0.0
-    # The pivot row itself comes out of the same loop: 0 + 1 * pivot.
+    # So the loop below computes the pivot row too, without a branch: 0 + 1 * pivot.
     factors[leaving], tableau[leaving, entering] = -1.0, 1.0
     for j in range(len(pivot)):
         pivot[j], tableau[leaving, j] = tableau[leaving, j] * scale, 0.0
@@ -200,7 +224,7 @@ def _pivot(
     for i in range(0, len(tableau), BLOCK):
         f, g, h, k = factors[i], factors[i + 1], factors[i + 2], factors[i + 3]
         for j in range(len(pivot)):
-            # Into locals first: the arrays might overlap, for all the compiler knows.
+            # Stored only after all four: for all the compiler knows, the arrays overlap.
             p = tableau[i, j] - f * pivot[j]
             q = tableau[i + 1, j] - g * pivot[j]
             r = tableau[i + 2, j] - h * pivot[j]
@@ -211,7 +235,10 @@ def _pivot(
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _read(tableau: Array, basic: Indices, free: Indices, pair: Array) -> None:
-    """The policies at the end of the tableau: basic columns and the multipliers of tight rows."""
+    """Write the policies of the final tableau into `pair`.
+
+    The column player plays the basic columns, the row player the multipliers of the tight rows.
+    """
     n, m = len(basic), len(free)
     for i in range(n):
         if basic[i] < m:
@@ -226,10 +253,10 @@ def _read(tableau: Array, basic: Indices, free: Indices, pair: Array) -> None:
 def _refined(
     payoff: Array, unit: float, tableau: Array, basic: Indices, free: Indices, pair: Array
 ) -> Array:
-    """The pair corrected by the basis's inverse, which stands in the tableau, while the gap falls.
+    """The pair after Newton steps with the inverse basis of the tableau, as long as the gap falls.
 
-    On the support every action must be worth the same: what it lacks is known to the last digit
-    from `payoff`, and an inverse that is good to a few digits takes it away.
+    On its support every action must have the same payoff. How much an action lacks is computed
+    from `payoff` to the last digit, so an inverse that is right to a few digits corrects it.
     """
     n, m = len(basic), len(free)
     worth = bilinear(payoff, pair[0, :n], pair[1, :m])
@@ -238,6 +265,7 @@ def _refined(
         if gap <= ROUNDING * unit:
             break
         moved = pair.copy()
+        # Divided by `unit`, because the tableau is that of the scaled payoffs.
         lack = (worth[0, :n].max() - worth[0]) / unit
         spare = (worth[1] - worth[1, :m].max()) / unit
         for i in range(n):
@@ -257,7 +285,7 @@ def _refined(
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _normalise(pair: Array) -> None:
-    """Cut rounding below 0, then scale both to sum 1."""
+    """Raise negative rounding errors to 0, then scale both policies to sum 1, in place."""
     for side in pair:
         total = 0.0
         for a in range(len(side)):

@@ -1,8 +1,8 @@
-"""Exact oracles: equilibria by routes that share nothing with the solvers.
+"""Exact oracles of tables: equilibria by methods that share no code with the solvers.
 
-`nash` is a linear programme, `qre` a Newton iteration in log space. Peers return wrong answers
-without a word, so every answer here carries its certificate, the duality gap, and none is returned
-whose certificate is bad. Both are open to further games: `nash.register(MyGame)`.
+`nash` solves a linear programme, `qre` is a Newton iteration in log space. Every answer carries a
+certificate, its duality gap; an answer whose certificate is bad is not returned, but raises
+`CertificateError`. Both functions can be extended to other games: `nash.register(MyGame)`.
 """
 
 from __future__ import annotations
@@ -23,62 +23,66 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
 
 POLISHES = (1e-9, 1e-9, 1e-11, 1e-13)
-"""Below these a probability, or an action's loss, counts as 0: one round of the polish each."""
+"""Tolerances of the polish, one per round: a probability, or the loss of an action, up to this
+counts as 0."""
 
 DOUBT = 1e-13
-"""Above this gap, in units of the game's largest payoff, `nash` asks a second method."""
+"""Above this duality gap, in units of the game's largest payoff, `nash` tries a second method."""
 
 GAP_LIMIT = 1e-7
-"""The worst duality gap `nash` returns, in units of the game's largest payoff."""
+"""The largest duality gap that `nash` returns, in units of the game's largest payoff."""
 
 
 class CertificateError(RuntimeError):
-    """An oracle could not certify its answer, and so gives none."""
+    """An oracle could not certify its answer, and therefore returns none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Equilibrium(Generic[P]):
-    """A Nash equilibrium with its certificate. Where there are many, one of them."""
+    """A Nash equilibrium with its certificate. If a game has several, one of them."""
 
     policy: P
     """The equilibrium."""
     value: float
-    """The first player's expected utility (0 in a symmetric game)."""
+    """The first player's expected utility, in units of payoff (0 in a symmetric game)."""
     support: Mask
-    """The actions that are played, of the same shape as the probabilities."""
+    """True at the actions that are played with probability above `SUPPORT` (on trees: that the
+    player's own plan reaches with it). The shape of the probabilities."""
     gap: float
-    """The certificate: the duality gap of `policy`, in the game's units."""
+    """The certificate: the duality gap of `policy`, in units of payoff."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantalResponse(Generic[P]):
-    """The equilibrium of a game whose players pay `alpha KL(own policy || magnet)`: unique."""
+    """The unique equilibrium of a game whose players pay `alpha KL(own policy || magnet)`."""
 
     policy: P
     """The equilibrium."""
     alpha: float
     """The weight of the KL, in units of payoff: the temperature of a logit QRE."""
     gap: float
-    """The certificate: the regularised duality gap of `policy`."""
+    """The certificate: the regularised duality gap of `policy`, in units of payoff."""
     residual: float
-    """How far any log-probability is from that of the regularised best response, in nats."""
+    """The largest difference, in nats, between a log-probability of `policy` and that of the
+    regularised best response to it."""
 
 
 @singledispatch
 def nash(game: Any) -> Equilibrium[Any]:
     r"""A Nash equilibrium by linear programming.
 
-    The row player's programme is $\max v$ with $A^\top x \ge v$ on the simplex, and its multipliers
-    are the column player's policy; a preference game is one such programme per context. It is
-    solved by our compiled simplex method and refined on its basis (`exact.simplex_method`); where
-    that leaves a gap above `DOUBT` times the largest payoff, HiGHS is asked too, its answer
-    polished on its support, and the better one kept. Gaps are typically a few ulps of the largest
-    payoff.
+    The row player maximises $v$ subject to $A^\top x \ge v$ on the simplex; the multipliers are the
+    column player's policy. A preference game is one such programme per context.
+
+    The programme is solved by a compiled simplex method and refined on its final basis
+    (`exact.simplex_method`). If this leaves a gap above `DOUBT` times the largest payoff, HiGHS
+    solves it too, its answer is polished on its support, and the better of the two is kept. The gap
+    is typically a few ulps of the largest payoff.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).
         CertificateError: if the gap exceeds `GAP_LIMIT` times the largest payoff.
-        TypeError: for a game without such an oracle.
+        TypeError: for a game that no oracle is registered for.
 
     >>> found = nash(MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]))
     >>> found.policy.probs[0].round(6), round(found.value, 6) + 0.0
@@ -111,15 +115,17 @@ def qre(game: Any, alpha: float, magnet: Any = None) -> QuantalResponse[Any]:  #
 
     $$p \propto \rho\, e^{q(p)/\alpha}$$
 
-    in every row, $\rho$ the magnet (uniform when None). The path of equilibria is followed from
-    $\alpha$ as large as the payoffs, where the magnet is nearly the answer, down to `alpha`
-    (McKelvey & Palfrey 1995; Turocy 2005). Probabilities may underflow, their logarithms do not.
+    in every row, where $\rho$ is the magnet (uniform if None) and `alpha` is in units of payoff.
+    The path of equilibria is followed from an $\alpha$ as large as the payoffs, where the magnet is
+    nearly the equilibrium, down to `alpha` (McKelvey & Palfrey 1995; Turocy 2005). Probabilities
+    may underflow; their logarithms do not.
 
     Raises:
-        ValueError: unless `alpha > 0`; for a batch of games (solve them one by one).
-        CertificateError: if the residual exceeds `RESIDUAL_LIMIT`; it cannot be met once
-            `alpha` is below some 1e-6 of the payoffs, whose rounding is then too coarse.
-        TypeError: for a game without such an oracle.
+        ValueError: unless `alpha` is finite and above 0; for a batch of games (solve them one by
+            one); for a magnet that is not a policy of the game.
+        CertificateError: if the residual exceeds `RESIDUAL_LIMIT`. This is unavoidable if `alpha`
+            is below some 1e-6 of the payoffs, because their rounding errors are then too large.
+        TypeError: for a game that no oracle is registered for.
 
     >>> found = qre(PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]]), alpha=0.1)
     >>> found.policy.probs.round(3)
@@ -137,6 +143,7 @@ def _(
 ) -> QuantalResponse[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
     n, m = game.payoff.shape
+    # Skew, as Newton's method requires: what one player gains the other one loses.
     operator = np.block([[np.zeros((n, n)), game.payoff], [-game.payoff.T, np.zeros((m, m))]])
     return _quantal_response(game, [operator], np.repeat([0, 1], [n, m]), alpha, magnet)
 
@@ -152,31 +159,32 @@ def _(
 
 def _require_single(single: bool) -> None:
     if not single:
-        raise ValueError("`game` is a batch of games: the oracles take one at a time.")
+        raise ValueError("`game` is a batch of games: pass them to the oracle one by one.")
 
 
 def _optimal(payoff: Array) -> Certified:
-    """A certified optimal pair."""
+    """A certified optimal pair of the payoffs `(n, m)`."""
     found = certified_pair(payoff)
     if found[-1] <= DOUBT:
         return found
     other = certificate(payoff, _by_highs(payoff))
-    if np.fmin(found[-1], other[-1]) == other[-1]:  # NaN, a failure, is never the less
+    if np.fmin(found[-1], other[-1]) == other[-1]:  # `fmin` prefers a number to NaN, a failure
         found = other
-    if not found[-1] <= GAP_LIMIT:
+    if not found[-1] <= GAP_LIMIT:  # True for NaN as well
         raise CertificateError(
-            f"The linear programme's best policy has a duality gap of {found[-1]:.3g} "
-            "times the largest payoff."
+            f"The best policy that was found has a duality gap of {found[-1]:.3g} times the "
+            f"largest payoff; the limit is {GAP_LIMIT:.0e}."
         )
     return found
 
 
 def _by_highs(payoff: Array) -> Array:
-    """An optimal pair by HiGHS, polished on its support; NaN if it fails."""
+    """An optimal pair by HiGHS, polished on its support, `(2, max(n, m))`; NaN if HiGHS fails."""
     from scipy.optimize import linprog
 
     n, m = payoff.shape
     low, high = payoff.min(), payoff.max()
+    # Range 1: HiGHS has absolute tolerances. From 0: `bounds` allow no negative value.
     unit = (payoff - low) / (high - low)
     answer = linprog(
         np.append(np.zeros(n), -1.0),
@@ -190,6 +198,7 @@ def _by_highs(payoff: Array) -> Array:
     )
     if answer.x is None or answer.status != 0:
         return np.full((2, max(n, m)), np.nan)
+    # In a minimisation the multipliers of upper bounds are at most 0.
     x, y = _simplex(answer.x[:n]), _simplex(-answer.ineqlin.marginals)
     pair = np.zeros((2, max(n, m)))
     pair[0, :n], pair[1, :m] = _polished(unit, x), _polished(-unit.T, y)
@@ -197,11 +206,11 @@ def _by_highs(payoff: Array) -> Array:
 
 
 def _polished(payoff: Array, x: Array) -> Array:
-    """The row policy on the support of `x` against which the binding columns are indifferent,
-    for payoffs of range 1.
+    """The row policy on the support of `x` against which the binding columns are indifferent.
 
-    Least squares, as the smallest correction of `x`: with ties there are more binding columns than
-    actions. Whatever guarantees less than `x` is thrown away.
+    `payoff` is `(n, m)` with range 1, `x` is `(n,)`. Each round solves for the smallest correction
+    of `x` by least squares, since ties can make more columns binding than there are actions. A
+    correction is kept only if it guarantees more than `x`.
     """
     for tolerance in POLISHES:
         value = payoff.T @ x
@@ -232,15 +241,23 @@ def _quantal_response(
     alpha: float,
     magnet: TabularPolicy | None,
 ) -> QuantalResponse[TabularPolicy]:
-    """Each skew payoff operator is a game of its own, its actions in the rows `row`."""
+    """The equilibrium of a matrix game, or of all contexts of a preference game.
+
+    Each of `operators`, skew and `(actions, actions)`, is solved on its own; `row`, `(actions,)`,
+    says to which of its rows an action belongs.
+    """
     if not (alpha > 0.0 and np.isfinite(alpha)):
-        raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
+        raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: for 0 use `nash`.")
     magnet = game.initial_policy() if magnet is None else magnet
     legal = game.legal
     if not isinstance(magnet, TabularPolicy):
-        raise ValueError(f"`magnet` must be a policy of the game, got {type(magnet).__name__}.")
+        raise ValueError(
+            "`magnet` must be a policy of the game, like `game.initial_policy()`, "
+            f"got {type(magnet).__name__}."
+        )
     if magnet.coordinates.shape != legal.shape or (magnet.legal != legal).any():
         raise ValueError(f"`magnet` must be a policy of the game, of shape {legal.shape}.")
+    # Without the padding: the operators know legal actions only.
     log_magnet = magnet.log_probs[legal]
     pieces = log_magnet.reshape(len(operators), -1)
     found = [

@@ -1,6 +1,8 @@
 """The oracles of trees: `exact.nash` and `exact.qre` for sequence-form and behavioural games.
 
-A sparse linear programme and a sparse Newton iteration; importing this module registers them.
+They are a sparse linear programme and a sparse Newton iteration. Importing this module registers
+them. In the private functions a vector over actions is `(sequences - 2,)`, that is, without the two
+empty sequences.
 """
 
 from __future__ import annotations
@@ -27,15 +29,19 @@ def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
 
     $$\max_{x,v} v_0\quad\text{s.t.}\quad A^\top x \ge F^\top v,\; E x = e,\; x \ge 0$$
 
-    $E$, $F$ the flow constraints of the two treeplexes; its multipliers are the other player's
-    plan. Uniform play where an information state is never reached. `CertificateError` as in
-    `exact.nash`.
+    $E$ and $F$ are the flow constraints of the two treeplexes. The multipliers of the programme are
+    the other player's plan. At information states that the plan never reaches, play is uniform.
+
+    Raises `CertificateError` if HiGHS fails, or if the gap exceeds `GAP_LIMIT` times the largest
+    payoff.
     """
+    # Imported in the functions that need it: `import mpo_games` must not load scipy.optimize.
     from scipy.optimize import linprog
     from scipy.sparse import csr_array, hstack
 
     tree, owner = game.tree, game.tree.owner
     own, other = (np.flatnonzero(owner == player) for player in (0, 1))
+    # Payoffs up to 1, because HiGHS's tolerances are absolute; `or 1.0` where all payoffs are 0.
     scale = float(game.bound) or 1.0
     payoff = _matrix(game, game.payoff / scale)[own][:, other]
     flow = _flow(tree)
@@ -66,7 +72,7 @@ def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
 
 @exact.nash.register
 def nash_of_view(game: BehaviouralGame) -> Equilibrium[TabularPolicy]:
-    """The tree's equilibrium as a table; its support are the actions that are reached."""
+    """The equilibrium of the tree as a table; the support is the actions that the plan reaches."""
     found = nash_of_tree(game.exact)
     support = np.zeros(game.blank.shape, dtype=bool)
     support.reshape(-1)[game.cells] = found.support[2:]
@@ -77,15 +83,16 @@ def nash_of_view(game: BehaviouralGame) -> Equilibrium[TabularPolicy]:
 def qre_of_tree(
     game: SequenceFormGame, alpha: float, magnet: TreeplexPolicy | None = None
 ) -> QuantalResponse[TreeplexPolicy]:
-    r"""The equilibrium of the game regularised by the dilated divergence, where MMD ends.
+    r"""The equilibrium of the game regularised by the dilated divergence, to which MMD converges.
 
-    With the magnet `game.center()` (when None) and unit weights it is the logit QRE of the reduced
-    normal form. Newton's method on
+    `magnet` is `game.center()` if None. With that magnet and unit weights, the equilibrium is the
+    logit QRE of the reduced normal form. It is computed by Newton's method on
 
     $$w_j(\log\pi_a - \log\rho_a) = q_a/\alpha + \textstyle\sum_{j'\text{ below }a} V_{j'} - V_j,
     \qquad \sum_{a\in j}\pi_a = 1$$
 
-    in $\log z$ and $V$: sparse. Errors as in `exact.qre`.
+    in the unknowns $\log z$, where $z$ is the plan, and $V$, the values of the states divided by
+    $\alpha$. The Jacobian is sparse. Errors as in `exact.qre`.
     """
     magnet = game.center() if magnet is None else magnet
     _require_sequences(magnet.coordinates, game.tree)
@@ -98,14 +105,16 @@ def qre_of_tree(
 def qre_of_view(
     game: BehaviouralGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
-    r"""The agent QRE, $\pi_j \propto \rho_j\,e^{Q_j(\pi)/\alpha}$ at every information state, where
-    MMD on Q-values ends if it ends (McKelvey & Palfrey 1998).
+    r"""The agent QRE: $\pi_j \propto \rho_j\,e^{Q_j(\pi)/\alpha}$ at every information state.
 
-    Newton's method as in `qre_of_tree`, with the Q-values as further unknowns. An agent QRE need
-    not be unique: this is the one on the path from the magnet. The path ends where a reach falls
-    below the smallest float (log-probabilities below -700 or so), since Q-values are 0 from there
-    on: on Leduc `alpha = 0.012` is certified and 0.011 raises `CertificateError`. `ValueError` for
-    a game of counterfactual values.
+    If MMD on Q-values converges, it converges to an agent QRE (McKelvey & Palfrey 1998). `magnet`
+    is uniform play if None. The method is that of `qre_of_tree`, with the Q-values as further
+    unknowns. An agent QRE need not be unique: this one lies on the path that begins at the magnet.
+
+    The path ends where the reach of a state falls below the smallest float (log-probabilities of
+    about -700), because Q-values are 0 from there on. On Leduc poker, `alpha = 0.012` is certified
+    and 0.011 raises `CertificateError`. Raises `ValueError` for a game of counterfactual values;
+    other errors as in `exact.qre`.
     """
     if game.feed is counterfactual_values:
         raise ValueError("`game` must have Q-values as its feedback: pass `feed=q_values`.")
@@ -113,9 +122,11 @@ def qre_of_view(
     anchor = game.treeplex(magnet).coordinates
     _require_sequences(anchor, game.tree)
     log_magnet = anchor[2:]
+    # Q-values are not weighted by chance, so their size is that of the payoffs without it.
     scale = float(np.abs(game.exact.payoff / game.exact.chance).max(initial=0.0))
     theta = _follow(_Agents.of(game.exact, log_magnet), log_magnet, scale, alpha)
     policy = game.exact.initial_policy().replace(np.append(np.zeros(2), theta))
+    # The certificate asks for exact feedback, which a game of sampled trajectories does not give.
     exactly = BehaviouralGame(game.exact, game.feed)
     return _certified(exactly, game.table(policy), magnet, alpha)
 
@@ -126,6 +137,7 @@ def _require_sequences(coordinates: Array, tree: Tree) -> None:
 
 
 def _certified(game: Any, policy: Any, magnet: Any, alpha: float) -> QuantalResponse[Any]:
+    # A step of 1 / alpha from the magnet itself, without a pull, is the regularised best response.
     response = magnet.mirror_step(game.feedback(policy), None, eta=1.0 / alpha, alpha=0.0)
     legal = np.isfinite(policy.log_probs)
     residual = float(np.abs(response.log_probs[legal] - policy.log_probs[legal]).max(initial=0.0))
@@ -139,7 +151,7 @@ def _certified(game: Any, policy: Any, magnet: Any, alpha: float) -> QuantalResp
 
 
 def _matrix(game: SequenceFormGame, entries: Array) -> Any:
-    """The sparse matrix of `entries`, from player 0's sequences to player 1's."""
+    """The sparse matrix `(sequences, sequences)` of `entries`, rows of player 0, columns of 1."""
     from scipy.sparse import csr_array
 
     size = game.tree.sequences
@@ -147,8 +159,11 @@ def _matrix(game: SequenceFormGame, entries: Array) -> Any:
 
 
 def _flow(tree: Tree) -> Any:
-    """A row per player and information state: the plan is 1 at the empty sequence, and what comes
-    out of a state came in. Player 0's rows first, each player's empty sequence leading."""
+    """The flow constraints of a plan, `(states + 2, sequences)`.
+
+    The plan is 1 at each empty sequence, and the actions of an information state sum to the plan at
+    its parent. Player 0's rows come first; each player's begin with the empty sequence.
+    """
     from scipy.sparse import csr_array
 
     size, states = np.diff(tree.offset), np.arange(tree.states)
@@ -166,16 +181,19 @@ def _flow(tree: Tree) -> Any:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Incidence:
-    """Sparse 0-1 matrices over the sequences but the empty ones, and the skew payoff operator."""
+    """Sparse matrices of a tree: incidence of actions and states, and the skew payoff operator.
+
+    Actions are the sequences without the two empty ones.
+    """
 
     member: Any
-    """(sequences, states): the state of an action."""
+    """(actions, states): 1 at the state that an action belongs to."""
     below: Any
-    """(sequences, states): the states right below an action."""
+    """(actions, states): 1 at the states right below an action."""
     step: Any
-    """(sequences, sequences): from log z to log-probabilities, `1 - parent`."""
+    """(actions, actions): turns `log z` into log-probabilities, `log z` less that of the parent."""
     payoff: Any
-    """(all sequences, all sequences)."""
+    """(sequences, sequences): the skew payoff operator, with the empty sequences."""
 
     @classmethod
     def of(cls, game: SequenceFormGame) -> _Incidence:
@@ -194,7 +212,11 @@ class _Incidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Dilated:
-    """The regularised equilibrium as a root; the multipliers are the values of the states."""
+    """The regularised equilibrium as a root.
+
+    `theta` are log-probabilities, `(actions,)`; the multipliers are the values of the states
+    divided by `alpha`, `(states,)`.
+    """
 
     game: SequenceFormGame
     log_magnet: Array
@@ -222,13 +244,17 @@ class _Dilated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Agents:
-    """The agent QRE as a root; the multipliers are the log-normalisers of the states."""
+    """The agent QRE as a root.
+
+    `theta` are log-probabilities, `(actions,)`; the multipliers are the log-normalisers of the
+    states, `(states,)`.
+    """
 
     game: SequenceFormGame
     log_magnet: Array
     matrices: _Incidence
     reach: Any
-    """(states, all sequences): the others' reach of a state, linear in their plan."""
+    """(states, sequences): times a plan, the reach of each state by chance and the opponent."""
 
     @classmethod
     def of(cls, game: SequenceFormGame, log_magnet: Array) -> _Agents:
@@ -236,7 +262,8 @@ class _Agents:
 
         tree, size = game.tree, game.tree.sequences
         first, one = tree.offset[:-1], np.ones(tree.states)
-        # Along the first action of every state, the mass of the leaves below is the reach.
+        # The player's own continuation sums to 1 in any case, so let it take the first actions. The
+        # reach of a state is then the sum over the leaves below it along these actions.
         down = csr_array((one, (tree.parent, first)), shape=(size, size))
         along, power = diags(np.ones(size)).tocsr(), down
         while power.nnz:
@@ -245,7 +272,7 @@ class _Agents:
         return cls(game, log_magnet, _Incidence.of(game), along[first] @ (chance + chance.T))
 
     def values(self, theta: Array) -> tuple[Array, Array, Array]:
-        """Plan, reach of the states, and Q-values of the actions."""
+        """Plan `(sequences,)`, others' reach of the states, and Q-values of the actions."""
         m, tree, z = self.matrices, self.game.tree, _plan(self.game.tree, theta)
         worth = kernels.action_values(
             tree.parent, tree.offset, np.append([1.0, 1.0], np.exp(theta)), m.payoff @ z
@@ -262,6 +289,7 @@ class _Agents:
 
         m, p, (z, reach, q) = self.matrices, np.exp(theta), self.values(theta)
         count = theta.size
+        # Unknowns of their own: as functions of `theta` alone, Q-values have a dense Jacobian.
         moved = self.reach[:, 2:] @ diags(z[2:])
         mean = m.member.T @ diags(p)
         share = diags(_inverse(m.member @ reach))
@@ -281,7 +309,7 @@ class _Agents:
 
 
 def _inverse(reach: Array) -> Array:
-    """`1 / reach`; 0 where it would overflow: nobody comes there."""
+    """`1 / reach`; 0 where that would overflow, since such a state is never reached."""
     seen = reach > np.finfo(np.float64).tiny
     return np.divide(1.0, reach, out=np.zeros(reach.shape), where=seen)
 
@@ -291,18 +319,24 @@ def _plan(tree: Tree, theta: Array) -> Array:
 
 
 def _follow(system: _Dilated | _Agents, log_magnet: Array, scale: float, alpha: float) -> Array:
-    """The root's log-probabilities, along the path that begins at the magnet."""
+    """The log-probabilities of the root at `alpha`, on the path that begins at the magnet.
+
+    `scale` is the size of the payoffs. If the path breaks off, the last point that was reached is
+    returned; `_certified` refuses it.
+    """
     if not (alpha > 0.0 and np.isfinite(alpha)):
         raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
     theta, multipliers = log_magnet, np.zeros(system.game.tree.states)
-    # Without a decision the only policy is the answer.
+    # A tree without a decision has only one policy, so there is no path to follow.
     here, growth, end = 0.0, 8.0, scale / alpha if theta.size else 0.0
     while here < end:
         there = min(end, growth * here if here else 1.0)
+        # The multipliers grow about in proportion to 1 / alpha, which is what `there` counts.
         warm = multipliers * there / here if here else multipliers
         moved, shifted, error = _newton(system, scale / there, theta, warm)
         if error <= exact.RESIDUAL_LIMIT:
             theta, multipliers, here, growth = moved, shifted, there, min(growth**1.5, 8.0)
+        # The first point does not depend on `growth`: another try would fail alike.
         elif here and growth > 1.001:
             growth **= 0.5
         else:
@@ -313,10 +347,14 @@ def _follow(system: _Dilated | _Agents, log_magnet: Array, scale: float, alpha: 
 def _newton(
     system: _Dilated | _Agents, alpha: float, theta: Array, multipliers: Array
 ) -> tuple[Array, Array, float]:
-    """Damped Newton; a step shrinks the error by the damping, to first order."""
+    """Damped Newton: log-probabilities, multipliers, and the largest error left.
+
+    To first order, a step damped by `t` leaves `1 - t` of the error.
+    """
     from scipy.sparse.linalg import splu
 
     member, step = system.matrices.member, system.matrices.step
+    # Less 2, because `theta` has no entries for the empty sequences.
     first = system.game.tree.offset[:-1] - 2
 
     def normalised(theta: Array) -> Array:

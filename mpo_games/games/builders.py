@@ -1,4 +1,8 @@
-"""Preference games from data: win counts, ballots, scores, criteria, a judge."""
+"""Preference games from data: win counts, ballots, scores, criteria, a judge.
+
+Shapes: Y responses, X contexts, C criteria. Every builder raises `ValueError` for data of another
+shape, and for numbers that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,13 @@ R = TypeVar("R")
 
 
 def from_wins(counts: ArrayLike, *, prior: float = 0.0) -> PreferenceGame:
-    r"""`counts[..., i, j]` is how often `i` beat `j`; a draw counts half for both.
+    r"""The game of win counts: `counts[..., i, j]` says how often `i` beat `j`.
 
     $$P_{ij} = \frac{W_{ij} + \text{prior}}{W_{ij} + W_{ji} + 2\,\text{prior}}$$
 
-    and 1/2 where two were never compared. `prior` pseudo-counts for either side (1 is Laplace's
-    rule) keep few comparisons from looking certain. Leading axes are contexts.
+    and 1/2 if the two were never compared. `counts` is `(Y, Y)` or `(X, Y, Y)`; a draw counts half
+    for both. `prior` is a number of pseudo-wins for either side (1 is Laplace's rule): it keeps a
+    few comparisons from looking like certainty.
 
     Raises `ValueError` for counts that are not square, finite and non-negative.
 
@@ -47,19 +52,21 @@ def from_ballots(
     *,
     counts: Sequence[float] | None = None,
 ) -> PreferenceGame:
-    """Rankings, best first: `P[i, j]` is the share of voters who rank `i` above `j`.
+    """The game of an election: `P[i, j]` is the share of voters who rank `i` above `j`.
 
-    Who is not on a ballot stands below all who are, and tied (a half vote) with the others left
-    out. The equilibrium is the maximal lottery of the election (Kreweras 1965; Fishburn 1984).
+    Candidates that are missing from a ballot rank below all that are on it, and tie with each
+    other (half a vote for each). The equilibrium is the maximal lottery of the election (Kreweras
+    1965; Fishburn 1984).
 
     Args:
-        ballots: each a sequence of candidates, none twice.
-        candidates: their names, in the order of the game's responses; when None, ballots hold the
-            indices 0, 1, ... up to the largest one seen.
-        counts: how many voters cast each ballot; one each when None.
+        ballots: rankings, best first, each a sequence of distinct candidates.
+        candidates: the names of the candidates, in the order of the game's responses. If None, the
+            ballots hold indices, and the candidates are 0, 1, ... up to the largest index.
+        counts: the number of voters who cast each ballot; one each if None.
 
     Raises:
-        ValueError: for no ballots, an unknown or repeated candidate, or bad counts.
+        ValueError: for no ballots, an unknown or repeated candidate, or counts that are negative or
+            all 0.
 
     >>> ballots = [["tea", "milk", "water"], ["milk", "water", "tea"]]
     >>> from_ballots(ballots, ["tea", "milk", "water"]).preferences[0]
@@ -77,13 +84,14 @@ def from_ballots(
     names = _indices_of(ballots) if candidates is None else list(candidates)
     place = {name: i for i, name in enumerate(names)}
     if len(place) != len(names) or not names:
-        raise ValueError("`candidates` must be distinct names, at least one.")
+        raise ValueError("`candidates` must be at least one name, and no name twice.")
     wins = np.zeros((len(names), len(names)))
     for ballot, vote in zip(ballots, votes, strict=True):
+        # The last rank is that of all candidates who are not on the ballot.
         rank = np.full(len(names), len(names))
         for position, name in enumerate(ballot):
             if name not in place:
-                raise ValueError(f"A ballot names {name!r}, who is not among the candidates.")
+                raise ValueError(f"A ballot names {name!r}, which is not one of the `candidates`.")
             if rank[place[name]] < len(names):
                 raise ValueError(f"A ballot ranks {name!r} twice.")
             rank[place[name]] = position
@@ -92,34 +100,38 @@ def from_ballots(
 
 
 def from_scores(scores: ArrayLike, temperature: float = 1.0) -> PreferenceGame:
-    r"""Bradley-Terry: $P_{ij} = \sigma((s_i - s_j) / \text{temperature})$, a transitive game.
+    r"""The Bradley-Terry game $P_{ij} = \sigma((s_i - s_j) / \text{temperature})$: transitive.
 
-    `scores` is `(Y,)` or `(X, Y)` (rewards, logits, Elo / 173.7); any finite size is safe.
+    `scores` is `(Y,)` or `(X, Y)`: rewards, logits, or Elo / 173.7. Finite scores of any size are
+    allowed.
     """
     s = finite_numbers(scores, "scores")
     if s.ndim < 1 or s.size == 0:
         raise ValueError(f"`scores` must be (Y,) or (X, Y), got shape {s.shape}.")
     if not (temperature > 0.0 and np.isfinite(temperature)):
         raise ValueError(f"`temperature` must be finite and above 0, got {temperature}.")
+    # A difference that overflows to infinity is right: `tanh` makes it a certain win.
     with np.errstate(over="ignore"):
         logits = (s[..., :, None] - s[..., None, :]) / temperature
     return PreferenceGame(0.5 + 0.5 * np.tanh(0.5 * logits))
 
 
 def majority_of(criteria: ArrayLike) -> PreferenceGame:
-    """`P[i, j]` is 1 if more criteria score `i` above `j` than below, 0 if fewer, else 1/2.
+    """The game of a majority vote of criteria.
 
+    `P[i, j]` is 1 if more criteria score `i` above `j` than below, 0 if fewer do, and else 1/2.
     `criteria` is `(C, Y)` or `(X, C, Y)`: a score per criterion and response, of which only the
-    order matters. Each criterion is transitive, their majority need not be (Condorcet 1785).
+    order matters. Each criterion is transitive; their majority need not be (Condorcet 1785).
     """
     return PreferenceGame(0.5 + 0.5 * np.sign(_votes(criteria).sum(axis=-3)))
 
 
 def mean_of(criteria: ArrayLike, weights: ArrayLike | None = None) -> PreferenceGame:
-    """`P[i, j]` is the (weighted) share of criteria that score `i` above `j`, ties half.
+    """The game of one criterion drawn at random.
 
-    `criteria` is `(C, Y)` or `(X, C, Y)`; `weights` is `(C,)`, non-negative, equal when None. It
-    is the game of a random criterion's verdict, with the majority's cycles softened, not gone.
+    `P[i, j]` is the weighted share of criteria that score `i` above `j`; a tie counts half.
+    `criteria` is `(C, Y)` or `(X, C, Y)`; `weights` is `(C,)`, non-negative, equal if None. The
+    cycles of the majority vote are weaker here, but not gone.
     """
     votes = _votes(criteria)
     w = np.ones(votes.shape[-3]) if weights is None else finite_numbers(weights, "weights")
@@ -132,21 +144,24 @@ def mean_of(criteria: ArrayLike, weights: ArrayLike | None = None) -> Preference
 
 
 def from_function(prefers: Callable[[R, R], float], responses: Sequence[R]) -> PreferenceGame:
-    """A judge asked about every ordered pair: `prefers(a, b)` is the probability that `a` wins.
+    """The game of a judge: `prefers(a, b)` is the probability that `a` is preferred to `b`.
 
-    Both orders are asked and averaged, `P = (f(a, b) + 1 - f(b, a)) / 2`, so a judge that favours
-    a position does no harm.
+    The judge is asked about every ordered pair of `responses`. The two orders are averaged,
+    `P = (f(a, b) + 1 - f(b, a)) / 2`, so a constant bias towards one position cancels.
+
+    Raises `ValueError` if there are no responses, or for an answer outside [0, 1].
     """
     verdicts = np.array([[float(prefers(a, b)) for b in responses] for a in responses])
     if verdicts.size == 0:
         raise ValueError("`responses` must hold at least one response.")
+    # Not the negation of `<` and `>`, which NaN would pass.
     if not ((verdicts >= 0) & (verdicts <= 1)).all():
         raise ValueError("`prefers` must return probabilities: finite and in [0, 1].")
     return PreferenceGame(0.5 + 0.5 * (verdicts - verdicts.T))
 
 
 def _votes(criteria: ArrayLike) -> Array:
-    """1, 0, -1 as a criterion scores `i` above, like or below `j`: `(..., C, Y, Y)`."""
+    """1, 0 or -1 if a criterion scores `i` above, equal to or below `j`, `(..., C, Y, Y)`."""
     scores = finite_numbers(criteria, "criteria")
     if scores.ndim < 2 or scores.size == 0:
         raise ValueError(f"`criteria` must be (C, Y) or (X, C, Y), got shape {scores.shape}.")
@@ -158,6 +173,6 @@ def _indices_of(ballots: Sequence[Sequence[Hashable]]) -> list[Hashable]:
     seen = [name for ballot in ballots for name in ballot]
     if not seen or not all(isinstance(i, (int, np.integer)) and i >= 0 for i in seen):
         raise ValueError(
-            "`ballots` must hold indices 0, 1, ..., or `candidates` must list the names on them."
+            "`ballots` must hold indices 0, 1, ...; if they hold names, list these in `candidates`."
         )
     return list(range(1 + max(int(i) for i in seen if isinstance(i, (int, np.integer)))))

@@ -1,4 +1,4 @@
-"""Games by name: the border between words and constructors, for scripts and the command line."""
+"""Games by name, for scripts and the command line: here names become constructors."""
 
 from __future__ import annotations
 
@@ -20,49 +20,51 @@ from mpo_games.games.sequence_form import SequenceFormGame
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A named game: how to make it and what is known about it."""
+    """A named game: how it is made and what is known about it."""
 
     make: Callable[..., MatrixGame | PreferenceGame]
-    """Keyword parameters of type int, float or bool, all with defaults."""
+    """The constructor. Its parameters are keywords of type int, float or bool with defaults."""
     description: str
-    """One line: what, whose, and the equilibrium."""
+    """One line: what the game is, its source, and its equilibrium."""
 
 
 def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | SequenceFormGame:
     """The game called `name`, with its own parameters: `load("condorcet", n=5)`.
 
-    A name that the catalogue lacks is one of OpenSpiel's, where that is installed:
-    `load("leduc_poker")`, `load("liars_dice", dice_sides=4)`. Compiling a large one
-    shows a bar on a terminal.
+    A name that is not in the catalogue is looked up in OpenSpiel, if that is installed:
+    `load("leduc_poker")`, `load("liars_dice", dice_sides=4)`. While a large one is compiled, a
+    terminal shows a progress bar.
 
     Raises:
-        ValueError: for an unknown name (close matches are suggested), or a parameter that the
-            game does not have or that is of the wrong type or size.
+        ValueError: for an unknown name (the message suggests close ones), and for a parameter that
+            the game does not have, or that has the wrong type or size.
 
     >>> load("condorcet", n=5).preferences.shape
     (1, 5, 5)
     """
     if name not in CATALOGUE:
+        # Imported here, because `import mpo_games` must not load tqdm.
         from mpo_games.games import openspiel
 
         elsewhere = openspiel.names()
+        # OpenSpiel's own spelling, with the parameters in the name, is understood too.
         if name.partition("(")[0] in elsewhere:
             return openspiel.compile_game(openspiel.spell(name, parameters), progress=True)
         close = difflib.get_close_matches(name, [*CATALOGUE, *elsewhere], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
-        raise ValueError(f"`name`: there is no game {name!r} in the catalogue; {hint}")
+        raise ValueError(f"`name`: the catalogue has no game {name!r}; {hint}")
     make = CATALOGUE[name].make
     _check(name, make, parameters)
     return make(**parameters)
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows."""
+    """The names of the catalogue. `load` also knows the games of OpenSpiel."""
     return tuple(CATALOGUE)
 
 
 def describe() -> Mapping[str, str]:
-    """Name -> what the game is, its source and equilibrium, its parameters; one line each."""
+    """A line for each name of the catalogue: the game, its source, equilibrium and parameters."""
     return {name: f"{e.description}{_defaults(e.make)}" for name, e in CATALOGUE.items()}
 
 
@@ -76,16 +78,18 @@ ACCEPTED: Mapping[type, tuple[type, ...]] = {
     int: (int, np.integer),
     float: (int, float, np.integer, np.floating),
 }
-"""What may be given for a parameter of each type."""
+"""The types of argument that a parameter of each type accepts."""
 
 
 def _check(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -> None:
+    # `eval_str`, because the __future__ import above leaves annotations as strings.
     known = inspect.signature(make, eval_str=True).parameters
     for key, given in parameters.items():
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise ValueError(f"The game {name!r} has no parameter `{key}`: {has}.")
         wanted = known[key].annotation
+        # In Python True is an int: the second condition refuses it where a number is wanted.
         if not isinstance(given, ACCEPTED[wanted]) or isinstance(given, bool) > (wanted is bool):
             raise ValueError(
                 f"`{key}` of the game {name!r} must be of type {wanted.__name__}, got {given!r}."
@@ -102,10 +106,12 @@ def _biased_rps() -> MatrixGame:
 
 def _perturbed_rps(*, normalised: bool = False) -> MatrixGame:
     payoff = np.array([[0.0, -3, 3], [3, 0, -1], [-3, 1, 0]])
+    # The smallest payoff is -3, the largest 3.
     return MatrixGame((payoff + 3.0) / 6.0 if normalised else payoff)
 
 
 def _lizard_spock() -> MatrixGame:
+    # A win is worth 1/2 in a preference game and 1 here.
     return MatrixGame(2.0 * families.condorcet_cycle(5).payoff[0])
 
 
@@ -209,13 +215,13 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "row (1/3, 1/3, 1/3, 0, 0), column y1 = y2 = y3 and y4/2 <= y5 <= 2 y4; value 0.",
         ),
         "blotto": Entry(
-            _blotto, "Colonel Blotto: win more battlefields than the other; symmetric, value 0."
+            _blotto, "Colonel Blotto: the side with more battlefields wins; symmetric, value 0."
         ),
         "comal": Entry(
             _comal, "Cyclic preference of the COMAL paper (Liu et al. 2024); NE (4/11, 3/11, 4/11)."
         ),
         "condorcet": Entry(
-            _condorcet, "n responses in a circle, each preferred to the next half; NE uniform."
+            _condorcet, "n responses in a circle, each beats the next (n - 1) // 2; NE uniform."
         ),
         "random_preferences": Entry(
             _random_preferences, "P ~ U[0, 1], the EGPO study's games (Zhou et al. 2025)."
@@ -232,11 +238,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "badly_scaled": Entry(_badly_scaled, "Random payoffs, rows scaled by 10^U[-2, 0]."),
         "many_equilibria": Entry(
-            _many_equilibria, "Random games of M-Ne's kind: a continuum of equilibria; value 0."
+            _many_equilibria, "Random games like M-Ne: a continuum of equilibria; value 0."
         ),
         "planted": Entry(
             _planted, "Random payoffs around a planted unique NE of full support; value 0."
         ),
     }
 )
-"""Every named game."""
+"""Every game that has a name here."""

@@ -1,4 +1,4 @@
-"""What games seen through samples have in common: the feedback is estimated, all else is exact."""
+"""The common part of games with sampled feedback: only the feedback is estimated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from mpo_games.protocol import Array, Mixture, P
 
 @dataclass(frozen=True, eq=False)
 class EstimatedGame(ABC, Generic[P]):
-    """Estimates the feedback of an inner game and hands everything else to it, exactly."""
+    """Estimates the feedback of an inner game and passes every other question to it, exactly.
+
+    Values, gaps and divergences therefore have the units and shapes of the inner game.
+    """
 
     game: Any
     """The inner game: an `ExactGame` with a `bound`."""
@@ -32,7 +35,7 @@ class EstimatedGame(ABC, Generic[P]):
 
     @property
     def players(self) -> int:
-        """The inner game's."""
+        """The number of sides of the inner game, 1 or 2."""
         return int(self.game.players)
 
     @property
@@ -41,50 +44,58 @@ class EstimatedGame(ABC, Generic[P]):
         return np.asarray(self.game.bound)
 
     def initial_policy(self) -> P:
-        """The inner game's."""
+        """The initial policy of the inner game."""
+        # Annotated, here and below, because `game` is untyped.
         policy: P = self.game.initial_policy()
         return policy
 
     def duality_gap(self, policy: P) -> Array:
-        """The inner game's, exactly."""
+        """The exact duality gap in the inner game."""
         return np.asarray(self.game.duality_gap(policy))
 
     def gap(self, policy: P, q: Array) -> Array:
-        """The inner game's: of an estimated `q` an estimate, and no evaluation."""
+        """The duality gap of `policy`, given its own feedback `q`, without another evaluation.
+
+        If `q` is an estimate, the gap is one too, and it is too large on average: a maximum of
+        noisy numbers is biased upwards.
+        """
         return np.asarray(self.game.gap(policy, q))
 
     def smoothed(self, policy: P) -> tuple[P, float]:
-        """The inner game's."""
+        """The same play in the smoothed entropy, and the evaluations that this costs."""
         smooth: tuple[P, float] = self.game.smoothed(policy)
         return smooth
 
     def regularised_gap(self, policy: P, magnet: P, alpha: float) -> Array:
-        """The inner game's, exactly."""
+        """The exact regularised gap in the inner game."""
         return np.asarray(self.game.regularised_gap(policy, magnet, alpha))
 
     def best_response(self, policy: P) -> P:
-        """The inner game's, exactly."""
+        """An exact best response in the inner game."""
         response: P = self.game.best_response(policy)
         return response
 
     def value(self, policy: P) -> Array:
-        """The inner game's, exactly."""
+        """The exact value in the inner game."""
         return np.asarray(self.game.value(policy))
 
     def divergence(self, policy: P, other: P) -> Array:
-        """The inner game's."""
+        """The divergence `D(policy || other)` of the inner game."""
         return np.asarray(self.game.divergence(policy, other))
 
     def average(self, mixture: Mixture[P]) -> P:
-        """The inner game's."""
+        """The policy that plays like `mixture` in the inner game."""
         mean: P = self.game.average(mixture)
         return mean
 
 
 def required(rng: np.random.Generator | None) -> np.random.Generator:
-    """`rng`; `ValueError` where there is none."""
+    """`rng`; `ValueError` if it is None."""
     if rng is None:
-        raise ValueError("`rng` is needed: the feedback of this game is sampled.")
+        raise ValueError(
+            "`rng` is needed, because the feedback of this game is sampled: "
+            "pass `rng=np.random.default_rng(0)`."
+        )
     return rng
 
 
@@ -93,10 +104,12 @@ def against_each(
     feedback: Callable[[P, np.random.Generator | None], Array],
     rng: np.random.Generator | None,
 ) -> Array:
-    """The mixture's combination of the feedback against each of its policies.
+    """The feedback against each policy of the mixture, combined with the mixture's weights.
 
-    All of them meet the same random numbers, so that in `2 p - p_previous` most draws coincide.
+    `feedback(policy, rng)` is called once per policy. All calls meet the same random numbers, so
+    that in `2 p - p_previous` most draws coincide.
     """
+    # One draw from `rng` whatever the mixture, and a fresh generator of that seed for each policy.
     seed = None if rng is None else int(rng.integers(2**63))
     terms = (
         weight * feedback(policy, None if seed is None else np.random.default_rng(seed))

@@ -1,4 +1,7 @@
-"""Families of games: random ones drawn by a generator, cycles of any size, perturbed trees."""
+"""Families of games: random games drawn by a generator, cycles of any size, perturbed trees.
+
+`n` and `m` count actions. Each function raises `ValueError` for a size below 1.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,24 @@ from mpo_games.protocol import Array
 
 
 def random_preferences(n: int, rng: np.random.Generator) -> PreferenceGame:
-    """`P[i, j] ~ U[0, 1]` for `i > j`, the games of the EGPO study (Zhou et al. 2025, n = 10)."""
+    """`P[i, j] ~ U[0, 1]` for `i > j`: the games of the EGPO study (Zhou et al. 2025, n = 10)."""
     lower = np.tril(rng.uniform(size=(_size(n), n)), -1)
     return PreferenceGame(lower + np.triu(1.0 - lower.T, 1) + 0.5 * np.eye(n))
 
 
 def random_zero_sum(n: int, m: int, rng: np.random.Generator) -> MatrixGame:
-    """Payoffs `U[-1, 1]`, independent."""
+    """An `(n, m)` game with independent payoffs `U[-1, 1]`."""
     return MatrixGame(rng.uniform(-1.0, 1.0, size=(_size(n), _size(m, "m"))))
 
 
 def random_antisymmetric(n: int, rng: np.random.Generator) -> MatrixGame:
-    """A symmetric game: `A[i, j] ~ U[-1, 1]` for `i > j`, `A' = -A`. Its value is 0."""
+    """A symmetric game: `A[i, j] ~ U[-1, 1]` for `i > j`, and `A' = -A`. Its value is 0."""
     lower = np.tril(rng.uniform(-1.0, 1.0, size=(_size(n), n)), -1)
     return MatrixGame(lower - lower.T)
 
 
 def badly_scaled(n: int, rng: np.random.Generator) -> MatrixGame:
-    """A random zero-sum game whose rows are multiplied by `10^U[-2, 0]`: hard on one step size."""
+    """A random game whose rows are multiplied by `10^U[-2, 0]`: no step size suits them all."""
     rows = 10.0 ** rng.uniform(-2.0, 0.0, size=(_size(n), 1))
     return MatrixGame(rows * rng.uniform(-1.0, 1.0, size=(n, n)))
 
@@ -40,28 +43,34 @@ def low_rank_cyclic(
 ) -> PreferenceGame:
     r"""Logits $s_i - s_j + u_i^\top v_j - v_i^\top u_j$: skill, and a cyclic part of low rank.
 
-    `rank` (even) is the rank of the cyclic part, `transitivity` the standard deviation of the
-    skill `s`; `u`, `v` are normal, scaled so that the cyclic logits have variance 2. Balduzzi et
-    al. 2018 (mElo) fit tournaments by this form.
+    `rank`, an even number, is the rank of the cyclic part. `transitivity` is the standard deviation
+    of the skills `s`. `u` and `v` are normal and scaled so that the cyclic logits have variance 2.
+    Balduzzi et al. 2018 (mElo) fit tournaments with this form.
+
+    `ValueError` for a rank that is odd or below 2.
     """
     if rank < 2 or rank % 2:
         raise ValueError(f"`rank` must be even and at least 2, got {rank}.")
     skill = transitivity * rng.normal(size=_size(n))
+    # u'v sums rank / 2 products, so each factor shrinks by the fourth root to give variance 1.
     u, v = rng.normal(size=(2, n, rank // 2)) / (rank / 2) ** 0.25
     logits = skill[:, None] - skill + u @ v.T - v @ u.T
     return PreferenceGame(0.5 + 0.5 * np.tanh(0.5 * logits))
 
 
 def bradley_terry(n: int, rng: np.random.Generator) -> PreferenceGame:
-    """Standard normal scores: transitive, the control that needs no game theory."""
+    """Standard normal scores: a transitive game, the control for which a reward suffices."""
     return from_scores(rng.normal(size=_size(n)))
 
 
 def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
-    """`n` responses in a circle, each beating the next `(n - 1) // 2` by `(1 + strength) / 2`.
+    """`n` responses in a circle, each of which beats the next `(n - 1) // 2`.
 
-    With an even `n` opposites tie. Uniform play is an equilibrium, the only one for odd `n`;
-    n = 3 is rock-paper-scissors. `0 <= strength <= 1`.
+    It beats them with probability `(1 + strength) / 2`. If `n` is even, opposite responses tie.
+    Uniform play is an equilibrium, and the only one if `n` is odd and `strength` above 0. `n = 3`
+    is rock-paper-scissors.
+
+    `ValueError` unless `n >= 3` and `0 <= strength <= 1`.
     """
     if n < 3:
         raise ValueError(f"`n` must be at least 3 for a cycle, got {n}.")
@@ -75,32 +84,36 @@ def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
 def planted_equilibrium(x: ArrayLike, y: ArrayLike, rng: np.random.Generator) -> MatrixGame:
     r"""A random game of value 0 in which `(x, y)` is an equilibrium.
 
-    Normal payoffs `B`, projected so that every action of the supports earns 0,
-    $A = B - B y 1^\top - 1 x^\top B + x^\top B y$, and every other action loses `U[0, 1]`. With
-    supports of equal size the equilibrium is unique, almost surely.
+    `x` and `y` are probability vectors, `(n,)` and `(m,)`. Normal payoffs `B` are projected so that
+    every action of the supports earns 0, $A = B - B y 1^\top - 1 x^\top B + x^\top B y$. Every
+    other action loses `U(0, 1]`. If the supports have equal size, the equilibrium is unique almost
+    surely. `ValueError` for a vector that is not a distribution.
     """
     row, column = _distribution(x, "x"), _distribution(y, "y")
     b = rng.normal(size=(len(row), len(column)))
     a = b - (b @ column)[:, None] - row @ b + row @ b @ column
+    # 1 - U[0, 1) is never 0: an action outside the support must lose strictly.
     lost = np.where(row > 0, 0.0, 1.0 - rng.uniform(size=len(row)))
     given = np.where(column > 0, 0.0, 1.0 - rng.uniform(size=len(column)))
     return MatrixGame(a - lost[:, None] + given)
 
 
 def many_equilibria(n: int, k: int, rng: np.random.Generator) -> MatrixGame:
-    r"""A game of M-Ne's kind (Abe et al. 2023), with a continuum of equilibria; its value is 0.
+    r"""A game like M-Ne (Abe et al. 2023): value 0, and a continuum of equilibria.
 
     $$A = \begin{pmatrix} C & 0 \\ B & D \end{pmatrix}$$
 
-    $C$ is `planted_equilibrium` with random $x^*, y^*$ of full support on `n` actions, $B y^* = 0$,
-    and $D$, over `k` actions, has `U[0, 1]` off its diagonal and `-k` on it. The row player plays
-    $(x^*, 0)$; the column player may mix $y^*$ with any $z$ of $D z \le 0$, such as uniform play.
+    $C$ is a `planted_equilibrium` with random $x^*, y^*$ of full support on `n` actions. $B$
+    satisfies $B y^* = 0$. $D$, over `k` actions, is `U[0, 1]` off its diagonal and `-k` on it. In
+    equilibrium the row player plays $(x^*, 0)$. The column player may mix $y^*$ with any $z$ for
+    which $D z \le 0$, such as uniform play.
     """
     x, y = rng.dirichlet(np.ones(_size(n)), size=2)
     cycle = planted_equilibrium(x, y, rng).payoff
     tempting = rng.uniform(-1.0, 1.0, size=(_size(k, "k"), n))
     tempting -= (tempting @ y)[:, None]
     penalty = rng.uniform(size=(k, k))
+    # Each row of D then sums to at most -1, so that uniform play z has D z < 0.
     np.fill_diagonal(penalty, -k)
     return MatrixGame(np.block([[cycle, np.zeros((n, k))], [tempting, penalty]]))
 
@@ -108,10 +121,10 @@ def many_equilibria(n: int, k: int, rng: np.random.Generator) -> MatrixGame:
 def perturbed(
     game: SequenceFormGame, rng: np.random.Generator, spread: float = 0.3
 ) -> SequenceFormGame:
-    """A tree whose payoffs are multiplied by `1 + spread N(0, 1)`, each by its own.
+    """A tree whose payoffs are each multiplied by their own `1 + spread N(0, 1)`.
 
-    The payoffs are those of the sequence form: leaves at the same own actions of both players, told
-    apart by chance alone, move together.
+    The payoffs are those of the sequence form. Leaves that only chance tells apart, since both
+    players took the same actions, share one payoff and therefore one factor.
     """
     return game.with_payoff(game.payoff * (1.0 + spread * rng.normal(size=game.payoff.shape)))
 
@@ -125,5 +138,5 @@ def _size(n: int, name: str = "n") -> int:
 def _distribution(p: ArrayLike, name: str) -> Array:
     probs = np.asarray(p, dtype=np.float64)
     if probs.ndim != 1 or not (probs >= 0).all() or not np.isclose(probs.sum(), 1.0):
-        raise ValueError(f"`{name}` must be a probability vector.")
+        raise ValueError(f"`{name}` must be a probability vector: non-negative, with sum 1.")
     return np.asarray(probs / probs.sum())

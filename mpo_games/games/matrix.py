@@ -24,8 +24,9 @@ from mpo_games.protocol import Array, Mask, Mixture
 class MatrixGame:
     """The row player receives `x' A y`, the column player `-x' A y`.
 
-    `payoff` is `(n, m)`, or `(..., n, m)` for a batch of games solved at once. A policy has two
-    rows, the row player's and the column player's, padded to `max(n, m)` actions.
+    `payoff`, `A`, is `(n, m)`, or `(..., n, m)` for a batch of games that are solved at once. A
+    policy is `(..., 2, max(n, m))`: the row player's row, then the column player's, padded with
+    illegal actions.
 
     >>> game = MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]])
     >>> float(game.duality_gap(game.policy([0.2, 0.6, 0.2], [0.2, 0.6, 0.2]))) < 1e-12
@@ -35,11 +36,16 @@ class MatrixGame:
     """
 
     payoff: Array
+    """The row player's payoffs, `(..., n, m)`, read-only."""
 
     def __init__(self, payoff: ArrayLike) -> None:
+        # A copy, so that the caller's array stays writable; the kernels want C order.
         matrix = np.array(finite_numbers(payoff, "payoff"), order="C")
         if matrix.ndim < 2 or 0 in matrix.shape:
-            raise ValueError(f"`payoff` must be a matrix (n, m), got shape {matrix.shape}.")
+            raise ValueError(
+                "`payoff` must be a matrix (n, m) or a batch (..., n, m), with no axis empty, "
+                f"got shape {matrix.shape}."
+            )
         matrix.setflags(write=False)
         object.__setattr__(self, "payoff", matrix)
 
@@ -57,15 +63,18 @@ class MatrixGame:
 
     @property
     def bound(self) -> Array:
-        """`L = max |A|` of each game: the smoothness of the feedback between l1 and l-infinity."""
+        """`L = max |A|` of each game: the feedback is `L`-Lipschitz from l1 to l-infinity."""
         return np.asarray(np.abs(self.payoff).max(axis=(-2, -1)))
 
     def initial_policy(self) -> TabularPolicy:
-        """Uniform play of both sides."""
+        """Uniform play by both players."""
         return TabularPolicy.uniform(self.legal)
 
     def policy(self, row: ArrayLike, column: ArrayLike) -> TabularPolicy:
-        """The policy with the given probabilities, `(..., n)` and `(..., m)`."""
+        """The policy with the given probabilities, `row` `(..., n)` and `column` `(..., m)`.
+
+        `ValueError` for another number of actions, or for rows that are not distributions.
+        """
         sides = [np.asarray(side, dtype=np.float64) for side in (row, column)]
         for name, side, size in zip(("row", "column"), sides, self.payoff.shape[-2:], strict=True):
             if side.ndim == 0 or side.shape[-1] != size:
@@ -86,10 +95,15 @@ class MatrixGame:
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """`q[0] = A y`, `q[1] = -A' x`, shape `(..., 2, max(n, m))`; zeros for a side not asked."""
+        """`q[0] = A y` and `q[1] = -A' x` in units of payoff, `(..., 2, max(n, m))`.
+
+        `x` and `y` are the opponent's rows, or the policy's own if there is no opponent. With
+        `player` the other player's row is 0. `rng` is not used: the feedback is exact.
+        """
         z = probabilities(policy if opponent is None else opponent)
         n, m = self.payoff.shape[-2:]
         x, y = z[..., 0, :n], z[..., 1, :m]
+        # The kernel reads the matrix once for both players, but takes one game and one policy.
         if player is None and self.payoff.ndim == 2 and z.ndim == 2:
             return np.asarray(bilinear(self.payoff, x, y))
         batch = np.broadcast_shapes(self.payoff.shape[:-2], z.shape[:-2])
@@ -101,40 +115,42 @@ class MatrixGame:
         return q
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
-        """`max_i (A y)_i - min_j (A' x)_j` (NashConv)."""
+        """`max_i (A y)_i - min_j (A' x)_j` (NashConv) of each game, in units of payoff."""
         return self.gap(policy, self.feedback(policy))
 
     def gap(self, policy: TabularPolicy, q: Array) -> Array:
-        """The duality gap of the policy whose own feedback is `q`."""
+        """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""
         n, m = self.payoff.shape[-2:]
+        # Padded entries are 0 and might be the largest; a square game has none.
         if n != m:
             q = np.where(policy.legal, q, -np.inf)
+        # The values of the two players cancel, so only those of the best responses are summed.
         return np.asarray(np.add.reduce(np.maximum.reduce(q, axis=-1), axis=-1))
 
     def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
-        """The same play in the smoothed entropy, and what it costs to find out: nothing."""
+        """The same play in the smoothed entropy, and the evaluations that this costs: 0."""
         return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
-        """Duality gap of `x' A y - alpha KL(x || magnet_x) + alpha KL(y || magnet_y)`."""
+        """Duality gap of the game `x' A y - alpha KL(x || magnet_x) + alpha KL(y || magnet_y)`."""
         q = self.feedback(policy)
         return np.asarray(regularised_regret(policy, q, magnet, alpha).sum(axis=-1))
 
     def best_response(self, policy: TabularPolicy) -> TabularPolicy:
-        """Each side's first best pure response."""
+        """A pure best response of each player to `policy`; of several, the first."""
         return greedy(policy, self.feedback(policy))
 
     def value(self, policy: TabularPolicy) -> Array:
-        """`x' A y`."""
+        """`x' A y`, the row player's expected payoff, of each game."""
         n = self.payoff.shape[-2]
         return np.asarray(
             np.sum(policy.probs[..., 0, :n] * self.feedback(policy)[..., 0, :n], axis=-1)
         )
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
-        """`KL(x || x') + KL(y || y')`."""
+        """`KL(x || x') + KL(y || y')` in nats, of each game."""
         return np.asarray(policy.kl(other).sum(axis=-1))
 
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:
-        """The mean of the probabilities."""
+        """The mean of the probabilities under the mixture's weights."""
         return arithmetic_mean(mixture)

@@ -1,6 +1,7 @@
-"""Games seen through samples. The feedback is an unbiased estimate, the gap is the true one.
+"""Tables seen through samples: the feedback is an unbiased estimate, the gap stays exact.
 
-What is disturbed comes from the `rng` passed to `feedback`.
+All randomness comes from the `rng` that is passed to `feedback`. Shapes are those of the inner
+game: policies and feedback are `(..., rows, actions)`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class TableGame(ExactGame[TabularPolicy, Array], Protocol):
 
     @property
     def bound(self) -> Array:
-        """The largest absolute payoff."""
+        """The largest absolute payoff of each game."""
         ...
 
 
 @dataclass(frozen=True)
 class _EstimatedTables(EstimatedGame[TabularPolicy]):
-    """A game of tables seen through samples."""
+    """An estimated game whose inner game is played by tables."""
 
     game: TableGame
 
@@ -47,7 +48,11 @@ class _EstimatedTables(EstimatedGame[TabularPolicy]):
 
 @dataclass(frozen=True)
 class NoisyGame(_EstimatedTables):
-    """Feedback with independent noise `N(0, sigma^2)` on every legal action (Abe et al. 2023)."""
+    """Adds independent noise `N(0, sigma^2)` to the feedback of every legal action.
+
+    This is the noisy feedback of Abe et al. 2023. `ValueError` unless `sigma` is finite and at
+    least 0.
+    """
 
     sigma: float
     """Standard deviation of the noise, in units of payoff."""
@@ -64,7 +69,7 @@ class NoisyGame(_EstimatedTables):
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """The inner game's feedback plus noise; `rng` is required."""
+        """The inner game's feedback plus noise, `(..., rows, actions)`; `rng` is required."""
         q = self.game.feedback(policy, opponent, player=player)
         noise = self.sigma * required(rng).normal(size=q.shape)
         return np.asarray(q + np.where(_asked(self.game, policy.legal, player), noise, 0.0))
@@ -72,14 +77,15 @@ class NoisyGame(_EstimatedTables):
 
 @dataclass(frozen=True)
 class SampledGame(_EstimatedTables):
-    """Every own action is tried against sampled opponents: `q` is averaged over their actions.
+    """Plays against sampled actions of the opponent, the same ones for every own action.
 
-    Each row meets `samples` actions of the opponent. The policies of a `Mixture` are sampled one
-    by one *with the same random numbers*, so that in `2 p - p_previous` most draws coincide and
-    the estimate is hardly noisier than against `p` alone.
+    In each row the opponent draws `samples` actions, and `q` is the mean over them. The policies of
+    a `Mixture` are sampled separately but *with the same random numbers*. In `2 p - p_previous`
+    most draws then coincide, and the estimate is hardly noisier than against `p` alone.
     """
 
     samples: int
+    """Sampled actions of the opponent per row, at least 1."""
 
     def __post_init__(self) -> None:
         require_count("samples", self.samples)
@@ -92,12 +98,13 @@ class SampledGame(_EstimatedTables):
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """The inner game's feedback against the sampled frequencies; `rng` is required."""
+        """The inner game's feedback against the frequencies of the draws; `rng` is required."""
         mixture = _mixture(policy if opponent is None else opponent)
         shape = np.broadcast_shapes(
             self.game.legal.shape, *(p.coordinates.shape for p in mixture.policies)
         )
         uniforms = required(rng).uniform(size=(self.samples, *shape[:-1]))
+        # The feedback is linear in the opponent, so one call does for all draws of a policy.
         drawn = tuple(
             _frequencies(_inverse_cdf(p.probs, uniforms), p.legal) for p in mixture.policies
         )
@@ -106,18 +113,21 @@ class SampledGame(_EstimatedTables):
 
 @dataclass(frozen=True)
 class BanditGame(_EstimatedTables):
-    r"""Only the payoff of the action played is seen, `samples` times a row.
+    r"""Reveals only the payoff of the action that was played, `samples` times in each row.
 
     The own action is drawn from $b = (1-\text{exploration})\,p + \text{exploration}\cdot$uniform,
-    the opponent's as in `SampledGame`, and the payoff is divided by the chance of seeing it,
-    $\hat q(a) = r\,1[a\text{ played}] / b(a)$: unbiased wherever $b > 0$, with a variance of order
-    `1 / b`, which `exploration` bounds. With `duels`, the payoff of a preference game is the
-    outcome of one comparison, 1/2 or -1/2, instead of its probability less 1/2.
+    the opponent's as in `SampledGame`. The payoff $r$ is divided by the probability of the action,
+    $\hat q(a) = r\,1[a\text{ played}] / b(a)$. This is unbiased wherever $b > 0$. Its variance is
+    of order `1 / b`, which `exploration` bounds.
     """
 
     samples: int
+    """Plays per row, at least 1; the feedback is their mean."""
     exploration: float = 0.0
+    """The share of uniform play in the own draws, in [0, 1]."""
     duels: bool = False
+    """For a `PreferenceGame`: the payoff is the outcome of one comparison, 1/2 or -1/2, and not its
+    probability less 1/2."""
 
     def __post_init__(self) -> None:
         require_count("samples", self.samples)
@@ -133,12 +143,13 @@ class BanditGame(_EstimatedTables):
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """The importance-weighted payoffs of the actions played; `rng` is required."""
+        """The importance-weighted payoffs of the actions that were played; `rng` is required."""
         mixture = _mixture(policy if opponent is None else opponent)
         shape = np.broadcast_shapes(
             self.game.legal.shape,
             *(p.coordinates.shape for p in (policy, *mixture.policies)),
         )
+        # Drawn once, so that all policies of a mixture meet the same random numbers.
         own, other, outcome = required(rng).uniform(size=(3, self.samples, *shape[:-1]))
         legal = policy.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
@@ -148,6 +159,7 @@ class BanditGame(_EstimatedTables):
         for weight, opposed in zip(mixture.weights, mixture.policies, strict=True):
             met = _point_mass(_inverse_cdf(opposed.probs, other), opposed.legal)
             seen = np.take_along_axis(self.game.feedback(policy, met, player=player), action, -1)
+            # The payoff is the probability of winning the comparison less 1/2.
             if self.duels:
                 seen = np.where(outcome[..., None] < seen + 0.5, 0.5, -0.5)
             payoff += weight * seen
@@ -158,7 +170,8 @@ class BanditGame(_EstimatedTables):
 
 
 def _asked(game: TableGame, legal: Mask, player: int | None) -> Mask:
-    """The legal actions of the side asked for; a game of one player has but one side."""
+    """The legal actions of `player`, or of all if None, `(..., rows, actions)`."""
+    # In a game of one player the rows are contexts, not players.
     if player is None or game.players == 1:
         return legal
     return np.asarray(legal & (np.arange(legal.shape[-2]) == player)[:, None])
@@ -169,8 +182,9 @@ def _mixture(opponent: Opponent) -> Mixture[TabularPolicy]:
 
 
 def _inverse_cdf(probs: Array, uniforms: Array) -> Indices:
-    """An action per uniform number; one of probability 0 is never drawn."""
+    """An action for each uniform number. An action of probability 0 is never drawn."""
     cdf = np.cumsum(probs, axis=-1)
+    # Normalised, since with a last entry below 1 a number might lie above all of them.
     cdf /= cdf[..., -1:]
     return np.asarray((cdf <= uniforms[..., None]).sum(axis=-1))
 
@@ -181,6 +195,6 @@ def _point_mass(action: Indices, legal: Mask) -> TabularPolicy:
 
 
 def _frequencies(actions: Indices, legal: Mask) -> TabularPolicy:
-    """The policy of the share of each action among the samples (the first axis)."""
+    """The policy that plays each action by its share of the samples, which are the first axis."""
     probs = np.mean(actions[..., None] == np.arange(legal.shape[-1]), axis=0)
     return TabularPolicy.from_probs(probs, np.broadcast_to(legal, probs.shape))

@@ -1,4 +1,4 @@
-"""Games of OpenSpiel (Lanctot et al. 2019) in sequence form, and policies to and fro."""
+"""OpenSpiel's games (Lanctot et al. 2019) in sequence form, and policies to and from OpenSpiel."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from mpo_games.policies.treeplex import Tree, TreeplexPolicy
 from mpo_games.protocol import Array, Indices
 
 FORMAT = 2
-"""The layout of cached files."""
+"""The version of the layout of cached files. A file of another version is not read."""
 
 LARGEST, PLAYS = 1e9, 31
-"""Leaves that no memory holds, and how many random plays must tell of more by their median."""
+"""A number of leaves that fits into no memory, and the number of random plays that estimate it. A
+game is refused if the median estimate is above `LARGEST`."""
 
 WORTH_CACHING = 2000
-"""Leaves from which a compiled game is kept on disk: below, compiling takes milliseconds."""
+"""The number of leaves from which a compiled game is kept on disk. Smaller games compile in
+milliseconds."""
 
 
 def compile_game(
@@ -42,19 +44,20 @@ def compile_game(
 ) -> SequenceFormGame:
     """The sequence form of a two-player zero-sum game of OpenSpiel with perfect recall.
 
-    `game` is a game string, parameters included, or a `pyspiel.Game`; a simultaneous one is taken
-    through OpenSpiel's turn-based transform. Large games are kept on disk, in `MPO_GAMES_CACHE` or
-    the user's cache directory. `progress` shows a bar on a terminal, after a second.
+    `game` is a game string, which may hold parameters, or a `pyspiel.Game`. A simultaneous game is
+    first converted by OpenSpiel's turn-based transform. Compiled games of `WORTH_CACHING` or more
+    leaves are kept on disk, in the folder `MPO_GAMES_CACHE` or in the user's cache directory. With
+    `progress` a terminal shows a bar if compiling takes more than a second.
 
     Raises:
-        ValueError: for a game that OpenSpiel does not know, or that is not two-player, zero-sum,
-            of explicit chances and of perfect recall, or is far too large (chess).
-        ImportError: without OpenSpiel.
+        ValueError: for a game that OpenSpiel does not know; that does not have two players, zero
+            sum, explicit chance outcomes and perfect recall; or that is far too large (chess).
+        ImportError: if OpenSpiel is not installed.
     """
     source = turn_based(game)
     path = _cache_path(source)
     if path is not None:
-        # A damaged file can fail in any way (zip, zlib, JSON, shapes): it is written again.
+        # A damaged file can fail in any way (zip, zlib, JSON, shapes). It is then written anew.
         with suppress(Exception):
             return _unpack(path.read_bytes(), weights, str(source))
     _require_size(source)
@@ -67,32 +70,32 @@ def compile_game(
 
 
 def names() -> tuple[str, ...]:
-    """The names of OpenSpiel's games; none where it is not installed."""
+    """The names of OpenSpiel's games; an empty tuple if OpenSpiel is not installed."""
     if importlib.util.find_spec("pyspiel") is None:
         return ()
     return tuple(_pyspiel().registered_names())
 
 
 def spell(name: str, parameters: Mapping[str, Any]) -> str:
-    """OpenSpiel's game string of a name and parameters: `liars_dice(dice_sides=4)`."""
+    """OpenSpiel's string for a game with parameters, such as `liars_dice(dice_sides=4)`."""
     inside = ",".join(f"{key}={value}" for key, value in parameters.items())
     return f"{name}({inside})" if inside else name
 
 
 def to_openspiel(source: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> Any:
-    """OpenSpiel's `TabularPolicy` of `source` (a game string or `pyspiel.Game`) that plays alike.
+    """The policy as OpenSpiel's `TabularPolicy` of `source`, a game string or a `pyspiel.Game`.
 
-    `game` is what `compile_game(source)` returned. `ValueError` for a batch of policies, and where
-    `source` is another game.
+    `game` is the result of `compile_game(source)`, `policy` one of its policies. `ValueError` for a
+    batch of policies, and if `source` is another game.
     """
     table = _open_spiel_policy().TabularPolicy(turn_based(source))
     return write_table(table, game, policy)
 
 
 def from_openspiel(game: SequenceFormGame, table: Any) -> TreeplexPolicy:
-    """The policy of a compiled game that plays like OpenSpiel's `TabularPolicy`.
+    """The policy of a compiled game that plays like `table`, OpenSpiel's `TabularPolicy`.
 
-    `ValueError` for a table of another game, or whose rows are not distributions.
+    `ValueError` for a table of another game, or if its rows are not distributions.
     """
     probs = np.ones(game.tree.sequences)
     probs[2:] = table.action_probability_array[_cells(game, table)]
@@ -100,7 +103,7 @@ def from_openspiel(game: SequenceFormGame, table: Any) -> TreeplexPolicy:
 
 
 def write_table(table: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> Any:
-    """`table`, OpenSpiel's `TabularPolicy`, with the probabilities of `policy` written into it."""
+    """Write the probabilities of `policy` into `table`, OpenSpiel's `TabularPolicy`; return it."""
     if policy.coordinates.shape != (game.tree.sequences,):
         raise ValueError(
             f"`policy` must be one policy of `game`, of shape ({game.tree.sequences},), "
@@ -111,7 +114,7 @@ def write_table(table: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> A
 
 
 def turn_based(game: Any) -> Any:
-    """The `pyspiel.Game` to compile: loaded if `game` is a string, made sequential, checked."""
+    """The `pyspiel.Game` to compile: loaded if `game` is a string, checked, and turn-based."""
     pyspiel = _pyspiel()
     loaded = _load(pyspiel, game) if isinstance(game, str) else game
     kind = loaded.get_type()
@@ -159,9 +162,12 @@ def _load(pyspiel: Any, name: str) -> Any:
 
 
 def _require_size(source: Any) -> None:
-    """Knuth's estimate (1975): the product of the choices along a random play has the number of
-    leaves as its mean. Of a game that fits hardly any play, by Markov's inequality, tells of more
-    than `LARGEST`, let alone half of them."""
+    """Refuse a game that has far more than `LARGEST` leaves, by Knuth's estimate (1975).
+
+    The product of the numbers of choices along a random play has the number of leaves as its mean.
+    If a game fits into memory, then by Markov's inequality few plays estimate more than `LARGEST`,
+    and certainly not half of them. So the median decides.
+    """
     rng, found = np.random.default_rng(0), []
     for _ in range(PLAYS):
         state, leaves = source.new_initial_state(), 1.0
@@ -179,6 +185,7 @@ def _require_size(source: Any) -> None:
 def _walk(source: Any, progress: bool) -> TreeBuilder:
     """Every history of the game, depth first, in the order of OpenSpiel's own algorithms."""
     builder = TreeBuilder()
+    # A stack instead of recursion, whose depth Python limits. `share` is a node's part of the bar.
     stack = [(source.new_initial_state(), (0, 1), 1.0, 1.0)]
     bar = tqdm(
         total=1.0,
@@ -196,6 +203,7 @@ def _walk(source: Any, progress: bool) -> TreeBuilder:
             elif state.is_chance_node():
                 outcomes = [(a, p) for a, p in state.chance_outcomes() if p > 0]
                 share /= len(outcomes)
+                # Reversed, because the stack gives back the last entry first.
                 for action, p in reversed(outcomes):
                     stack.append((state.child(action), at, chance * p, share))
             else:
@@ -209,7 +217,7 @@ def _walk(source: Any, progress: bool) -> TreeBuilder:
 
 
 def _cells(game: SequenceFormGame, table: Any) -> tuple[Indices, Indices]:
-    """Row and column in a `TabularPolicy` of every action of every information state."""
+    """The row and the column of each action in OpenSpiel's `TabularPolicy`, `(sequences - 2,)`."""
     tree = game.tree
     if len(set(tree.labels)) != tree.states:
         raise ValueError("`game` has states of both players with one name: no table tells them.")
@@ -223,13 +231,14 @@ def _cells(game: SequenceFormGame, table: Any) -> tuple[Indices, Indices]:
 
 
 def _cache_path(source: Any) -> Path | None:
-    """Where the compiled game is kept; None if its string does not say all there is to it."""
+    """The file that keeps the compiled game; None if its string does not determine the game."""
     name = str(source)
     pyspiel = _pyspiel()
     registered = set(pyspiel.registered_names())
-    # A file or Python code may change behind its name; a matrix made by hand is not in it.
+    # The file or the Python code behind a name may change. A matrix made by hand has no name.
     if "filename=" in name or "python" in name or type(source).__module__ != "pyspiel":
         return None
+    # A game inside a game, as in `misere(game=...)`, must be registered as well.
     if not registered.issuperset(re.findall(r"(\w+)\(", name)):
         return None
     base = os.environ.get("MPO_GAMES_CACHE")
@@ -240,6 +249,7 @@ def _cache_path(source: Any) -> Path | None:
 
 
 def _pack(game: SequenceFormGame) -> bytes:
+    # JSON: an array of strings pads each to the longest, and one of objects needs pickle.
     names = json.dumps([game.tree.labels, game.tree.actions]).encode()
     content = io.BytesIO()
     np.savez_compressed(

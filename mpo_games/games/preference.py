@@ -1,4 +1,4 @@
-"""Preference games: two copies of one policy compete for the judge's preference."""
+"""Preference games: a policy plays itself for the judge's preference."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class PreferenceGame:
     """The symmetric constant-sum game of `P[x, y, y'] = P(y preferred to y' | context x)`.
 
     `preferences` is `(Y, Y)`, `(X, Y, Y)`, or `(..., X, Y, Y)` for a batch of games, with
-    `P + P' = 1`. A policy has a row per context; metrics average over contexts. Its Nash
-    equilibrium is the von Neumann winner (maximal lottery): the policy that no other is
-    preferred to with probability above 1/2.
+    `P + P' = 1`. A policy is `(..., X, Y)`, a row per context, and metrics are means over the
+    contexts. The Nash equilibrium is the von Neumann winner (maximal lottery): no other policy is
+    preferred to it with probability above 1/2.
 
     >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]])
     >>> first, second = game.policy([1, 0]), game.policy([0, 1])
@@ -35,20 +35,23 @@ class PreferenceGame:
     """
 
     preferences: Array
+    """`P`, `(..., X, Y, Y)`, read-only."""
     payoff: Array
-    """`P - 1/2`, antisymmetric, `(..., X, Y, Y)`."""
+    """`P - 1/2`, antisymmetric, `(..., X, Y, Y)`, read-only."""
 
     def __init__(self, preferences: ArrayLike) -> None:
         table = finite_numbers(preferences, "preferences")
         if table.ndim < 2 or table.shape[-1] != table.shape[-2] or 0 in table.shape:
             raise ValueError(
-                f"`preferences` must be square, (Y, Y) or (X, Y, Y), got shape {table.shape}."
+                "`preferences` must be square, (Y, Y), (X, Y, Y) or (..., X, Y, Y), "
+                f"got shape {table.shape}."
             )
         if (table < 0).any() or (table > 1).any():
             raise ValueError("`preferences` must lie in [0, 1]: they are probabilities.")
+        # With a tolerance, since computed tables miss 1 by rounding errors.
         if np.abs(table + np.swapaxes(table, -1, -2) - 1.0).max() > 1e-9:
             raise ValueError("`preferences` must satisfy P + P.T = 1 (so 1/2 on the diagonal).")
-        # Exactly antisymmetric payoffs: self-play is then worth exactly 1/2.
+        # Made exactly antisymmetric, so that a policy wins exactly half of its games with itself.
         table = 0.5 + 0.5 * (table - np.swapaxes(table, -1, -2))
         if table.ndim == 2:
             table = table[None]
@@ -65,7 +68,7 @@ class PreferenceGame:
 
     @property
     def legal(self) -> Mask:
-        """Mask of the legal actions, `(..., X, Y)`: all of them."""
+        """Mask of the legal actions, `(..., X, Y)`: every response is legal."""
         return np.ones(self.payoff.shape[:-1], dtype=bool)
 
     @property
@@ -78,7 +81,10 @@ class PreferenceGame:
         return TabularPolicy.uniform(self.legal)
 
     def policy(self, probs: ArrayLike) -> TabularPolicy:
-        """The policy with the given probabilities, `(Y,)` for every context or `(..., X, Y)`."""
+        """The policy with the given probabilities, `(Y,)` for every context or `(..., X, Y)`.
+
+        `ValueError` for another shape, or for rows that are not distributions.
+        """
         p = np.asarray(probs, dtype=np.float64)
         contexts, responses = self.payoff.shape[-3:-1]
         if p.ndim == 0 or p.shape[-1] != responses or (p.ndim > 1 and p.shape[-2] != contexts):
@@ -96,20 +102,25 @@ class PreferenceGame:
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """`q(y|x) = sum_y' P(y > y' | x) opponent(y'|x) - 1/2`, shape `(..., X, Y)`."""
+        """`q(y|x) = sum_y' P(y > y' | x) opponent(y'|x) - 1/2`, `(..., X, Y)`.
+
+        The opponent is `policy` itself if None. `player` and `rng` are not used: one policy plays
+        both seats, and the feedback is exact.
+        """
         z = probabilities(policy if opponent is None else opponent)
         return np.asarray(np.matmul(self.payoff, z[..., None])[..., 0])
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
-        """`2 max_y q(y|x)`, averaged over contexts: both seats' incentive to deviate (NashConv)."""
+        """`2 max_y q(y|x)`, mean over contexts: what both seats gain by deviating (NashConv)."""
         return self.gap(policy, self.feedback(policy))
 
     def gap(self, policy: TabularPolicy, q: Array) -> Array:
-        """The duality gap of the policy whose own feedback is `q`."""
+        """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""
+        # The policy's own value is 0 by symmetry, so nothing is subtracted from the maximum.
         return np.asarray(2.0 * q.max(axis=-1).mean(axis=-1))
 
     def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
-        """The same play in the smoothed entropy, and what it costs to find out: nothing."""
+        """The same play in the smoothed entropy, and the evaluations that this costs: 0."""
         return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
@@ -118,22 +129,23 @@ class PreferenceGame:
         return np.asarray(2.0 * regularised_regret(policy, q, magnet, alpha).mean(axis=-1))
 
     def best_response(self, policy: TabularPolicy) -> TabularPolicy:
-        """The first response of largest win rate against `policy`, in each context."""
+        """The response with the largest win rate against `policy` in each context; of several, the
+        first."""
         return greedy(policy, self.feedback(policy))
 
     def value(self, policy: TabularPolicy) -> Array:
-        """The win rate of `policy` against itself, less 1/2: 0."""
+        """The win rate of `policy` against itself, less 1/2: 0 up to rounding."""
         return np.asarray(np.sum(policy.probs * self.feedback(policy), axis=-1).mean(axis=-1))
 
     def win_rate(self, policy: TabularPolicy, opponent: TabularPolicy) -> Array:
-        """`P(policy preferred to opponent)`, averaged over contexts."""
+        """`P(policy preferred to opponent)`, the mean over contexts, of each game."""
         q = self.feedback(policy, opponent)
         return np.asarray(0.5 + np.sum(policy.probs * q, axis=-1).mean(axis=-1))
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
-        """`KL(policy || other)`, averaged over contexts."""
+        """`KL(policy || other)` in nats, the mean over contexts, of each game."""
         return np.asarray(policy.kl(other).mean(axis=-1))
 
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:
-        """The mean of the probabilities."""
+        """The mean of the probabilities under the mixture's weights."""
         return arithmetic_mean(mixture)

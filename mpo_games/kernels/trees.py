@@ -1,11 +1,12 @@
 """The inner loops of trees: passes over flat arrays, compiled on first use and cached.
 
-Both players' sequences share one numbering (see `treeplex.Tree`): 0 and 1 are the empty sequences,
-then the actions of each information state stand side by side, parents before children. So a
-top-down pass is a loop over information states, a bottom-up pass the same loop reversed.
+The sequences of both players share one numbering (see `Tree`): 0 and 1 are the empty sequences,
+then the actions of each information state stand side by side, parents before children. A top-down
+pass is therefore a loop over the states, and a bottom-up pass is the same loop reversed.
 
-Every kernel takes one run, vectors, or many: matrices whose rows are runs. What it does to a run is
-the function of the same name with an underscore.
+`parent` is `(states,)`, `offset` is `(states + 1,)`. Every kernel takes one run, in vectors
+`(sequences,)`, or many, in matrices `(runs, sequences)`, and returns the same shape. The function
+of the same name with an underscore handles one run; it is compiled into the cached public one.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from mpo_games.kernels.elementary import exp, log
 from mpo_games.kernels.tables import LOG_ZERO
 from mpo_games.protocol import Array, Indices
 
+# The smallest normal number: `log` does not take smaller ones.
 _TINY = np.finfo(np.float64).tiny
 
 _FAST = {"reassoc", "contract", "nsz"}
 
 BOTH = -1
-"""For `player`: both of them."""
+"""The value of `player` that asks for both players."""
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
 def realisation_plan(parent: Indices, offset: Indices, probs: Array) -> Array:
-    """`z[a] = z[parent] * probs[a]`, top-down: how often each player plays down to a sequence."""
+    """The realisation plan of behavioural `probs`, top-down: `z[a] = z[parent] * probs[a]`."""
     z = probs.copy()
     if probs.ndim == 1:
         _realise(parent, offset, z)
@@ -41,10 +43,11 @@ def realisation_plan(parent: Indices, offset: Indices, probs: Array) -> Array:
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
 def bilinear(row: Indices, column: Indices, payoff: Array, z: Array, player: int) -> Array:
-    """`q[s] += u z[t]`, `q[t] -= u z[s]` over the payoffs `u` at the sequences `s` and `t`.
+    """`q[s] += u z[t]` and `q[t] -= u z[s]` for every payoff `u` at the sequences `s` and `t`.
 
-    `row` is the CSR row pointer over all sequences, `column` and `payoff` its entries. `player` 0
-    asks for the first half and 1 for the second; the other one's entries stay 0.
+    `row`, `(sequences + 1,)`, is the CSR row pointer over all sequences; `column` and `payoff` are
+    its entries, `(entries,)`. With `player` 0 only the first half is computed, with 1 only the
+    second; the entries of the other player stay 0.
     """
     q = np.zeros_like(z)
     if z.ndim == 1:
@@ -69,10 +72,12 @@ def dilated_step(
 ) -> tuple[Array, Array]:
     """The mirror step of the dilated entropy: log-probabilities and realisation plan.
 
-    Bottom-up: `c = (w (log p + eta alpha log magnet) + eta q) / (1 + eta alpha)` plus the values of
-    the information states below; `log p' = log_softmax(c / w)`; a state is worth
-    `w logsumexp(c / w)`. Then top-down for the plan. For many runs `eta` and `alpha` are arrays.
+    Bottom-up, `c = (w (log p + eta alpha log magnet) + eta q) / (1 + eta alpha)` plus the values of
+    the states below. Then `log p' = log_softmax(c / w)`, and the state's value is
+    `w logsumexp(c / w)`. A top-down pass makes the plan. `weights`, `w`, is `(states,)`; `block` is
+    that of `Tree`. For many runs `eta` and `alpha` are `(runs,)`.
     """
+    # Scratch space is allocated once and used by every run in turn.
     out, z = np.empty_like(log_p), np.empty_like(log_p)
     by_sequence, by_state = np.empty((3, log_p.shape[-1])), np.empty((3, parent.size))
     if log_p.ndim == 1:
@@ -113,7 +118,10 @@ def dilated_step(
 
 @njit(cache=True, error_model="numpy")
 def best_response(parent: Indices, offset: Indices, q: Array) -> tuple[Array, Indices]:
-    """Bottom-up maxima of `q`: the value of every sequence, the best action of every state."""
+    """Bottom-up maxima of `q`: the value of every sequence, and the best action of every state.
+
+    The second result is `(states,)` or `(runs, states)`: the sequence of the first best action.
+    """
     value = q.copy()
     best = np.empty(q.shape[:-1] + parent.shape, dtype=np.int64)
     if q.ndim == 1:
@@ -140,8 +148,8 @@ def action_values(parent: Indices, offset: Indices, probs: Array, q: Array) -> A
 def regrets(
     parent: Indices, offset: Indices, log_p: Array, q: Array, first: int, last: int
 ) -> Array:
-    """What each action of the states `first ... last-1` is worth beyond the mean of its state,
-    where play goes on by `log_p`; 0 at the others."""
+    """`action_values` less their mean at the state, where play goes on by `log_p`; 0 at the states
+    other than `first ... last - 1`."""
     value, out = q.copy(), np.zeros_like(q)
     if q.ndim == 1:
         _regrets(parent, offset, log_p, value, first, last, out)
@@ -173,8 +181,11 @@ def matching(
     first: int,
     last: int,
 ) -> tuple[Array, Array]:
-    """Log-probabilities and plan, in proportion to positive `weights` at states `first ... last-1`
-    (uniform where there are none) and as they were at the others."""
+    """Log-probabilities and plan in proportion to the positive `weights` (regret matching).
+
+    Done at the states `first ... last - 1`, uniformly where no weight is positive. The other states
+    keep `log_p` and `plan`.
+    """
     out, z = log_p.copy(), plan.copy()
     if weights.ndim == 1:
         _matching(parent, offset, weights, first, last, out, z)
@@ -186,8 +197,8 @@ def matching(
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
 def behaviour(parent: Indices, offset: Indices, plan: Array, spare: Array) -> tuple[Array, Array]:
-    """Log-probabilities and plan from a plan that need not sum up exactly; `spare` are the
-    log-probabilities at states that it does not reach."""
+    """Log-probabilities and plan from `plan`, whose sums need not be exact: it is normalised at
+    each state. States that `plan` does not reach receive the log-probabilities `spare`."""
     out, z = np.empty_like(plan), np.empty_like(plan)
     if plan.ndim == 1:
         _behaviour(parent, offset, plan, spare, out, z)
@@ -199,7 +210,7 @@ def behaviour(parent: Indices, offset: Indices, plan: Array, spare: Array) -> tu
 
 @njit(fastmath=_FAST, error_model="numpy")
 def _realise(parent: Indices, offset: Indices, z: Array) -> None:
-    """From probabilities to the plan, in place."""
+    """Turn the probabilities `z` into the plan, in place."""
     z[0] = z[1] = 1.0
     a = 2
     for j in range(parent.size):
@@ -209,7 +220,7 @@ def _realise(parent: Indices, offset: Indices, z: Array) -> None:
             a += 1
 
 
-# Sums in their order, so that both halves alone are the whole, bit for bit.
+# No "reassoc": one player's half must be, bit for bit, that half of the sum for both.
 @njit(fastmath={"contract"}, error_model="numpy")
 def _bilinear(
     row: Indices, column: Indices, payoff: Array, z: Array, player: int, q: Array
@@ -246,6 +257,7 @@ def _dilated_step(
     z: Array,
 ) -> None:
     value = by_sequence[0]
+    # The scratch space holds what an earlier run left in it.
     value[:] = 0.0
     shrink = 1.0 / (1.0 + eta * alpha)
     pull, push = shrink * eta * alpha, shrink * eta
@@ -254,8 +266,8 @@ def _dilated_step(
         begin, end = offset[low], offset[high]
         n = high - low
         size = (end - begin) // n
-        # A block's states have `size` actions each. Turned to (actions, states), its loops run over
-        # states side by side, and the compiler does eight at a time.
+        # All states of a block have `size` actions. Stored as (actions, states), the inner loops
+        # run over many states instead of a few actions, which is long enough to vectorise.
         c, e = (
             by_sequence[1, begin:end].reshape(size, n),
             by_sequence[2, begin:end].reshape(size, n),
@@ -287,6 +299,7 @@ def _dilated_step(
         for j in range(n):
             value[parent[low + j]] += w[j] * top[j]
     out[0] = out[1] = 0.0
+    # Until here `z` holds the new probabilities.
     _realise(parent, offset, z)
 
 
@@ -314,6 +327,7 @@ def _action_values(parent: Indices, offset: Indices, probs: Array, value: Array)
 def _regrets(
     parent: Indices, offset: Indices, log_p: Array, value: Array, first: int, last: int, out: Array
 ) -> None:
+    # A loop of its own, so that the compiler vectorises the exponentials.
     for a in range(offset[first], offset[last]):
         out[a] = exp(log_p[a])
     for j in range(last - 1, first - 1, -1):
@@ -344,7 +358,7 @@ def _matching(
         begin, end = offset[j], offset[j + 1]
         total = 0.0
         for a in range(begin, end):
-            # Not `w > 0`: NaN must not turn into uniform play.
+            # Not `w > 0`: that is False for NaN, which would end as uniform play, unseen.
             out[a] = 0.0 if weights[a] <= 0.0 else weights[a]
             total += out[a]
         reach = z[parent[j]]
@@ -364,7 +378,7 @@ def _behaviour(
         total = 0.0
         for a in range(begin, end):
             total += plan[a]
-        if total <= _TINY:  # not `total > 0`: NaN is seen
+        if total <= _TINY:  # False for NaN, which therefore stays in the result
             for a in range(begin, end):
                 out[a] = exp(spare[a])
         else:
@@ -377,6 +391,6 @@ def _behaviour(
 
 @njit(fastmath=_FAST, error_model="numpy")
 def _to_logarithms(p: Array) -> None:
-    """In place; a 0 becomes `LOG_ZERO`."""
+    """Replace probabilities by their logarithms, in place; a 0 becomes `LOG_ZERO`."""
     for a in range(p.size):
         p[a] = LOG_ZERO if p[a] < _TINY else log(p[a])

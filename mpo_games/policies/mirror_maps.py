@@ -1,13 +1,17 @@
 r"""Geometries of the simplex: what "close" means in a mirror step.
 
 A geometry is a mirror map $h$. A policy is stored by its coordinates $\theta = \nabla h(p)$, and
-every mirror step is the same line in all of them:
+the mirror step is the same formula in every geometry:
 
 $$\theta' = \Pi\!\left(\frac{\theta + \eta\,q + \eta\alpha\,\theta_\rho}{1+\eta\alpha}\right)$$
 
-with $\Pi$ the geometry's way back to the simplex. An illegal action has coordinate `-inf` in every
-geometry; a legal action's coordinate is always finite, so a probability that underflowed to 0 can
-come back.
+where $\Pi$ maps back to the coordinates of a policy. In every geometry the coordinate of an illegal
+action is `-inf`. That of a legal action is always finite, so a probability that has underflowed to
+0 can rise again.
+
+Shapes: coordinates, probabilities and `q` are `(..., rows, actions)`, with independent runs on the
+leading axes. `q` and `alpha` are in units of payoff, `eta` in 1 / payoff. Divergences are in nats,
+except in `Euclidean`, where they have no unit.
 """
 
 from __future__ import annotations
@@ -31,14 +35,18 @@ from mpo_games.protocol import Array, Mask
 
 
 class Geometry(Protocol):
-    """A mirror map of the simplex, row by row over `(..., rows, actions)`."""
+    """A mirror map of the simplex, applied to each row of arrays `(..., rows, actions)`."""
 
     def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
-        """Coordinates of the mirror step; `magnet` holds coordinates, None where alpha is 0."""
+        """The coordinates after a mirror step from `theta`, `(..., rows, actions)`.
+
+        `magnet` holds the magnet's coordinates; None asks for `alpha = 0`. `eta` and `alpha` are
+        floats, or arrays that broadcast against `(..., rows, actions)`.
+        """
         ...
 
     def probs(self, theta: Array) -> Array:
-        """The probabilities played at coordinates `theta`."""
+        """The probabilities at coordinates `theta`; 0 at illegal actions."""
         ...
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
@@ -50,20 +58,23 @@ class Geometry(Protocol):
         ...
 
     def inverse_hessian(self, theta: Array) -> Array:
-        """The diagonal of the inverse of `h`'s Hessian; 0 at actions that are not played."""
+        """The diagonal of the inverse Hessian of `h`; 0 at actions that are not played."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
-    """Negative entropy: coordinates are log-probabilities, the divergence is KL, in nats."""
+    """Negative entropy: coordinates are log-probabilities, the divergence is KL in nats."""
 
     def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
         """`log p' = log_softmax((log p + eta q + eta alpha log magnet) / (1 + eta alpha))`."""
+        # The kernel takes an array; times `alpha = 0` any will do.
         if magnet is None:
             magnet, alpha = theta, 0.0
+        # One setting for all rows goes to the kernel, which takes numbers; arrays go to NumPy.
         if not (isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray)):
             eta, alpha = float(eta), float(alpha)
+            # Without broadcasting, which takes longer than the step of a small table.
             if theta.ndim == 2 and q.shape == theta.shape == magnet.shape:
                 return entropy_step(theta, q, magnet, eta, alpha)
             shape = np.broadcast_shapes(theta.shape, q.shape, magnet.shape)
@@ -76,7 +87,7 @@ class Entropy:
         return np.asarray(np.exp(theta))
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
-        """`log(probs)`; a legal 0 becomes `LOG_ZERO`."""
+        """`log(probs)`; `LOG_ZERO` for a legal probability of 0, `-inf` where illegal."""
         shape = probs.shape
         flat = log_coordinates(rows(probs, shape), rows(legal, shape), LOG_ZERO)
         return flat.reshape(shape)
@@ -84,6 +95,7 @@ class Entropy:
     def divergence(self, theta: Array, other: Array) -> Array:
         """`KL(theta || other) = sum_a p(a) (log p(a) - log r(a))`."""
         p = np.exp(theta)
+        # Only where p > 0: at illegal actions the difference would be -inf - (-inf), which is NaN.
         gap = np.subtract(theta, other, out=np.zeros(np.broadcast(theta, other).shape), where=p > 0)
         return np.asarray(np.sum(p * gap, axis=-1))
 
@@ -94,28 +106,35 @@ class Entropy:
 
 @dataclass(frozen=True, slots=True)
 class SmoothedEntropy:
-    r"""The negative entropy of play with a share $\gamma$ of uniform play $u$ in it.
+    r"""The negative entropy of a policy with a share $\gamma$ of uniform play $u$ mixed in.
 
     $$h(p) = \frac{1}{1-\gamma}\sum_a \pi_a\log\pi_a,\qquad \pi = (1-\gamma)\,p + \gamma\,u$$
 
-    Coordinates are $\log\pi$. A mirror step is KL's on $\pi$ under $\pi\ge\gamma u$: clip and
-    renormalise. Since the Hessian is bounded at the boundary, an action of probability 0 comes back
-    as fast as it went, which in plain entropy takes as long as it was away. $\gamma\to 0$ is the
-    entropy, $\gamma\to 1$ the Euclidean geometry. Whoever can only sample $\pi$ plays $p$ by
-    accepting an action with probability $1 - \gamma u_a/\pi_a$.
+    Coordinates are $\log\pi$. A mirror step is the KL step on $\pi$ under the constraint
+    $\pi\ge\gamma u$: clip and renormalise. The Hessian is bounded at the boundary, so an action of
+    probability 0 comes back as fast as it went. In plain entropy this takes as long as the action
+    was away. $\gamma\to 0$ gives the entropy, $\gamma\to 1$ the Euclidean geometry.
+
+    A sampler that can only draw from $\pi$ plays $p$ by rejection: it accepts action $a$ with
+    probability $1 - \gamma u_a/\pi_a$ and otherwise draws again.
     """
 
     gamma: float = 0.9
+    """The share of uniform play, strictly between 0 and 1."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {self.gamma}.")
 
     def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
-        r"""$\log\max(e^c/Z, \gamma u)$ with $c$ the mean of `Geometry` and $Z$ the number that
-        makes it sum to 1."""
+        r"""$\log\pi' = \log\max(e^c/Z, \gamma u)$.
+
+        $c$ is the argument of $\Pi$ in the formula of this module, and $Z$ is the number for which
+        $\pi'$ sums to 1.
+        """
         if magnet is None:
             magnet, alpha = theta, 0.0
+        # The kernel takes one setting: with several, NumPy computes `c` and the kernel only clips.
         if isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray):
             z = _mean(theta, q, magnet, eta, alpha)
             theta, q, magnet, eta, alpha = z, np.zeros_like(z), z, 0.0, 0.0
@@ -127,11 +146,11 @@ class SmoothedEntropy:
         return smoothed_step(flat[0], flat[1], flat[2], eta, alpha, self.gamma).reshape(shape)
 
     def probs(self, theta: Array) -> Array:
-        """`(exp(theta) - gamma u) / (1 - gamma)`."""
+        """`(exp(theta) - gamma u) / (1 - gamma)`; 0 at illegal actions."""
         return unsmoothed(rows(theta, theta.shape), self.gamma).reshape(theta.shape)
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
-        """`log((1 - gamma) probs + gamma u)`; `-inf` where `legal` is False."""
+        """`log((1 - gamma) probs + gamma u)`; `-inf` where illegal."""
         uniform = legal / np.sum(legal, axis=-1, keepdims=True)
         mixed = (1.0 - self.gamma) * probs + self.gamma * uniform
         log_pi = np.full(mixed.shape, -np.inf)
@@ -139,7 +158,7 @@ class SmoothedEntropy:
         return log_pi
 
     def divergence(self, theta: Array, other: Array) -> Array:
-        r"""`KL(pi || pi_other) / (1 - gamma)`."""
+        """`KL(pi || pi_other) / (1 - gamma)`."""
         return Entropy().divergence(theta, other) / (1.0 - self.gamma)
 
     def inverse_hessian(self, theta: Array) -> Array:
@@ -150,10 +169,10 @@ class SmoothedEntropy:
 
 @dataclass(frozen=True, slots=True)
 class Euclidean:
-    """Half the squared distance: coordinates are the probabilities themselves."""
+    """Half the squared norm: coordinates are the probabilities themselves."""
 
     def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
-        """The projection of `(p + eta q + eta alpha magnet) / (1 + eta alpha)` on the simplex."""
+        """The projection of `(p + eta q + eta alpha magnet) / (1 + eta alpha)` onto the simplex."""
         legal = theta != -np.inf
         z = np.where(legal, theta, 0.0) + eta * q
         if magnet is not None:
@@ -161,7 +180,7 @@ class Euclidean:
         return _project(np.where(legal, z, -np.inf))
 
     def probs(self, theta: Array) -> Array:
-        """`theta`, with illegal actions at 0."""
+        """`theta`; 0 at illegal actions."""
         return np.asarray(np.maximum(theta, 0.0))
 
     def coordinates(self, probs: Array, legal: Mask) -> Array:
@@ -178,14 +197,14 @@ class Euclidean:
 
 
 def _mean(theta: Array, q: Array, magnet: Array, eta: Any, alpha: Any) -> Array:
-    """`(theta + eta q + eta alpha magnet) / (1 + eta alpha)`; `-inf` stays."""
+    """`(theta + eta q + eta alpha magnet) / (1 + eta alpha)`; `-inf` where `theta` is `-inf`."""
     legal = theta != -np.inf
     pull = np.where(legal, magnet, 0.0)
     return np.where(legal, (theta + eta * (q + alpha * pull)) / (1.0 + eta * alpha), -np.inf)
 
 
 def rows(x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """`x`, broadcast to `(..., rows, actions)`, as the table `(rows, actions)` of the kernels."""
+    """`x`, broadcast to `shape` and flattened to `(all rows, actions)`, as the kernels take it."""
     if x.shape != shape:
         x = np.broadcast_to(x, shape)
     return (
@@ -203,6 +222,7 @@ def _log_normalise(z: Array) -> Array:
 def _project(z: Array) -> Array:
     """The nearest point of the simplex, by the sorted-threshold rule; `-inf` stays `-inf`."""
     legal = z != -np.inf
+    # A shift changes no projection, and near 0 the rounding errors of large payoffs are smaller.
     z = z - np.max(z, axis=-1, keepdims=True)
     ordered = -np.sort(-z, axis=-1)
     finite = np.where(ordered > -np.inf, ordered, 0.0)
