@@ -416,6 +416,15 @@ class SelfTunable(Game[P, Array], Protocol[P]):
         ...
 
 
+class Bounded(Protocol):
+    """A game that knows its largest absolute payoff, by which the theorem bounds the step size."""
+
+    @property
+    def bound(self) -> Array:
+        """`L = max |A|`, of each game of a batch."""
+        ...
+
+
 @runtime_checkable
 class Wrapping(Protocol):
     """A game around another one: samples of it, or another view."""

@@ -21,7 +21,7 @@ from mpo_games.checks import require_positive
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, P
+from mpo_games.protocol import Array, Bounded, ExactGame, P
 
 FLOOR = 1e-13
 """A divergence at or below this, in nats, is rounding."""
@@ -41,7 +41,7 @@ class Rate:
     """The share of the variance of `log(value)` that the line explains."""
 
 
-def largest_step(game: Any, alpha: float) -> float:
+def largest_step(game: Bounded, alpha: float) -> float:
     """The theorem's largest step size in the entropy geometry, `alpha / L^2` with `L = game.bound`.
 
     `L` is the largest bound of a batch of games. The step size is infinite if all payoffs are 0.
@@ -83,7 +83,7 @@ def bound_ratio(divergences: ArrayLike, eta: float, alpha: float, *, floor: floa
 
 
 @singledispatch
-def frequency(game: Any, equilibrium: Any) -> float:  # noqa: ARG001
+def frequency(game: object, equilibrium: object) -> float:  # noqa: ARG001
     r"""The largest frequency $\omega$ at which play circles an equilibrium, in units of payoff.
 
     In log-coordinates modulo shifts, the feedback has the derivative
@@ -110,7 +110,7 @@ def _(game: PreferenceGame, equilibrium: TabularPolicy) -> float:
     return _largest_singular(game.payoff, equilibrium.probs, equilibrium.probs)
 
 
-def local_rate(game: Any, equilibrium: Any, *, eta: float, alpha: float) -> float:
+def local_rate(game: object, equilibrium: object, *, eta: float, alpha: float) -> float:
     r"""The spectral radius of MMD's step, linearised at its regularised equilibrium.
 
     $$J = \frac{I + \eta\,K(\mathrm{diag}(p) - pp^\top)}{1+\eta\alpha}, \qquad
@@ -123,7 +123,7 @@ def local_rate(game: Any, equilibrium: Any, *, eta: float, alpha: float) -> floa
     return hypot(1.0, eta * frequency(game, equilibrium)) / (1.0 + eta * alpha)
 
 
-def stability_limit(game: Any, equilibrium: Any, alpha: float) -> float:
+def stability_limit(game: object, equilibrium: object, alpha: float) -> float:
     r"""The step size below which MMD converges locally, and above which it does not.
 
     $|1 + i\eta\omega| < 1 + \eta\alpha$ iff $\eta < 2\alpha/(\omega^2 - \alpha^2)$. The limit is
@@ -169,7 +169,7 @@ def fit_rate(steps: ArrayLike, values: ArrayLike, *, floor: float = FLOOR) -> Ra
     return Rate(float(factor), float(low), float(high), float(line.rvalue) ** 2)
 
 
-def proximal_point_slack(game: Any, nash: P, magnet: P, moved: P) -> float:
+def proximal_point_slack(game: ExactGame[P, Any], nash: P, magnet: P, moved: P) -> float:
     r"""By how much a magnet move exceeds what the proximal-point inequality promises, in nats.
 
     $$\mathrm{KL}(p^*\|\rho_n) - \mathrm{KL}(\rho_{n+1}\|\rho_n) - \mathrm{KL}(p^*\|\rho_{n+1})

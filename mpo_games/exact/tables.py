@@ -68,7 +68,7 @@ class QuantalResponse(Generic[P]):
 
 
 @singledispatch
-def nash(game: Any) -> Equilibrium[Any]:
+def nash(game: object) -> Equilibrium[Any]:
     r"""A Nash equilibrium by linear programming.
 
     The row player maximises $v$ subject to $A^\top x \ge v$ on the simplex; the multipliers are the
@@ -110,7 +110,7 @@ def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
 
 
 @singledispatch
-def qre(game: Any, alpha: float, magnet: Any = None) -> QuantalResponse[Any]:  # noqa: ARG001
+def qre(game: object, alpha: float, magnet: object = None) -> QuantalResponse[Any]:  # noqa: ARG001
     r"""The regularised equilibrium by Newton's method on log-probabilities.
 
     $$p \propto \rho\, e^{q(p)/\alpha}$$

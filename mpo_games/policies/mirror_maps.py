@@ -31,13 +31,15 @@ from mpo_games.kernels.tables import (
     smoothed_step,
     unsmoothed,
 )
-from mpo_games.protocol import Array, Mask
+from mpo_games.protocol import Array, Mask, Number
 
 
 class Geometry(Protocol):
     """A mirror map of the simplex, applied to each row of arrays `(..., rows, actions)`."""
 
-    def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
+    def step(
+        self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
+    ) -> Array:
         """The coordinates after a mirror step from `theta`, `(..., rows, actions)`.
 
         `magnet` holds the magnet's coordinates; None asks for `alpha = 0`. `eta` and `alpha` are
@@ -66,7 +68,9 @@ class Geometry(Protocol):
 class Entropy:
     """Negative entropy: coordinates are log-probabilities, the divergence is KL in nats."""
 
-    def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
+    def step(
+        self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
+    ) -> Array:
         """`log p' = log_softmax((log p + eta q + eta alpha log magnet) / (1 + eta alpha))`."""
         # The kernel takes an array; times `alpha = 0` any will do.
         if magnet is None:
@@ -126,7 +130,9 @@ class SmoothedEntropy:
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {self.gamma}.")
 
-    def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
+    def step(
+        self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
+    ) -> Array:
         r"""$\log\pi' = \log\max(e^c/Z, \gamma u)$.
 
         $c$ is the argument of $\Pi$ in the formula of this module, and $Z$ is the number for which
@@ -171,7 +177,9 @@ class SmoothedEntropy:
 class Euclidean:
     """Half the squared norm: coordinates are the probabilities themselves."""
 
-    def step(self, theta: Array, q: Array, magnet: Array | None, eta: Any, alpha: Any) -> Array:
+    def step(
+        self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
+    ) -> Array:
         """The projection of `(p + eta q + eta alpha magnet) / (1 + eta alpha)` onto the simplex."""
         legal = theta != -np.inf
         z = np.where(legal, theta, 0.0) + eta * q
@@ -196,7 +204,7 @@ class Euclidean:
         return np.asarray(theta > 0.0, dtype=np.float64)
 
 
-def _mean(theta: Array, q: Array, magnet: Array, eta: Any, alpha: Any) -> Array:
+def _mean(theta: Array, q: Array, magnet: Array, eta: Number, alpha: Number) -> Array:
     """`(theta + eta q + eta alpha magnet) / (1 + eta alpha)`; `-inf` where `theta` is `-inf`."""
     legal = theta != -np.inf
     pull = np.where(legal, magnet, 0.0)
