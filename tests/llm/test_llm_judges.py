@@ -16,6 +16,7 @@ import mpo_llm as ml
 import tiny
 from mpo_llm import judges as pr
 from mpo_llm.judges import named as judges
+from mpo_llm.judges.protocol import judged
 
 PROMPTS = ["a b", "c", "c", "d"]
 A = ["rock", "paper", "rock", "scissors a b"]
@@ -141,7 +142,7 @@ def test_a_pairwise_judges_failure_is_nobodys_win() -> None:
     np.testing.assert_array_equal(said(patient), [0, 0, 0.5, 1])
     assert pr.tally(patient) == {"comparisons": 4, "asked": 6, "retried": 2, "failed": 1}
     with pytest.raises(ValueError, match="comparison 2"):
-        ml.judge.judged(judge, PROMPTS, A, B)
+        judged(judge, PROMPTS, A, B)
 
 
 def test_a_table() -> None:
