@@ -53,7 +53,7 @@ def main(
         print(f"by {name}: {evaluation}", flush=True)
     standings = league(str(folder), samples=samples)
     print(standings, flush=True)
-    said = page.said(folder)
+    said = page.sample_answers(folder)
     record = {
         "curve": [row for row in checkpoint.metrics(folder) if row.get("win_rate") is not None],
         "judges": {name: as_json(evaluation) for name, evaluation in found.items()},

@@ -199,7 +199,7 @@ def _page(
     saved, _ = plot.save(_figure(curves), folder / "win_rate")
     drawn = page.embedded(saved.read_text(encoding="utf-8"))
     spent = {name: _said(cost) for name, cost in costs.items()}
-    last = {name: page.said(run.output.folder) for name, run in runs.items()}
+    last = {name: page.sample_answers(run.output.folder) for name, run in runs.items()}
     said = [
         (*rows[0][:2], *(after for _, _, after in rows))
         for rows in zip(*last.values(), strict=True)

@@ -40,13 +40,13 @@ def load(settings: PromptsConfig, tokenizer: Any) -> Prompts:
     """
     texts, ids = [], []
     chat = settings.chat and getattr(tokenizer, "chat_template", None) is not None
-    for number, row in enumerate(islice(rows(settings), settings.limit), 1):
+    for number, row in enumerate(islice(records(settings), settings.limit), 1):
         where = f"Row {number} of {settings.source!r}"
         messages = _messages(where, _cell(where, row, settings.column))
         texts.append(transcript(messages))
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
-        ids.append(written(tokenizer, messages, chat))
+        ids.append(encode(tokenizer, messages, chat))
         if len(ids[-1]) > settings.max_tokens:
             raise ValueError(
                 f"{where} takes {len(ids[-1])} tokens, `prompts.max_tokens` is "
@@ -57,7 +57,7 @@ def load(settings: PromptsConfig, tokenizer: Any) -> Prompts:
     return Prompts(tuple(ids), tuple(texts))
 
 
-def written(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
+def encode(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
     """A conversation as token ids, up to where the answer begins."""
     if chat:
         text = tokenizer.apply_chat_template(
@@ -77,7 +77,7 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
 
 
-def rows(settings: PromptsConfig) -> Iterator[Mapping[str, Any]]:
+def records(settings: PromptsConfig) -> Iterator[Mapping[str, Any]]:
     """The rows of a .jsonl, .csv or .parquet file, or of a data set by its folder or name."""
     if not settings.source:
         raise ValueError("Prompts are needed: set `prompts.source`.")

@@ -209,7 +209,7 @@ def test_lost_connections_are_failures() -> None:
 @pytest.mark.parametrize(
     ("judge", "match"),
     [
-        (lambda x, a, b: [None] * len(x), r"failed on 12 of 12 comparisons, 3 times each"),
+        (lambda x, a, b: [None] * len(x), r"failed on 12 of 12 comparisons, in 3 attempts each"),
         (lambda x, a, b: [1.2] * len(x), r"probabilities in \[0, 1\], got 1.2"),
         (lambda x, a, b: [0.5], r"one number for each of 4 comparisons, got shape \(1,\)"),
         (lambda x, a, b: ["yes"] * 4, "must return a number"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpo_llm.config import Config, GenerationConfig, ModelConfig
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Message, written
+from mpo_llm.prompts import Message, encode
 from mpo_llm.training import assemble, checkpoint
 
 
@@ -37,7 +37,7 @@ def converse(
     chat = getattr(tokenizer, "chat_template", None) is not None
     for line in lines:
         said.append({"role": "user", "content": line})
-        drawn = policy.sample([written(tokenizer, said, chat)], 1, rng)
+        drawn = policy.sample([encode(tokenizer, said, chat)], 1, rng)
         answer = str(tokenizer.decode(drawn.ids(0), skip_special_tokens=True))
         said.append({"role": "assistant", "content": answer})
         yield answer

@@ -180,9 +180,9 @@ def evaluate_by(
     kinds = bench.categories(category)
     own, *others = (bench.entrant(name) for name in (path, *against))
     responses = bench.draw(own)
-    texts = {path: bench.written(own, responses)}
+    texts = {path: bench.decode(own, responses)}
     texts |= {
-        name: bench.written(other, bench.draw(other))
+        name: bench.decode(other, bench.draw(other))
         for name, other in zip(against, others, strict=True)
         if name != path
     }
@@ -243,7 +243,7 @@ def league(
     texts = {}
     for name, where in names.items():
         entrant = bench.entrant(where)
-        texts[name] = bench.written(entrant, bench.draw(entrant))
+        texts[name] = bench.decode(entrant, bench.draw(entrant))
     table = meet(asked, bench.prompts.texts, texts)
     equilibrium = table.equilibrium().policy.probs[0]
     pairs = [[table.win_rate(i, j) for j in table.names] for i in table.names]
@@ -330,7 +330,7 @@ class _Bench:
         engine = Autoregressive(self.config.generation.batch)
         return engine(entrant.policy, entrant.prompts.ids, self.samples, rng).responses
 
-    def written(self, entrant: _Entrant, responses: Responses) -> list[list[str]]:
+    def decode(self, entrant: _Entrant, responses: Responses) -> list[list[str]]:
         """The texts, prompt by prompt."""
         texts: list[list[str]] = [[] for _ in range(len(self.prompts))]
         for i, x in enumerate(responses.of.tolist()):
@@ -342,7 +342,7 @@ class _Bench:
         """The prompts of each category, as masks."""
         if column is None:
             return {}
-        rows = list(islice(prompts_of.rows(self.settings), len(self.prompts)))
+        rows = list(islice(prompts_of.records(self.settings), len(self.prompts)))
         if any(column not in row for row in rows):
             raise ValueError(f"The prompts have no column {column!r} with their categories.")
         of = np.array([str(row[column]) for row in rows])

@@ -54,7 +54,7 @@ def render(
     sections = {
         "Against the model it started from, on held-out prompts": _rates(evaluations),
         "The run": _curves(checkpoint.metrics(run)),
-        "Before and after": table(("prompt", "before", "after"), answers or said(run)),
+        "Before and after": table(("prompt", "before", "after"), answers or sample_answers(run)),
     }
     if standings is not None:
         sections["Its checkpoints against each other"] = league(standings)
@@ -109,7 +109,7 @@ def embedded(svg: str) -> str:
     return svg[svg.index("<svg") :]
 
 
-def said(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
+def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
     """Held-out prompts with a response of the start model and of the run's, by the same draws."""
     config = checkpoint.config_of(run)
     start, tokenizer = assemble.start(config)
