@@ -179,7 +179,7 @@ def test_conversations_go_through_the_template(tmp_path: Path) -> None:
         ('{"prompt": " "}', "holds an empty message"),
         ('{"prompt": [{"role": "user"}]}', "a message needs the texts `role` and `content`"),
         ('{"prompt": [{"role": "assistant", "content": "a"}]}', "ends with the assistant's"),
-        ('{"prompt": "' + "a " * 99 + '"}', "takes 101 tokens, `prompts.max_tokens` is 50"),
+        ('{"prompt": "' + "a " * 99 + '"}', "has 101 tokens, but `prompts.max_tokens` is 50"),
         ("", "holds no prompts"),
     ],
 )

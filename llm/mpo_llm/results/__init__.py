@@ -1,1 +1,1 @@
-"""What is made of a run: evaluations, a page, a conversation, an export."""
+"""What a finished run is good for: evaluations, a page about it, a conversation, an export."""
