@@ -1,4 +1,4 @@
-"""Preferences learned from comparisons: planted cycles, planted scores, data formats."""
+"""Judges learned from comparisons: planted cycles, planted scores, formats of data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STYLES = ("rock", "paper", "scissors")
 
 
 def bert(folder: Path) -> Path:
-    """A tiny BERT of random weights."""
+    """The folder of a tiny BERT with random weights."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(tiny.WORDS),
@@ -43,9 +43,10 @@ def bert(folder: Path) -> Path:
 
 
 def planted(kind: str, count: int, noise: float = 0.1, seed: int = 0) -> list[pr.Pair]:
-    """Responses of one of three styles; the better one wins but for the share `noise`.
+    """Comparisons of responses of three styles; in a share `noise` of them the worse one is chosen.
 
-    Cycles: paper beats rock, scissors paper, rock scissors. Scores: rock < paper < scissors.
+    In `cycles` paper beats rock, scissors beats paper, and rock beats scissors. In `scores`
+    scissors beats paper, and both beat rock.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -73,7 +74,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> pr.Encoder:
 
 @pytest.mark.parametrize("kind", ["cycles", "scores"])
 def test_planted_preferences(kind: str, encoder: pr.Encoder) -> None:
-    """Nobody can be right more often than .9. On cycles a score is right half the time."""
+    """No model can be right more often than .9; on cycles a score is right half of the time."""
     fitted = pr.fit_both(planted(kind, 900), encoder, FIT)
     two, one = fitted.pairwise_quality, fitted.bradley_terry_quality
     assert two.accuracy.interval[1] > 0.88
@@ -88,7 +89,7 @@ def test_planted_preferences(kind: str, encoder: pr.Encoder) -> None:
 
 
 def table(judge: Callable[..., Any]) -> np.ndarray:
-    """The mean preference between the styles, `(3, 3)`, over texts of the planted kind."""
+    """The mean preferences between the three styles, `(3, 3)`, over texts of the planted kind."""
     rng = np.random.default_rng(9)
     found = np.zeros((3, 3))
     for _ in range(30):
@@ -100,7 +101,7 @@ def table(judge: Callable[..., Any]) -> np.ndarray:
 
 
 def test_what_was_learned_is_a_game(encoder: pr.Encoder) -> None:
-    """The table of the three styles has the planted cycle, and its equilibrium is near thirds."""
+    """The table of the styles has the planted cycle; its equilibrium is close to 1/3 each."""
     found = table(pr.fit_both(planted("cycles", 900), encoder, FIT).pairwise)
     np.testing.assert_allclose(found + found.T, 1.0, atol=1e-12)
     np.testing.assert_array_equal(found > 0.7, [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
@@ -109,7 +110,7 @@ def test_what_was_learned_is_a_game(encoder: pr.Encoder) -> None:
 
 
 def test_the_encoder_can_be_trained(encoder: pr.Encoder) -> None:
-    """It moves, and the one that was given does not."""
+    """A copy of the encoder is trained; the given encoder does not change."""
     before = {n: p.clone() for n, p in encoder.model.named_parameters()}
     fit = pr.Fit(planes=1, epochs=2, encoder_rate=1e-3, held_out=0.2)
     fitted = pr.fit_both(planted("cycles", 120), encoder, fit)
@@ -127,7 +128,7 @@ def test_same_seed_same_model(encoder: pr.Encoder) -> None:
 
 @pytest.mark.parametrize("planes", [0, 1, 5])
 def test_antisymmetry_by_construction(planes: int) -> None:
-    """Exactly, for any weights; without planes the odds are differences, and so transitive."""
+    """It is exact for any weights. Without planes the log-odds are differences of scores."""
     torch.manual_seed(planes)
     c = Head(6, planes)(torch.randn(4, 6))
     odds = log_odds(c[:, None], c[None])
@@ -139,7 +140,7 @@ def test_antisymmetry_by_construction(planes: int) -> None:
 
 
 def test_planes_can_hold_any_game() -> None:
-    """A skew matrix of size 2 n needs n planes: coordinates from its real Schur form."""
+    """A skew-symmetric matrix of size 2 n needs n planes, by its real Schur form."""
     from scipy.linalg import schur
 
     rng = np.random.default_rng(0)
@@ -174,7 +175,7 @@ def test_a_model_is_saved_and_loaded(encoder: pr.Encoder, tmp_path: Path) -> Non
 
 
 def test_a_causal_encoder_takes_the_last_token(tmp_path: Path) -> None:
-    """In batches as one by one: padding is never seen."""
+    """Embeddings in batches equal those of single texts: padding is never seen."""
     tiny.save(tmp_path)
     encoder = pr.Encoder.load(tmp_path, batch=2)
     assert encoder.causal()
@@ -242,7 +243,7 @@ def test_too_little_data(encoder: pr.Encoder) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it saves is a judge that `train` can name."""
+    """The command saves a judge that a configuration can name."""
     data = tmp_path / "pairs.jsonl"
     rows = [
         {"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected}
