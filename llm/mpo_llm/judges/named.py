@@ -120,7 +120,7 @@ def language_model(
 
 def patient(judge: Judge) -> Judge:
     """The judge, wrapped so that it remembers answers and asks again after failures."""
-    # The memory is inside: it holds no failures, so a repetition reaches the judge.
+    # The memory is inside: outside it would remember the tie of a failed comparison.
     return Retried(Cached(judge))
 
 

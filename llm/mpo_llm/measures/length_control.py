@@ -15,7 +15,10 @@ from mpo_games.protocol import Array, Indices
 from mpo_llm.estimates import Estimate
 
 RIDGE = 0.5
-"""The penalty on the squared coefficients. It keeps the fit finite if one side always wins."""
+"""The weight of the penalty on the squared coefficients, in comparisons.
+
+It keeps the fit finite if one side always wins.
+"""
 
 NEWTON_STEPS = 50
 """The most iterations of Newton's method."""

@@ -1,1 +1,1 @@
-"""What a finished run is good for: evaluations, a page about it, a conversation, an export."""
+"""The results of a run: evaluations, a page about it, a conversation with it, an export."""
