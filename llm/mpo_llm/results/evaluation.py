@@ -277,6 +277,7 @@ def league(
         raise ValueError(f"`every` must be at least 1, got {every}.")
     # Counted from the end, because the last checkpoint is the model in question.
     chosen = saved[::-every][::-1]
+    # The run's checkpoints stand last, because the last entrant is the model in question.
     names = {START: START} | {name: name for name in others}
     names |= {path.name: str(path) for path in chosen}
     texts = {}
@@ -382,6 +383,7 @@ class _Bench:
         """The prompts of each category, as masks `(X,)` by the category's name."""
         if column is None:
             return {}
+        # Read once more, because `Prompts` keeps no other columns.
         rows = list(islice(prompts_of.records(self.settings), len(self.prompts)))
         if any(column not in row for row in rows):
             raise ValueError(f"The prompts have no column {column!r} with their categories.")

@@ -23,7 +23,9 @@ def export(path: str | Path, folder: str | Path) -> None:
     model, tokenizer = models.load(config.model, config.seed)
     start = assemble.policy(config, model, tokenizer)
     policy = checkpoint.policy_of(path, start)
+    # `save_pretrained` writes the module's weights, so they must be the policy's.
     policy.network.load(policy.weights)
+    # PEFT's models alone have adapters to merge.
     if hasattr(model, "peft_config"):
         model = model.merge_and_unload()
     target.parent.mkdir(parents=True, exist_ok=True)
