@@ -43,7 +43,7 @@ print(f"{network.size / 4e6:.0f} million weights, {trained / 1e6:.1f} million of
 # %%
 def ask(text):
     """The token ids of a question, as the model was taught to read it."""
-    return prompts.written(tokenizer, [{"role": "user", "content": text}], True)
+    return prompts.encode(tokenizer, [{"role": "user", "content": text}], True)
 
 
 def say(ids):

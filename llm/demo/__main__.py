@@ -1,8 +1,9 @@
-"""Align a small language model on a CPU, without a network: `make llm-demo`.
+"""Align a small language model on a CPU, offline: `make llm-demo`.
 
-Claim: MPO on a vote of three criteria that cycles makes a 135M-parameter model better than it was,
-on prompts it has not seen, by the vote, by another judge, and at equal lengths; and its last
-weights need no pool of earlier ones.
+A majority vote of three criteria judges the answers; its preferences have cycles. Claim: MPO on
+this vote improves a model of 135M parameters on prompts that it has not seen. It wins against the
+model that it started from: by the vote, by another judge, and at equal lengths. Its last weights
+need no pool of earlier ones.
 """
 
 from __future__ import annotations
@@ -35,34 +36,36 @@ def main(
     steps: int | None = None,
     samples: int = 4,
 ) -> None:
-    """Train, or go on, then evaluate, and write `FOLDER/page.html` and `FOLDER/found.json`.
+    """Train or resume a run, evaluate it, and write `FOLDER/page.html` and `FOLDER/found.json`.
 
     Args:
-        config: the run.
-        folder: where it goes.
-        steps: mirror steps; the configuration's when None.
-        samples: responses to each held-out prompt in evaluation and league.
+        config: the configuration of the run.
+        folder: the folder of the run and of the results.
+        steps: the number of mirror steps; as in the configuration when None.
+        samples: responses of each policy to each held-out prompt, in the evaluation and the league.
     """
     run = config_file.load(config)
     run = replace(run, output=replace(run.output, folder=folder))
     if steps is not None:
         run = replace(run, budget=replace(run.budget, steps=steps))
+    # Resumed, so that a demo that was stopped loses no more than the steps since its checkpoint.
     print(train(run, resume=True), flush=True)
     found = evaluate_by(JUDGES, str(folder), samples=samples)
     for name, evaluation in found.items():
         print(f"by {name}: {evaluation}", flush=True)
     standings = league(str(folder), samples=samples)
     print(standings, flush=True)
-    said = page.said(folder)
+    # Drawn once, so that page and record show the same answers.
+    answers = page.sample_answers(folder)
     record = {
         "curve": [row for row in checkpoint.metrics(folder) if row.get("win_rate") is not None],
         "judges": {name: as_json(evaluation) for name, evaluation in found.items()},
         "league": as_json(standings),
-        "said": said,
+        "said": answers,
     }
     (folder / "found.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     target = folder / "page.html"
-    target.write_text(page.render(folder, found, standings, said), encoding="utf-8")
+    target.write_text(page.render(folder, found, standings, answers), encoding="utf-8")
     print(f"page      {target}")
 
 

@@ -1,19 +1,21 @@
 r"""The demo at scale, on an accelerator: `make llm-demo-gpu`.
 
-Four methods from one configuration, apart only in their solver: MPO, whose magnet moves; MMD, whose
-magnet stays; Nash-MD, against its mixture with the start (its opponent's responses are drawn, too);
-self-play policy gradient, without a magnet.
+Four methods run from one configuration and differ only in their solver: MPO, whose magnet moves;
+MMD, whose magnet is fixed; Nash-MD, which plays against the mixture of itself and the start, and so
+draws responses of its opponent as well; and self-play policy gradient, which has no magnet.
 
-Throughput is tokens drawn, by the seconds of generation alone and of whole steps (generation,
-scoring, judging, mirror step; not evaluation and saving). Model-flops utilisation is
+Throughput is the number of tokens drawn, divided by the seconds of generation alone, or by the
+seconds of whole steps. A step is generation, scoring, judging and the mirror step, without
+evaluation and saving. Model-flops utilisation is
 
 $$\frac{2 N f + c N b}{\text{seconds of whole steps}\cdot\text{peak flops}}$$
 
-with N all parameters of the model, f and b the run's `forward_tokens` and `backward_tokens`: each
-token predicted counts in f once for every pass of a network over it (drawing it, each part of a
-mixture for itself; reading it as who drew it, and as the magnet; each gradient), in b once for each
-gradient; c = 4, or 2 where LoRA leaves the gradients of the weights out. Prompts, padding,
-attention's own products, recomputation, evaluation and the judge do not count.
+N is the number of all parameters of the model. f and b are the run's `forward_tokens` and
+`backward_tokens`. A predicted token counts in f once for every pass of a network over it: when it
+is drawn (by each part of a mixture), when it is scored by the policy that drew it and by the
+magnet, and for each gradient. It counts in b once for each gradient. c is 4, or 2 under LoRA, which
+needs no gradients of the weights. Prompts, padding, the products inside attention, recomputation,
+evaluation and the judge are not counted.
 """
 
 from __future__ import annotations
@@ -48,34 +50,34 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "Nash-MD": {**STAYS, "method": "nash_md"},
     "Self-play PG": {**STAYS, "alpha": 0.0},
 }
-"""What each changes of the configuration's solver."""
+"""The settings of the configuration's solver that each method replaces."""
 H100 = 989e12
-"""Dense flops a second of an H100 (SXM) in bfloat16, by its data sheet."""
+"""The peak of an H100 (SXM) in bfloat16, dense, by its data sheet, in flops a second."""
 WIN_RATE = "win_rate", "win_rate_low", "win_rate_high"
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run took, by its own records."""
+    """The cost of a run's steps, by its own records."""
 
     tokens: int
-    """Drawn in its steps."""
+    """The number of tokens drawn."""
     passes: tuple[int, int]
-    """Tokens predicted, and those with a gradient."""
+    """f and b: the tokens predicted in forward passes, and in those with a gradient."""
     seconds: Mapping[str, float]
-    """By what they were spent on."""
+    """The seconds by what they were spent on."""
     peak_memory: int
-    """Bytes: of the run on a CUDA device, or else of the process so far."""
+    """In bytes: of the run on a CUDA device; otherwise of the process so far."""
     generated: float
-    """Tokens a second of generation."""
+    """Tokens drawn in a second of generation."""
     trained: float
-    """Tokens a second of whole steps."""
+    """Tokens drawn in a second of whole steps."""
     utilisation: float | None
-    """Of the peak flops; None where these are not known."""
+    """Model-flops utilisation, in [0, 1]; None if the peak is not known."""
 
     @property
     def whole(self) -> float:
-        """Seconds of all steps."""
+        """The seconds of all steps together."""
         return sum(self.seconds.values())
 
 
@@ -86,15 +88,17 @@ def main(
     samples: int = 8,
     peak_flops: float | None = None,
 ) -> None:
-    """Train all four, or go on, then let them meet, and write to FOLDER `results.json`,
-    `win_rate.svg` and `.png`, and `page.html`.
+    """Train or resume all four methods, let them meet in a league, and write a page about them.
+
+    In FOLDER are then `results.json`, `win_rate.svg`, `win_rate.png`, `page.html` and the folder of
+    each method's run.
 
     Args:
-        config: the run of MPO.
-        folder: where it all goes; each method's run into a folder of its own.
-        steps: mirror steps; the configuration's when None.
-        samples: responses to each held-out prompt in the league.
-        peak_flops: of the device, a second; of an H100 known when None, of others not.
+        config: the configuration of MPO's run.
+        folder: the folder of all results.
+        steps: the number of mirror steps; as in the configuration when None.
+        samples: responses of each entrant to each held-out prompt, in the league.
+        peak_flops: the device's peak in flops a second; when None, it is known only for an H100.
     """
     base = config_file.load(config)
     if steps is not None:
@@ -107,11 +111,12 @@ def main(
     if peak_flops is None and "H100" in _named(here):
         peak_flops = H100
     records = {name: checkpoint.metrics(run.output.folder) for name, run in runs.items()}
+    # LoRA needs the gradients of the activations only: half of a full backward pass.
     backward = (2 if base.model.lora_rank else 4) * policy.network.count
     per_token = 2 * policy.network.count, backward
     costs = {name: _cost(rows, per_token, peak_flops) for name, rows in records.items()}
     for name, cost in costs.items():
-        print(f"{name:14}" + ", ".join(" ".join(pair) for pair in _said(cost).items()))
+        print(f"{name:14}" + ", ".join(" ".join(pair) for pair in _columns(cost).items()))
     standings = _meet(runs, samples)
     print(standings, flush=True)
     curves = {name: _curve(rows) for name, rows in records.items()}
@@ -149,7 +154,11 @@ def _varied(base: Config, name: str, folder: Path) -> Config:
 
 
 def _cost(rows: list[dict[str, Any]], per_token: tuple[int, int], peak_flops: float | None) -> Cost:
-    """Of all steps up to the last record; `per_token` are the flops of a token forward and back."""
+    """The cost of all steps up to the last record.
+
+    `per_token` holds the flops of one token in a forward and in a backward pass.
+    """
+    # The records count from the beginning of the run, so the last one holds the totals.
     last = rows[-1]
     seconds = {n.removeprefix("seconds_"): s for n, s in last.items() if n.startswith("seconds_")}
     whole = sum(seconds.values())
@@ -167,17 +176,19 @@ def _cost(rows: list[dict[str, Any]], per_token: tuple[int, int], peak_flops: fl
 
 
 def _curve(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Steps, win rates and the ends of their intervals."""
+    """The columns of the curve: steps, win rates, and the ends of their intervals."""
     judged = [row for row in rows if row.get("win_rate") is not None]
     return {name: [row[name] for row in judged] for name in ("step", *WIN_RATE)}
 
 
 def _meet(runs: Mapping[str, Config], samples: int) -> League:
-    """The last policies of all runs and the start against each other, MPO's the one in question."""
+    """The league of the start and the last policies of all runs; MPO's is the one in question."""
     places = {str(run.output.folder): name for name, run in runs.items() if name != MPO}
     home = runs[MPO].output.folder
     saved = checkpoint.listed(home / "checkpoints")
+    # So large an `every` that only MPO's last checkpoint takes part.
     found = league(str(home), list(places), samples=samples, every=len(saved))
+    # The league calls entrants by folders; the page calls them by methods.
     names = {START: START, **places, saved[-1].name: MPO}
     return replace(
         found,
@@ -198,25 +209,26 @@ def _page(
 ) -> str:
     saved, _ = plot.save(_figure(curves), folder / "win_rate")
     drawn = page.embedded(saved.read_text(encoding="utf-8"))
-    spent = {name: _said(cost) for name, cost in costs.items()}
-    last = {name: page.said(run.output.folder) for name, run in runs.items()}
-    said = [
+    spent = {name: _columns(cost) for name, cost in costs.items()}
+    last = {name: page.sample_answers(run.output.folder) for name, run in runs.items()}
+    # Every run has the same prompts and start: prompt and start's answer stand once.
+    answers = [
         (*rows[0][:2], *(after for _, _, after in rows))
         for rows in zip(*last.values(), strict=True)
     ]
     sections = {
         "Win rate against the start, on held-out prompts": drawn,
-        "The last of each against each other": page.league(standings),
-        "What it took": page.table(
+        "The last policies of all methods against each other": page.league(standings),
+        "Cost": page.table(
             ("", *spent[MPO]), [(name, *row.values()) for name, row in spent.items()]
         ),
-        "What they say": page.table(("prompt", START, *METHODS), said),
+        "Answers": page.table(("prompt", START, *METHODS), answers),
     }
     return page.document(f"{base.model.name} at scale: four methods", sections, base)
 
 
-def _said(cost: Cost) -> dict[str, str]:
-    """The columns of a cost."""
+def _columns(cost: Cost) -> dict[str, str]:
+    """A cost as the columns of a table."""
     return {
         "tokens/s, generation": f"{cost.generated:,.0f}",
         "tokens/s, whole steps": f"{cost.trained:,.0f}",
@@ -227,7 +239,7 @@ def _said(cost: Cost) -> dict[str, str]:
 
 
 def _figure(curves: Mapping[str, Mapping[str, list[float]]]) -> Any:
-    """Win rates on the way, with their 95 % intervals."""
+    """The win rates during training, with their 95 % intervals."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 

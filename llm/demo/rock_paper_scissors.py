@@ -1,10 +1,11 @@
-"""A known answer on a real model: `make llm-demo-rps`.
+"""A real model whose equilibrium is known: `make llm-demo-rps`.
 
-What a response is best at (positivity, brevity, relevance) makes it rock, paper or scissors, and
-every equilibrium has shares of 1/3. The model starts from mostly brief answers.
+Of positivity, brevity and relevance, the one that a response is best at makes it rock, paper or
+scissors. In every equilibrium a third of the responses is of each class. The model starts with
+mostly brief answers.
 
-Claim: MPO on the preferences, which cycle, moves the shares towards 1/3 each; on the mean of the
-three scores, a single reward, the same solver goes to one class.
+Claim: on these preferences, which have cycles, MPO moves the shares of the classes towards 1/3
+each. On a single reward, the mean of the three scores, the same solver ends in one class.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ HERE = Path(__file__).parent
 CLASSES = ("positive", "brief", "relevant")
 PREFERENCES, REWARD = "MPO on preferences", "on the mean score"
 SMOOTHED = 5
-"""Steps in the running mean of the shares that are drawn."""
+"""Steps in the running mean of the shares in the figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How many responses to held-out prompts are best at each of the criteria."""
+    """The shares of the responses to held-out prompts that are best at each of the criteria."""
 
     positive: Estimate
     brief: Estimate
@@ -45,12 +46,12 @@ class Shares:
 
     @property
     def each(self) -> tuple[Estimate, ...]:
-        """In the order of the classes."""
+        """The three shares, in the order of `CLASSES`."""
         return self.positive, self.brief, self.relevant
 
     @property
     def apart(self) -> float:
-        """The largest distance from 1/3."""
+        """The largest distance of a share from 1/3."""
         return max(abs(e.value - 1 / 3) for e in self.each)
 
 
@@ -60,22 +61,25 @@ def main(
     steps: int | None = None,
     samples: int = 8,
 ) -> None:
-    """Train both, or go on, then measure, and write `FOLDER/page.html`, `shares.json` and `.svg`.
+    """Train or resume both runs, measure their shares, and write a page about them.
+
+    In FOLDER are then `page.html`, `shares.json`, `shares.svg` and the folders of both runs.
 
     Args:
-        config: the run on preferences.
-        folder: where it all goes.
-        steps: mirror steps; the configuration's when None.
-        samples: responses to each held-out prompt in the end.
+        config: the configuration of the run on preferences.
+        folder: the folder of all results.
+        steps: the number of mirror steps; as in the configuration when None.
+        samples: responses of each policy to each held-out prompt, after training.
     """
     run = config_file.load(config)
     if steps is not None:
         run = replace(run, budget=replace(run.budget, steps=steps))
+    # The same criteria in the same units: only what the judge makes of them differs.
     score = JudgeConfig("mpo_llm.judges:mean_score", run.judge.options)
     runs = {PREFERENCES: _into(run, folder / "mpo"), REWARD: _into(run, folder / "reward", score)}
     for name, each in runs.items():
         print(f"{name}\n{train(each, resume=True)}", flush=True)
-    found, said = _held_out(runs, samples)
+    found, answers = _held_out(runs, samples)
     for name, shares in found.items():
         print(
             f"{name:20} " + ", ".join(f"{c} {e}" for c, e in zip(CLASSES, shares.each, strict=True))
@@ -84,7 +88,7 @@ def main(
     record = {"shares": {name: asdict(s) for name, s in found.items()}, "steps": paths}
     (folder / "shares.json").write_text(json.dumps(record, default=np.ndarray.tolist) + "\n")
     drawn, _ = plot.save(_figure(paths), folder / "shares")
-    text = _page(run, found, drawn.read_text(encoding="utf-8"), said)
+    text = _page(run, found, drawn.read_text(encoding="utf-8"), answers)
     (folder / "page.html").write_text(text, encoding="utf-8")
     print(f"page      {folder / 'page.html'}")
 
@@ -94,7 +98,7 @@ def _into(run: Config, folder: Path, judge: JudgeConfig | None = None) -> Config
 
 
 def _on_the_way(run: Config) -> Array:
-    """The shares among the responses in the sample table, `(steps, 3)`."""
+    """The shares of the classes among the responses of each recorded step, `(steps, 3)`."""
     best_at = judges.standardised(**run.judge.options).best_at
     shares: dict[int, Array] = {}
     for line in (run.output.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
@@ -109,11 +113,15 @@ def _on_the_way(run: Config) -> Array:
 def _held_out(
     runs: dict[str, Config], samples: int
 ) -> tuple[dict[str, Shares], list[tuple[str, ...]]]:
-    """Shares on held-out prompts, of the start model and of both runs; and what they said."""
+    """The shares of the start model and of both runs on held-out prompts, and sample answers.
+
+    The answers are tuples of a prompt and one response of each policy, with its class.
+    """
     run = runs[PREFERENCES]
     start, tokenizer = assemble.start(run)
     asked = prompts_of.load(replace(run.prompts, source=run.evaluation.source), tokenizer)
     best_at = judges.standardised(**run.judge.options).best_at
+    # Every policy draws by the same random numbers, so those do not make the difference.
     policies = {"start": start}
     policies |= {n: checkpoint.policy_of(str(r.output.folder), start) for n, r in runs.items()}
     found, columns = {}, [list(asked.texts)]
@@ -126,29 +134,31 @@ def _held_out(
         found[name] = Shares(
             *(clustered((classes == k).astype(float), drawn.of) for k in range(len(CLASSES)))
         )
+        # Responses stand prompt by prompt: the first to each prompt goes into the table.
         columns.append(
             [f"{texts[i]} [{CLASSES[classes[i]]}]" for i in range(0, len(drawn), samples)]
         )
     return found, list(zip(*columns, strict=True))
 
 
-def _page(run: Config, found: dict[str, Shares], drawn: str, said: list[tuple[str, ...]]) -> str:
+def _page(run: Config, found: dict[str, Shares], drawn: str, answers: list[tuple[str, ...]]) -> str:
+    """The page: the shares at the end, the figure of the shares on the way, and sample answers."""
     rows = [(name, *shares.each, f"{shares.apart:.2f}") for name, shares in found.items()]
     return page.document(
         "Rock, paper, scissors on a language model",
         {
-            "Shares on held-out prompts (95 %); equilibrium: 1/3 each": page.table(
-                ("", *CLASSES, "farthest from 1/3"), rows
+            "Shares on held-out prompts, ± 95 %; in equilibrium each is 1/3": page.table(
+                ("", *CLASSES, "largest distance from 1/3"), rows
             ),
-            f"On the way, means of {SMOOTHED} steps": page.embedded(drawn),
-            "What they say, and what that is best at": page.table(("prompt", *found), said[:8]),
+            f"Shares during training, means of {SMOOTHED} steps": page.embedded(drawn),
+            "Answers, and what each is best at": page.table(("prompt", *found), answers[:8]),
         },
         run,
     )
 
 
 def _figure(paths: dict[str, Array]) -> Any:
-    """Shares of each step, smoothed, in the triangle of the classes."""
+    """The shares of the steps, smoothed, in the triangle of the classes; a panel for each run."""
     import matplotlib.pyplot as plt
     import mpltern  # noqa: F401 (registers the projection)
 

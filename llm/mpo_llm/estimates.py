@@ -1,4 +1,4 @@
-"""Means with their errors."""
+"""Estimates: means with their standard errors."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ import numpy as np
 from mpo_games.protocol import Array, Indices
 
 NORMAL = 1.959964
-"""Standard errors in a 95 % interval, to each side."""
+"""Half the width of a 95 % confidence interval, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its standard error."""
+    """A mean with its standard error, printed as the mean ± half its 95 % interval."""
 
     value: float
     error: float
+    """The standard error, in the unit of `value`; NaN where it cannot be estimated."""
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The normal 95 % confidence interval."""
+        """The lower and upper end of the normal 95 % confidence interval."""
         return self.value - NORMAL * self.error, self.value + NORMAL * self.error
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {NORMAL * self.error:.2g}"
 
 
-def clustered(values: Array, of: Indices) -> Estimate:
-    """The mean of `values` `(N,)`, for new clusters of the kind of those that `of` numbers.
+def clustered(values: Array, cluster_of: Indices) -> Estimate:
+    r"""The mean of `values` `(N,)` with a cluster-robust standard error.
 
-    Values of one cluster (comparisons of one prompt) may depend on each other, those of different
-    ones do not: the error is that of the clusters' sums, NaN for a single cluster.
+    `cluster_of` `(N,)` numbers the cluster of each value, such as the prompt of a comparison.
+    Values of one cluster may depend on each other; the clusters are independent. With the sum $s_c$
+    of the deviations from the mean in each of C clusters, the error is
+    $\sqrt{\tfrac{C}{C-1}\sum_c s_c^2} / N$, NaN for a single cluster. It is the error for new
+    clusters of the same kind.
     """
     mean = float(values.mean())
-    _, where = np.unique(of, return_inverse=True)
+    _, where = np.unique(cluster_of, return_inverse=True)
     sums = np.bincount(where, values - mean)
     n = len(sums)
     correction = n / (n - 1) if n > 1 else np.nan

@@ -20,7 +20,6 @@ from mpo_llm.judges.language_model import LanguageModelJudge as LanguageModelJud
 from mpo_llm.judges.pairs import Pair as Pair
 from mpo_llm.judges.pairs import pairs as pairs
 from mpo_llm.judges.pairwise import PreferenceModel as PreferenceModel
-from mpo_llm.judges.pairwise import Reader as Reader
 from mpo_llm.judges.scores import BradleyTerry as BradleyTerry
 from mpo_llm.judges.scores import Higher as Higher
 from mpo_llm.judges.scores import Score as Score

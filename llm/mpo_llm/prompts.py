@@ -1,4 +1,7 @@
-"""Prompts from files and data sets, plain or conversational; what is wrong is named by its row."""
+"""Prompts from files and data sets, as plain texts or conversations.
+
+Error messages name the row of a bad prompt.
+"""
 
 from __future__ import annotations
 
@@ -16,77 +19,92 @@ from mpo_llm.config import PromptsConfig
 from mpo_llm.responses import Ids
 
 Message = Mapping[str, str]
-"""`{"role": ..., "content": ...}`"""
+"""A message of a conversation: `{"role": ..., "content": ...}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Prompts as the model reads them and as a judge does."""
+    """X prompts, each in two forms: for the model and for a judge."""
 
     ids: tuple[Ids, ...]
-    """Token ids, with the chat template's."""
+    """For the model: X tuples of token ids, with those of the chat template."""
     texts: tuple[str, ...]
-    """What was asked: the one message of a user as it is, a longer conversation with its roles."""
+    """For a judge: X texts, as `transcript` makes them, without the run's system message."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def load(settings: PromptsConfig, tokenizer: Any) -> Prompts:
-    """Read the prompts and write them as token ids.
+    """Read the prompts of a run and encode them by the model's tokenizer.
 
-    `ValueError`, with the row's number from 1, for rows without a prompt, of another shape, or
-    longer than `max_tokens`; and for sources that cannot be read.
+    `ValueError` for a source that cannot be read or holds no prompts, and for a row without a
+    prompt, of another form, or with more than `max_tokens` tokens. The message names the row, from
+    1.
     """
     texts, ids = [], []
     chat = settings.chat and getattr(tokenizer, "chat_template", None) is not None
-    for number, row in enumerate(islice(rows(settings), settings.limit), 1):
+    for number, row in enumerate(islice(records(settings), settings.limit), 1):
         where = f"Row {number} of {settings.source!r}"
         messages = _messages(where, _cell(where, row, settings.column))
+        # Before the system message is added: it instructs the model and is no part of the question.
         texts.append(transcript(messages))
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
-        ids.append(written(tokenizer, messages, chat))
+        ids.append(encode(tokenizer, messages, chat))
         if len(ids[-1]) > settings.max_tokens:
             raise ValueError(
-                f"{where} takes {len(ids[-1])} tokens, `prompts.max_tokens` is "
-                f"{settings.max_tokens}."
+                f"{where} has {len(ids[-1])} tokens, but `prompts.max_tokens` is "
+                f"{settings.max_tokens}: shorten the prompt or raise the limit."
             )
     if not ids:
         raise ValueError(f"{settings.source!r} holds no prompts.")
     return Prompts(tuple(ids), tuple(texts))
 
 
-def written(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
-    """A conversation as token ids, up to where the answer begins."""
+def encode(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
+    """The token ids of a conversation, up to the place where the model's answer begins.
+
+    With `chat` the tokenizer's chat template is used. Without it the messages are joined by empty
+    lines.
+    """
     if chat:
+        # The template writes the special tokens itself.
         text = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
         )
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
     found = tuple(tokenizer("\n\n".join(m["content"] for m in messages))["input_ids"])
+    # A model needs at least one token to predict the next.
     if not found and tokenizer.bos_token_id is not None:
         return (tokenizer.bos_token_id,)
     return found
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """A conversation as a text to be judged."""
+    """The text of a conversation for a judge.
+
+    A single message is given as it is; several messages are given with their roles.
+    """
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
 
 
-def rows(settings: PromptsConfig) -> Iterator[Mapping[str, Any]]:
-    """The rows of a .jsonl, .csv or .parquet file, or of a data set by its folder or name."""
+def records(settings: PromptsConfig) -> Iterator[Mapping[str, Any]]:
+    """The rows of the source, as mappings from column names to values.
+
+    The source is a .jsonl, .csv or .parquet file, or a data set by its folder or name. `ValueError`
+    if it cannot be read.
+    """
     if not settings.source:
-        raise ValueError("Prompts are needed: set `prompts.source`.")
+        raise ValueError("A run needs prompts: set `prompts.source`.")
     path = Path(settings.source)
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if path.suffix in readers:
+    formats = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix in formats:
         if not path.is_file():
             raise ValueError(f"There is no file {settings.source!r}.")
-        yield from readers[path.suffix](path)
+        yield from formats[path.suffix](path)
     else:
         yield from _dataset(settings)
 
@@ -124,7 +142,8 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _dataset(settings: PromptsConfig) -> Iterable[Mapping[str, Any]]:
-    datasets: Any = importlib.import_module("datasets")  # heavy, and seldom needed
+    # Imported here, because it takes long and most runs read files.
+    datasets: Any = importlib.import_module("datasets")
     found: Iterable[Mapping[str, Any]]
     try:
         if Path(settings.source, "dataset_dict.json").exists():
@@ -133,9 +152,10 @@ def _dataset(settings: PromptsConfig) -> Iterable[Mapping[str, Any]]:
             found = datasets.load_from_disk(settings.source)
         else:
             found = datasets.load_dataset(settings.source, split=settings.split)
-    except Exception as error:  # a hub, a file system, a builder: each has errors of its own
-        said = " ".join(str(error).split())
-        raise ValueError(f"Cannot load the data set {settings.source!r}: {said}") from error
+    # A hub, a file system and a builder each raise exceptions of their own.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"Cannot load the data set {settings.source!r}: {reason}") from error
     return found
 
 
@@ -148,7 +168,7 @@ def _cell(where: str, row: Mapping[str, Any], column: str) -> Any:
 
 
 def _messages(where: str, cell: Any) -> list[Message]:
-    """The conversation in a cell, checked."""
+    """The conversation in a cell, checked. A text is the only message of a user."""
     if isinstance(cell, str):
         cell = [{"role": "user", "content": cell}]
     if not isinstance(cell, list) or not cell:
@@ -163,5 +183,7 @@ def _messages(where: str, cell: Any) -> list[Message]:
         if not message["content"].strip():
             raise ValueError(f"{where} holds an empty message.")
     if cell[-1]["role"] == "assistant":
-        raise ValueError(f"{where} ends with the assistant's message: there is nothing to answer.")
+        raise ValueError(
+            f"{where} ends with a message of the assistant: there is nothing to answer."
+        )
     return [{"role": m["role"], "content": m["content"]} for m in cell]

@@ -178,8 +178,11 @@ def test_conversations_go_through_the_template(tmp_path: Path) -> None:
         ('{"prompt": []}', "must hold a text or a list of messages, got []"),
         ('{"prompt": " "}', "holds an empty message"),
         ('{"prompt": [{"role": "user"}]}', "a message needs the texts `role` and `content`"),
-        ('{"prompt": [{"role": "assistant", "content": "a"}]}', "ends with the assistant's"),
-        ('{"prompt": "' + "a " * 99 + '"}', "takes 101 tokens, `prompts.max_tokens` is 50"),
+        (
+            '{"prompt": [{"role": "assistant", "content": "a"}]}',
+            "ends with a message of the assistant",
+        ),
+        ('{"prompt": "' + "a " * 99 + '"}', "has 101 tokens, but `prompts.max_tokens` is 50"),
         ("", "holds no prompts"),
     ],
 )

@@ -133,7 +133,7 @@ def test_at_scale_is_as_large_as_promised() -> None:
     for run in runs.values():
         assert dataclasses.replace(run, solver=base.solver, output=base.output) == base
     asked, held_out, small = (
-        [row["prompt"] for row in prompts.rows(dataclasses.replace(base.prompts, source=source))]
+        [row["prompt"] for row in prompts.records(dataclasses.replace(base.prompts, source=source))]
         for source in map(
             str,
             (DEMO / "many_prompts.jsonl", DEMO / "many_held_out.jsonl", DEMO / "held_out.jsonl"),

@@ -1,4 +1,4 @@
-"""`mpo-llm evaluate` and `league` on a tiny run."""
+"""The commands `mpo-llm evaluate` and `mpo-llm league` on a tiny run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mpo_llm.training.train import train
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four steps, a checkpoint each, and ten held-out prompts of two categories."""
+    """A run of four steps with a checkpoint each, and ten held-out prompts of two categories."""
     folder = tmp_path_factory.mktemp("league")
     held_out = folder / "held_out.jsonl"
     rows = ({"prompt": "abcdefgh"[i % 8], "kind": "odd" if i % 2 else "even"} for i in range(10))
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_evaluate(run: Path) -> None:
-    """Against the start and itself: categories make the whole, and a policy ties with itself."""
+    """The win rate is the mean over the categories, and a policy ties with itself."""
     last = str(checkpoint.last(run))
     found = evaluate_run(str(run), ("start", last), category="kind", samples=6)
     start, itself = found.opponents["start"], found.opponents[last]
@@ -56,7 +56,7 @@ def test_evaluate(run: Path) -> None:
 
 
 def test_another_judge(run: Path) -> None:
-    """One that the run was not trained on, by the same command line; its failures are counted."""
+    """The command line takes a judge that the run was not trained on, and reports its failures."""
     tiny.judges["shorter"] = lambda x, a, b: [
         float(len(p) < len(q)) for p, q in zip(a, b, strict=True)
     ]
@@ -74,7 +74,7 @@ def test_another_judge(run: Path) -> None:
 
 
 def test_a_run_tells_of_its_judges_failures(tmp_path: Path) -> None:
-    """They are ties, counted in the metrics and in the checkpoints."""
+    """Failed comparisons are ties, and are counted in the metrics."""
     silent = pr.OneByOne(lambda x, a, b: None if len(a) > len(b) else tiny.cyclic([x], [a], [b])[0])
     tiny.judges["silent"] = pr.Retried(silent, times=0, most=1.0)
     train(tiny.config(tmp_path, judge={"options": {"name": "silent"}}))

@@ -1,4 +1,4 @@
-"""Preferences learned from comparisons: planted cycles, planted scores, data formats."""
+"""Judges learned from comparisons: planted cycles, planted scores, formats of data."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mpo_llm.judges.pairwise import Head, log_odds
 STYLES = ("rock", "paper", "scissors")
 
 
-def encoder(folder: Path) -> Path:
-    """A tiny BERT of random weights."""
+def bert(folder: Path) -> Path:
+    """The folder of a tiny BERT with random weights."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(tiny.WORDS),
@@ -43,9 +43,10 @@ def encoder(folder: Path) -> Path:
 
 
 def planted(kind: str, count: int, noise: float = 0.1, seed: int = 0) -> list[pr.Pair]:
-    """Responses of one of three styles; the better one wins but for the share `noise`.
+    """Comparisons of responses of three styles; in a share `noise` of them the worse one is chosen.
 
-    Cycles: paper beats rock, scissors paper, rock scissors. Scores: rock < paper < scissors.
+    In `cycles` paper beats rock, scissors beats paper, and rock beats scissors. In `scores`
+    scissors beats paper, and both beat rock.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -67,14 +68,14 @@ FIT = pr.Fit(planes=2, epochs=25, rate=3e-3, held_out=0.2)
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> pr.Reader:
-    return pr.Reader.load(encoder(tmp_path_factory.mktemp("encoder")), batch=128)
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> pr.Encoder:
+    return pr.Encoder.load(bert(tmp_path_factory.mktemp("encoder")), batch=128)
 
 
 @pytest.mark.parametrize("kind", ["cycles", "scores"])
-def test_planted_preferences(kind: str, reader: pr.Reader) -> None:
-    """Nobody can be right more often than .9. On cycles a score is right half the time."""
-    fitted = pr.fit_both(planted(kind, 900), reader, FIT)
+def test_planted_preferences(kind: str, encoder: pr.Encoder) -> None:
+    """No model can be right more often than .9; on cycles a score is right half of the time."""
+    fitted = pr.fit_both(planted(kind, 900), encoder, FIT)
     two, one = fitted.pairwise_quality, fitted.bradley_terry_quality
     assert two.accuracy.interval[1] > 0.88
     assert two.calibration_error < 0.15  # of 180 comparisons in 10 bins .07 is noise
@@ -88,7 +89,7 @@ def test_planted_preferences(kind: str, reader: pr.Reader) -> None:
 
 
 def table(judge: Callable[..., Any]) -> np.ndarray:
-    """The mean preference between the styles, `(3, 3)`, over texts of the planted kind."""
+    """The mean preferences between the three styles, `(3, 3)`, over texts of the planted kind."""
     rng = np.random.default_rng(9)
     found = np.zeros((3, 3))
     for _ in range(30):
@@ -99,35 +100,35 @@ def table(judge: Callable[..., Any]) -> np.ndarray:
     return found
 
 
-def test_what_was_learned_is_a_game(reader: pr.Reader) -> None:
-    """The table of the three styles has the planted cycle, and its equilibrium is near thirds."""
-    found = table(pr.fit_both(planted("cycles", 900), reader, FIT).pairwise)
+def test_what_was_learned_is_a_game(encoder: pr.Encoder) -> None:
+    """The table of the styles has the planted cycle; its equilibrium is close to 1/3 each."""
+    found = table(pr.fit_both(planted("cycles", 900), encoder, FIT).pairwise)
     np.testing.assert_allclose(found + found.T, 1.0, atol=1e-12)
     np.testing.assert_array_equal(found > 0.7, [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
     probs = mg.exact.nash(mg.PreferenceGame(found)).policy.probs
     np.testing.assert_allclose(probs, 1 / 3, atol=0.1)
 
 
-def test_the_reader_can_be_trained(reader: pr.Reader) -> None:
-    """It moves, and the one that was given does not."""
-    before = {n: p.clone() for n, p in reader.model.named_parameters()}
-    fit = pr.Fit(planes=1, epochs=2, reader_rate=1e-3, held_out=0.2)
-    fitted = pr.fit_both(planted("cycles", 120), reader, fit)
-    after = dict(fitted.pairwise.reader.model.named_parameters())
+def test_the_encoder_can_be_trained(encoder: pr.Encoder) -> None:
+    """A copy of the encoder is trained; the given encoder does not change."""
+    before = {n: p.clone() for n, p in encoder.model.named_parameters()}
+    fit = pr.Fit(planes=1, epochs=2, encoder_rate=1e-3, held_out=0.2)
+    fitted = pr.fit_both(planted("cycles", 120), encoder, fit)
+    after = dict(fitted.pairwise.encoder.model.named_parameters())
     assert any(not torch.equal(after[n], p) for n, p in before.items())
-    for n, p in reader.model.named_parameters():
+    for n, p in encoder.model.named_parameters():
         assert torch.equal(p, before[n])
 
 
-def test_same_seed_same_model(reader: pr.Reader) -> None:
+def test_same_seed_same_model(encoder: pr.Encoder) -> None:
     fit = pr.Fit(planes=1, epochs=2, held_out=0.2)
-    one, two = (pr.fit_both(planted("scores", 100), reader, fit, seed=3) for _ in range(2))
+    one, two = (pr.fit_both(planted("scores", 100), encoder, fit, seed=3) for _ in range(2))
     assert one.pairwise_quality == two.pairwise_quality
 
 
 @pytest.mark.parametrize("planes", [0, 1, 5])
 def test_antisymmetry_by_construction(planes: int) -> None:
-    """Exactly, for any weights; without planes the odds are differences, and so transitive."""
+    """It is exact for any weights. Without planes the log-odds are differences of scores."""
     torch.manual_seed(planes)
     c = Head(6, planes)(torch.randn(4, 6))
     odds = log_odds(c[:, None], c[None])
@@ -139,7 +140,7 @@ def test_antisymmetry_by_construction(planes: int) -> None:
 
 
 def test_planes_can_hold_any_game() -> None:
-    """A skew matrix of size 2 n needs n planes: coordinates from its real Schur form."""
+    """A skew-symmetric matrix of size 2 n needs n planes, by its real Schur form."""
     from scipy.linalg import schur
 
     rng = np.random.default_rng(0)
@@ -162,9 +163,9 @@ def test_quality_by_hand() -> None:
     assert q.calibration_error == pytest.approx(0.75 * abs(0.75 - 2 / 3))
 
 
-def test_a_model_is_saved_and_loaded(reader: pr.Reader, tmp_path: Path) -> None:
+def test_a_model_is_saved_and_loaded(encoder: pr.Encoder, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = pr.PreferenceModel(reader, Head(reader.width, 2))
+    model = pr.PreferenceModel(encoder, Head(encoder.width, 2))
     model.save(tmp_path / "saved")
     x, a, b = ["a", "b c"], ["rock", "paper a"], ["a b", "rock"]
     np.testing.assert_allclose(pr.PreferenceModel.load(tmp_path / "saved")(x, a, b), model(x, a, b))
@@ -173,17 +174,19 @@ def test_a_model_is_saved_and_loaded(reader: pr.Reader, tmp_path: Path) -> None:
         pr.PreferenceModel.load(tmp_path)
 
 
-def test_a_causal_reader_reads_the_last_token(tmp_path: Path) -> None:
-    """In batches as one by one: padding is never seen."""
+def test_a_causal_encoder_takes_the_last_token(tmp_path: Path) -> None:
+    """Embeddings in batches equal those of single texts: padding is never seen."""
     tiny.save(tmp_path)
-    reader = pr.Reader.load(tmp_path, batch=2)
-    assert reader.causal()
+    encoder = pr.Encoder.load(tmp_path, batch=2)
+    assert encoder.causal()
     x, y = ["a", "a b c d", "c"], ["rock", "paper", "a b scissors"]
     with torch.no_grad():
-        together = reader.read(x, y)
-        alone = torch.cat([reader.read([p], [r]) for p, r in zip(x, y, strict=True)])
-        ids = reader.tokenizer("<user> a <bot> rock", add_special_tokens=False, return_tensors="pt")
-        by_hand = reader.model(**ids)[0][0, -1]
+        together = encoder.embed(x, y)
+        alone = torch.cat([encoder.embed([p], [r]) for p, r in zip(x, y, strict=True)])
+        ids = encoder.tokenizer(
+            "<user> a <bot> rock", add_special_tokens=False, return_tensors="pt"
+        )
+        by_hand = encoder.model(**ids)[0][0, -1]
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together[0], by_hand, rtol=1e-4, atol=1e-5)
 
@@ -232,24 +235,25 @@ def test_bad_settings(options: dict[str, float], match: str) -> None:
         pr.Fit(**options)  # type: ignore[arg-type]
 
 
-def test_too_little_data(reader: pr.Reader) -> None:
+def test_too_little_data(encoder: pr.Encoder) -> None:
     with pytest.raises(ValueError, match="3 comparisons are too few to hold 10% of them out"):
-        pr.fit_both(planted("cycles", 3), reader, pr.Fit())
+        pr.fit_both(planted("cycles", 3), encoder, pr.Fit())
     with pytest.raises(ValueError, match="`planes` must be at least 1"):
-        pr.fit_both(planted("cycles", 30), reader, pr.Fit(planes=0))
+        pr.fit_both(planted("cycles", 30), encoder, pr.Fit(planes=0))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it saves is a judge that `train` can name."""
+    """The command saves a judge that a configuration can name."""
     data = tmp_path / "pairs.jsonl"
     rows = [
         {"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected}
         for p in planted("cycles", 600)
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model, out = encoder(tmp_path / "encoder"), tmp_path / "out"
+    model, out = bert(tmp_path / "encoder"), tmp_path / "out"
     arguments = ["fit-preferences", str(data), str(out), "--model", str(model), "--device", "cpu"]
     arguments += ["--fit.planes", "2", "--fit.rate", "3e-3", "--fit.epochs", "25"]
+    arguments += ["--fit.reader-rate", "0"]  # the name of `encoder_rate` in release 0.1.0
     assert cli.main(arguments) == 0
     assert "no score explains these preferences" in capsys.readouterr().out
     report = json.loads((out / "report.json").read_text())

@@ -1,4 +1,4 @@
-"""Sampled metrics against the exact ones of an enumerable language."""
+"""Sampled metrics, compared with the exact ones of an enumerable language."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def evaluated(
 
 
 def test_intervals_hold_the_truth(language: ml.EnumerableGame, other: ml.TokenPolicy) -> None:
-    """In 60 reports each 95 % interval covers the exact number 90 to 100 % of the time."""
+    """In 60 reports, each kind of 95 % interval covers the exact value at least 52 times."""
     p, table = language.start, language.table(language.start)
     lengths = language.every.lengths.reshape(2, -1)
     truth = {
@@ -65,7 +65,7 @@ def test_intervals_hold_the_truth(language: ml.EnumerableGame, other: ml.TokenPo
 def test_the_gap_is_a_lower_bound_in_the_mean(
     language: ml.EnumerableGame, other: ml.TokenPolicy
 ) -> None:
-    """And with many samples not a loose one."""
+    """The mean over reports is below the exact gap, and close to it with many samples."""
     exact = float(language.duality_gap(language.start))
     few = np.mean([evaluated(language, other, 8, seed).gap.value for seed in range(40)])
     many = np.mean([evaluated(language, other, 200, seed).gap.value for seed in range(3)])
@@ -74,7 +74,7 @@ def test_the_gap_is_a_lower_bound_in_the_mean(
 
 
 def test_cycles(language: ml.EnumerableGame, other: ml.TokenPolicy) -> None:
-    """With every response drawn, the share is that of the whole table."""
+    """If every response is drawn, the share of cyclic triples is that of the whole table."""
     flat = {n: 0.0 * w for n, w in language.start.weights.items()}
     uniform = replace(language.start, parts=((1.0, flat),))
     assert language.sampled is not None

@@ -1,4 +1,4 @@
-"""Tournaments on texts: tables by hand, alpha-rank as OpenSpiel has it, lengths controlled for."""
+"""Tournaments on texts: tables by hand, OpenSpiel's alpha-rank, win rates at equal lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cyclic(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[f
 
 
 def test_tables_by_hand() -> None:
-    """Each pair of texts is asked about once, and ties are not."""
+    """Each pair of distinct texts is judged once, and equal texts are not judged."""
     asked: list[tuple[str, str, str]] = []
 
     def judge(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
@@ -42,7 +42,7 @@ def test_tables_by_hand() -> None:
 
 
 def test_a_cycle_of_pure_entrants() -> None:
-    """Nobody is best: thirds in equilibrium and in alpha-rank, each beaten by .4."""
+    """No entrant is best: each has 1/3 in equilibrium and in alpha-rank, and is beaten by .4."""
     met = meet(cyclic, ["x"] * 4, {name: [[name]] * 4 for name in CYCLE})
     np.testing.assert_allclose(met.equilibrium().policy.probs, 1 / 3)
     np.testing.assert_allclose(list(met.ranking().values()), 1 / 3)
@@ -52,7 +52,7 @@ def test_a_cycle_of_pure_entrants() -> None:
 
 
 def test_one_who_mixes_needs_no_pool() -> None:
-    """The mixture of all three is beaten by none, and with it in the league all others are."""
+    """No entrant beats the uniform mixture of the three; each pure entrant is beaten."""
     entrants = {name: [[name] * 3] * 4 for name in CYCLE} | {"mixed": [list(CYCLE)] * 4}
     met = meet(cyclic, ["x"] * 4, entrants)
     assert met.exploitability("mixed").value == pytest.approx(0.0, abs=1e-12)
@@ -60,7 +60,7 @@ def test_one_who_mixes_needs_no_pool() -> None:
 
 
 def test_exploitability_is_not_flattered_by_noise() -> None:
-    """Equal entrants: the largest of 20 noisy win rates is far above 1/2, the estimate is not."""
+    """Of 20 equal entrants the best win rate is far above 1/2 by noise; the estimate is near 0."""
     rng = np.random.default_rng(0)
     found, naive = [], []
     for _ in range(40):
@@ -95,7 +95,7 @@ def test_alpha_rank_is_openspiels(seed: int) -> None:
 
 
 def test_alpha_rank_at_the_extremes() -> None:
-    """Far below rounding too: the loser of a chain of certain wins keeps a positive share."""
+    """The loser of a chain of certain wins keeps a positive mass, although far below rounding."""
     chain = 0.5 + 0.5 * np.sign(np.subtract.outer(np.arange(4), np.arange(4)))
     mass = alpha_rank(chain)
     assert np.all(np.diff(mass) > 0)
@@ -108,7 +108,7 @@ def test_alpha_rank_at_the_extremes() -> None:
 
 
 def simulated(skill: float, bias: float, rng: np.random.Generator, n: int = 60) -> Any:
-    """Preferences by skill and length, one of them for each of 4 pairs of n prompts."""
+    """Preferences that depend on skill and length, for 4 comparisons on each of n prompts."""
     of = np.repeat(np.arange(n), 4)
     longer = rng.normal(40, 60, size=len(of))
     odds = skill + rng.normal(0, 0.3, n)[of] + bias * np.tanh(longer / longer.std())
@@ -117,7 +117,7 @@ def simulated(skill: float, bias: float, rng: np.random.Generator, n: int = 60) 
 
 @pytest.mark.parametrize("bias", [0.0, 2.0, -2.0])
 def test_equal_lengths(bias: float) -> None:
-    """The interval covers the win rate at equal lengths; the raw one is where length put it."""
+    """The interval covers the win rate at equal lengths; the raw win rate is moved by length."""
     rng = np.random.default_rng(1)
     truth, covered, raw = expit(0.4), 0, []
     for _ in range(60):
@@ -130,7 +130,7 @@ def test_equal_lengths(bias: float) -> None:
 
 
 def test_equal_lengths_at_the_extremes() -> None:
-    """All equally long: the plain win rate; all won: near 1, not infinite."""
+    """With equal lengths it is the plain win rate. If all is won it is close to 1, and finite."""
     of = np.arange(200)
     half = (of % 4 == 0).astype(float)
     found = length_controlled(half, np.zeros(200), of)
@@ -140,7 +140,7 @@ def test_equal_lengths_at_the_extremes() -> None:
 
 
 def test_clusters() -> None:
-    """Copies of a comparison teach nothing; independent ones have the usual error."""
+    """Copies of comparisons leave the error as it is; independent values have the usual error."""
     rng = np.random.default_rng(0)
     values = rng.normal(size=50)
     plain = clustered(values, np.arange(50))

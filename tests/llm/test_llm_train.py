@@ -562,7 +562,7 @@ def test_the_page_shows_curves_rates_and_what_was_said(tmp_path: Path) -> None:
     held_out = {"source": str(tmp_path / "prompts.jsonl"), "every": 2}
     train(tiny.config(tmp_path, evaluation=held_out))
     run = str(tmp_path / "run")
-    rows = page.said(run, count=3, seed=1)
+    rows = page.sample_answers(run, count=3, seed=1)
     start, tokenizer = assemble.start(checkpoint.config_of(run))
     policy = checkpoint.policy_of(run, start)
     asked = tuple(tokenizer(f"<user> {text} <bot>")["input_ids"] for text, _, _ in rows)

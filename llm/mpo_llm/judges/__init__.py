@@ -1,4 +1,12 @@
-"""Judges: many kinds behind one protocol, `Judge`, and the factories that a configuration names."""
+"""Judges: functions that say which of two responses to a prompt is better, and how surely.
+
+All judges follow one protocol, `Judge`. Most files hold one kind of judge: scores, votes, tables,
+classifiers, learned preference models, language models, and judges of other libraries. `wrappers`
+go around any judge. `named` holds the factories that a configuration names.
+
+Shapes in this folder: N comparisons or responses in one call, S judges or scores, X known prompts,
+Y known responses, d the width of an encoder.
+"""
 
 from mpo_llm.judges.adapters import FromPairwiseJudge as FromPairwiseJudge
 from mpo_llm.judges.adapters import OneByOne as OneByOne
@@ -25,8 +33,8 @@ from mpo_llm.judges.named import score as score
 from mpo_llm.judges.named import second_opinion as second_opinion
 from mpo_llm.judges.pairs import Pair as Pair
 from mpo_llm.judges.pairs import pairs as pairs
+from mpo_llm.judges.pairwise import Encoder as Encoder
 from mpo_llm.judges.pairwise import PreferenceModel as PreferenceModel
-from mpo_llm.judges.pairwise import Reader as Reader
 from mpo_llm.judges.protocol import Judge as Judge
 from mpo_llm.judges.scores import BradleyTerry as BradleyTerry
 from mpo_llm.judges.scores import Higher as Higher

@@ -1,4 +1,4 @@
-"""Judges written elsewhere, as they are: plain functions and TRL's pairwise judges."""
+"""Adapters that make a `Judge` of a plain function or of one of TRL's pairwise judges."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from mpo_games.protocol import Array
 
 @dataclass(frozen=True, slots=True)
 class OneByOne:
-    """A function of one comparison, `(prompt, a, b) -> P(a > b)`; None where it has no answer."""
+    """A judge made of a function of a single comparison."""
 
     function: Callable[[str, str, str], float | None]
+    """`function(prompt, a, b)`: the probability that a is preferred to b; None for a failure."""
 
     def __call__(
         self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]
@@ -24,26 +25,32 @@ class OneByOne:
 
 
 class PairwiseJudge(Protocol):
-    """The shape of TRL's pairwise judges (up to its 1.0), which are not imported."""
+    """The interface of TRL's pairwise judges (up to TRL 1.0). TRL itself is not imported."""
 
     def judge(
         self, prompts: list[str], completions: list[list[str]], shuffle_order: bool = True
     ) -> list[int]:
-        """The index of the better completion of each pair; -1 where there is no answer."""
+        """The index, 0 or 1, of the better completion of each pair; -1 for no answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FromPairwiseJudge:
-    """A judge of TRL's interface. Its -1 is a failure and not, as in TRL, a win of either side."""
+    """A judge made of a TRL pairwise judge; its answers become 0, 1 or, for a failure, NaN.
+
+    TRL's own trainers count -1 as a win of one side. Here it is a failure. `ValueError` for any
+    other answer than 0, 1 and -1.
+    """
 
     judge: PairwiseJudge
     shuffle_order: bool = False
-    """Whether it may swap the sides by its own random numbers: `OrderDebiased` does without."""
+    """Whether the TRL judge may swap the two sides by its own random numbers. `OrderDebiased`
+    removes the same bias without random numbers."""
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         pairs = [list(pair) for pair in zip(a, b, strict=True)]
         best = self.judge.judge(list(prompts), pairs, shuffle_order=self.shuffle_order)
+        # TRL names the winner by its index, so index 0 means that `a` is preferred for certain.
         answers = {0: 1.0, 1: 0.0, -1: np.nan}
         strange = [rank for rank in best if rank not in answers]
         if strange:

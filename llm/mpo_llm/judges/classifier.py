@@ -1,4 +1,4 @@
-"""Reward models and pair classifiers of transformers, as they were trained elsewhere."""
+"""Reward models: sequence classifiers of transformers, trained elsewhere, used as scores."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.encoding import Tokenizer, batches, load_tokenizer, written
+from mpo_llm.judges.encoding import Tokenizer, batches, encode, load_tokenizer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RewardModel:
-    """A `Score`: one output of a sequence classifier that reads a prompt and its response.
+    """A `Score`: one output of a sequence classifier whose input is a prompt and its response.
 
-    `BradleyTerry(RewardModel.load(path))` is the judge.
+    It is a score and no judge: `BradleyTerry(RewardModel.load(path))` is the judge. `ValueError` if
+    the model has no output `label`.
     """
 
     model: Any
-    """Of transformers' sequence classifiers, with as many labels as `label` needs."""
+    """A sequence classifier of transformers with more than `label` outputs."""
     tokenizer: Tokenizer
     label: int = 0
-    """Which output is the score: 0, the only one, of a reward model."""
+    """The index of the output that is the score: 0 for a reward model, which has one output."""
     batch: int = 16
+    """Responses in one forward pass."""
     longest: int = 1024
-    """Tokens of prompt and response together."""
+    """The largest number of tokens of prompt and response together; `encode` cuts longer ones."""
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu", **settings: Any) -> Self:
-        """The classifier of a model folder or name."""
+        """Load the classifier and its tokenizer from a folder, or by name.
+
+        `settings` are the remaining fields.
+        """
         from transformers import AutoModelForSequenceClassification
 
         model = (
@@ -41,6 +46,7 @@ class RewardModel:
             .eval()
         )
         tokenizer = load_tokenizer(path)
+        # The classifier finds the last token of a padded row by this id, or refuses a batch.
         if model.config.pad_token_id is None:
             model.config.pad_token_id = tokenizer.pad_token_id
         return cls(model, tokenizer, **settings)
@@ -53,10 +59,12 @@ class RewardModel:
             )
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
-        rows = written(self.tokenizer, prompts, responses, self.longest)
+        """The scores of N responses, `(N,)`, in the units of the classifier's logits."""
+        rows = encode(self.tokenizer, prompts, responses, self.longest)
         found = np.zeros(len(prompts))
         with torch.no_grad():
             for which, batch in batches(self.tokenizer, rows, self.batch, self.model.device):
                 logits = self.model(**batch).logits[:, self.label]
+                # NumPy has no bfloat16, in which many reward models are saved.
                 found[which] = logits.double().cpu().numpy()
         return found

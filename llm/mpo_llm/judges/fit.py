@@ -1,120 +1,152 @@
-"""Learn preferences from comparisons: a model with planes, and a Bradley-Terry one beside it."""
+"""Learn two judges from the same comparisons: a pairwise model and a Bradley-Terry model.
+
+Only the pairwise model can represent cycles. Their difference on held-out comparisons tells whether
+a score can explain the preferences. Shapes: N comparisons, D distinct responses among them, d the
+width of the encoder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
+import tyro
 from scipy.special import expit
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges.pairs import Pair, clusters, split
-from mpo_llm.judges.pairwise import Head, PreferenceModel, Reader, log_odds
+from mpo_llm.judges.pairwise import Encoder, Head, PreferenceModel, log_odds
 
 BINS = 10
-"""Of confidence, from 1/2 to 1, in the calibration."""
+"""Bins of equal width into which the calibration divides confidences from 1/2 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a preference model is learned: the log loss by AdamW, the best epoch kept."""
+    """How a preference model is learned: AdamW minimises the log loss, and the best epoch is kept.
+
+    `ValueError` for settings out of range.
+    """
 
     planes: int = 4
-    """Planes of the cyclic part; 0 for a Bradley-Terry reward model."""
+    """Planes of the cyclic part; with 0 the model is a Bradley-Terry reward model."""
     epochs: int = 30
+    """Passes over the comparisons that are learned from."""
     rate: float = 1e-3
     """Learning rate of the head."""
-    reader_rate: float = 0.0
-    """Learning rate of the reader; 0 leaves it as it is, and each response is read only once."""
+    # The flag goes on working under its name in release 0.1.0.
+    encoder_rate: Annotated[float, tyro.conf.arg(aliases=("--fit.reader-rate",))] = 0.0
+    """Learning rate of the encoder. At 0 it is not trained, and each response is encoded once."""
     decay: float = 0.01
-    """Weight decay."""
+    """Weight decay of AdamW."""
     batch: int = 64
-    """Comparisons in an update."""
+    """Comparisons in one update."""
     held_out: float = 0.1
-    """The share of the comparisons, by whole prompts, that judge the result; as many more choose
-    the epoch."""
+    """The share of the prompts whose comparisons are held out to measure the result. The same share
+    of the other prompts chooses the epoch."""
 
     def __post_init__(self) -> None:
         if self.planes < 0 or self.epochs < 1 or self.batch < 1:
-            raise ValueError("`epochs` and `batch` must be at least 1, `planes` at least 0.")
+            raise ValueError("`epochs` and `batch` must be at least 1, and `planes` at least 0.")
         if not 0.0 < self.held_out < 0.5:
             raise ValueError(f"`held_out` must lie between 0 and 1/2, got {self.held_out}.")
-        if not (self.rate > 0.0 and self.reader_rate >= 0.0 and self.decay >= 0.0):
-            raise ValueError("Learning rates and decay must not be negative, `rate` not 0.")
+        if not (self.rate > 0.0 and self.encoder_rate >= 0.0 and self.decay >= 0.0):
+            raise ValueError(
+                "Learning rates and decay must not be negative, and `rate` must be above 0."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Held-out comparisons of about one confidence."""
+    """Held-out comparisons on which a model has about the same confidence."""
 
     confidence: float
+    """Their mean confidence."""
     accuracy: float
+    """Their accuracy: the same number if the model is calibrated."""
     count: int
+    """How many they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """A model on comparisons held out. Its confidence is the probability of whom it prefers."""
+    """How good a model is on held-out comparisons.
+
+    Its confidence in a comparison is the probability that it gives to the response it prefers.
+    """
 
     accuracy: Estimate
-    """The share of comparisons whose chosen response it prefers; ties are 1/2."""
+    """The share of comparisons in which the model prefers the chosen response; a tie counts 1/2."""
     log_loss: Estimate
-    """In nats a comparison: ln 2 = .693 knows nothing."""
+    """In nats a comparison. A model that knows nothing has ln 2 = .693."""
     calibration_error: float
-    """The mean distance of confidence and accuracy over the bins, weighted by their counts."""
+    """The mean distance between confidence and accuracy over the bins, weighted by their counts."""
     bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """Both models, judged on the same held-out comparisons."""
+    """Both models, and their quality on the same held-out comparisons."""
 
     pairwise: PreferenceModel
     bradley_terry: PreferenceModel
     pairwise_quality: Quality
     bradley_terry_quality: Quality
     ahead: Estimate
-    """The accuracy of the pairwise model less that of the other, comparison by comparison: where
-    its interval is above 0, a score does not explain these preferences."""
+    """The accuracy of the pairwise model minus that of the Bradley-Terry model, comparison by
+    comparison. If its interval lies above 0, no score explains these preferences."""
 
 
-def fit_both(found: Sequence[Pair], reader: Reader, fit: Fit, seed: int = 0) -> Fitted:
-    """The two models of the same data, readers and settings, alike but for the planes.
+def fit_both(found: Sequence[Pair], encoder: Encoder, fit: Fit, seed: int = 0) -> Fitted:
+    """Learn both models from the same comparisons, with the same encoder and settings.
 
-    `ValueError` for too little data, or without planes.
+    The Bradley-Terry model differs only in that it has no planes. The given encoder is not changed.
+    `ValueError` for too few comparisons, or for `fit.planes` of 0.
     """
     if not fit.planes:
-        raise ValueError("`planes` must be at least 1: without them both models are one.")
-    of = clusters(found)
-    rest, test = split(of, fit.held_out, np.random.default_rng(seed))
-    data = _Comparisons.of(found, reader, fixed=not fit.reader_rate)
-    models = [_learn(data, rest, of[rest], f, seed) for f in (fit, replace(fit, planes=0))]
+        raise ValueError("`planes` must be at least 1: without planes both models are the same.")
+    cluster_of = clusters(found)
+    rest, test = split(cluster_of, fit.held_out, np.random.default_rng(seed))
+    data = _Comparisons.of(found, encoder, fixed=not fit.encoder_rate)
+    models = [_learn(data, rest, cluster_of[rest], f, seed) for f in (fit, replace(fit, planes=0))]
     texts = [[getattr(found[i], side) for i in test] for side in ("prompt", "chosen", "rejected")]
-    said = [model.log_odds(*texts) for model in models]
-    ahead = clustered(_right(said[0]) - _right(said[1]), of[test])
-    first, second = (quality(odds, of[test]) for odds in said)
+    odds = [model.log_odds(*texts) for model in models]
+    # A paired difference: noise that both models share cancels.
+    ahead = clustered(_right(odds[0]) - _right(odds[1]), cluster_of[test])
+    first, second = (quality(each, cluster_of[test]) for each in odds)
     return Fitted(models[0], models[1], first, second, ahead)
 
 
-def _learn(data: _Comparisons, rows: Indices, of: Indices, fit: Fit, seed: int) -> PreferenceModel:
-    """A model of the comparisons `rows`, of clusters `of`; a part of them chooses the epoch."""
-    used, checks = (rows[i] for i in split(of, fit.held_out, np.random.default_rng([seed, 1])))
+def _learn(
+    data: _Comparisons, rows: Indices, cluster_of: Indices, fit: Fit, seed: int
+) -> PreferenceModel:
+    """Learn a model from the comparisons `rows`, which belong to the clusters `cluster_of`.
+
+    Some of the clusters are set aside; the epoch with the lowest log loss on them is kept.
+    """
+    # Streams of their own, so that both models see the same split and the same batches.
+    used, checks = (
+        rows[i] for i in split(cluster_of, fit.held_out, np.random.default_rng([seed, 1]))
+    )
+    # The seed must not change the random state of the caller.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        head = Head(data.reader.width, fit.planes).to(data.reader.model.device)
+        head = Head(data.encoder.width, fit.planes).to(data.encoder.model.device)
     groups = [{"params": list(head.parameters()), "lr": fit.rate}]
     modules = nn.ModuleList([head])
-    if fit.reader_rate:
-        data = replace(data, reader=replace(data.reader, model=deepcopy(data.reader.model)))
-        groups.append({"params": list(data.reader.model.parameters()), "lr": fit.reader_rate})
-        modules.append(data.reader.model)
+    if fit.encoder_rate:
+        # A copy, because the other model starts from the same encoder.
+        data = replace(data, encoder=replace(data.encoder, model=deepcopy(data.encoder.model)))
+        groups.append({"params": list(data.encoder.model.parameters()), "lr": fit.encoder_rate})
+        modules.append(data.encoder.model)
     optimiser = torch.optim.AdamW(groups, weight_decay=fit.decay)
+    # `state_dict` refers to the weights that the next update changes, hence the copies.
     best, kept = np.inf, deepcopy(modules.state_dict())
     rng = np.random.default_rng([seed, 2])
     for _ in range(fit.epochs):
@@ -127,11 +159,14 @@ def _learn(data: _Comparisons, rows: Indices, of: Indices, fit: Fit, seed: int) 
         if float(each.mean()) < best:
             best, kept = float(each.mean()), deepcopy(modules.state_dict())
     modules.load_state_dict(kept)
-    return PreferenceModel(data.reader, head)
+    return PreferenceModel(data.encoder, head)
 
 
-def quality(odds: Array, of: Indices) -> Quality:
-    """From the log-odds `(N,)` of the chosen responses over the rejected, and their prompts."""
+def quality(odds: Array, cluster_of: Indices) -> Quality:
+    """The quality of a model, from its log-odds `(N,)` of chosen over rejected responses.
+
+    `cluster_of`, `(N,)`, numbers the prompt of each comparison; it decides the standard errors.
+    """
     right, confidence = _right(odds), expit(np.abs(odds))
     places = np.minimum((BINS * (2.0 * confidence - 1.0)).astype(int), BINS - 1)
     bins = tuple(
@@ -141,40 +176,41 @@ def quality(odds: Array, of: Indices) -> Quality:
     )
     error = sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / len(right)
     loss = np.logaddexp(0.0, -odds)
-    return Quality(clustered(right, of), clustered(loss, of), error, bins)
+    return Quality(clustered(right, cluster_of), clustered(loss, cluster_of), error, bins)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Comparisons:
-    """Comparisons of responses, and how these are read."""
+    """N comparisons of D distinct responses, and the encoder that embeds them."""
 
     texts: list[tuple[str, str]]
-    """Distinct prompts with their responses."""
+    """The D distinct pairs of a prompt and a response."""
     sides: Indices
-    """Which of them was chosen and which rejected, `(N, 2)`."""
-    reader: Reader
+    """Indices into `texts` of the chosen and the rejected response, `(N, 2)`."""
+    encoder: Encoder
     known: Tensor | None
-    """What a fixed reader makes of them, each read once; None where it learns."""
+    """The embeddings `(D, d)` by an encoder that is not trained; None if it is trained."""
 
     @classmethod
-    def of(cls, found: Sequence[Pair], reader: Reader, fixed: bool) -> Self:
+    def of(cls, found: Sequence[Pair], encoder: Encoder, fixed: bool) -> Self:
         rows = [(p.prompt, text) for p in found for text in (p.chosen, p.rejected)]
         distinct = list(dict.fromkeys(rows))
         where = {row: i for i, row in enumerate(distinct)}
         known = None
         if fixed:
             with torch.no_grad():
-                known = reader.read(*zip(*distinct, strict=True))
-        return cls(distinct, np.reshape([where[row] for row in rows], (-1, 2)), reader, known)
+                known = encoder.embed(*zip(*distinct, strict=True))
+        return cls(distinct, np.reshape([where[row] for row in rows], (-1, 2)), encoder, known)
 
     def losses(self, head: Head, rows: Indices) -> Tensor:
-        """The log loss of some comparisons, differentiable."""
+        """The log losses of the comparisons `rows`, in nats, one each; differentiable."""
         which, where = np.unique(self.sides[rows], return_inverse=True)
         if self.known is None:
-            readings = self.reader.read(*zip(*(self.texts[i] for i in which), strict=True))
+            embeddings = self.encoder.embed(*zip(*(self.texts[i] for i in which), strict=True))
         else:
-            readings = self.known[torch.from_numpy(which).to(self.known.device)]
-        chosen, rejected = head(readings)[torch.from_numpy(where.reshape(-1, 2).T)]
+            embeddings = self.known[torch.from_numpy(which).to(self.known.device)]
+        # Reshaped, because NumPy 1 returns a flat inverse.
+        chosen, rejected = head(embeddings)[torch.from_numpy(where.reshape(-1, 2).T)]
         return nn.functional.softplus(-log_odds(chosen, rejected))
 
 
@@ -183,4 +219,5 @@ def _blocks(rows: Indices, size: int) -> Iterator[Indices]:
 
 
 def _right(odds: Array) -> Array:
+    """1 where the chosen response is preferred, 1/2 for a tie, 0 otherwise."""
     return 0.5 + 0.5 * np.sign(odds)

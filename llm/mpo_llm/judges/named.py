@@ -1,6 +1,8 @@
-"""Judges by name, for `judge.factory` of a configuration: `mpo_llm.judges:everyday` and so on.
+"""Factories of judges, which a configuration names: `judge.factory: mpo_llm.judges:everyday`.
 
-Each factory returns a judge that remembers what it was asked and is patient with failures.
+Their arguments are `judge.options` in the configuration. Every judge that they return remembers its
+answers and asks again after failures. `device` is a device as torch names it; the accelerator, if
+there is one, where it is None.
 """
 
 from __future__ import annotations
@@ -19,16 +21,21 @@ from mpo_llm.judges.wrappers import Cached, OrderDebiased, Retried
 from mpo_llm.networks import loading as models
 
 MEANS, SPREADS = (0.51, -270.0, 0.485), (0.44, 66.0, 0.19)
-"""Means and spreads of positivity, brevity and relevance on SmolLM2-135M-Instruct's own answers of
-at most 64 tokens to 24 everyday prompts; of 96 answers 38, 27 and 31 are best at each."""
+"""Means and standard deviations of positivity, brevity and relevance, each in its own unit.
+
+They are those of 96 answers of SmolLM2-135M-Instruct, of at most 64 tokens each, to 24 everyday
+prompts. In these units 38, 27 and 31 of the answers are best at positivity, brevity and relevance.
+"""
 
 
 def everyday(vote: Literal["majority", "mean"] = "majority", device: str | None = None) -> Judge:
-    """The offline default: positivity, brevity and relevance to the prompt, one vote each.
+    """The offline default: positivity, brevity and relevance to the prompt have one vote each.
 
-    A hard `majority` of them is cyclic; so is their `mean`, the share of the votes, which is the
-    same majority less sure of itself.
+    With `majority`, the response with more votes wins with probability 1, and preferences can be
+    cyclic. With `mean`, the probability is the share of the votes; the same responses win, but less
+    surely. `ValueError` for any other `vote`.
     """
+    # The options of a configuration have not been checked against the annotation.
     rules = {"majority": votes.majority, "mean": votes.mean}
     if vote not in rules:
         raise ValueError(f"`vote` must be majority or mean, got {vote!r}.")
@@ -36,7 +43,10 @@ def everyday(vote: Literal["majority", "mean"] = "majority", device: str | None 
 
 
 def second_opinion() -> Judge:
-    """The same three aims by other instruments, hard majority: to judge what `everyday` trained."""
+    """A majority vote like `everyday`, with the same three aims measured by other instruments.
+
+    It judges policies that were trained on `everyday`.
+    """
     return patient(criteria.second_opinion())
 
 
@@ -45,10 +55,12 @@ def rock_paper_scissors(
     means: Sequence[float] = MEANS,
     spreads: Sequence[float] = SPREADS,
 ) -> Judge:
-    """Which of the three everyday criteria a response is best at, in units of `spreads` from
-    `means`: each beats the one before it.
+    """A judge with a known equilibrium: a response is the criterion that it is best at.
 
-    Every equilibrium has shares of 1/3.
+    The criteria are those of `everyday`, each measured from its mean in units of its spread. Of two
+    responses, relevant beats brief, brief beats positive, and positive beats relevant. In every
+    equilibrium a third of the responses is best at each. `ValueError` unless there are three finite
+    means and three finite spreads above 0.
     """
     return patient(criteria.RockPaperScissors(standardised(device, means, spreads)))
 
@@ -58,36 +70,45 @@ def mean_score(
     means: Sequence[float] = MEANS,
     spreads: Sequence[float] = SPREADS,
 ) -> Judge:
-    """The mean of the everyday criteria in standard units, as a Bradley-Terry model: what a single
-    reward makes of them. Transitive."""
+    """A Bradley-Terry judge of one reward: the mean of the everyday criteria in standard units.
+
+    It is transitive, for comparison with `rock_paper_scissors`. `ValueError` as there.
+    """
     return patient(BradleyTerry(standardised(device, means, spreads)))
 
 
 def reward_model(
     path: str, device: str | None = None, scale: float = 1.0, **settings: Any
 ) -> Judge:
-    """A sequence classifier of transformers with one output, as a Bradley-Terry model."""
+    """A Bradley-Terry judge made of a reward model, a sequence classifier of transformers.
+
+    `path` is a folder or a name; `scale` the difference of rewards that means odds of e to 1;
+    `settings` are the remaining fields of `RewardModel`.
+    """
     model = RewardModel.load(models.folder(path), device=_device(device), **settings)
     return patient(BradleyTerry(model, scale))
 
 
 def score(path: str, device: str | None = None, **settings: Any) -> Score:
-    """Not a judge but a score, for `mpo-llm evaluate --score`: one output of a sequence classifier,
-    a reward or a cost."""
+    """A score and no judge, for `mpo-llm evaluate --score`: a reward or a cost.
+
+    It is one output of a sequence classifier; `settings` are the remaining fields of `RewardModel`.
+    """
     return RewardModel.load(models.folder(path), device=_device(device), **settings)
 
 
 def preference_model(path: str, device: str | None = None, batch: int = 32) -> Judge:
-    """What `mpo-llm fit-preferences` has saved, pairwise or Bradley-Terry."""
+    """A judge that `mpo-llm fit-preferences` has saved in the folder `path`, of either kind."""
     return patient(PreferenceModel.load(path, device=_device(device), batch=batch))
 
 
 def language_model(
     path: str, rubric: str = RUBRIC, device: str | None = None, **settings: Any
 ) -> Judge:
-    """A local language model asked, in both orders, which response is better by a rubric.
+    """A local language model that is asked, in both orders, which response is better.
 
-    `rubric` is a sentence, or a file that holds it.
+    `rubric` is the criterion: a sentence, or a .txt or .md file that holds it. `settings` are the
+    remaining fields of `LanguageModelJudge`.
     """
     if rubric.endswith((".txt", ".md")):
         rubric = Path(rubric).read_text(encoding="utf-8").strip()
@@ -98,7 +119,8 @@ def language_model(
 
 
 def patient(judge: Judge) -> Judge:
-    """The judge with a memory, and patience with failures."""
+    """The judge, wrapped so that it remembers answers and asks again after failures."""
+    # The memory is inside: outside it would remember the tie of a failed comparison.
     return Retried(Cached(judge))
 
 
@@ -107,7 +129,7 @@ def standardised(
     means: Sequence[float] = MEANS,
     spreads: Sequence[float] = SPREADS,
 ) -> criteria.Standardised:
-    """Positivity, brevity and relevance in standard units, and what a response is best at."""
+    """Positivity, brevity and relevance, in this order, in standard units."""
     scores = (criteria.positivity, criteria.brevity, criteria.Relevance.minilm(_device(device)))
     return criteria.Standardised(scores, tuple(means), tuple(spreads))
 

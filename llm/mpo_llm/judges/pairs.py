@@ -1,4 +1,4 @@
-"""Preference data: which of two responses to a prompt was chosen."""
+"""Preference data: comparisons of two responses to a prompt, one of which was chosen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpo_llm.prompts import transcript
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A comparison and its outcome."""
+    """A comparison and its outcome, as texts."""
 
     prompt: str
     chosen: str
@@ -22,12 +22,14 @@ class Pair:
 
 
 def pairs(rows: Sequence[Mapping[str, Any]], label: str = "better_response_id") -> list[Pair]:
-    """The comparisons of a data set in one of two formats, told apart by its columns.
+    """The comparisons of a data set in one of two formats, which its columns tell apart.
 
-    `prompt`, `chosen`, `rejected`, each a text or a conversation; without a `prompt` the two
-    conversations begin with it. Or that of PKU-SafeRLHF: `prompt`, `response_0`, `response_1` and a
-    column `label` with the number of the better one. `ValueError`, with the row's number (from 1),
-    for anything else.
+    - `prompt`, `chosen` and `rejected`, each a text or a conversation. Without a column `prompt`,
+      all messages of `chosen` but the last are the prompt.
+    - PKU-SafeRLHF's: `prompt`, `response_0`, `response_1`, and the column named by `label`, which
+      holds the number of the better response, 0 or 1.
+
+    `ValueError` for no rows, and for a row of any other form, named by its number from 1.
     """
     if not rows:
         raise ValueError("There are no comparisons.")
@@ -35,23 +37,28 @@ def pairs(rows: Sequence[Mapping[str, Any]], label: str = "better_response_id") 
 
 
 def clusters(found: Sequence[Pair]) -> Indices:
-    """The number of each comparison's prompt; of the comparison where prompts are fewer than ten.
+    """The cluster of each of N comparisons, `(N,)`: its prompt's number.
 
-    Comparisons of one prompt depend on each other.
+    Comparisons of one prompt depend on each other, so they are held out together and counted as one
+    in standard errors. With fewer than ten prompts every comparison is its own cluster.
     """
+    # A few clusters could neither be divided by shares nor give a standard error.
     names = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in found))}
     return np.array([names[p.prompt] for p in found] if len(names) >= 10 else range(len(found)))
 
 
-def split(of: Indices, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
-    """Rows to learn from and rows held out, about `share` of the clusters `of`, whole ones.
+def split(cluster_of: Indices, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """The comparisons to learn from and those held out, as two arrays of indices.
 
-    `ValueError` if either side would be empty.
+    `cluster_of`, `(N,)`, numbers the cluster of each comparison. Whole clusters are held out, about
+    `share` of them. `ValueError` if either part would be empty.
     """
-    order = rng.permutation(np.unique(of))
-    out = np.isin(of, order[: round(share * len(order))])
+    order = rng.permutation(np.unique(cluster_of))
+    out = np.isin(cluster_of, order[: round(share * len(order))])
     if out.all() or not out.any():
-        raise ValueError(f"{len(of)} comparisons are too few to hold {share:.0%} of them out.")
+        raise ValueError(
+            f"{len(cluster_of)} comparisons are too few to hold {share:.0%} of them out."
+        )
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
@@ -74,15 +81,16 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
         return Pair(x, y, z)
     raise ValueError(
         f"Row {number} has the columns {', '.join(row)}: needed are prompt, chosen and rejected, "
-        "or prompt, response_0, response_1 and a label."
+        f"or prompt, response_0, response_1 and {label}."
     )
 
 
 def _text(value: Any, column: str, number: int) -> str:
-    """A text, or the content of a conversation's last message (of a prompt: all of them)."""
+    """The text in a cell: of a conversation its last message, of a prompt all its messages."""
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
+        # `chosen` and `rejected` repeat the prompt; only their last message is the response.
         return transcript(value) if column == "prompt" else str(value[-1]["content"])
     raise ValueError(f"Row {number}: `{column}` must be a text or a conversation, got {value!r}.")
 
@@ -93,5 +101,7 @@ def _is_message(value: Any) -> bool:
 
 def _before(conversation: Any, number: int) -> Any:
     if isinstance(conversation, str) or not isinstance(conversation, Sequence):
-        raise ValueError(f"Row {number} has no `prompt`.")
+        raise ValueError(
+            f"Row {number} has no `prompt`, and `chosen` is not a conversation that holds it."
+        )
     return conversation[:-1]

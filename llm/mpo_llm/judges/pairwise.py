@@ -1,10 +1,13 @@
-r"""A preference model with the shape of the game: antisymmetric, and able to represent cycles.
+r"""A learned judge that is antisymmetric by construction and can represent cycles.
 
 $$\mathrm{logit}\,P(a \succ b \mid x) = r(a) - r(b) + v(a)^\top R\, v(b),\qquad R = -R^\top$$
 
-with a score r and, for every plane, two coordinates of v that R turns by 90 degrees (Zhang et al.
-2024; every skew-symmetric matrix is a sum of such planes). Without planes it is a Bradley-Terry
-reward model. Each response is read once, however many it meets.
+r is a score. v has two coordinates for each plane, and R turns every plane by 90 degrees (Zhang et
+al. 2024). Every skew-symmetric matrix is a sum of such planes, so with enough of them the model can
+represent any preferences. Without planes it is a Bradley-Terry reward model.
+
+Each response is encoded once, however many rivals it has. Shapes: d is the width of the encoder,
+and C = 1 + 2 planes counts the coordinates of a response: r, then v.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.encoding import Tokenizer, batches, load_tokenizer, written
+from mpo_llm.judges.encoding import Tokenizer, batches, encode, load_tokenizer
 
 WIDTH = 128
-"""Units of the head's hidden layer."""
+"""Units in the hidden layer of the head."""
 
 
 class Head(nn.Module):
-    """From a reading of prompt and response to its coordinates `(1 + 2 planes,)`: r, then v."""
+    """A small network from embeddings `(N, d)` to coordinates `(N, C)`."""
 
     def __init__(self, inputs: int, planes: int) -> None:
         super().__init__()
@@ -41,33 +44,40 @@ class Head(nn.Module):
             nn.Linear(WIDTH, 1 + 2 * planes),
         )
 
-    def forward(self, readings: Tensor) -> Tensor:
-        coordinates: Tensor = self.layers(readings)
+    def forward(self, embeddings: Tensor) -> Tensor:
+        coordinates: Tensor = self.layers(embeddings)
         return coordinates
 
 
 def log_odds(a: Tensor, b: Tensor) -> Tensor:
-    """Of a over b, from their coordinates `(..., 1 + 2 planes)`; exactly antisymmetric."""
+    """The log-odds `(...)` that a is preferred to b, in nats, from coordinates `(..., C)`."""
+    # Exactly antisymmetric: exchanging a and b only flips the sign of every rounded difference.
     (r, u, v), (s, w, z) = ((c[..., 0], c[..., 1::2], c[..., 2::2]) for c in (a, b))
     return r - s + (u * z - v * w).sum(-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reader:
-    """A transformer that makes one vector of a prompt and its response.
+class Encoder:
+    """A transformer that embeds a prompt together with its response as one vector.
 
-    Of a causal model it is the state of the last token, of any other the mean over the tokens.
+    The vector is the last hidden state of the last token if the model is causal, and the mean of
+    the tokens' last hidden states if it is not.
     """
 
     model: Any
+    """A model of transformers without a head (`AutoModel`)."""
     tokenizer: Tokenizer
     longest: int = 512
-    """Tokens of prompt and response together."""
+    """The largest number of tokens of prompt and response together; `encode` cuts longer ones."""
     batch: int = 32
+    """Responses in one forward pass."""
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu", **settings: Any) -> Self:
-        """The transformer of a model folder or name, without its head, in single precision."""
+        """Load the transformer from a folder, or by name, without its head, in single precision.
+
+        `settings` are the remaining fields.
+        """
         from transformers import AutoModel
 
         model = (
@@ -79,70 +89,84 @@ class Reader:
 
     @property
     def width(self) -> int:
-        """The length of the vector."""
+        """The number of components d of an embedding."""
         return int(self.model.config.hidden_size)
 
     def causal(self) -> bool:
-        """Whether a later token leaves the states before it as they are: asked of the model."""
+        """Whether the state of a token is independent of the tokens after it."""
+        # By a forward pass, since no field of transformers' configurations says it reliably.
         with torch.no_grad():
             rows = torch.tensor([[0, 1], [0, 2]], device=self.model.device)
             first, second = self.model(input_ids=rows)[0][:, 0]
         return torch.allclose(first, second)
 
-    def read(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
-        """`(N, width)`, differentiable where gradients are enabled."""
-        rows = written(self.tokenizer, prompts, responses, self.longest)
+    def embed(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+        """The embeddings `(N, d)` of N responses to their prompts, float32.
+
+        Differentiable in the model's parameters where gradients are enabled.
+        """
+        rows = encode(self.tokenizer, prompts, responses, self.longest)
         causal, found, order = self.causal(), [], []
         for which, batch in batches(self.tokenizer, rows, self.batch, self.model.device):
             states, mask = self.model(**batch)[0], batch["attention_mask"]
             if causal:
+                # Only the last token has seen the whole text.
                 last = mask.sum(1) - 1
                 found.append(states[torch.arange(len(states), device=states.device), last])
             else:
                 weights = mask[..., None].to(states)
                 found.append((weights * states).sum(1) / weights.sum(1))
             order.append(which)
+        # The batches are sorted by length; this puts the embeddings back into the given order.
         back = torch.from_numpy(np.argsort(np.concatenate(order)))
         return torch.cat(found).float()[back.to(self.model.device)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreferenceModel:
-    """A judge that was learned: a reader and a head. Saved as a folder of safetensors."""
+    """A learned judge: an encoder and a head. It is saved as a folder of safetensors."""
 
-    reader: Reader
+    encoder: Encoder
     head: Head
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         return np.asarray(expit(self.log_odds(prompts, a, b)))
 
     def log_odds(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-        """Of each a over its b, `(N,)`."""
+        """The log-odds `(N,)` that each `a` is preferred to its `b`, in nats."""
         rows = [*zip(prompts, a, strict=True), *zip(prompts, b, strict=True)]
         distinct = {row: i for i, row in enumerate(dict.fromkeys(rows))}
         with torch.no_grad():
-            coordinates = self.head(self.reader.read(*zip(*distinct, strict=True))).double()
+            # In double precision, P(a, b) + P(b, a) is 1 to within 1e-15.
+            coordinates = self.head(self.encoder.embed(*zip(*distinct, strict=True))).double()
         where = [distinct[row] for row in rows]
         odds = log_odds(coordinates[where[: len(a)]], coordinates[where[len(a) :]])
         return np.asarray(odds.cpu().numpy())
 
     def save(self, folder: str | Path) -> None:
-        """Reader and tokenizer as transformers saves them, the head beside them."""
+        """Write the model into `folder`, which is created.
+
+        Encoder and tokenizer are saved as transformers does it. The head is `head.safetensors`;
+        `preferences.json` holds its planes and the encoder's `longest`.
+        """
         path = Path(folder)
-        self.reader.model.save_pretrained(path)
-        self.reader.tokenizer.save_pretrained(path)
+        self.encoder.model.save_pretrained(path)
+        self.encoder.tokenizer.save_pretrained(path)
         save_file(self.head.state_dict(), path / "head.safetensors")
-        shape = {"planes": self.head.planes, "longest": self.reader.longest}
+        shape = {"planes": self.head.planes, "longest": self.encoder.longest}
         (path / "preferences.json").write_text(json.dumps(shape) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu", batch: int = 32) -> Self:
-        """What `save` wrote. `ValueError` for a folder without a preference model."""
+        """Load a model that `save` wrote. `ValueError` for a folder without a preference model.
+
+        `batch` is the number of responses in one forward pass.
+        """
         path = Path(folder)
         if not (path / "preferences.json").exists():
-            raise ValueError(f"{path} holds no preference model (no preferences.json).")
+            raise ValueError(f"{path} holds no preference model: there is no preferences.json.")
         shape: Mapping[str, int] = json.loads((path / "preferences.json").read_text("utf-8"))
-        reader = Reader.load(path, device=device, longest=shape["longest"], batch=batch)
-        head = Head(reader.width, shape["planes"]).to(device)
+        encoder = Encoder.load(path, device=device, longest=shape["longest"], batch=batch)
+        head = Head(encoder.width, shape["planes"]).to(device)
         head.load_state_dict(load_file(path / "head.safetensors", device=device))
-        return cls(reader, head)
+        return cls(encoder, head)

@@ -1,4 +1,4 @@
-"""The protocol of preference oracles: who judges two responses to a prompt."""
+"""The protocol of judges: a judge compares two responses to the same prompt."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from numpy.typing import ArrayLike
 from mpo_games.protocol import Array, Mask
 
 Judge = Callable[[Sequence[str], Sequence[str], Sequence[str]], ArrayLike]
-"""`judge(prompts, responses_a, responses_b)`: for each, how probably a is preferred to b."""
+"""`judge(prompts, a, b)`: how probably each response in `a` is preferred to its rival in `b`.
+
+The arguments are three sequences of N texts. The answer is N numbers in [0, 1], 1/2 for a tie. None
+or NaN says that the judge failed on a comparison.
+"""
 
 
-def heard(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-    """What the judge says, NaN where it failed (None, NaN).
+def ask(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
+    """The judge's answers `(N,)`, checked; NaN where the judge failed.
 
-    `ValueError` unless there is a number for each comparison, and for numbers outside [0, 1].
+    `ValueError` unless the judge returns one number, None or NaN for each comparison, and if a
+    number lies outside [0, 1].
     """
+    # No judge needs to handle an empty batch.
     if not prompts:
         return np.zeros(0)
-    said = judge(prompts, a, b)
+    answers = judge(prompts, a, b)
     try:
-        found = np.asarray(said, dtype=np.float64)
+        # As float64, None becomes NaN.
+        found = np.asarray(answers, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError("The judge must return a number for each comparison.") from None
     if found.shape != (len(prompts),):
@@ -30,16 +37,18 @@ def heard(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[st
             f"The judge must return one number for each of {len(prompts)} comparisons, "
             f"got shape {found.shape}."
         )
+    # A failure passes here, because every comparison with NaN is false.
     _refuse((found < 0.0) | (found > 1.0), found, a, b)
     return found
 
 
 def judged(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-    """What the judge says, checked: `ValueError` unless a probability for each comparison.
+    """The judge's answers `(N,)`, all of them probabilities.
 
-    A failure (None, NaN, -1) is never taken for a win of either side.
+    `ValueError` as in `ask`, and if the judge failed on a comparison, because a failure (None, NaN,
+    -1) must not count as a win of either side.
     """
-    found = heard(judge, prompts, a, b)
+    found = ask(judge, prompts, a, b)
     _refuse(np.isnan(found), found, a, b)
     return found
 

@@ -1,4 +1,4 @@
-"""A judge whose work is shared among processes."""
+"""A judge whose comparisons are divided among the processes of a run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from mpo_llm.networks.processes import Team, share
 
 
 def shared(team: Team, judge: Judge) -> Judge:
-    """The judge, asked by every process about its share of the pairs."""
+    """A judge whose N comparisons are divided among the processes; every process gets all answers.
+
+    With one process it is `judge` itself. An exception in one process is raised in all of them.
+    """
 
     def together(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         part = share(team, len(prompts))
-        mine = _said(judge, prompts[part], a[part], b[part])
-        said = team.gather(mine)
-        for answer in said:  # what failed for one has failed for all
+        answers = team.gather(_ask(judge, prompts[part], a[part], b[part]))
+        for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return np.concatenate(said)
+        return np.concatenate(answers)
 
     return judge if team.size == 1 else together
 
 
-def _said(judge: Judge, *pairs: Sequence[str]) -> Any:
-    if not pairs[0]:
+def _ask(judge: Judge, *comparisons: Sequence[str]) -> Any:
+    """The answers to this process's share, or the exception that the judge raised."""
+    # There can be fewer comparisons than processes.
+    if not comparisons[0]:
         return np.zeros(0)
+    # A process that raised here, alone, would leave the others waiting in `gather`.
     try:
-        return np.asarray(judge(*pairs), dtype=np.float64)
+        return np.asarray(judge(*comparisons), dtype=np.float64)
     except Exception as error:
         return error

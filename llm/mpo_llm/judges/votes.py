@@ -1,4 +1,4 @@
-"""Several judges, one verdict: a majority of transitive criteria can be cyclic (Condorcet)."""
+"""Several judges with one verdict. The majority of transitive judges can be cyclic (Condorcet)."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.protocol import Judge, heard
+from mpo_llm.judges.protocol import Judge, ask
 
 Rule = Callable[[Array], Array]
-"""Verdicts `(N,)` of the judges' probabilities `(judges, N)`."""
+"""A function from S judges' probabilities `(S, N)` to their common verdicts `(N,)`, in [0, 1]."""
 
 
 def majority(votes: Array) -> Array:
-    """The side that most judges are on wins outright; a judge at 1/2 abstains, and sides tie."""
+    """The response that more judges prefer wins with probability 1; equally many make a tie.
+
+    A judge counts by the side it is on, not by how sure it is. A judge at 1/2 abstains.
+    """
     balance = np.sign(votes - 0.5).sum(axis=0)
     return np.asarray(0.5 + 0.5 * np.sign(balance))
 
 
 def mean(votes: Array) -> Array:
-    """The judges' mean probability: how a judge drawn at random decides."""
+    """The judges' mean probability, which is the preference of a judge drawn at random."""
     return np.asarray(votes.mean(axis=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """Judges put to the vote. Where one of them fails, so does the verdict."""
+    """A judge that puts the question to several judges and combines their answers by `rule`.
+
+    If one of them fails on a comparison, so does the vote. `ValueError` without judges.
+    """
 
     judges: tuple[Judge, ...]
     rule: Rule = majority
+    """`majority`, `mean` or a function of your own."""
 
     def __post_init__(self) -> None:
         if not self.judges:
-            raise ValueError("A vote needs a judge.")
+            raise ValueError("`judges` must hold at least one judge, got none.")
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-        votes = np.stack([heard(judge, prompts, a, b) for judge in self.judges])
+        votes = np.stack([ask(judge, prompts, a, b) for judge in self.judges])
+        # A rule need not know about failures.
         return np.where(np.isnan(votes).any(axis=0), np.nan, self.rule(votes))

@@ -1,4 +1,4 @@
-"""What can be put around any judge: both orders, a memory, patience with failures."""
+"""Wrappers for any judge: ask in both orders, remember answers, ask again after failures."""
 
 from __future__ import annotations
 
@@ -12,73 +12,83 @@ from typing import Any
 import numpy as np
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.judges.protocol import Judge, heard
+from mpo_llm.judges.protocol import Judge, ask
 
 GRACE = 10
-"""Failures that do not make a judge a broken one, however few it has answered."""
+"""The number of failures that `Retried` accepts whatever their share."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderDebiased:
-    r"""Asks in both orders: $\tfrac12 (P(a, b) + 1 - P(b, a))$, antisymmetric by construction.
+    r"""Asks in both orders and averages: $\tfrac12 (P(a, b) + 1 - P(b, a))$.
 
-    A failure in either order is a failure.
+    The result is antisymmetric, so a judge that favours one of the two places does no harm. Each
+    comparison costs two. A failure in either order is a failure.
     """
 
     judge: Judge
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-        said = heard(self.judge, [*prompts, *prompts], [*a, *b], [*b, *a])
-        return np.asarray(0.5 * (said[: len(a)] + 1.0 - said[len(a) :]))
+        both = ask(self.judge, [*prompts, *prompts], [*a, *b], [*b, *a])
+        return np.asarray(0.5 * (both[: len(a)] + 1.0 - both[len(a) :]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cached:
-    """Asks once about equal comparisons, and remembers; failures are not remembered."""
+    """Remembers answers, so that equal comparisons are asked once. Failures are not remembered."""
 
     judge: Judge
     size: int = 1_000_000
-    """Comparisons remembered; beyond it the oldest are forgotten."""
+    """The largest number of answers in memory; beyond it the oldest are forgotten."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`cached`: the comparisons answered from memory."""
+    """`cached`: comparisons that were not put to the judge again."""
     _known: dict[bytes, float] = field(default_factory=dict, repr=False)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         keys = [_key(*comparison) for comparison in zip(prompts, a, b, strict=True)]
+        # Reversed, so that of equal comparisons the first is the one that is asked.
         new = {k: i for i, k in reversed(list(enumerate(keys))) if k not in self._known}
         rows = sorted(new.values())
-        found = heard(self.judge, *_taken(rows, prompts, a, b))
+        found = ask(self.judge, *_select(rows, prompts, a, b))
         answers = {keys[i]: value for i, value in zip(rows, found.tolist(), strict=True)}
-        said = [answers[k] if k in answers else self._known[k] for k in keys]
+        # Before anything is forgotten: one call may ask for more comparisons than `size`.
+        all_answers = [answers[k] if k in answers else self._known[k] for k in keys]
+        # Only NaN differs from itself.
         self._known.update({k: v for k, v in answers.items() if v == v})
         for key in list(self._known)[: max(0, len(self._known) - self.size)]:
             del self._known[key]
         self.counts["cached"] += len(keys) - len(rows)
-        return np.array(said)
+        return np.array(all_answers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retried:
-    """Asks again where the judge failed. What fails to the end is a tie, and counted.
+    """Asks again about comparisons on which the judge failed.
 
-    A tie is worth nothing to either side. `ValueError` once more than `GRACE` comparisons and the
-    share `most` of all so far have failed to the end: such a judge is broken.
+    A comparison that still fails after all repetitions counts as a tie, which is worth nothing to
+    either side, and is counted in `counts["failed"]`. `ValueError` once more than
+    `GRACE + most * comparisons` have failed in this way: such a judge is broken.
     """
 
     judge: Judge
     times: int = 2
     """How often a failed comparison is asked again."""
     most: float = 0.1
+    """The largest share of failed comparisons, in [0, 1], that is accepted beyond `GRACE`."""
     pause: float = 0.0
-    """Seconds before the first repetition; doubled each time."""
+    """Seconds before the first repetition; the pause doubles with each further one."""
     errors: tuple[type[Exception], ...] = (OSError,)
-    """Exceptions that are failures of all comparisons asked (a lost connection, a time-out)."""
+    """Exceptions that count as failures, such as a lost connection or a time-out. Others are
+    raised."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`comparisons`; `asked`, those put to the judge, repetitions included; `retried`; `failed`."""
+    """Numbers of comparisons: `comparisons`, answered or not; `asked`, put to the judge, with all
+    repetitions; `retried`, the repetitions alone; `failed`, unanswered to the end."""
 
     def __post_init__(self) -> None:
         if self.times < 0 or not 0.0 <= self.most <= 1.0 or self.pause < 0.0:
-            raise ValueError("`times` and `pause` must not be negative, `most` a share.")
+            raise ValueError(
+                "`times` and `pause` must not be negative, and `most` must be in [0, 1]."
+            )
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         found = np.full(len(prompts), np.nan)
@@ -90,38 +100,48 @@ class Retried:
                 self.counts["retried"] += len(rows)
                 time.sleep(self.pause * 2.0 ** (attempt - 1))
             self.counts["asked"] += len(rows)
-            found[rows] = self._ask(*_taken(rows, prompts, a, b))
+            found[rows] = self._ask(*_select(rows, prompts, a, b))
         failed = np.isnan(found)
         self.counts["comparisons"] += len(failed)
         self.counts["failed"] += int(failed.sum())
+        # A share alone would stop a run in which the first few comparisons happen to fail.
         if self.counts["failed"] > GRACE + self.most * self.counts["comparisons"]:
             raise ValueError(
                 f"The judge failed on {self.counts['failed']} of {self.counts['comparisons']} "
-                f"comparisons, {self.times + 1} times each: see to it, or raise `most`."
+                f"comparisons, in {self.times + 1} attempts each: repair it, or raise `most`."
             )
         return np.where(failed, 0.5, found)
 
     def _ask(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         try:
-            return heard(self.judge, prompts, a, b)
+            return ask(self.judge, prompts, a, b)
         except self.errors:
+            # An exception does not tell which of the comparisons caused it.
             return np.full(len(prompts), np.nan)
 
 
 def tally(judge: Any) -> Counter[str]:
-    """What the decorators around a judge, and around the judges of a vote, have counted."""
+    """The counts of all wrappers around a judge, and around the judges of a vote, added up.
+
+    The keys are those of `Cached.counts` and `Retried.counts`.
+    """
+    # By attributes, not by types, so that wrappers written elsewhere are found as well.
     inner = (getattr(judge, "judge", None), *getattr(judge, "judges", ()))
     counts = Counter(getattr(judge, "counts", {}))
     return sum((tally(each) for each in inner if each is not None), counts)
 
 
 def _key(*texts: str) -> bytes:
+    """A digest of a comparison: 16 bytes in memory instead of three texts."""
     digest = blake2b(digest_size=16)
     for text in texts:
-        coded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(coded).to_bytes(8, "big") + coded)
+        # JSON can hold lone surrogates, which plain UTF-8 refuses.
+        code = text.encode("utf-8", "surrogatepass")
+        # The length keeps ("ab", "c") apart from ("a", "bc").
+        digest.update(len(code).to_bytes(8, "big") + code)
     return digest.digest()
 
 
-def _taken(rows: Sequence[int] | Indices, *columns: Sequence[str]) -> tuple[list[str], ...]:
+def _select(rows: Sequence[int] | Indices, *columns: Sequence[str]) -> tuple[list[str], ...]:
+    """The given rows of each column."""
     return tuple([column[i] for i in rows] for column in columns)

@@ -1,1 +1,5 @@
-"""What is measured of a policy: reports, tournaments, length control."""
+"""Measurements of policies: reports on one policy, tournaments of several, and length control.
+
+Shapes in this folder: N responses or comparisons, X prompts, n entrants, K responses of an entrant
+to a prompt. Probabilities are P, in [0, 1]; payoffs are P - 1/2.
+"""

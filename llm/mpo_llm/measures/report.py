@@ -1,4 +1,4 @@
-"""What can be measured of any language game, by samples and with their errors, for its prompts."""
+"""A report on one policy of a language game, from samples, with standard errors."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from mpo_llm.responses import Responses
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One policy, seen through samples. KL and entropy in nats a response."""
+    """Sampled measurements of one policy. Errors are those of sampling, for the game's prompts."""
 
     win_rate: Mapping[str, Estimate]
-    """Preference of the policy over each of the others; ties are 1/2."""
+    """The probability that a response of the policy is preferred to one of each other policy; a tie
+    counts 1/2."""
     kl: Mapping[str, Estimate]
-    """KL of whole responses to each of the others: of the next-token distributions in full, summed
-    along the policy's responses."""
+    """The KL divergence of the policy from each other policy, in nats a response. At each token of
+    the policy's responses it is computed over the whole vocabulary; these are summed."""
     entropy: Estimate
+    """The entropy of whole responses, in nats."""
     length: Estimate
-    """In tokens, `eos` included."""
+    """The length of the responses in tokens, `eos` included."""
     cyclic_share: float
-    """The share of the triples of distinct responses whose majorities form a cycle, averaged over
-    the prompts that have such triples; NaN where none has."""
+    """The share of the triples of distinct responses to a prompt whose pairwise majorities form a
+    cycle. It is averaged over the prompts with such triples; NaN if there are none."""
     gap: Estimate
-    """A lower bound of the duality gap in the mean: the best rival response, found on one half of
-    the policy's responses, against the other half. Rivals are all responses that were drawn."""
+    """An estimate of the duality gap whose mean is a lower bound. The best rival response is found
+    on one half of the policy's responses and measured on the other half. Rivals are all responses
+    that were drawn, by any of the policies."""
 
 
 def evaluate(
@@ -44,8 +47,8 @@ def evaluate(
 ) -> Report:
     """Draw `samples` responses of every policy to every prompt, judge all pairs, and report.
 
-    `against` names the other policies (magnet, start, snapshots). `ValueError` for fewer than 4
-    samples, or if the judge fails.
+    `against` holds the other policies by name, such as magnet, start or snapshots. `ValueError` for
+    fewer than 4 samples, or if the judge fails.
     """
     if samples < 4:
         raise ValueError(f"`samples` must be at least 4, got {samples}.")
@@ -66,9 +69,11 @@ def evaluate(
 
 
 def _table(game: TextPreferenceGame, own: Responses, met: Responses, samples: int) -> Array:
-    """`P(own_i > met_j) - 1/2`, `(X, samples, samples)`."""
+    """The payoffs `P(own_i > met_j) - 1/2`, `(X, samples, samples)`."""
+    # Equal responses are not compared; their 0 is a tie.
     i, j, payoff = game.compare(own, met)
     table = np.zeros((len(game.prompts), samples, samples))
+    # The responses to a prompt stand together, `samples` of them.
     table[own.of[i], i % samples, j % samples] = payoff
     return table
 
@@ -78,28 +83,40 @@ def _mean(values: Array, samples: int) -> Estimate:
 
 
 def _over_prompts(each: Array, *more: Array) -> Estimate:
-    """The mean of `each` `(X, n)`; the variance of its mean adds to those of `more`."""
+    """The mean of `each` `(X, samples)`, for these prompts.
+
+    The variances of `more`, arrays of the same kind, are added to its own.
+    """
     variances = sum(part.var(axis=1, ddof=1) / part.shape[1] for part in (each, *more))
     return Estimate(float(each.mean()), float(np.sqrt(np.sum(variances)) / len(each)))
 
 
 def _win_rate(table: Array) -> Estimate:
-    """Both sides were drawn, so the error has two parts (a two-sample U-statistic)."""
+    """The win rate from payoffs `(X, samples, samples)`.
+
+    Both sides were drawn, so the error has two parts (a two-sample U-statistic).
+    """
     return _over_prompts(0.5 + table.mean(axis=2), table.mean(axis=1))
 
 
 def _gap(rivals: Array) -> Estimate:
-    """`rivals[x, r, i] = P(r > own_i) - 1/2`: choose r by one half of i, judge it by the other."""
+    """The sampled duality gap from `rivals[x, r, i] = P(r > own_i) - 1/2`.
+
+    The rival r is chosen by one half of the own responses i and measured by the other half.
+    """
+    # The maximum over rivals on the half that chose it would be biased upwards.
     half = rivals.shape[2] // 2
     one, two = rivals[:, :, :half], rivals[:, :, half:]
     gains = [
-        np.take_along_axis(judged, chosen.mean(axis=2).argmax(axis=1)[:, None, None], axis=1)[:, 0]
-        for chosen, judged in ((one, two), (two, one))
+        np.take_along_axis(measure, choose.mean(axis=2).argmax(axis=1)[:, None, None], axis=1)[:, 0]
+        for choose, measure in ((one, two), (two, one))
     ]
+    # In self-play both players can gain as much, and the gap counts both.
     return _over_prompts(2.0 * np.concatenate(gains, axis=1))
 
 
 def _cyclicity(own: Responses, self_play: Array) -> float:
+    """`Report.cyclic_share`, from the payoffs of the policy's responses against each other."""
     shares = []
     for x, table in enumerate(self_play):
         ids = [own.ids(int(row)) for row in np.flatnonzero(own.of == x)]

@@ -1,6 +1,6 @@
-"""Everyone against everyone on texts: who beats whom, by how much, and is anyone beaten.
+"""Tournaments: all entrants against all, on the same prompts.
 
-Only texts are compared, so entrants may be checkpoints, other models, or people.
+Only texts are compared, so an entrant may be a checkpoint, another model, or a person.
 """
 
 from __future__ import annotations
@@ -20,60 +20,73 @@ from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.measures.length_control import length_controlled
 
 Entrants = Mapping[str, Sequence[Sequence[str]]]
-"""By name, for each prompt, the responses: equally many everywhere."""
+"""The responses of each entrant by its name: for each of X prompts, K texts."""
 
 POPULATION, INTENSITY = 50, 10.0
-"""Of alpha-rank: the size of the population, and the strength of selection in units of P."""
+"""Settings of alpha-rank: the size m of the population, and the strength of selection alpha, which
+multiplies differences of P."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tournament:
-    """What a judge said of all pairs of responses to the same prompts. Intervals are for new
-    prompts of the same kind."""
+    """A judge's verdicts on all pairs of responses to the same prompts.
+
+    Standard errors are for new prompts of the same kind. Win rates are probabilities.
+    """
 
     names: tuple[str, ...]
+    """The names of the n entrants."""
     table: Array
-    """`P(k-th response of i > l-th response of j | x)`, `(X, n, K, n, K)`."""
+    """`table[x, i, k, j, l]`: the probability that response k of entrant i to prompt x is preferred
+    to response l of entrant j, `(X, n, K, n, K)`."""
     lengths: Array
-    """Characters of each response, `(X, n, K)`."""
+    """The length of each response in characters, `(X, n, K)`."""
 
     def win_rate(self, one: str, other: str, prompts: Mask | slice = slice(None)) -> Estimate:
-        """How probably a response of `one` is preferred to one of `other`; some prompts only."""
+        """The probability that a response of `one` is preferred to a response of `other`.
+
+        `prompts`, a mask `(X,)` or a slice, restricts it to some of the prompts.
+        """
         i, j = self.names.index(one), self.names.index(other)
         each = self.table[prompts, i, :, j].mean(axis=(1, 2))
         return clustered(each, np.arange(len(each)))
 
     def length_controlled(self, one: str, other: str) -> Estimate:
-        """The win rate there would be at equal lengths, see `length_control`."""
+        """The win rate of `one` over `other` at equal lengths, see `length_control`."""
         i, j = self.names.index(one), self.names.index(other)
         longer = self.lengths[:, i, :, None] - self.lengths[:, j, None, :]
-        of = np.broadcast_to(np.arange(len(longer))[:, None, None], longer.shape)
-        return length_controlled(self.table[:, i, :, j].ravel(), longer.ravel(), of.ravel())
+        prompt_of = np.broadcast_to(np.arange(len(longer))[:, None, None], longer.shape)
+        return length_controlled(self.table[:, i, :, j].ravel(), longer.ravel(), prompt_of.ravel())
 
     def length(self, name: str) -> Estimate:
-        """Of the responses, in characters."""
+        """The mean length of an entrant's responses, in characters."""
         each = self.lengths[:, self.names.index(name)].mean(axis=1)
         return clustered(each, np.arange(len(each)))
 
     def matrix(self, prompts: Indices | slice = slice(None)) -> Array:
-        """The win rates of all against all, `(n, n)`."""
+        """The win rates of all entrants (rows) against all (columns), `(n, n)`."""
         return np.asarray(self.table[prompts].mean(axis=(0, 2, 4)))
 
     def equilibrium(self) -> Equilibrium[TabularPolicy]:
-        """The Nash equilibrium of choosing an entrant: the pool that no entrant beats."""
+        """The Nash equilibrium of the game in which each player chooses an entrant.
+
+        It is the mixture of entrants that no entrant beats.
+        """
         return mg.exact.nash(mg.PreferenceGame(self.matrix()))
 
     def exploitability(self, name: str) -> Estimate:
-        """How much the best of the entrants beats this one, `max_j P(j > i) - 1/2`.
+        """By how much the best rival beats this entrant: `max_j P(j > i) - 1/2`, in [0, 1/2].
 
-        Who is best is decided on one half of the prompts and measured on the other, so this is a
-        lower bound in the mean; at 0 this one model needs no pool. `ValueError` for one prompt.
+        The best rival is chosen on one half of the prompts and measured on the other half, so the
+        mean of this estimate is a lower bound. An entrant whose value is 0 needs no pool of others
+        beside it. `ValueError` for fewer than 2 prompts.
         """
         i, prompts = self.names.index(name), len(self.table)
         if prompts < 2:
-            raise ValueError("Exploitability needs at least 2 prompts.")
+            raise ValueError(f"Exploitability needs at least 2 prompts, got {prompts}.")
         gains = 0.5 - self.table[:, i].mean(axis=(1, 3))
         each = np.zeros(prompts)
+        # Measured on the prompts that chose it, the maximum over rivals would be biased upwards.
         for half in (slice(0, None, 2), slice(1, None, 2)):
             other = np.ones(prompts, dtype=bool)
             other[half] = False
@@ -82,17 +95,18 @@ class Tournament:
         return clustered(each, np.arange(prompts))
 
     def ranking(self) -> dict[str, float]:
-        """Alpha-rank, the best first: see `alpha_rank`."""
+        """The mass of each entrant in alpha-rank, the largest first; see `alpha_rank`."""
         mass = alpha_rank(self.matrix())
         order = np.argsort(-mass, kind="stable")
         return {self.names[i]: float(mass[i]) for i in order}
 
 
 def meet(judge: Judge, prompts: Sequence[str], entrants: Entrants) -> Tournament:
-    """Judge every pair of texts once; equal texts tie unasked.
+    """Judge all pairs of responses to the same prompt.
 
-    `ValueError` if the judge fails, or unless all entrants have equally many responses to each
-    prompt.
+    The judge is asked about each pair of distinct texts once, in one order. Equal texts tie without
+    being judged. `ValueError` if the judge fails, or if the numbers of responses differ between
+    entrants or prompts.
     """
     shapes = {tuple(map(len, each)) for each in entrants.values()}
     counts = {count for shape in shapes for count in shape}
@@ -101,10 +115,11 @@ def meet(judge: Judge, prompts: Sequence[str], entrants: Entrants) -> Tournament
     (count,) = counts
     texts = [[text for each in entrants.values() for text in each[x]] for x in range(len(prompts))]
     asked: dict[tuple[int, str, str], int] = {}
+    # In one order only: the other is 1 - P. Wrap a judge that favours a place in `OrderDebiased`.
     for x, row in enumerate(texts):
         for a, b in combinations(dict.fromkeys(row), 2):
             asked[x, a, b] = len(asked)
-    said = judged(
+    answers = judged(
         judge, [prompts[x] for x, _, _ in asked], [a for _, a, _ in asked], [b for *_, b in asked]
     )
     table = np.full((len(prompts), len(texts[0]), len(texts[0])), 0.5)
@@ -112,7 +127,7 @@ def meet(judge: Judge, prompts: Sequence[str], entrants: Entrants) -> Tournament
         for i, a in enumerate(row):
             for j, b in enumerate(row):
                 if (x, a, b) in asked:
-                    table[x, i, j] = said[asked[x, a, b]]
+                    table[x, i, j] = answers[asked[x, a, b]]
                     table[x, j, i] = 1.0 - table[x, i, j]
     lengths = np.array([[len(text) for text in row] for row in texts], dtype=np.float64)
     n = len(entrants)
@@ -124,17 +139,20 @@ def meet(judge: Judge, prompts: Sequence[str], entrants: Entrants) -> Tournament
 
 
 def alpha_rank(matrix: Array) -> Array:
-    r"""How long a population dwells with each entrant when mutants invade it, `(n,)`, summing to 1.
+    r"""The mass of each entrant in alpha-rank, `(n,)`, which sums to 1 (Omidshafiei et al. 2019).
 
-    A mutant j takes over a population of m entrants i with probability
-    $(1 - e^{-u}) / (1 - e^{-mu})$, $u = \alpha \tfrac{m}{m-1} (P_{ji} - \tfrac12)$ (Omidshafiei et
-    al. 2019). Unlike a mean win rate it does not change when a weak entrant is entered twice.
+    `matrix` holds the win rates `(n, n)`. A population of m copies of one entrant is invaded by
+    single mutants. A mutant j takes over a population of entrant i with probability
+    $(1 - e^{-u}) / (1 - e^{-mu})$, where $u = \alpha \tfrac{m}{m-1} (P_{ji} - \tfrac12)$. The mass
+    of an entrant is the share of time for which it is the population. A mean win rate changes when
+    a weak entrant is entered twice; alpha-rank does not.
     """
     n, m = len(matrix), POPULATION
     if n == 1:
         return np.ones(1)
     u = INTENSITY * m / (m - 1) * (matrix.T - 0.5)
     safe = np.where(u == 0.0, 1.0, u)
+    # Without an advantage the mutant is one of m equals. `expm1` keeps the digits of small u.
     takes_over = np.where(u == 0.0, 1.0 / m, np.expm1(-safe) / np.expm1(-m * safe))
     rates = takes_over / (n - 1)
     np.fill_diagonal(rates, 0.0)
@@ -142,8 +160,11 @@ def alpha_rank(matrix: Array) -> Array:
 
 
 def _stationary(rates: Array) -> Array:
-    """Of the chain that leaves i for j at `rates[i, j]`, by elimination without a subtraction
-    (Grassmann, Taksar & Heyman 1985): small masses keep their digits."""
+    """The stationary distribution `(n,)` of the chain that goes from i to j with `rates[i, j]`.
+
+    By an elimination without subtractions (Grassmann, Taksar & Heyman 1985), in which small masses
+    keep their digits.
+    """
     q = rates.copy()
     for k in range(len(q) - 1, 0, -1):
         q[:k, k] /= q[k, :k].sum()

