@@ -58,3 +58,9 @@ def finite_numbers(values: ArrayLike, name: str) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite: it holds NaN or infinity.")
     return array
+
+
+def require_shape(name: str, array: Array, like: Array) -> None:
+    """`ValueError` unless the last axes of `array` are those of `like`; others are a batch."""
+    if any(n != m for n, m in zip(array.shape[::-1], like.shape[::-1], strict=False)):
+        raise ValueError(f"`{name}` has shape {array.shape}, the game's {like.shape}.")

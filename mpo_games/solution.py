@@ -12,6 +12,7 @@ from typing import Any, Generic
 import numpy as np
 
 from mpo_games.atomic import write_bytes
+from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, P, State
 from mpo_games.trace import Trace
 
@@ -149,6 +150,8 @@ def _npz(path: str | Path) -> Path:
 
 def _kind(policy: Any) -> str:
     """What the arrays of a policy mean."""
+    if isinstance(policy, TreeplexPolicy):
+        return policy.kind
     return f"{type(policy).__name__}({getattr(policy, 'geometry', '')})"
 
 

@@ -78,7 +78,7 @@ class MMDDilatedEnt:
 
     def get_avg_policies(self) -> Any:
         """The policy of the average plan, an OpenSpiel `TabularPolicy`; uniform off its path."""
-        return self._table_of(TreeplexPolicy.from_plan(self.avg_plan, self.uniform))
+        return self._table_of(self.uniform.at(self.avg_plan))
 
     @cached_property
     def infoset_actions_to_seq(self) -> list[dict[str, int]]:

@@ -24,7 +24,8 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.mirror_maps import Entropy, Geometry
 from mpo_games.policies.tabular import TabularPolicy, regularised_regret
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
+from mpo_games.policies.tree import Tree, runs
+from mpo_games.policies.treeplex import TreeplexPolicy, realisation_plan
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 
 Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
@@ -196,7 +197,7 @@ class BehaviouralGame:
         probs = self._gathered(policy.probs, 1.0)
         plan = self._each(kernels.realisation_plan, probs)
         log_p = self._gathered(policy.log_probs, 0.0)
-        return TreeplexPolicy(self.tree, self.exact.scale, log_p, plan), probs
+        return TreeplexPolicy(self.tree, self.exact.geometry, log_p, plan), probs
 
     def _gathered(self, table: Array, empty: float) -> Array:
         """The entries of a table, `(..., sequences)`; `empty` at the empty sequences."""

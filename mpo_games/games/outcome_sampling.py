@@ -10,7 +10,8 @@ import numpy as np
 from mpo_games.checks import require_count, require_share
 from mpo_games.games.estimated import EstimatedGame, against_each, required
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Indices, Mixture
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
 import numpy as np
 
-from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.policies import dilation
-from mpo_games.policies.treeplex import Tree
-from mpo_games.protocol import Array
+from mpo_games.games.sequence_form import Dilation, SequenceFormGame
+from mpo_games.policies.dilation import unit
+from mpo_games.policies.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,7 @@ class Decision:
 Node = Payoff | Chance | Decision
 
 
-def build(
-    root: Node, weights: Callable[[SequenceFormGame], Array] = dilation.unit
-) -> SequenceFormGame:
+def build(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
     """The game of a tree of `Chance`, `Decision` and `Payoff` nodes.
 
     `ValueError` for chances that do not sum to 1, for an information state whose actions differ
@@ -67,7 +64,7 @@ def build(
             ):
                 there = (sequence, at[1]) if node.player == 0 else (at[0], sequence)
                 stack.append((child, there, chance))
-    return builder.finish(weights)
+    return builder.finish(dilation)
 
 
 @dataclass(slots=True)
@@ -118,9 +115,7 @@ class TreeBuilder:
         self.chances.append(chance)
         self.payoffs.append(chance * value)
 
-    def finish(
-        self, weights: Callable[[SequenceFormGame], Array] = dilation.unit, source: str = ""
-    ) -> SequenceFormGame:
+    def finish(self, dilation: Dilation = unit, source: str = "") -> SequenceFormGame:
         """The game, its states sorted by player, by the number of the player's own moves before and
         by the number of actions: then kernels have few blocks."""
         size = [len(names) for names in self.names]
@@ -159,6 +154,6 @@ class TreeBuilder:
             columns[walk[first]],
             np.add.reduceat(np.array(self.chances)[walk], first),
             np.add.reduceat(np.array(self.payoffs)[walk], first),
-            weights,
+            dilation,
             source,
         )

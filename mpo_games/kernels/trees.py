@@ -1,8 +1,8 @@
 """The inner loops of trees: passes over flat arrays, compiled on first use and cached.
 
-Both players' sequences share one numbering (see `treeplex.Tree`): 0 and 1 are the empty sequences,
-then the actions of each information state stand side by side, parents before children. So a
-top-down pass is a loop over information states, a bottom-up pass the same loop reversed.
+Both players' sequences share one numbering (see `policies.tree.Tree`): 0 and 1 are the empty
+sequences, then the actions of each information state stand side by side, parents before children.
+So a top-down pass is a loop over information states, a bottom-up pass the same loop reversed.
 
 Every kernel takes one run, vectors, or many: matrices whose rows are runs. What it does to a run is
 the function of the same name with an underscore.

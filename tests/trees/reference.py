@@ -11,7 +11,8 @@ from scipy.special import logsumexp
 
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 CARDS = "JQK"
 
@@ -81,7 +82,7 @@ def random_policy(game: SequenceFormGame, rng: np.random.Generator) -> TreeplexP
     for j in range(game.tree.states):
         actions = own_actions(game.tree, j)
         probs[actions] = rng.dirichlet(np.full(len(probs[actions]), 0.5))
-    return TreeplexPolicy.from_probs(game.tree, game.scale, np.maximum(probs, 1e-12))
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, np.maximum(probs, 1e-12))
 
 
 def own_actions(tree: Tree, j: int) -> slice:

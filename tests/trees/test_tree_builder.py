@@ -49,7 +49,7 @@ def random_policy(game: SequenceFormGame, seed: int) -> TreeplexPolicy:
     if game.tree.states:
         sums = np.add.reduceat(weights, game.tree.offset[:-1])
         probs[2:] = weights[2:] / np.repeat(sums, np.diff(game.tree.offset))
-    return TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 def behaviour(

@@ -162,7 +162,7 @@ def test_one_step_leaves_the_qre_where_it_is(name: str, alpha: float) -> None:
 
 @pytest.mark.parametrize("weights", [dilation.unit, dilation.kroer, dilation.payoff_scaled])
 def test_qre_of_every_dilated_entropy_and_magnet(weights: object) -> None:
-    game = compiled("kuhn_poker").with_weights(weights)  # type: ignore[arg-type]
+    game = compiled("kuhn_poker").with_dilation(weights)  # type: ignore[arg-type]
     for magnet in (None, game.initial_policy(), _random(game, 0)):
         found = exact.qre(game, 0.05, magnet)
         start = game.center() if magnet is None else magnet
@@ -176,7 +176,7 @@ def _random(game: SequenceFormGame, seed: int) -> TreeplexPolicy:
     first, size = game.tree.offset[:-1], np.diff(game.tree.offset)
     probs = np.ones(game.tree.sequences)
     probs[2:] = weights[2:] / np.repeat(np.add.reduceat(weights, first), size)
-    return TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 @pytest.mark.parametrize("name", ["kuhn_poker", DARK_HEX])
