@@ -129,7 +129,7 @@ class SequenceFormGame:
         """
         plan = self._plan(policy if opponent is None else opponent)
         side = kernels.BOTH if player is None else player
-        # Reshapes take longer than the kernel on a small tree.
+        # One run, by far the most frequent case, is spared the reshapes.
         if plan.ndim == 1:
             return kernels.bilinear(self.row, self.column, self.payoff, plan, side)
         flow = plan.reshape(-1, plan.shape[-1])

@@ -73,6 +73,7 @@ class DilatedEntropy:
         """
         if self.gamma:
             return self._smoothed_step(tree, theta, plan, q, magnet, eta, alpha, player)
+        # One run at float settings is the hot path of a few microseconds: it needs no other call.
         many = isinstance(eta, np.ndarray) or isinstance(alpha, np.ndarray)
         if many or not theta.ndim == q.ndim == magnet.ndim == 1:
             log_p, flow = self._batched_step(tree, theta, q, magnet, eta, alpha)
@@ -90,7 +91,7 @@ class DilatedEntropy:
             )
         if player is None:
             return log_p, flow
-        # A block of the kernel may hold states of both players, so it steps both of them.
+        # This kernel, unlike the smoothed one, steps all states: restore the other player's.
         own = tree.owner == player
         return np.where(own, log_p, theta), np.where(own, flow, plan)
 
@@ -180,6 +181,7 @@ class DilatedEntropy:
 
     def gradient(self, tree: Tree, theta: Array) -> Array:
         """The gradient of `d` up to terms that cancel between two policies, `(..., sequences)`."""
+        # The smoothed kernels are right at `gamma = 0`, too; only the plain step has a faster one.
         gradient = np.empty_like(theta)
         for index in np.ndindex(gradient.shape[:-1]):
             gradient[index] = smoothed.gradient(

@@ -115,7 +115,7 @@ class TreeplexPolicy:
 
         `ValueError` for a pull (`alpha` other than 0) without a magnet.
         """
-        # `np.any` takes as long as a small step: ask it about arrays only.
+        # `np.any` takes as long as a step on a small tree: ask it about arrays only.
         if magnet is None and (alpha if isinstance(alpha, float) else np.any(alpha)):
             raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
         pull = self.coordinates if magnet is None else magnet.coordinates
@@ -172,7 +172,7 @@ class TreeplexPolicy:
 
     def within(self, geometry: DilatedEntropy) -> Self:
         """The same play in another geometry."""
-        # Identity suffices, and is quick: weights are never written to, and equal ones are rare.
+        # A shortcut only, so identity will do: comparing the weights would cost more than it saves.
         if geometry is self.geometry:
             return self
         # Coordinates depend on `gamma` alone, so they need not be computed, and rounded, again.

@@ -123,6 +123,43 @@ def test_play_is_the_same_in_every_geometry(
 
 
 @given(trees(), SEEDS, GAMMAS)
+def test_regrets_are_matched_in_every_geometry(
+    game: SequenceFormGame, seed: int, gamma: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    policy, q = some(game, rng, gamma), rng.normal(size=game.tree.sequences)
+    plain, weights = policy.within(policy.geometry.plain), rng.normal(size=game.tree.sequences)
+    np.testing.assert_allclose(policy.regrets(q), plain.regrets(q), atol=1e-9)
+    for player in (None, 0, 1):
+        matched = policy.matching(weights, player)
+        assert matched.geometry is policy.geometry
+        np.testing.assert_allclose(matched.plan, plain.matching(weights, player).plan, atol=1e-9)
+
+
+@given(trees(), SEEDS, GAMMAS)
+def test_a_smoothed_centre_is_the_minimum(game: SequenceFormGame, seed: int, gamma: float) -> None:
+    rng = np.random.default_rng(seed)
+    policy = random_policy(game, rng).smooth(0.2)
+    geometry = DilatedEntropy(rng.uniform(0.5, 2.0, game.tree.states), gamma)
+    centre = TreeplexPolicy.center(game.tree, geometry)
+    slope = gradient(centre) @ (policy.plan - centre.plan)
+    assert slope >= -1e-9 * (1.0 + np.abs(gradient(centre)).max())
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.0, float("nan")])
+def test_a_share_outside_of_0_to_1_is_refused(gamma: float) -> None:
+    with pytest.raises(ValueError, match="`gamma` must lie in"):
+        DilatedEntropy(np.ones(3), gamma)
+
+
+def test_a_batch_is_refused_where_it_is_smoothed() -> None:
+    game = kuhn()
+    policy = game.smoothed(game.initial_policy())[0]
+    with pytest.raises(ValueError, match="one policy of a tree at a time"):
+        policy.mirror_step(np.zeros((2, game.tree.sequences)), None, eta=1.0, alpha=0.0)
+
+
+@given(trees(), SEEDS, GAMMAS)
 def test_divergence_is_bregmans(game: SequenceFormGame, seed: int, gamma: float) -> None:
     rng = np.random.default_rng(seed)
     weights = rng.uniform(0.5, 2.0, game.tree.states)

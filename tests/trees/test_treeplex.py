@@ -549,6 +549,24 @@ def test_a_saved_run_goes_on_bit_for_bit(solver: Any, tmp_path: Path) -> None:
         mg.Solution.load(tmp_path / "half.npz", random_tree(0))
 
 
+def test_what_is_stored_comes_back() -> None:
+    game, rng = kuhn().with_dilation(dilation.kroer), np.random.default_rng(0)
+    plain = random_policy(game, rng)
+    batch = plain.replace(np.stack([plain.coordinates, game.center().coordinates]))
+    for policy, kind in (
+        (plain, "TreeplexPolicy()"),
+        (batch, "TreeplexPolicy()"),
+        (game.smoothed(plain)[0], "TreeplexPolicy(gamma=0.1)"),
+    ):
+        assert policy.kind == kind
+        start = game.initial_policy().within(policy.geometry)
+        back = start.restored(policy.arrays())
+        assert back.kind == kind
+        assert all(np.array_equal(back.arrays()[n], a) for n, a in policy.arrays().items())
+    with pytest.raises(ValueError, match=r"`weights` has shape \(.*, the game's \(12,\)"):
+        plain.restored(random_tree(0).initial_policy().arrays())
+
+
 # Refusals
 
 
