@@ -189,7 +189,7 @@ def starts(game: SequenceFormGame, *lead: int) -> TreeplexPolicy:
     weight = np.random.default_rng(0).exponential(size=(*lead, tree.sequences))
     total = np.add.reduceat(weight[..., 2:], tree.offset[:-1] - 2, axis=-1)
     weight[..., 2:] /= np.repeat(total, np.diff(tree.offset), axis=-1)
-    return TreeplexPolicy.from_probs(tree, game.scale, weight)
+    return TreeplexPolicy.from_probs(tree, game.geometry, weight)
 
 
 def kernels_alone(game: SequenceFormGame) -> Run:
@@ -199,7 +199,7 @@ def kernels_alone(game: SequenceFormGame) -> Run:
     def run(count: int) -> None:
         _loop(
             (game.row, game.column, game.payoff),
-            (tree.parent, tree.offset, tree.block, game.scale),
+            (tree.parent, tree.offset, tree.block, game.weights),
             start.coordinates,
             start.plan,
             count,

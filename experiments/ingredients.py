@@ -77,7 +77,7 @@ def on_tree(variant: str, game: str, seed: int | None, budget: float) -> float:
     original = arenas.tree(game, seed)
     scale = float(original.bound)
     tree = original.with_payoff(original.payoff / scale)
-    seen = tree.with_weights(mg.dilation.payoff_scaled) if variant == WEIGHTED else tree
+    seen = tree.with_dilation(mg.dilation.payoff_scaled) if variant == WEIGHTED else tree
     return 0.5 * _gap(seen, variant, budget, None) * scale
 
 

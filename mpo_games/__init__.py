@@ -50,12 +50,13 @@ from mpo_games.games.preference import PreferenceGame as PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame as SequenceFormGame
 from mpo_games.games.tree_builder import build_tree as build_tree
 from mpo_games.policies import dilation as dilation
+from mpo_games.policies.dilated_entropy import DilatedEntropy as DilatedEntropy
 from mpo_games.policies.mirror_maps import Entropy as Entropy
 from mpo_games.policies.mirror_maps import Euclidean as Euclidean
 from mpo_games.policies.mirror_maps import SmoothedEntropy as SmoothedEntropy
 from mpo_games.policies.tabular import TabularPolicy as TabularPolicy
 from mpo_games.policies.tabular import probabilities as probabilities
-from mpo_games.policies.treeplex import Tree as Tree
+from mpo_games.policies.tree import Tree as Tree
 from mpo_games.policies.treeplex import TreeplexPolicy as TreeplexPolicy
 from mpo_games.protocol import ExactGame as ExactGame
 from mpo_games.protocol import Game as Game

@@ -351,11 +351,6 @@ class Matching(Policy[Array], Protocol):
         """Probabilities of the actions."""
         ...
 
-    @property
-    def legal(self) -> Mask:
-        """The mask of legal actions."""
-        ...
-
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """What each action is worth beyond the mean of its row; of one `player` only if given."""
         ...

@@ -162,7 +162,7 @@ assert first["queen"] < 1e-3
 # %%
 leduc = mg.load("leduc_poker")
 print(f"{leduc.tree.states} information states, {leduc.tree.sequences} sequences")
-weighted = leduc.with_weights(mg.dilation.payoff_scaled)
+weighted = leduc.with_dilation(mg.dilation.payoff_scaled)
 floored = mg.MMD(0.5, 0.02, mg.Every(100, floor=1e-3), feedback=mg.optimistic)
 plain = mg.solve(leduc, mg.MPO(0.1, 0.1, 100), 3000).gap / 2
 scaled = mg.solve(weighted, floored, 3000).gap / 2

@@ -231,7 +231,7 @@ def _itself(game: mg.SequenceFormGame) -> Any:
 
 
 def _payoff_scaled(game: mg.SequenceFormGame) -> Any:
-    return game.with_weights(mg.dilation.payoff_scaled)
+    return game.with_dilation(mg.dilation.payoff_scaled)
 
 
 FLOOR = 1e-3

@@ -52,7 +52,7 @@ GRIDS: Grids = {
 
 def weighted(game: SequenceFormGame) -> SequenceFormGame:
     """The game with payoff-scaled weights of its dilated entropy."""
-    return game.with_weights(mg.dilation.payoff_scaled)
+    return game.with_dilation(mg.dilation.payoff_scaled)
 
 
 def floored_mpo(eta: float, period: int, floor: float) -> mg.Solver:

@@ -19,7 +19,8 @@ from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array
 
 
@@ -60,7 +61,7 @@ def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
         raise CertificateError(f"The linear programme failed: {answer.message}")
     plan = np.empty(tree.sequences)
     plan[own], plan[other] = answer.x[: own.size], -answer.ineqlin.marginals
-    policy = TreeplexPolicy.from_plan(np.maximum(plan, 0.0), game.initial_policy())
+    policy = game.initial_policy().at(np.maximum(plan, 0.0))
     gap = float(game.duality_gap(policy))
     if not gap <= exact.GAP_LIMIT * scale:
         raise CertificateError(
@@ -228,7 +229,7 @@ class _Dilated:
 
     def error(self, theta: Array, multipliers: Array, alpha: float) -> Array:
         m, z = self.matrices, _plan(self.game.tree, theta)
-        weights = m.member @ self.game.scale
+        weights = m.member @ self.game.weights
         pull = weights * (theta - self.log_magnet) + (m.member - m.below) @ multipliers
         return np.asarray(pull - (m.payoff @ z)[2:] / alpha)
 
@@ -236,7 +237,7 @@ class _Dilated:
         from scipy.sparse import bmat, diags
 
         m, z = self.matrices, _plan(self.game.tree, theta)
-        weights = diags(m.member @ self.game.scale)
+        weights = diags(m.member @ self.game.weights)
         pushed = m.payoff[2:, 2:] @ diags(z[2:] / alpha)
         normal = m.member.T @ diags(np.exp(theta)) @ m.step
         return bmat([[weights @ m.step - pushed, m.member - m.below], [normal, None]])

@@ -1,14 +1,15 @@
 r"""The behavioural view of a tree: a row of probabilities per information state.
 
-What deep reinforcement learning sees. A table of shape `(states, 2, actions)` holds the i-th
-information state of either player in its i-th pair of rows: as in a matrix game, a row belongs to
-the player of its number. Rows and actions that a game does not have are padding. Every solver of
-tables runs on it unchanged.
+This is how deep reinforcement learning sees a game, and every solver of tables runs on it
+unchanged. The table has shape `(states, 2, actions)`: its i-th pair of rows holds the i-th
+information state of player 0 and that of player 1. So row 0 belongs to player 0 and row 1 to
+player 1, as in a matrix game. Rows and actions that a game does not have are padding.
 
-There are two kinds of feedback, the values of `feed`: `q_values`, what an action is worth once its
-state is reached, and `counterfactual_values`, the same times the probability with which chance and
-the opponent let it be reached. Magnetic mirror descent on Q-values ends in the *agent* QRE
-(McKelvey & Palfrey 1998), on the tree itself in the QRE of the reduced normal form: two points.
+The setting `feed` chooses between two kinds of feedback. `q_values` are the expected payoffs of
+actions once their state is reached; `counterfactual_values` are the same times the probability with
+which chance and the opponent let it be reached. Magnetic mirror descent on Q-values ends in the
+*agent* QRE (McKelvey & Palfrey 1998). On the tree itself it ends in the QRE of the reduced normal
+form, which is another point.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.mirror_maps import Entropy, Geometry
 from mpo_games.policies.tabular import TabularPolicy, regularised_regret
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
+from mpo_games.policies.tree import Tree, runs
+from mpo_games.policies.treeplex import TreeplexPolicy, realisation_plan
 from mpo_games.protocol import Array, Indices, Mask, Mixture
 
 Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
@@ -34,24 +36,24 @@ Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
 def counterfactual_values(
     _game: SequenceFormGame, values: Array, _opponent: TreeplexPolicy
 ) -> Array:
-    """What CFR adds up: the value of an action times the others' reach of its state."""
+    """The value of each action times the others' reach of its state: what CFR adds up."""
     return values
 
 
 def q_values(game: SequenceFormGame, values: Array, opponent: TreeplexPolicy) -> Array:
-    """The expected payoff of an action once its state is reached; 0 where the others' reach is."""
+    """The expected payoff of each action once its state is reached; 0 if the others prevent it."""
     reach = others_reach(game, opponent.plan)
     return np.divide(values, reach, out=np.zeros(values.shape), where=reach > 0.0)
 
 
 def others_reach(game: SequenceFormGame, plan: Array) -> Array:
-    """How often chance and the opponent's `plan` let the state of each sequence be reached."""
+    """The probability that chance and the opponent's `plan` allow each sequence's state,
+    `(..., sequences)`."""
     lead, (flow,) = runs(plan)
     mass = np.abs(kernels.bilinear(game.row, game.column, game.chance, flow, kernels.BOTH))
-    # Whatever the own continuation, it sums to 1: so let it be uniform.
-    tree, size = game.tree, np.diff(game.tree.offset)
-    uniform = np.append([1.0, 1.0], np.repeat(1.0 / size, size))
-    _, (probs, mass) = runs(uniform, mass)
+    # The others' reach of a state is the mass below it under any own continuation, say uniform.
+    tree = game.tree
+    _, (probs, mass) = runs(1.0 / tree.choices, mass)
     return kernels.action_values(tree.parent, tree.offset, probs, mass).reshape(*lead, -1)
 
 
@@ -59,8 +61,8 @@ def others_reach(game: SequenceFormGame, plan: Array) -> Array:
 class BehaviouralGame:
     """The same game for a `TabularPolicy` of shape `(states, 2, actions)`.
 
-    Gaps, values, best responses and averages are those of the tree: an average is taken over
-    realisation plans, so it plays like the mixture (Kuhn 1953).
+    Gaps, values, best responses and averages are those of the tree. In particular, an average is
+    taken over realisation plans, so it plays like the mixture (Kuhn 1953).
     """
 
     game: SequenceFormGame | OutcomeSampling
@@ -68,20 +70,22 @@ class BehaviouralGame:
     feed: Feed = q_values
     """Q-values or counterfactual values."""
     cells: Indices = field(init=False)
-    """Where each sequence but the empty ones stands in the flattened table."""
+    """The place in the flattened table of each sequence but the empty ones, `(sequences - 2,)`."""
     above: Indices = field(init=False)
-    """The sequence before each sequence but the empty ones."""
+    """The sequence before each sequence but the empty ones, `(sequences - 2,)`."""
     blank: Array = field(init=False)
-    """The table of log-probabilities with only its padding filled in."""
+    """The log-probabilities of a table that is all padding, `(states, 2, actions)`."""
 
     def __post_init__(self) -> None:
         tree = self.tree
         size, state = np.diff(tree.offset), np.arange(tree.states)
         owner = (state >= tree.split).astype(np.int64)
+        # The rows of both players alternate, so that `[..., player, :]` is a player's side.
         row = 2 * (state - owner * tree.split) + owner
         width = int(size.max(initial=1))
         first = np.repeat(row * width - tree.offset[:-1], size)
         blank = np.full((max(tree.split, tree.states - tree.split), 2, width), -np.inf)
+        # A row without a legal action is no distribution: padding rows play their first action.
         blank[..., 0] = 0.0
         object.__setattr__(self, "cells", first + np.arange(2, tree.sequences))
         object.__setattr__(self, "above", np.repeat(tree.parent, size))
@@ -99,7 +103,7 @@ class BehaviouralGame:
 
     @property
     def players(self) -> int:
-        """2: the first and the second row of every pair."""
+        """2, the rows of every pair."""
         return 2
 
     @property
@@ -109,7 +113,7 @@ class BehaviouralGame:
 
     @property
     def legal(self) -> Mask:
-        """Mask of the legal actions, `(states, 2, actions)`; padding rows have their first."""
+        """Mask of the legal actions, `(states, 2, actions)`; in padding rows the first is legal."""
         legal = self.blank > -np.inf
         legal.reshape(-1)[self.cells] = True
         return legal
@@ -137,11 +141,12 @@ class BehaviouralGame:
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """The values of all actions, `(..., states, 2, actions)`; zeros for a side not asked.
+        """The values of all actions, `(..., states, 2, actions)`.
 
-        The own continuation is `policy`. Against a `Mixture`: the same combination of the feedback
-        against each of its policies, bounded even where signed weights leave no reach.
+        After an action, play goes on by `policy`. With a `player`, the other one's values are 0.
+        Against a `Mixture` it is the same combination of the feedback against each policy.
         """
+        # Q-values divide by the opponent's reach, which a mixture of signed weights may cancel.
         if isinstance(opponent, Mixture):
             return against_each(
                 opponent, lambda p, rng: self.feedback(policy, p, player=player, rng=rng), rng
@@ -158,14 +163,15 @@ class BehaviouralGame:
         return self.game.duality_gap(self.treeplex(policy))
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
-        r"""The agent form: what every information state on its own gains, summed.
+        r"""The agent form: the sum of what each information state gains by its best response alone.
 
         $$\sum_j \max_{p'_j} \langle q_j, p'_j - p_j\rangle
         - \alpha\,\mathrm{KL}(p'_j\|\rho_j) + \alpha\,\mathrm{KL}(p_j\|\rho_j)$$
 
-        with the feedback $q$ at `policy`: all other states' play is kept, and only a state's own
-        KL is paid there. 0 exactly at the fixed point of `MMD` on this view, the agent QRE.
+        with $q$ the feedback at `policy`: every other state keeps its play, and a state pays its
+        own KL only. It is 0 exactly at the fixed point of `MMD` on this view, the agent QRE.
         """
+        # A gap is exact also where the game's feedback is sampled.
         q = BehaviouralGame(self.exact, self.feed).feedback(policy)
         return np.asarray(regularised_regret(policy, q, magnet, alpha).sum(axis=(-2, -1)))
 
@@ -182,24 +188,28 @@ class BehaviouralGame:
         return np.asarray(policy.kl(other).sum(axis=(-2, -1)))
 
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:
-        """The policy whose realisation plan is the mixture's (Kuhn 1953); where it never comes,
-        that of the mixture's first policy."""
+        """The policy whose realisation plan is the mixture's (Kuhn 1953).
+
+        At states that the plan does not reach, it plays like the mixture's first policy.
+        """
         first, trees = mixture.policies[0], tuple(self._sequences(p) for p in mixture.policies)
         plan = realisation_plan(Mixture(tuple(tree for tree, _ in trees), mixture.weights))
         reach, probs = plan[..., self.above], trees[0][1][..., 2:]
+        # Below the smallest normal float a quotient of reaches is rounding error.
         np.divide(plan[..., 2:], reach, out=probs, where=reach > np.finfo(np.float64).tiny)
         table = self._spread(probs, np.exp(self.blank))
         return first.replace(first.geometry.coordinates(table, self.legal))
 
     def _sequences(self, policy: TabularPolicy) -> tuple[TreeplexPolicy, Array]:
         """The policy on the tree, and its behavioural probabilities."""
+        # Not the exponential of `log_probs`, which in other geometries than entropy would round.
         probs = self._gathered(policy.probs, 1.0)
         plan = self._each(kernels.realisation_plan, probs)
         log_p = self._gathered(policy.log_probs, 0.0)
-        return TreeplexPolicy(self.tree, self.exact.scale, log_p, plan), probs
+        return TreeplexPolicy(self.tree, self.exact.geometry, log_p, plan), probs
 
     def _gathered(self, table: Array, empty: float) -> Array:
-        """The entries of a table, `(..., sequences)`; `empty` at the empty sequences."""
+        """The entries of a table by sequence, `(..., sequences)`; `empty` at the empty ones."""
         if table.shape[-3:] != self.blank.shape:
             raise ValueError(
                 f"`policy` must be a table whose last axes are {self.blank.shape}, "
@@ -211,13 +221,13 @@ class BehaviouralGame:
         return out
 
     def _spread(self, entries: Array, table: Array) -> Array:
-        """`table` with the entries of `(..., sequences - 2)` at their cells."""
+        """`table` with `entries`, `(..., sequences - 2)`, at their cells."""
         lead = entries.shape[:-1]
         out = np.array(np.broadcast_to(table, (*lead, *table.shape)))
         out.reshape(*lead, -1)[..., self.cells] = entries
         return out
 
     def _each(self, kernel: Callable[..., Array], *arrays: Array) -> Array:
-        """`kernel(parent, offset, ...)` of every policy of a batch."""
+        """`kernel(parent, offset, ...)` for every policy of a batch."""
         lead, flat = runs(*arrays)
         return kernel(self.tree.parent, self.tree.offset, *flat).reshape(*lead, -1)

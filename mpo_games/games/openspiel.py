@@ -8,7 +8,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -18,11 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mpo_games.atomic import write_bytes
-from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.games.sequence_form import Dilation, SequenceFormGame
 from mpo_games.games.tree_builder import TreeBuilder
-from mpo_games.policies import dilation
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
-from mpo_games.protocol import Array, Indices
+from mpo_games.policies.dilation import unit
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
+from mpo_games.protocol import Indices
 
 FORMAT = 2
 """The version of the layout of cached files. A file of another version is not read."""
@@ -39,7 +40,7 @@ milliseconds."""
 def compile_game(
     game: Any,
     *,
-    weights: Callable[[SequenceFormGame], Array] = dilation.unit,
+    dilation: Dilation = unit,
     progress: bool = False,
 ) -> SequenceFormGame:
     """The sequence form of a two-player zero-sum game of OpenSpiel with perfect recall.
@@ -59,10 +60,10 @@ def compile_game(
     if path is not None:
         # A damaged file can fail in any way (zip, zlib, JSON, shapes). It is then written anew.
         with suppress(Exception):
-            return _unpack(path.read_bytes(), weights, str(source))
+            return _unpack(path.read_bytes(), dilation, str(source))
     _require_size(source)
     builder = _walk(source, progress)
-    compiled = builder.finish(weights, str(source))
+    compiled = builder.finish(dilation, str(source))
     if path is not None and len(builder.payoffs) >= WORTH_CACHING:
         with suppress(OSError):  # a cache that cannot be written is no reason to fail
             write_bytes(path, _pack(compiled))
@@ -99,7 +100,7 @@ def from_openspiel(game: SequenceFormGame, table: Any) -> TreeplexPolicy:
     """
     probs = np.ones(game.tree.sequences)
     probs[2:] = table.action_probability_array[_cells(game, table)]
-    return TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 def write_table(table: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> Any:
@@ -266,13 +267,11 @@ def _pack(game: SequenceFormGame) -> bytes:
     return content.getvalue()
 
 
-def _unpack(
-    content: bytes, weights: Callable[[SequenceFormGame], Array], source: str
-) -> SequenceFormGame:
+def _unpack(content: bytes, dilation: Dilation, source: str) -> SequenceFormGame:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         labels, actions = json.loads(file["names"].tobytes())
         tree = Tree(
             file["parent"], file["offset"], int(file["split"]), tuple(labels), tuple(actions)
         )
         row, column, chance, payoff = (file[n] for n in ("row", "column", "chance", "payoff"))
-    return SequenceFormGame(tree, row, column, chance, payoff, weights, source)
+    return SequenceFormGame(tree, row, column, chance, payoff, dilation, source)

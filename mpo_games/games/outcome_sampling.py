@@ -1,4 +1,4 @@
-"""Trees seen through sampled play: outcome sampling (Lanctot et al. 2009), in sequence form."""
+"""Trees with feedback from sampled play: outcome sampling (Lanctot et al. 2009)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import numpy as np
 from mpo_games.checks import require_count, require_share
 from mpo_games.games.estimated import EstimatedGame, against_each, required
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Indices, Mixture
 
 
 @dataclass(frozen=True, eq=False)
 class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
-    r"""A tree whose feedback is an unbiased estimate from `trajectories` played games a side.
+    r"""A tree whose feedback is an unbiased estimate from sampled games.
 
-    The side that learns plays $b$, its policy with a share `exploration` of uniform play mixed in
-    at every information state; chance and the opponent play themselves. A game that ends with the
-    own sequence $s$ and payoff $u$ counts
+    Each side learns from `trajectories` games. The side that learns plays $b$, its policy with
+    a share `exploration` of uniform play mixed in at every information state; chance and the
+    opponent play by their own probabilities. A game that ends with the own sequence $s$ and the own
+    payoff $u$ contributes
 
     $$\hat q(s) = u / b(s),\qquad \mathrm E\,\hat q = q$$
 
-    with $b(s)$ the probability of the own moves: a variance of order $1/b$, which `exploration`
-    bounds. The policies of a `Mixture` are met one by one with the same random numbers. Gaps,
-    values and best responses are the exact ones. `ValueError` unless `trajectories >= 1` and
+    with $b(s)$ the probability of the own moves. The variance is of order $1/b$, and `exploration`
+    bounds it. Against a `Mixture`, each of its policies is met with the same random numbers. Gaps,
+    values and best responses are exact. `ValueError` unless `trajectories >= 1` and
     `0 <= exploration <= 1`.
     """
 
     game: SequenceFormGame
     trajectories: int = 1
+    """Games played for each side's feedback."""
     exploration: float = 0.0
+    """The share of uniform play of the side that learns."""
 
     def __post_init__(self) -> None:
         require_count("trajectories", self.trajectories)
@@ -56,7 +60,7 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """An estimate of the inner game's feedback, `(sequences,)`.
+        """An estimate of the tree's feedback, `(sequences,)`.
 
         `ValueError` without `rng`, and for a batch of policies.
         """
@@ -71,11 +75,14 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
         behaviour = policy.smooth(self.exploration).plan if self.exploration else policy.plan
         other = policy.plan if opponent is None else opponent.plan
         q = np.zeros(self.tree.sequences)
+        # Numbers are drawn for both sides even if one is asked: its estimate is then the same.
         for side, uniforms in enumerate(rng.uniform(size=(2, self.trajectories))):
             if player in (None, side):
                 own, met = (rows, game.column) if side == 0 else (game.column, rows)
                 reach = np.cumsum(game.chance * behaviour[own] * other[met])
+                # The probabilities of all leaves sum to 1 only up to rounding.
                 seen = np.searchsorted(reach, uniforms * reach[-1], side="right")
+                # An entry holds its payoff times its chance, which the draw has counted already.
                 payoff = game.payoff[seen] / game.chance[seen] / behaviour[own[seen]]
                 np.add.at(q, own[seen], (1.0 - 2.0 * side) * payoff / self.trajectories)
         return q

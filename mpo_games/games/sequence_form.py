@@ -1,4 +1,7 @@
-"""Two-player zero-sum extensive-form games with perfect recall, in sequence form."""
+"""Two-player zero-sum extensive-form games with perfect recall, in sequence form.
+
+Arrays are laid out as in `policies.tree`: one entry per sequence of either player.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,14 @@ from typing import Self
 import numpy as np
 
 from mpo_games.kernels import trees as kernels
-from mpo_games.policies import dilation
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy, realisation_plan, runs
+from mpo_games.policies.dilated_entropy import DilatedEntropy
+from mpo_games.policies.dilation import payoff_scaled, unit
+from mpo_games.policies.tree import Tree, runs
+from mpo_games.policies.treeplex import TreeplexPolicy, realisation_plan
 from mpo_games.protocol import Array, Indices, Mixture
+
+Dilation = Callable[["SequenceFormGame"], Array]
+"""`dilation(game)`: a finite positive weight per information state, `(states,)`."""
 
 GAMMA = 0.1
 """The share of uniform play in the smoothed dilated entropy."""
@@ -19,30 +27,35 @@ GAMMA = 0.1
 
 @dataclass(frozen=True, eq=False)
 class SequenceFormGame:
-    """Player 0 receives `x' A y` and player 1 `-x' A y`, `x` and `y` their realisation plans.
+    """Player 0 receives `x' A y` and player 1 `-x' A y`, with `x` and `y` their realisation plans.
 
-    `A` is sparse: `row` is a CSR row pointer over all sequences, `column`, `chance` and `payoff`
-    its entries, from player 0's sequences to player 1's. An entry gathers the leaves at which the
-    players' own actions are those two sequences. Compile a game from OpenSpiel
-    (`openspiel.compile_game`) or build it from Python data (`tree_builder.build`).
+    `A` is a sparse matrix from player 0's sequences to player 1's, with `row` its CSR row pointer
+    and `column`, `chance` and `payoff` its entries. An entry sums up the leaves that have the same
+    pair of last own sequences. Compile a game from OpenSpiel (`openspiel.compile_game`) or build it
+    from Python data (`tree_builder.build`).
 
-    `weights` says which dilated entropy its policies move in.
+    `dilation` chooses the weights of the dilated entropy in which the game's policies move.
+    `ValueError` if the arrays do not describe such a game.
     """
 
     tree: Tree
     row: Indices
+    """CSR row pointer over the sequences of both players, `(sequences + 1,)`."""
     column: Indices
+    """Player 1's sequence of each entry, `(entries,)`."""
     chance: Array
-    """The probability that chance plays its part of an entry: `sum chance x y = 1` in any play."""
+    """The probability of chance's part of each entry: `sum chance x y = 1` for all plans."""
     payoff: Array
-    """Player 0's payoff of an entry times its chance."""
-    weights: Callable[[SequenceFormGame], Array] = dilation.unit
+    """Player 0's payoff of each entry, times its chance."""
+    dilation: Dilation = unit
+    """A function `(game) -> weights` of `mpo_games.dilation`, or one like them."""
     source: str = ""
     """The OpenSpiel game string that it was compiled from, or nothing."""
-    scale: Array = field(init=False)
-    """The weights themselves, `(states,)`."""
+    geometry: DilatedEntropy = field(init=False)
+    """The dilated entropy with these weights."""
 
     def __post_init__(self) -> None:
+        # Kernels do not check bounds: arrays that contradict each other would read foreign memory.
         owner, row, column = self.tree.owner, self.row, self.column
         if row.shape != (owner.size + 1,) or row[0] or row[-1] != self.payoff.size:
             raise ValueError("`row` must be a CSR row pointer over all sequences.")
@@ -57,10 +70,15 @@ class SequenceFormGame:
             raise ValueError("`chance` must be a positive number for every payoff.")
         if not np.isfinite(self.payoff).all():
             raise ValueError("`payoff` must be finite: it holds NaN or infinity.")
-        scale = np.asarray(self.weights(self), dtype=np.float64)
-        if scale.shape != (self.tree.states,) or not (np.isfinite(scale) & (scale > 0)).all():
-            raise ValueError("`weights` must give a finite positive number per information state.")
-        object.__setattr__(self, "scale", scale)
+        weights = np.asarray(self.dilation(self), dtype=np.float64)
+        if weights.shape != (self.tree.states,) or not (np.isfinite(weights) & (weights > 0)).all():
+            raise ValueError("`dilation` must give a finite positive weight per information state.")
+        object.__setattr__(self, "geometry", DilatedEntropy(weights))
+
+    @property
+    def weights(self) -> Array:
+        """The weight of each information state in the dilated entropy, `(states,)`."""
+        return self.geometry.weights
 
     @property
     def players(self) -> int:
@@ -69,12 +87,16 @@ class SequenceFormGame:
 
     @property
     def bound(self) -> Array:
-        """`max |A|`: the size of step OpenSpiel takes is `alpha / bound^2`."""
+        """`max |A|`; OpenSpiel's step size is `alpha / bound^2`."""
         return np.asarray(np.abs(self.payoff).max(initial=0.0))
 
-    def with_weights(self, weights: Callable[[SequenceFormGame], Array]) -> Self:
-        """The same game in another dilated entropy (see `dilation`)."""
-        return replace(self, weights=weights)
+    def with_dilation(self, dilation: Dilation) -> Self:
+        """The same game in another dilated entropy (see `mpo_games.dilation`)."""
+        return replace(self, dilation=dilation)
+
+    def with_weights(self, weights: Dilation) -> Self:
+        """The earlier name of `with_dilation`."""
+        return self.with_dilation(weights)
 
     def with_payoff(self, payoff: Array) -> Self:
         """The same tree with other payoffs at its `(row, column)` entries."""
@@ -82,15 +104,15 @@ class SequenceFormGame:
 
     def initial_policy(self) -> TreeplexPolicy:
         """Uniform at every information state."""
-        return TreeplexPolicy.uniform(self.tree, self.scale)
+        return TreeplexPolicy.uniform(self.tree, self.geometry)
 
     def uniform(self) -> TreeplexPolicy:
-        """Uniform play (in unit weights, whatever the game's)."""
-        return TreeplexPolicy.uniform(self.tree, np.ones(self.tree.states))
+        """Uniform play, in the dilated entropy of unit weights whatever the game's are."""
+        return TreeplexPolicy.uniform(self.tree, DilatedEntropy(unit(self)))
 
     def center(self) -> TreeplexPolicy:
         """The magnet of a plain entropy bonus: the minimiser of the dilated entropy."""
-        return TreeplexPolicy.center(self.tree, self.scale)
+        return TreeplexPolicy.center(self.tree, self.geometry)
 
     def feedback(
         self,
@@ -102,22 +124,25 @@ class SequenceFormGame:
     ) -> Array:
         """The gradient in sequence form, `[A y, -A' x]` in one vector, `(..., sequences)`.
 
-        `ValueError` for a policy of another game: of another kind, or number of sequences.
+        With a `player`, the entries of the other one are 0. `ValueError` for a policy that is no
+        `TreeplexPolicy`, or of another number of sequences.
         """
         plan = self._plan(policy if opponent is None else opponent)
         side = kernels.BOTH if player is None else player
+        # One run, by far the most frequent case, is spared the reshapes.
         if plan.ndim == 1:
             return kernels.bilinear(self.row, self.column, self.payoff, plan, side)
         flow = plan.reshape(-1, plan.shape[-1])
         return kernels.bilinear(self.row, self.column, self.payoff, flow, side).reshape(plan.shape)
 
     def _plan(self, policy: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Array:
-        """The plan, checked: kernels would read past its end."""
+        """The realisation plan of `policy`, which must be of this game."""
         if not isinstance(policy, (TreeplexPolicy, Mixture)):
             raise ValueError(
                 "`policy` must be a TreeplexPolicy like `game.initial_policy()`, "
                 f"got {type(policy).__name__}."
             )
+        # A shorter plan is refused here, since the kernel would read past its end.
         plan, sequences = realisation_plan(policy), self.row.size - 1
         if plan.shape[-1] != sequences:
             raise ValueError(
@@ -127,36 +152,41 @@ class SequenceFormGame:
         return plan
 
     def duality_gap(self, policy: TreeplexPolicy) -> Array:
-        """The sum of both players' best-response values (NashConv)."""
+        """The sum of both players' best-response values (NashConv), over the leading axes."""
         return self.gap(policy, self.feedback(policy))
 
     def gap(self, policy: TreeplexPolicy, q: Array) -> Array:
-        """The duality gap of the policy whose own feedback is `q`."""
+        """The duality gap of the policy whose own feedback is `q`, without another evaluation."""
+        # In a zero-sum game the values of play itself cancel, so the gap is the best responses'.
         lead, (push,) = runs(q)
         value, _ = kernels.best_response(self.tree.parent, self.tree.offset, push)
         total: Array = value[..., 0] + value[..., 1]
         return total.reshape(lead) if lead else total
 
     def smoothed(self, policy: TreeplexPolicy) -> tuple[TreeplexPolicy, float]:
-        """The same play in the smoothed dilated entropy, weighted by the payoff at stake there, and
-        what that costs: a pass over the payoffs is an evaluation."""
-        return policy.within(dilation.payoff_scaled(self, policy), GAMMA), 1.0
+        """The same play in the smoothed dilated entropy, and what that costs in evaluations.
+
+        Its weights are the payoff at stake where `policy` plays.
+        """
+        # Weighing the stakes passes over all payoffs once, as an evaluation does.
+        return policy.within(DilatedEntropy(payoff_scaled(self, policy), GAMMA)), 1.0
 
     def regularised_gap(
         self, policy: TreeplexPolicy, magnet: TreeplexPolicy, alpha: float
     ) -> Array:
-        r"""Duality gap of the game whose players pay $\alpha$ times the dilated divergence to
-        `magnet`: `alpha D(policy || its regularised best response)`, without cancellation."""
+        r"""The duality gap of the game in which both players pay $\alpha$ times the dilated
+        divergence to `magnet`; `alpha` must be at least 0, else `ValueError`."""
         if not alpha >= 0.0:
             raise ValueError(f"`alpha` must be at least 0, got {alpha}.")
         if alpha == 0.0:
             return self.duality_gap(policy)
         q = self.feedback(policy)
+        # The divergence to the regularised best response is that gap, without cancellation.
         response = magnet.mirror_step(q, None, eta=1.0 / alpha, alpha=0.0)
         return np.asarray(alpha * policy.divergence(response).sum(axis=-1))
 
     def best_response(self, policy: TreeplexPolicy) -> TreeplexPolicy:
-        """A pure best response of each player, also where play does not come."""
+        """A pure best response of each player, optimal also at states that play does not reach."""
         q = self.feedback(policy)
         probs = np.zeros(q.shape)
         probs[..., :2] = 1.0
@@ -166,7 +196,7 @@ class SequenceFormGame:
         return policy.playing(probs)
 
     def value(self, policy: TreeplexPolicy) -> Array:
-        """Player 0's expected payoff, `x' A y`."""
+        """Player 0's expected payoff, `x' A y`, over the leading axes."""
         return np.asarray(np.sum(policy.plan * self.feedback(policy, player=0), axis=-1))
 
     def divergence(self, policy: TreeplexPolicy, other: TreeplexPolicy) -> Array:
@@ -174,5 +204,5 @@ class SequenceFormGame:
         return np.asarray(policy.divergence(other).sum(axis=-1))
 
     def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:
-        """The policy whose realisation plan is the mixture's (Kuhn 1953)."""
+        """The policy whose realisation plan is the mixture's; it plays like it (Kuhn 1953)."""
         return mixture.policies[0].at(realisation_plan(mixture))

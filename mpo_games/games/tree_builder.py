@@ -1,23 +1,22 @@
-"""Trees from plain Python data, and the accumulator behind every compiler of trees."""
+"""Games from plain Python trees, and the builder that every compiler of trees uses."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
 import numpy as np
 
-from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.policies import dilation
-from mpo_games.policies.treeplex import Tree
-from mpo_games.protocol import Array
+from mpo_games.games.sequence_form import Dilation, SequenceFormGame
+from mpo_games.policies.dilation import unit
+from mpo_games.policies.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
 class Payoff:
-    """A leaf: what player 0 receives and player 1 pays."""
+    """A leaf: player 0 receives `value` and player 1 pays it."""
 
     value: float
 
@@ -31,7 +30,7 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A move of `player` (0 or 1), who sees `state` and nothing else, and picks an action."""
+    """A move of `player` (0 or 1), who knows nothing but `state` and picks one of `actions`."""
 
     player: int
     state: str
@@ -41,14 +40,14 @@ class Decision:
 Node = Payoff | Chance | Decision
 
 
-def build_tree(
-    root: Node, weights: Callable[[SequenceFormGame], Array] = dilation.unit
-) -> SequenceFormGame:
+def build_tree(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
     """The game of a tree of `Chance`, `Decision` and `Payoff` nodes.
 
-    `ValueError` for chances that do not sum to 1, for an information state whose actions differ
-    between nodes, and for imperfect recall (a state reached by different own actions).
+    `dilation` chooses the weights of its dilated entropy. `ValueError` for chances that do not sum
+    to 1, for an information state whose actions differ between nodes, and for imperfect recall (a
+    state that different own actions lead to).
     """
+    # A stack instead of recursion: a game may be deeper than Python's limit.
     builder = TreeBuilder()
     stack: list[tuple[Node, tuple[int, int], float]] = [(root, (0, 1), 1.0)]
     while stack:
@@ -59,6 +58,7 @@ def build_tree(
             total = sum(probability for probability, _ in node.outcomes)
             if abs(total - 1.0) > 1e-9 or any(p < 0 for p, _ in node.outcomes):
                 raise ValueError(f"Chances must be probabilities that sum to 1, got {total}.")
+            # Reversed, so that the stack yields the nodes in their written order.
             stack += [(child, at, chance * p) for p, child in reversed(node.outcomes) if p > 0]
         else:
             sequences = builder.state(node.player, node.state, tuple(node.actions), at)
@@ -67,18 +67,28 @@ def build_tree(
             ):
                 there = (sequence, at[1]) if node.player == 0 else (at[0], sequence)
                 stack.append((child, there, chance))
-    return builder.finish(weights)
+    return builder.finish(dilation)
 
 
 @dataclass(slots=True)
 class TreeBuilder:
-    """Collects information states and payoffs in the order of a depth-first walk."""
+    """Collects information states and payoffs in the order of a depth-first walk.
+
+    Sequences are numbered in the order of discovery, 0 and 1 the empty ones, until `finish` sorts
+    them.
+    """
 
     keys: dict[tuple[int, str], int] = field(default_factory=dict)
+    """The number of each information state, by player and label."""
     players: list[int] = field(default_factory=list)
+    """The player of each information state."""
     parents: list[int] = field(default_factory=list)
+    """The sequence that leads to each information state."""
     names: list[tuple[Hashable, ...]] = field(default_factory=list)
+    """The actions of each information state."""
     first: list[int] = field(default_factory=list)
+    """The sequence of each information state's first action."""
+    # Machine numbers, since a large game has millions of leaves.
     leaves: array[int] = field(default_factory=lambda: array("q"))
     chances: array[float] = field(default_factory=lambda: array("d"))
     payoffs: array[float] = field(default_factory=lambda: array("d"))
@@ -87,7 +97,11 @@ class TreeBuilder:
     def state(
         self, player: int, label: str, actions: tuple[Hashable, ...], at: tuple[int, int]
     ) -> range:
-        """The sequences of an information state's actions, reached when both players are `at`."""
+        """The sequences of the actions of an information state.
+
+        `at` is the pair of the players' sequences at the node. `ValueError` for a state that
+        contradicts what was said of it before, and for imperfect recall.
+        """
         if player not in (0, 1):
             raise ValueError(f"A decision belongs to player 0 or 1, got {player}.")
         key = (player, label)
@@ -111,23 +125,25 @@ class TreeBuilder:
         return range(self.first[j], self.first[j] + len(self.names[j]))
 
     def payoff(self, at: tuple[int, int], chance: float, value: float) -> None:
-        """Player 0 receives `value` at a leaf that chance reaches with probability `chance`."""
+        """Add a leaf at which player 0 receives `value`.
+
+        `at` is the pair of the players' sequences there, and `chance` the probability of chance's
+        moves. `ValueError` for a payoff that is not finite.
+        """
         if not isfinite(value):
             raise ValueError(f"A payoff must be finite, got {value}.")
         self.leaves.extend(at)
         self.chances.append(chance)
         self.payoffs.append(chance * value)
 
-    def finish(
-        self, weights: Callable[[SequenceFormGame], Array] = dilation.unit, source: str = ""
-    ) -> SequenceFormGame:
-        """The game, its states sorted by player, by the number of the player's own moves before and
-        by the number of actions: then kernels have few blocks."""
+    def finish(self, dilation: Dilation = unit, source: str = "") -> SequenceFormGame:
+        """The game of all that was added; `source` is its OpenSpiel game string, or nothing."""
         size = [len(names) for names in self.names]
         above = np.append([-1, -1], np.repeat(np.arange(len(size)), size))
         moves: list[int] = []
         for sequence in self.parents:
             moves.append(moves[above[sequence]] + 1 if sequence > 1 else 0)
+        # Sorted like this, a player's states form few blocks of equal size (see `Tree.block`).
         order = sorted(range(len(size)), key=lambda j: (self.players[j], moves[j], size[j]))
         split = self.players.count(0)
         number = np.empty(self.sequences, dtype=np.int64)
@@ -147,7 +163,7 @@ class TreeBuilder:
             ("", "", *(str(a) for j in order for a in self.names[j])),
         )
         rows, columns = number[np.array(self.leaves, dtype=np.int64)].reshape(-1, 2).T
-        # Leaves with the same pair of sequences are one entry.
+        # Payoffs are linear in both plans, so leaves with the same pair of sequences are one entry.
         key = rows * self.sequences + columns
         walk = np.argsort(key, kind="stable")
         first = np.flatnonzero(np.diff(key[walk], prepend=-1))
@@ -159,6 +175,6 @@ class TreeBuilder:
             columns[walk[first]],
             np.add.reduceat(np.array(self.chances)[walk], first),
             np.add.reduceat(np.array(self.payoffs)[walk], first),
-            weights,
+            dilation,
             source,
         )

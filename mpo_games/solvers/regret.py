@@ -20,13 +20,15 @@ whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
 from mpo_games.checks import require_weight
 from mpo_games.choices.magnets import Every, Fixed
+from mpo_games.choices.pull import require_table
 from mpo_games.policies.mirror_maps import Euclidean
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Game, MagnetSchedule, Matching, State
 from mpo_games.solvers.averaged import Averaged
 
@@ -91,6 +93,7 @@ class RegretMatching:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
         if self.floor:
+            require_table(policy)
             # Without regrets at the start the floor would play uniformly, whatever the start was.
             fresh = np.reshape(np.equal(state.step, 0), (*np.shape(state.step), 1, 1))
             regrets = np.where(fresh, self.floor * policy.probs, regrets)
@@ -130,12 +133,12 @@ class RegretMatching:
             regret = regret - self.alpha * policy.centred(policy.probs - state.magnet.probs)
         return regret
 
-    def _cut(self, policy: Matching, regrets: Array) -> Array:
+    def _cut(self, policy: M, regrets: Array) -> Array:
         """The nearest regrets that are not negative and whose sum is at least `floor`."""
         positive = np.maximum(regrets, 0.0)
         if not self.floor:
             return positive
-        legal = policy.legal
+        legal = cast(TabularPolicy, policy).legal
         # Cutting to a floor is a projection on a scaled simplex, which the Euclidean step is.
         scaled = np.where(legal, regrets / self.floor, -np.inf)
         nearest = Euclidean().step(scaled, np.zeros(scaled.shape), None, 1.0, 0.0)

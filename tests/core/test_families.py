@@ -8,7 +8,7 @@ import pytest
 import mpo_games as mg
 from mpo_games import exact
 from mpo_games.games import families
-from mpo_games.games.tree_builder import Decision, Payoff, build
+from mpo_games.games.tree_builder import Decision, Payoff, build_tree
 
 
 @pytest.mark.parametrize(("n", "k"), [(3, 2), (5, 1), (4, 6)])
@@ -46,7 +46,7 @@ def test_a_perturbed_tree_is_the_same_tree():
         Decision(1, "hidden", {"heads": Payoff(1.0 - 2 * i), "tails": Payoff(2.0 * i - 1)})
         for i in range(2)
     ]
-    tree = build(Decision(0, "first", {"heads": second[0], "tails": second[1]}))
+    tree = build_tree(Decision(0, "first", {"heads": second[0], "tails": second[1]}))
     same = families.perturbed(tree, np.random.default_rng(0), 0.0)
     assert np.array_equal(same.payoff, tree.payoff)
     moved = families.perturbed(tree, np.random.default_rng(0))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
+from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build_tree
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 CARDS = "JQK"
 
@@ -27,7 +28,7 @@ def kuhn() -> SequenceFormGame:
         return Decision(0, CARDS[x], {"pass": passed, "bet": answer})
 
     deals = [(1 / 6, deal(x, y)) for x in range(3) for y in range(3) if x != y]
-    return build(Chance(deals))
+    return build_tree(Chance(deals))
 
 
 def matrix_tree(payoff: np.ndarray) -> SequenceFormGame:
@@ -36,7 +37,7 @@ def matrix_tree(payoff: np.ndarray) -> SequenceFormGame:
         Decision(1, "column", {str(j): Payoff(float(u)) for j, u in enumerate(row)})
         for row in payoff
     ]
-    return build(Decision(0, "row", {str(i): column for i, column in enumerate(columns)}))
+    return build_tree(Decision(0, "row", {str(i): column for i, column in enumerate(columns)}))
 
 
 def random_tree(seed: int, depth: int = 6) -> SequenceFormGame:
@@ -67,7 +68,7 @@ def random_tree(seed: int, depth: int = 6) -> SequenceFormGame:
         size = sizes.setdefault(label, int(rng.integers(1, 4)))
         return Decision(player, label, {str(a): below(player, a) for a in range(size)})
 
-    return build(node(depth, ("", "")))
+    return build_tree(node(depth, ("", "")))
 
 
 def trees() -> st.SearchStrategy[SequenceFormGame]:
@@ -81,7 +82,7 @@ def random_policy(game: SequenceFormGame, rng: np.random.Generator) -> TreeplexP
     for j in range(game.tree.states):
         actions = own_actions(game.tree, j)
         probs[actions] = rng.dirichlet(np.full(len(probs[actions]), 0.5))
-    return TreeplexPolicy.from_probs(game.tree, game.scale, np.maximum(probs, 1e-12))
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, np.maximum(probs, 1e-12))
 
 
 def own_actions(tree: Tree, j: int) -> slice:

@@ -17,7 +17,7 @@ from mpo_games.games.behavioural import (
 )
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build
+from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, build_tree
 from mpo_games.policies.tabular import TabularPolicy
 
 
@@ -47,7 +47,7 @@ def trees(draw: st.DrawFn) -> SequenceFormGame:
             actions[str(a)] = node(depth + 1, history + str(a), (told[0], told[1]))
         return Decision(player, label, actions)
 
-    return build(node(0, "", ("", "")))
+    return build_tree(node(0, "", ("", "")))
 
 
 def random_policy(game: BehaviouralGame, seed: int) -> TabularPolicy:

@@ -39,7 +39,7 @@ def random_policy(game: SequenceFormGame, seed: int) -> TreeplexPolicy:
     first, size = game.tree.offset[:-1], np.diff(game.tree.offset)
     probs = np.ones(game.tree.sequences)
     probs[2:] = weights[2:] / np.repeat(np.add.reduceat(weights, first), size)
-    return TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 def original(name: str, alpha: float) -> Any:
@@ -106,7 +106,7 @@ def test_gambits_qre_is_fixed_by_one_step(case: int) -> None:
     plan = np.ones(game.tree.sequences)
     for player in (0, 1):
         plan[game.tree.owner == player] = gambit[player]
-    qre = TreeplexPolicy.from_plan(plan, game.initial_policy())
+    qre = game.initial_policy().at(plan)
     ours.state = State(qre, game.center())
     assert abs(ours.get_gap()) < 1e-10
     ours.update_sequences()
@@ -286,11 +286,11 @@ def test_large_games_are_kept_on_disk(
     (file,) = tmp_path.iterdir()
     walk: Callable[..., Any] = openspiel._walk
     monkeypatch.setattr(openspiel, "_walk", never)
-    again = openspiel.compile_game(LIARS_DICE, weights=dilation.kroer)
+    again = openspiel.compile_game(LIARS_DICE, dilation=dilation.kroer)
     assert all(np.array_equal(a, b) for a, b in zip(arrays(game), arrays(again), strict=True))
     assert (again.tree.labels, again.tree.actions) == (game.tree.labels, game.tree.actions)
     assert (again.tree.split, again.source) == (game.tree.split, game.source)
-    assert np.array_equal(again.scale, dilation.kroer(again))
+    assert np.array_equal(again.weights, dilation.kroer(again))
     monkeypatch.setattr(openspiel, "_walk", walk)
     whole = file.read_bytes()
     for damage in (b"", whole[: len(whole) // 2], whole.replace(b"payoff", b"pAyoff")):

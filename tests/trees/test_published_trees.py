@@ -69,7 +69,7 @@ def test_kuhns_equilibria(bluff: float) -> None:
     bets = {state: slope * bluff + at for state, (slope, at) in BETS[0].items()} | BETS[1]
     for j, label in enumerate(tree.labels):
         probs[tree.offset[j] : tree.offset[j + 1]] = 1 - bets[label], bets[label]
-    policy = TreeplexPolicy.from_probs(tree, game.scale, probs)
+    policy = TreeplexPolicy.from_probs(tree, game.geometry, probs)
     assert float(game.value(policy)) == pytest.approx(-1 / 18, abs=1e-15)
     assert float(game.duality_gap(policy)) == pytest.approx(0.0, abs=1e-15)
 
@@ -86,7 +86,7 @@ def at_gambits(name: str, vectors: tuple[str, str], game: SequenceFormGame) -> T
         plan[a] = plans[player][
             places[player][f"{tree.labels[tree.state_of[a]]} -=- {tree.actions[a]}"]
         ]
-    return TreeplexPolicy.from_plan(plan, game.initial_policy())
+    return game.initial_policy().at(plan)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies import dilation
+from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.treeplex import TreeplexPolicy
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -29,24 +30,22 @@ def some(game: SequenceFormGame, rng: np.random.Generator, gamma: float) -> Tree
     count = np.repeat(np.diff(game.tree.offset), np.diff(game.tree.offset))
     sums = np.repeat(np.add.reduceat(probs, game.tree.offset[:-1]), np.diff(game.tree.offset))
     probs[2:] = np.where(sums > 0, probs[2:] / np.where(sums > 0, sums, 1.0), 1.0 / count)
-    return TreeplexPolicy.from_probs(game.tree, weights, probs).within(weights, gamma)
+    return TreeplexPolicy.from_probs(game.tree, DilatedEntropy(weights, gamma), probs)
 
 
 def entropy(policy: TreeplexPolicy, plan: np.ndarray) -> float:
     """`d` at a realisation plan that is positive everywhere, by its definition."""
-    tree, gamma, total = policy.tree, policy.gamma, 0.0
+    tree, gamma, total = policy.tree, policy.geometry.gamma, 0.0
     for j in range(tree.states):
         actions = slice(tree.offset[j], tree.offset[j + 1])
         reach = plan[tree.parent[j]]
         pi = (1.0 - gamma) * plan[actions] / reach + gamma / (actions.stop - actions.start)
-        total += policy.weights[j] * reach * np.sum(pi * np.log(pi)) / (1.0 - gamma) ** 2
+        total += policy.geometry.weights[j] * reach * np.sum(pi * np.log(pi)) / (1.0 - gamma) ** 2
     return float(total)
 
 
 def gradient(policy: TreeplexPolicy) -> np.ndarray:
-    return smoothed.gradient(
-        policy.tree.parent, policy.tree.offset, policy.weights, policy.gamma, policy.coordinates
-    )
+    return policy.geometry.gradient(policy.tree, policy.coordinates)
 
 
 @given(trees(), SEEDS, GAMMAS)
@@ -56,7 +55,7 @@ def test_the_gradient_is_that_of_the_entropy(
     """Along every direction between two policies, by central differences."""
     rng = np.random.default_rng(seed)
     weights = rng.uniform(0.5, 2.0, game.tree.states)
-    here = random_policy(game, rng).smooth(0.3).within(weights, gamma)
+    here = random_policy(game, rng).smooth(0.3).within(DilatedEntropy(weights, gamma))
     there = random_policy(game, rng).smooth(0.3)
     way = there.plan - here.plan
     slope = (entropy(here, here.plan + 1e-6 * way) - entropy(here, here.plan - 1e-6 * way)) / 2e-6
@@ -70,7 +69,7 @@ def test_a_step_is_optimal_among_all_policies(
     """First-order optimality on the treeplex, corners included: no direction gains."""
     rng = np.random.default_rng(seed)
     policy, q = some(game, rng, gamma), rng.normal(size=game.tree.sequences)
-    magnet = some(game, rng, gamma).within(policy.weights, gamma)
+    magnet = some(game, rng, gamma).within(policy.geometry)
     stepped = policy.mirror_step(q, magnet, eta=eta, alpha=alpha)
     pull = eta * alpha
     ascent = eta * q + gradient(policy) + pull * gradient(magnet) - (1 + pull) * gradient(stepped)
@@ -88,8 +87,8 @@ def test_without_smoothing_it_is_the_dilated_step(game: SequenceFormGame, seed: 
     policy, magnet = random_policy(game, rng), random_policy(game, rng)
     q, tree = rng.normal(size=game.tree.sequences), game.tree
     log_p, plan = smoothed.smoothed_step(
-        tree.parent, tree.offset, tree.block, policy.weights, 0.0, policy.coordinates, policy.plan,
-        q, magnet.coordinates, 0.7, 0.3, 0, tree.states,
+        tree.parent, tree.offset, tree.block, policy.geometry.weights, 0.0, policy.coordinates,
+        policy.plan, q, magnet.coordinates, 0.7, 0.3, 0, tree.states,
     )  # fmt: skip
     plain = policy.mirror_step(q, magnet, eta=0.7, alpha=0.3)
     np.testing.assert_allclose(log_p, plain.coordinates, atol=1e-10)
@@ -116,7 +115,7 @@ def test_play_is_the_same_in_every_geometry(
     game: SequenceFormGame, seed: int, gamma: float
 ) -> None:
     policy = some(game, np.random.default_rng(seed), gamma)
-    plain = policy.within(policy.weights, 0.0)
+    plain = policy.within(policy.geometry.plain)
     np.testing.assert_allclose(policy.probs, plain.probs, atol=1e-12)
     np.testing.assert_allclose(policy.plan, plain.plan, atol=1e-12)
     np.testing.assert_allclose(policy.at(policy.point).plan, policy.plan, atol=1e-12)
@@ -124,10 +123,50 @@ def test_play_is_the_same_in_every_geometry(
 
 
 @given(trees(), SEEDS, GAMMAS)
+def test_regrets_are_matched_in_every_geometry(
+    game: SequenceFormGame, seed: int, gamma: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    policy, q = some(game, rng, gamma), rng.normal(size=game.tree.sequences)
+    plain, weights = policy.within(policy.geometry.plain), rng.normal(size=game.tree.sequences)
+    np.testing.assert_allclose(policy.regrets(q), plain.regrets(q), atol=1e-9)
+    for player in (None, 0, 1):
+        matched = policy.matching(weights, player)
+        assert matched.geometry is policy.geometry
+        np.testing.assert_allclose(matched.plan, plain.matching(weights, player).plan, atol=1e-9)
+
+
+@given(trees(), SEEDS, GAMMAS)
+def test_a_smoothed_centre_is_the_minimum(game: SequenceFormGame, seed: int, gamma: float) -> None:
+    rng = np.random.default_rng(seed)
+    policy = random_policy(game, rng).smooth(0.2)
+    geometry = DilatedEntropy(rng.uniform(0.5, 2.0, game.tree.states), gamma)
+    centre = TreeplexPolicy.center(game.tree, geometry)
+    slope = gradient(centre) @ (policy.plan - centre.plan)
+    assert slope >= -1e-9 * (1.0 + np.abs(gradient(centre)).max())
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.0, float("nan")])
+def test_a_share_outside_of_0_to_1_is_refused(gamma: float) -> None:
+    with pytest.raises(ValueError, match="`gamma` must lie in"):
+        DilatedEntropy(np.ones(3), gamma)
+
+
+def test_a_batch_is_refused_where_it_is_smoothed() -> None:
+    game = kuhn()
+    policy = game.smoothed(game.initial_policy())[0]
+    with pytest.raises(ValueError, match="one policy of a tree at a time"):
+        policy.mirror_step(np.zeros((2, game.tree.sequences)), None, eta=1.0, alpha=0.0)
+
+
+@given(trees(), SEEDS, GAMMAS)
 def test_divergence_is_bregmans(game: SequenceFormGame, seed: int, gamma: float) -> None:
     rng = np.random.default_rng(seed)
     weights = rng.uniform(0.5, 2.0, game.tree.states)
-    p, r = (random_policy(game, rng).smooth(0.2).within(weights, gamma) for _ in range(2))
+    p, r = (
+        random_policy(game, rng).smooth(0.2).within(DilatedEntropy(weights, gamma))
+        for _ in range(2)
+    )
     bregman = entropy(p, p.plan) - entropy(r, r.plan) - gradient(r) @ (p.plan - r.plan)
     assert p.divergence(r).sum() == pytest.approx(bregman, abs=1e-9)
 
@@ -139,7 +178,7 @@ def test_norms_are_dual_where_steps_are_small(
     """A small step along `q` is as long as `eta` times `q`."""
     rng = np.random.default_rng(seed)
     weights = rng.uniform(0.5, 2.0, game.tree.states)
-    policy = random_policy(game, rng).smooth(0.3).within(weights, gamma)
+    policy = random_policy(game, rng).smooth(0.3).within(DilatedEntropy(weights, gamma))
     q = rng.normal(size=game.tree.sequences)
     moved = policy.mirror_step(q, None, eta=1e-5, alpha=0.0)
     assert moved.distance(policy) == pytest.approx(1e-5 * policy.dual_norm(q, policy), rel=1e-2)
@@ -183,7 +222,7 @@ def test_weights_follow_play() -> None:
     for state in states(game, mg.AutoMPO(), 60)[1:]:
         if state.step - state.moved_at == 1:
             expected = dilation.payoff_scaled(game, state.magnet)
-            np.testing.assert_allclose(state.policy.weights, expected, rtol=1e-12)
+            np.testing.assert_allclose(state.policy.geometry.weights, expected, rtol=1e-12)
 
 
 def test_a_run_on_a_tree_is_resumed_bit_for_bit(tmp_path: Any) -> None:

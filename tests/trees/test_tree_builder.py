@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpo_games import exact
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, TreeBuilder, build
+from mpo_games.games.tree_builder import Chance, Decision, Node, Payoff, TreeBuilder, build_tree
 from mpo_games.policies import dilation
 from mpo_games.policies.treeplex import TreeplexPolicy
 
@@ -49,7 +49,7 @@ def random_policy(game: SequenceFormGame, seed: int) -> TreeplexPolicy:
     if game.tree.states:
         sums = np.add.reduceat(weights, game.tree.offset[:-1])
         probs[2:] = weights[2:] / np.repeat(sums, np.diff(game.tree.offset))
-    return TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 def behaviour(
@@ -81,7 +81,7 @@ SEEDS = st.integers(0, 10**6)
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_values_are_those_of_the_nodes(seed: int) -> None:
     root = random_tree(seed)
-    game = build(root)
+    game = build_tree(root)
     for k in range(2):
         policy = random_policy(game, k)
         wanted = expectation(root, behaviour(game, policy))
@@ -98,7 +98,7 @@ def test_values_are_those_of_the_nodes(seed: int) -> None:
 def test_best_responses_are_those_of_the_nodes(seed: int) -> None:
     """The gap is what two deviations gain on the nodes, and no deviation gains more."""
     root = random_tree(seed)
-    game = build(root)
+    game = build_tree(root)
     policy = random_policy(game, seed)
     play = behaviour(game, policy)
 
@@ -128,7 +128,7 @@ def kuhn() -> Node:
 
 
 def test_kuhn_from_its_rules() -> None:
-    game = build(kuhn(), dilation.kroer)
+    game = build_tree(kuhn(), dilation.kroer)
     assert (game.tree.states, game.tree.sequences) == (12, 26)
     assert exact.nash(game).value == pytest.approx(-1 / 18, abs=1e-14)
     assert game.tree.labels[: game.tree.split] == ("0", "1", "2", "0pb", "1pb", "2pb")
@@ -137,13 +137,13 @@ def test_kuhn_from_its_rules() -> None:
 
 def test_leaves_of_the_same_sequences_are_one_entry() -> None:
     coin = Chance([(0.25, Payoff(4.0)), (0.75, Payoff(-4.0))])
-    game = build(Decision(0, "only", {"a": coin, "b": Payoff(0.5)}))
+    game = build_tree(Decision(0, "only", {"a": coin, "b": Payoff(0.5)}))
     assert game.payoff.tolist() == [-2.0, 0.5]
     assert game.chance.tolist() == [1.0, 1.0]
 
 
 def test_the_order_of_the_walk_is_the_order_of_the_data() -> None:
-    game = build(
+    game = build_tree(
         Decision(
             0,
             "r",
@@ -182,7 +182,7 @@ def leaf(value: float = 0.0) -> Node:
 )
 def test_refusals_are_sentences(root: Node, word: str) -> None:
     with pytest.raises(ValueError, match=word) as caught:
-        build(root)
+        build_tree(root)
     assert str(caught.value).endswith(".")
 
 

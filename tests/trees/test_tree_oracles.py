@@ -14,7 +14,7 @@ from mpo_games.exact import trees as exact_trees
 from mpo_games.exact.trees import nash_of_tree
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.games.tree_builder import Decision, Payoff, build
+from mpo_games.games.tree_builder import Decision, Payoff, build_tree
 from mpo_games.policies import dilation
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.treeplex import TreeplexPolicy
@@ -45,7 +45,7 @@ def matrix_as_tree(payoff: np.ndarray) -> SequenceFormGame:
         str(i): Decision(1, "column", {str(j): Payoff(float(payoff[i, j])) for j in range(m)})
         for i in range(n)
     }
-    return build(Decision(0, "row", rows))
+    return build_tree(Decision(0, "row", rows))
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
@@ -73,7 +73,7 @@ def test_payoffs_of_any_scale() -> None:
 
 
 def test_one_player_alone() -> None:
-    game = build(Decision(1, "only", {"a": Payoff(2.0), "b": Payoff(-3.0)}))
+    game = build_tree(Decision(1, "only", {"a": Payoff(2.0), "b": Payoff(-3.0)}))
     assert exact.nash(game).value == -3.0
     wanted = np.exp([-2.0, 3.0]) / np.exp([-2.0, 3.0]).sum()
     assert np.allclose(exact.qre(game, 1.0).policy.probs[2:], wanted)
@@ -82,7 +82,7 @@ def test_one_player_alone() -> None:
 
 
 def test_nobody_decides() -> None:
-    game = build(Payoff(2.0))
+    game = build_tree(Payoff(2.0))
     for found in (exact.nash(game), exact.nash(BehaviouralGame(game))):
         assert found.value == 2.0
         assert found.gap == 0.0
@@ -162,7 +162,7 @@ def test_one_step_leaves_the_qre_where_it_is(name: str, alpha: float) -> None:
 
 @pytest.mark.parametrize("weights", [dilation.unit, dilation.kroer, dilation.payoff_scaled])
 def test_qre_of_every_dilated_entropy_and_magnet(weights: object) -> None:
-    game = compiled("kuhn_poker").with_weights(weights)  # type: ignore[arg-type]
+    game = compiled("kuhn_poker").with_dilation(weights)  # type: ignore[arg-type]
     for magnet in (None, game.initial_policy(), _random(game, 0)):
         found = exact.qre(game, 0.05, magnet)
         start = game.center() if magnet is None else magnet
@@ -176,7 +176,7 @@ def _random(game: SequenceFormGame, seed: int) -> TreeplexPolicy:
     first, size = game.tree.offset[:-1], np.diff(game.tree.offset)
     probs = np.ones(game.tree.sequences)
     probs[2:] = weights[2:] / np.repeat(np.add.reduceat(weights, first), size)
-    return TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+    return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 @pytest.mark.parametrize("name", ["kuhn_poker", DARK_HEX])

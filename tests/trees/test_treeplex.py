@@ -20,7 +20,8 @@ from mpo_games import exact
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies import dilation
-from mpo_games.policies.treeplex import Tree, TreeplexPolicy
+from mpo_games.policies.tree import Tree
+from mpo_games.policies.treeplex import TreeplexPolicy
 
 SEEDS = st.integers(0, 2**32 - 1)
 WEIGHTS = (dilation.unit, dilation.kroer, dilation.farina, dilation.payoff_scaled)
@@ -89,9 +90,9 @@ def test_a_plan_and_back(game: SequenceFormGame, seed: int) -> None:
     """Where it never comes, the plan's policy plays like the other one."""
     rng = np.random.default_rng(seed)
     policy, spare = random_policy(game, rng), random_policy(game, rng)
-    assert close(TreeplexPolicy.from_plan(policy.plan, spare).probs, policy.probs, 1e-10)
+    assert close(spare.at(policy.plan).probs, policy.probs, 1e-10)
     pure = game.best_response(policy)
-    back = TreeplexPolicy.from_plan(pure.plan, spare)
+    back = spare.at(pure.plan)
     state, reached = game.tree.state_of[2:], pure.plan[game.tree.parent] > 0
     assert close(back.probs[2:], np.where(reached[state], pure.probs[2:], spare.probs[2:]))
     assert close(back.plan, pure.plan)
@@ -103,7 +104,7 @@ def test_nan_is_seen() -> None:
     broken = np.full(game.tree.sequences, np.nan)
     assert np.isnan(policy.mirror_step(broken, None, eta=1.0, alpha=0.0).coordinates[2:]).all()
     assert np.isnan(policy.matching(broken).coordinates[2:]).all()
-    assert np.isnan(TreeplexPolicy.from_plan(broken, policy).coordinates[2:]).all()
+    assert np.isnan(policy.at(broken).coordinates[2:]).all()
     assert np.isnan(policy.regrets(broken)[2:]).all()
 
 
@@ -111,11 +112,11 @@ def test_nan_is_seen() -> None:
 def test_the_step(
     game: SequenceFormGame, weighing: Any, seed: int, eta: float, alpha: float
 ) -> None:
-    game, rng = game.with_weights(weighing), np.random.default_rng(seed)
+    game, rng = game.with_dilation(weighing), np.random.default_rng(seed)
     start, magnet, q = random_policy(game, rng), random_policy(game, rng), push(game, rng)
-    q *= game.scale.max(initial=1.0)
+    q *= game.weights.max(initial=1.0)
     step = start.mirror_step(q, magnet, eta=eta, alpha=alpha)
-    probs = reference.mirror_step(game.tree, game.scale, start.plan, q, magnet.plan, eta, alpha)
+    probs = reference.mirror_step(game.tree, game.weights, start.plan, q, magnet.plan, eta, alpha)
     assert close(step.probs, probs, 1e-10)
     assert close(step.plan, reference.plan(game.tree, probs), 1e-10)
     assert close(step.replace(step.coordinates).plan, step.plan)
@@ -123,8 +124,8 @@ def test_the_step(
 
 @given(trees(), WEIGHINGS, SEEDS)
 def test_divergence_and_centre(game: SequenceFormGame, weighing: Any, seed: int) -> None:
-    game, rng = game.with_weights(weighing), np.random.default_rng(seed)
-    tree, w = game.tree, game.scale
+    game, rng = game.with_dilation(weighing), np.random.default_rng(seed)
+    tree, w = game.tree, game.weights
     one, other = random_policy(game, rng), random_policy(game, rng)
     assert close(
         one.divergence(other).sum(), reference.bregman(tree, w, one.plan, other.plan), 1e-10
@@ -142,8 +143,8 @@ def test_divergence_and_centre(game: SequenceFormGame, weighing: Any, seed: int)
 def test_the_regularised_gap_is_what_regularised_responses_gain(
     game: SequenceFormGame, weighing: Any, seed: int, alpha: float
 ) -> None:
-    game, rng = game.with_weights(weighing), np.random.default_rng(seed)
-    tree, w = game.tree, game.scale
+    game, rng = game.with_dilation(weighing), np.random.default_rng(seed)
+    tree, w = game.tree, game.weights
     policy, magnet = random_policy(game, rng), random_policy(game, rng)
     q = game.feedback(policy)
     pull = reference.dilated_gradient(tree, w, magnet.plan)
@@ -165,8 +166,8 @@ def test_no_feasible_direction_improves_a_step(
     game: SequenceFormGame, weighing: Any, seed: int, eta: float, alpha: float
 ) -> None:
     """The objective is concave, so this is optimality: its gradient is a sum of constraints'."""
-    game, rng = game.with_weights(weighing), np.random.default_rng(seed)
-    tree, w = game.tree, game.scale
+    game, rng = game.with_dilation(weighing), np.random.default_rng(seed)
+    tree, w = game.tree, game.weights
     start, magnet, q = random_policy(game, rng), random_policy(game, rng), push(game, rng)
     z = start.mirror_step(q, magnet, eta=eta, alpha=alpha)
     at = [reference.dilated_gradient(tree, w, p.plan) for p in (z, start, magnet)]
@@ -182,8 +183,8 @@ def test_no_feasible_direction_improves_a_step(
 
 @pytest.mark.parametrize("weighing", WEIGHTS)
 def test_a_minimiser_that_knows_nothing_of_trees_finds_the_step(weighing: Any) -> None:
-    game, rng = random_tree(2, 4).with_weights(weighing), np.random.default_rng(0)
-    tree, w, eta, alpha = game.tree, game.scale, 0.7, 0.4
+    game, rng = random_tree(2, 4).with_dilation(weighing), np.random.default_rng(0)
+    tree, w, eta, alpha = game.tree, game.weights, 0.7, 0.4
     assert tree.states == 8
     start, magnet, q = random_policy(game, rng), random_policy(game, rng), push(game, rng)
 
@@ -233,7 +234,7 @@ def test_every_step_shrinks_the_divergence_as_the_theorem_says(
 ) -> None:
     """With Kroer's weights the entropy is 1-strongly convex: the bound needs the spectral norm."""
     assume(game.tree.states)
-    game = game.with_weights(weighing)
+    game = game.with_dilation(weighing)
     size = game.bound if weighing is dilation.unit else np.linalg.norm(reference.dense(game), 2)
     eta = alpha / max(float(size) ** 2, 1e-6)
     ratios = shrinkage(game, eta, alpha, 60)
@@ -267,7 +268,7 @@ def test_one_state_a_player_is_a_matrix_game(n: int, m: int, seed: int) -> None:
 
 @given(trees(), WEIGHINGS, SEEDS)
 def test_a_batch_is_a_loop(game: SequenceFormGame, weighing: Any, seed: int) -> None:
-    game, rng = game.with_weights(weighing), np.random.default_rng(seed)
+    game, rng = game.with_dilation(weighing), np.random.default_rng(seed)
     shape = (2, 3)
     many = [[random_policy(game, rng) for _ in range(3)] for _ in range(2)]
     batch = many[0][0].replace(np.array([[p.coordinates for p in row] for row in many]))
@@ -309,7 +310,7 @@ def test_a_batch_is_a_loop(game: SequenceFormGame, weighing: Any, seed: int) -> 
 def test_the_penalty_in_the_feedback_is_the_pull_at_a_longer_step(
     game: SequenceFormGame, weighing: Any, seed: int, eta: float, alpha: float
 ) -> None:
-    game, rng = game.with_weights(weighing), np.random.default_rng(seed)
+    game, rng = game.with_dilation(weighing), np.random.default_rng(seed)
     policy, magnet = random_policy(game, rng), random_policy(game, rng)
     q = game.feedback(policy)
     penalised = policy.penalise(q, magnet, alpha=alpha)
@@ -399,11 +400,11 @@ def test_units_of_payoff_do_not_matter(size: float, weighing: Any) -> None:
     game = kuhn()
     large = game.with_payoff(game.payoff * size)
     if weighing is dilation.payoff_scaled:
-        game, large = game.with_weights(weighing), large.with_weights(weighing)
-        assert close(large.scale / size, game.scale)
+        game, large = game.with_dilation(weighing), large.with_dilation(weighing)
+        assert close(large.weights / size, game.weights)
         settings_of = {1.0: (0.3, 0.1), size: (0.3, 0.1)}
     else:
-        game, large = game.with_weights(weighing), large.with_weights(weighing)
+        game, large = game.with_dilation(weighing), large.with_dilation(weighing)
         settings_of = {1.0: (0.3, 0.1), size: (0.3 / size, 0.1 * size)}
     a = mg.solve(game, mg.MPO(*settings_of[1.0], 20), 500)
     b = mg.solve(large, mg.MPO(*settings_of[size], 20), 500)
@@ -452,7 +453,7 @@ def test_weights_are_as_documented(game: SequenceFormGame) -> None:
     assert close(dilation.kroer(game), recurrence(2.0))
     assert close(dilation.farina(game), recurrence(1.0))
     for weighing in WEIGHTS:
-        assert (game.with_weights(weighing).scale > 0).all()
+        assert (game.with_dilation(weighing).weights > 0).all()
 
 
 @given(trees(), SEEDS)
@@ -533,7 +534,7 @@ def test_annealing() -> None:
     [mg.OptimisticMPO(0.5, 0.1, 7), mg.Averaged(mg.MMD(0.5, 0.1, mg.Ema(0.1), feedback=mg.popov))],
 )
 def test_a_saved_run_goes_on_bit_for_bit(solver: Any, tmp_path: Path) -> None:
-    game = kuhn().with_weights(dilation.payoff_scaled)
+    game = kuhn().with_dilation(dilation.payoff_scaled)
     whole = mg.solve(game, solver, 200)
     mg.solve(game, solver, 90).save(tmp_path / "half.npz")
     half = mg.Solution.load(tmp_path / "half.npz", game)
@@ -543,9 +544,27 @@ def test_a_saved_run_goes_on_bit_for_bit(solver: Any, tmp_path: Path) -> None:
         assert np.array_equal(state.policy.plan, whole.policy.plan)
         assert np.array_equal(state.magnet.coordinates, whole.state.magnet.coordinates)
         assert (state.step, state.evaluations) == (whole.state.step, whole.state.evaluations)
-        assert np.array_equal(state.policy.weights, whole.policy.weights)
+        assert np.array_equal(state.policy.geometry.weights, whole.policy.geometry.weights)
     with pytest.raises(ValueError, match="not a saved solution of this game"):
         mg.Solution.load(tmp_path / "half.npz", random_tree(0))
+
+
+def test_what_is_stored_comes_back() -> None:
+    game, rng = kuhn().with_dilation(dilation.kroer), np.random.default_rng(0)
+    plain = random_policy(game, rng)
+    batch = plain.replace(np.stack([plain.coordinates, game.center().coordinates]))
+    for policy, kind in (
+        (plain, "TreeplexPolicy()"),
+        (batch, "TreeplexPolicy()"),
+        (game.smoothed(plain)[0], "TreeplexPolicy(gamma=0.1)"),
+    ):
+        assert policy.kind == kind
+        start = game.initial_policy().within(policy.geometry)
+        back = start.restored(policy.arrays())
+        assert back.kind == kind
+        assert all(np.array_equal(back.arrays()[n], a) for n, a in policy.arrays().items())
+    with pytest.raises(ValueError, match=r"`weights` has shape \(.*, the game's \(12,\)"):
+        plain.restored(random_tree(0).initial_policy().arrays())
 
 
 # Refusals
@@ -563,7 +582,7 @@ def test_a_saved_run_goes_on_bit_for_bit(solver: Any, tmp_path: Path) -> None:
 def test_what_is_no_policy_is_refused(probs: Any, word: str) -> None:
     game = kuhn()
     with pytest.raises(ValueError, match=word):
-        TreeplexPolicy.from_probs(game.tree, game.scale, probs)
+        TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
 def test_wrong_settings_are_refused() -> None:
@@ -584,7 +603,7 @@ def test_zeros_can_come_back() -> None:
     tree: Tree = game.tree
     probs = np.ones(tree.sequences)
     probs[2::2], probs[3::2] = 0.0, 1.0
-    policy = TreeplexPolicy.from_probs(tree, game.scale, probs)
+    policy = TreeplexPolicy.from_probs(tree, game.geometry, probs)
     assert np.array_equal(policy.probs, probs)
     run = mg.solve(game, mg.MMD(0.5, 0.1), 2000, policy=policy, magnet=game.center())
     assert game.regularised_gap(run.policy, game.center(), 0.1) < 1e-12
