@@ -119,8 +119,8 @@ assert by[1000] > 1e-4
 # passes by.)
 
 # %%
-settled = mg.MMD(eta=0.3, alpha=0.1, magnet=mg.WhenSettled(ratio=0.3, alpha=0.1))
-passing = mg.MMD(eta=0.3, alpha=0.1, magnet=mg.WhenSolved(ratio=0.5))
+settled = mg.MMD(eta=0.3, alpha=0.1, magnet=mg.WhenInnerSolved(ratio=0.3))
+passing = mg.MMD(eta=0.3, alpha=0.1, magnet=mg.WhenGapFell(ratio=0.5))
 for name, solver in {"when settled": settled, "when the gap is halved": passing}.items():
     print(f"{name:24} gap {mg.solve(game, solver, 3000, policy=start).gap:.0e}")
 assert mg.solve(game, settled, 3000, policy=start).gap < 1e-11

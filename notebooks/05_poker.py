@@ -31,7 +31,7 @@ def ann(card, showdown):
     return Decision(0, card, {"check": Payoff(showdown), "bet": after_bet(showdown)})
 
 
-bluff = mg.build(Chance([(0.5, ann("good", +1)), (0.5, ann("bad", -1))]))
+bluff = mg.build_tree(Chance([(0.5, ann("good", +1)), (0.5, ann("bad", -1))]))
 nash = mg.exact.nash(bluff)
 print(f"worth {nash.value:.4f} coins to Ann")
 
@@ -196,7 +196,7 @@ assert final["AutoMPO"] < 1e-5 < final["CFR+"]
 # Bob is indifferent if $\frac13 b \cdot 2 - \frac23\cdot 2 = -(\frac13 b+\frac23)$, so $b = 2/3$.
 #
 # ```python
-# richer = mg.build(Chance([(2 / 3, ann("good", +1)), (1 / 3, ann("bad", -1))]))
+# richer = mg.build_tree(Chance([(2 / 3, ann("good", +1)), (1 / 3, ann("bad", -1))]))
 # assert np.isclose(table(richer, mg.exact.nash(richer).policy)["bad", "bet"], 2 / 3, atol=1e-3)
 # ```
 # </details>

@@ -479,7 +479,7 @@ KUHN_RUNS = {
     "extragradient": mg.MMD(1.0, 0.05, mg.Every(50), feedback=mg.half_step),
     "popov": mg.MMD(1.0, 0.05, mg.Every(100), feedback=mg.popov),
     "alternating": mg.MMD(1.0, 0.05, mg.Every(100), feedback=mg.alternating),
-    "settled": mg.MMD(1.0, 0.05, mg.WhenInnerSolved(0.1, 0.05)),
+    "settled": mg.MMD(1.0, 0.05, mg.WhenInnerSolved(0.1)),
     "Ema": mg.MMD(1.0, 0.1, mg.Ema(0.05)),
     "OMWU": mg.OptimisticMD(1.0),
     "Extragradient": mg.Extragradient(2.0),
