@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import last_iterate
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import DIGITS, Claim, Run
 from mpo_games import plot as draw
 from mpo_games.games import families
@@ -28,7 +27,7 @@ SEED = 0
 """The first seed of the search: one for each chunk of games."""
 
 SUBJECT = "AutoMPO"
-NAMES = tuple(dict.fromkeys((SUBJECT, *last_iterate.NAMED, "PRM+ restarted", "EG restarted")))
+NAMES = tuple(dict.fromkeys((SUBJECT, *methods.HIGHLIGHTED, "PRM+ restarted", "EG restarted")))
 SIZES = (3, 11)
 MARKS = (1_000, 5_000)
 KEPT = 15
@@ -77,7 +76,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     payoffs = [game["payoff"] for game in games]
     family = "zero-sum 10 x 10"
     wanted = [{"method": name, "family": family, "quick": quick} for name in NAMES]
-    settings = run(last_iterate.tuned, wanted)
+    settings = run(tuning.on_family, wanted)
     found = run(
         contest,
         [

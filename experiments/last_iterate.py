@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
+from experiments.lab.tuning import CHECKPOINTS
 from mpo_games import plot as draw
 
 TITLE = "The last iterate over many families"
@@ -47,38 +48,15 @@ NAMES = (
     "PRM+, average",
     *(method.name for method in methods.OUTSIDERS),
 )
-NAMED = (
-    "AutoMPO",
-    "Anchored Popov, L2",
-    "EG restarted, L2 (PDLP)",
-    "ExRM+ restarted",
-    "Smooth PRM+ restarted",
-    "PRM+, average",
-    "Optimistic MPO",
-    "MPO",
-    "Optimistic MD",
-)
-"""Those that the curves name."""
-
-CHECKPOINTS = (300, 1_000, 5_000, 20_000)
-MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.5, 4.3, 0.125)).tolist()})
-TUNED_FOR = 5_000
 SOLVED = 1e-8
 FLOOR = 1e-16
 ROUNDING = 1e-13
 """Gaps below this are level."""
 
 
-def tuned(method: str, family: str, quick: bool) -> dict[str, float]:
-    """The setting that a method gets on a family."""
-    contestant, (batches, _) = methods.BY_NAME[method], arenas.FAMILIES[family].arena(quick)
-    late = [m for m in _marks(quick) if TUNED_FOR / 100 <= m <= TUNED_FOR]
-    return methods.tune(contestant, batches, late)
-
-
 def contest(method: str, family: str, setting: dict[str, float], quick: bool) -> dict[str, Any]:
     """A method on the family's reported games."""
-    marks, (_, batches) = _marks(quick), arenas.FAMILIES[family].arena(quick)
+    marks, (_, batches) = tuning.marks(quick), arenas.FAMILIES[family].arena(quick)
     gaps = methods.race(methods.BY_NAME[method], setting, batches, marks)
     at = [i for i, mark in enumerate(marks) if mark in CHECKPOINTS]
     return {
@@ -94,11 +72,11 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method on every family."""
     families = list(arenas.FAMILIES)[:: 5 if quick else 1]
     cells = [{"method": m, "family": f, "quick": quick} for f in families for m in NAMES]
-    settings = run(tuned, cells)
+    settings = run(tuning.on_family, cells)
     found = run(contest, [c | {"setting": s} for c, s in zip(cells, settings, strict=True)])
     each = iter(found)
     return {
-        "marks": _marks(quick),
+        "marks": tuning.marks(quick),
         "families": {f: {m: next(each) for m in NAMES} for f in families},
     }
 
@@ -114,8 +92,8 @@ def plot(results: dict[str, Any]) -> Any:
         grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5))
         left, right = (figure.add_subplot(grid[0, i]) for i in (0, 1))
         ends: tuple[list[Any], list[Any]] = ([], [])
-        for name in sorted(names, key=lambda n: n in NAMED):
-            look, named = draw.style(name) or draw.Style(draw.GREY), name in NAMED
+        for name in sorted(names, key=lambda n: n in methods.HIGHLIGHTED):
+            look, named = draw.style(name) or draw.Style(draw.GREY), name in methods.HIGHLIGHTED
             gap = np.median([f[name]["median"] for f in families.values()], axis=0)
             share = np.mean([f[name]["solved"] for f in families.values()], axis=0)
             for ax, curve, end in zip(
@@ -139,10 +117,6 @@ def plot(results: dict[str, Any]) -> Any:
         draw.heatmap(table, power[order], [names[i] for i in order], list(families))
         table.set_title(f"log10 of the 90 % quantile of the gap at {CHECKPOINTS[at]} evaluations")
     return figure
-
-
-def _marks(quick: bool) -> list[float]:
-    return [m for m in MARKS if m <= CHECKPOINTS[0 if quick else -1]]
 
 
 def _late(results: dict[str, Any]) -> int:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import trees
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import exact
 from mpo_games import plot as draw
@@ -42,7 +41,7 @@ FLOOR = 1e-16
 
 def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[str, Any]:
     """Exploitability, CPU seconds and moves of the magnet along a run."""
-    contestant, game = trees.BY_NAME[method], arenas.tree("Leduc")
+    contestant, game = methods.TREES_BY_NAME[method], arenas.tree("Leduc")
     seen = game if contestant.view is None else contestant.view(game)
     methods.run(contestant, seen, setting, 10.0)  # compiles what is to be timed
     solver = contestant.solver(setting)
@@ -76,7 +75,7 @@ def programme(game: str) -> float:
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Each method with its setting."""
     budget = 100.0 if quick else 20_000.0
-    settings = run(trees.tuned, [{"method": name, "quick": quick} for name in NAMES])
+    settings = run(tuning.on_trees, [{"method": name, "quick": quick} for name in NAMES])
     cells = [
         {"method": name, "setting": setting, "budget": budget}
         for name, setting in zip(NAMES, settings, strict=True)

@@ -9,7 +9,6 @@ chosen on other random streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ import mpo_games as mg
 from experiments.lab import arenas, methods
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
-from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
 
 TITLE = "Noisy, sampled and bandit feedback"
 CORE = True
@@ -27,16 +25,10 @@ SEED = 0
 
 NAMES = ("MPO", "EMA magnet", "MMD", "Optimistic MD", "MD", "SPO/SPPO")
 
-WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
-    "noisy": lambda game: NoisyGame(game, 0.1),
-    "sampled": lambda game: SampledGame(game, 8),
-    "bandit": lambda game: BanditGame(game, 8, exploration=0.1, duels=True),
-}
-
 
 def contest(method: str, feedback: str, runs: int, budget: float) -> dict[str, Any]:
     """Tune and run one method under one kind of feedback."""
-    game = WRAPPERS[feedback](arenas.comal())
+    game = arenas.FEEDBACKS[feedback](arenas.comal())
     start = mg.TabularPolicy.from_probs(np.tile(arenas.START, (runs, 1, 1)))
     return methods.tuned(method, budget, (game, start, SEED + 1), (game, start, SEED))
 
@@ -44,9 +36,9 @@ def contest(method: str, feedback: str, runs: int, budget: float) -> dict[str, A
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method under every kind of feedback."""
     size = {"runs": 4 if quick else 20, "budget": 100.0 if quick else 2500.0}
-    cells = [{"method": m, "feedback": f, **size} for f in WRAPPERS for m in NAMES]
+    cells = [{"method": m, "feedback": f, **size} for f in arenas.FEEDBACKS for m in NAMES]
     found = iter(run(contest, cells))
-    return {feedback: {name: next(found) for name in NAMES} for feedback in WRAPPERS}
+    return {feedback: {name: next(found) for name in NAMES} for feedback in arenas.FEEDBACKS}
 
 
 def plot(results: dict[str, Any]) -> Any:

@@ -17,7 +17,6 @@ import numpy as np
 
 from experiments.lab import arenas, methods
 from experiments.lab.harness import Claim, Run
-from experiments.noise import WRAPPERS
 from mpo_games import plot as draw
 
 TITLE = "Noise, and a budget of 100 000 evaluations"
@@ -136,7 +135,7 @@ def _seen(kind: str, seeds: Sequence[int]) -> Any:
     """A batch of games through samples; a single one where there is one seed."""
     batches = arenas.FAMILIES["EGPO, n = 10"].batches(seeds)
     games = arenas.split(batches) if len(seeds) == 1 else iter(batches)
-    return WRAPPERS[kind](next(games)[0])
+    return arenas.FEEDBACKS[kind](next(games)[0])
 
 
 def _joined(runs: list[Any]) -> dict[str, Any]:

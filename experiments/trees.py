@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 
@@ -23,31 +23,27 @@ CORE = False
 SEED = 0
 """The first of the seeds of the perturbations; those tuned on have 1000."""
 
-CHECKPOINTS = (300, 1_000, 5_000)
-MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.25, 3.7, 0.125)).tolist()})
 FLOOR = 1e-16
-
-BY_NAME = {method.name: method for method in methods.ON_TREES}
-
-
-def tuned(method: str, quick: bool) -> dict[str, float]:
-    """The setting that a method gets on all trees."""
-    marks = _marks(quick)
-    late = [m for m in marks if m >= marks[-1] / 100]
-    return methods.tune(BY_NAME[method], arenas.tuned_trees(quick), late)
 
 
 def contest(method: str, game: str, seed: int | None, setting: Any, quick: bool) -> Any:
     """The exploitability of a method on a tree, perturbed where there is a seed."""
     batch = (arenas.tree(game, seed), None)
-    return methods.race(BY_NAME[method], setting, [batch], _marks(quick))[:, 0] / 2.0
+    return (
+        methods.race(methods.TREES_BY_NAME[method], setting, [batch], tuning.tree_marks(quick))[
+            :, 0
+        ]
+        / 2.0
+    )
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method on all trees."""
-    settings = run(tuned, [{"method": name, "quick": quick} for name in BY_NAME])
+    settings = run(
+        tuning.on_trees, [{"method": name, "quick": quick} for name in methods.TREES_BY_NAME]
+    )
     trees = arenas.reported_trees(quick)
-    chosen = dict(zip(BY_NAME, settings, strict=True))
+    chosen = dict(zip(methods.TREES_BY_NAME, settings, strict=True))
     found = run(
         contest,
         [
@@ -58,7 +54,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     )
     each = iter(found)
     return {
-        "marks": _marks(quick),
+        "marks": tuning.tree_marks(quick),
         "games": [game if seed is None else f"{game}, perturbed" for game, seed in trees],
         "methods": {
             name: {"setting": setting, "exploitability": [next(each) for _ in trees]}
@@ -96,10 +92,6 @@ def plot(results: dict[str, Any]) -> Any:
         draw.heatmap(bottom, power[order], [names[i] for i in order], columns)
         bottom.set_title(f"log10 of the exploitability after {marks[-1]} evaluations")
     return figure
-
-
-def _marks(quick: bool) -> list[float]:
-    return [m for m in MARKS if m <= CHECKPOINTS[0 if quick else -1]]
 
 
 def _split(results: dict[str, Any], name: str) -> tuple[Any, Any]:

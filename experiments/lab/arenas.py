@@ -12,6 +12,7 @@ import mpo_games as mg
 from mpo_games.games import families
 from mpo_games.games.catalogue import load
 from mpo_games.games.families import random_preferences
+from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
 
 START = (0.2, 0.5, 0.3)
 """Where play begins in the games of three actions (COMAL's start): no equilibrium of any."""
@@ -169,6 +170,13 @@ FAMILIES: Mapping[str, Family] = {
     "peaked starts": Family((lambda rng: random_preferences(10, rng),), peaked),
 }
 """What `last_iterate` is about."""
+
+FEEDBACKS: Mapping[str, Callable[[Any], Any]] = {
+    "noisy": lambda game: NoisyGame(game, 0.1),
+    "sampled": lambda game: SampledGame(game, 8),
+    "bandit": lambda game: BanditGame(game, 8, exploration=0.1, duels=True),
+}
+"""A game whose feedback is estimated, by the kind of estimate."""
 
 TREES: Mapping[str, str] = {
     "Kuhn": "kuhn_poker",

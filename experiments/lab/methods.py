@@ -255,6 +255,20 @@ ON_TREES: tuple[Method, ...] = (
 """The contestants on trees."""
 
 BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS + OUTSIDERS}
+TREES_BY_NAME: Mapping[str, Method] = {method.name: method for method in ON_TREES}
+
+HIGHLIGHTED = (
+    "AutoMPO",
+    "Anchored Popov, L2",
+    "EG restarted, L2 (PDLP)",
+    "ExRM+ restarted",
+    "Smooth PRM+ restarted",
+    "PRM+, average",
+    "Optimistic MPO",
+    "MPO",
+    "Optimistic MD",
+)
+"""The methods that a figure of many names; its other curves are grey."""
 
 
 def run(
