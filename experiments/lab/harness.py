@@ -27,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 import mpo_games as mg
+from experiments.lab import sources
 from mpo_games.atomic import write_bytes
 
 HERE = Path(__file__).parents[1]
@@ -59,8 +60,9 @@ class Claim:
 class Runner:
     """Runs cells in parallel by joblib, keeping each result as JSON as soon as it is there.
 
-    An interrupted run goes on at the first missing cell. A cell's key covers its arguments and the
-    sources it depends on, so that edited code never meets an old result.
+    An interrupted run goes on at the first missing cell. The key of a cell covers its arguments,
+    all code that it runs and the versions of the libraries that compute (`sources.py`), so that
+    edited code never meets an old result.
     """
 
     jobs: int = 1
@@ -85,10 +87,10 @@ class Runner:
     def _path(self, function: Callable[..., Any], cell: Cell) -> Path | None:
         if self.cache is None:
             return None
-        module = sys.modules[function.__module__]
-        name = f"{function.__module__}.{function.__name__}"
+        module = function.__module__
+        name = f"{module}.{function.__name__}"
         key = hashlib.sha256(json.dumps([name, cell], sort_keys=True).encode())
-        key.update(_sources(str(module.__file__)).encode())
+        key.update(_digest(module, str(sys.modules[module].__file__)).encode())
         return self.cache / "cells" / f"{name}-{key.hexdigest()[:20]}.json"
 
 
@@ -182,13 +184,6 @@ def _read(path: Path | None) -> Any:
 
 
 @functools.cache
-def _sources(module_file: str) -> str:
-    """A digest of the code that a cell of this module depends on (drawing and the CLI aside)."""
-    root = HERE.parent
-    files = {p for p in (root / "mpo_games").rglob("*.py") if p.name not in ("plot.py", "cli.py")}
-    if "import mpo_llm" in Path(module_file).read_text(encoding="utf-8"):
-        files |= set((root / "llm" / "mpo_llm").rglob("*.py"))
-    digest = hashlib.sha256(version("numpy").encode())
-    for path in sorted(files | {Path(module_file), *(HERE / "lab").glob("*.py")}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _digest(module: str, file: str) -> str:
+    # The file is added for cells of a module outside the repository's packages: a test's, say.
+    return sources.digest(module, sources.repository() | {module: Path(file).read_bytes()})
