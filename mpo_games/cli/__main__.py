@@ -1,0 +1,7 @@
+"""`python -m mpo_games.cli`: the command line where its script is not on the path."""
+
+import sys
+
+from mpo_games.cli import main
+
+sys.exit(main())
