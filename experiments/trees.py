@@ -1,11 +1,12 @@
 """Extensive-form games: exploitability of every method's output on eight trees and twenty more.
 
-Above: the geometric mean over the twenty perturbed games (payoffs x (1 + .3 N(0, 1)); below 1e-16
-counts as that) against feedback evaluations; both players once are one. Below: log10 of the
-exploitability after 5 000 evaluations on OpenSpiel's games, and the geometric mean and the worst of
-the perturbed ones. Methods with knobs chose among twelve settings on perturbed Kuhn, goofspiel(4)
-and suit-isomorphic Leduc, by the rule of `methods.py`; those without run as they are. Mirror-type
-methods move in the payoff-scaled dilated entropy, with 1e-3 of uniform play in the moved magnet.
+Above: the geometric mean over the twenty perturbed games (payoffs x (1 + .3 N(0, 1)); less than
+1e-16 counts as 1e-16) against feedback evaluations, each of which is the feedback of both players.
+Below: log10 of the exploitability after 5 000 evaluations on OpenSpiel's games, and the geometric
+mean and the worst of the perturbed ones. A method with knobs chose among twelve settings on
+perturbed Kuhn, goofspiel(4) and suit-isomorphic Leduc, by the rule of `lab/methods.py`; a method
+without runs as it is. Mirror-type methods move in the payoff-scaled dilated entropy, and a magnet
+that moves mixes in 1e-3 of uniform play.
 """
 
 from __future__ import annotations
@@ -28,13 +29,10 @@ FLOOR = 1e-16
 
 def contest(method: str, game: str, seed: int | None, setting: Any, quick: bool) -> Any:
     """The exploitability of a method on a tree, perturbed where there is a seed."""
-    batch = (arenas.tree(game, seed), None)
-    return (
-        methods.race(methods.TREES_BY_NAME[method], setting, [batch], tuning.tree_marks(quick))[
-            :, 0
-        ]
-        / 2.0
-    )
+    contestant, batch = methods.TREES_BY_NAME[method], (arenas.tree(game, seed), None)
+    gaps = methods.race(contestant, setting, [batch], tuning.tree_marks(quick))
+    # Exploitability is half the duality gap.
+    return gaps[:, 0] / 2.0
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
@@ -95,14 +93,14 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def _split(results: dict[str, Any], name: str) -> tuple[Any, Any]:
-    """Exploitability on the games as they are and on the perturbed ones, (games, marks)."""
+    """Exploitability on the games as they are, and on the perturbed ones: `(games, marks)` each."""
     rows = np.maximum(np.array(results["methods"][name]["exploitability"], dtype=float), FLOOR)
     perturbed = np.array(["perturbed" in game for game in results["games"]])
     return rows[~perturbed], rows[perturbed]
 
 
 def _mean(rows: Any) -> Any:
-    """The geometric mean over games."""
+    """The geometric mean over games, at every mark."""
     return np.exp(np.mean(np.log(rows), axis=0))
 
 

@@ -99,4 +99,5 @@ def _version(package: str) -> bytes:
     try:
         return version(package).encode()
     except PackageNotFoundError:
+        # Some are optional: tables need neither OpenSpiel nor torch.
         return b"not installed"

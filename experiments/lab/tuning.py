@@ -35,6 +35,7 @@ def tree_marks(quick: bool) -> list[float]:
 def on_family(method: str, family: str, quick: bool) -> dict[str, float]:
     """The setting that a method gets on a family of tables (`arenas.FAMILIES`)."""
     batches, _ = arenas.FAMILIES[family].arena(quick)
+    # The last two decades of the budget.
     late = [m for m in marks(quick) if TUNED_FOR / 100 <= m <= TUNED_FOR]
     return methods.tune(methods.BY_NAME[method], batches, late)
 
