@@ -63,7 +63,7 @@ VARIANTS: Mapping[str, Callable[[mg.MMD], mg.Solver]] = {
 """By its name in the figure, how AutoMPO's `MMD` is changed."""
 
 WEIGHTED = "payoff weights, not smoothed"
-"""On tables this is plain entropy: there are no payoff weights."""
+"""On tables this is plain entropy. On trees the game has the weights and the solver takes them."""
 
 
 def on_tables(variant: str, family: str, games: int, budget: float) -> list[float]:
@@ -77,7 +77,6 @@ def on_tree(variant: str, game: str, seed: int | None, budget: float) -> float:
     original = arenas.tree(game, seed)
     scale = float(original.bound)
     tree = original.with_payoff(original.payoff / scale)
-    # The choice is the game's here, not the solver's, whose geometry is then `as_given`.
     seen = tree.with_weights(mg.dilation.payoff_scaled) if variant == WEIGHTED else tree
     # Exploitability is half the gap; `scale` brings it back to the game's own payoffs.
     return 0.5 * _gap(seen, variant, budget, None) * scale
