@@ -1,4 +1,4 @@
-"""Side by side with peers, in one run, as ratios: `python benchmarks [NAME...]`."""
+"""`python benchmarks [NAME...]`: our times beside those of peers, as ratios, in one run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ PACKAGES = (
 
 
 def benchmarks() -> Mapping[str, Callable[[], Iterable[Contest]]]:
-    """The benchmarks by name. Small products are fastest on one thread, and only then do ratios
-    mean something: NumPy is loaded after that is settled."""
+    """The benchmarks by name.
+
+    They run on one thread: small products are fastest there, and ratios of entrants with different
+    numbers of threads would mean nothing.
+    """
+    # NumPy reads these when it is imported, so the modules that import it come after.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     import floor
@@ -55,7 +59,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"No benchmark {unknown[0]!r}: there are {', '.join(known)}.", file=sys.stderr)
         return 2
-    warnings.simplefilter("ignore")  # peers' deprecations are not ours to show
+    # Peers' deprecation warnings would fill the table.
+    warnings.simplefilter("ignore")
     print("A ratio is the peer's time over ours in the same round, median: above 1 we are ahead.")
     for name in names or known:
         print(f"\n# {name}")

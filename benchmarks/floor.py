@@ -1,4 +1,4 @@
-"""Our MMD step against a floor: the two matrix-vector products that any such step needs."""
+"""Our MMD step against the least that any such step needs: two matrix-vector products."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def recorded(game: mg.MatrixGame, at: range | None) -> Run:
 
 
 def products(payoff: np.ndarray) -> Run:
-    """`count` times the two products."""
+    """The two products, `count` times."""
     n, m = payoff.shape
     x, y = np.full(n, 1.0 / n), np.full(m, 1.0 / m)
 

@@ -1,10 +1,10 @@
-"""Steps of training a language model side by side with TRL: `python benchmarks/llm.py` (`make
-bench-llm` sets up what it needs).
+"""`python benchmarks/llm.py`: steps of training a language model beside TRL's.
 
-Same model, prompts, samples, judge, rows at once and kind of attention, one process after the
-other. On a CPU an entrant has one thread, its time is its processor time and its memory its
-process's peak; on a GPU they are the wall's and the GPU's. What counts is the median over the steps
-after the first. Results go to `results/llm.json`, or `results/llm_SIZE.json`, with a figure beside.
+`make bench-llm` sets up what this needs. All entrants have the same model, prompts, samples, judge,
+rows at once and kind of attention, and run one process after the other. On a CPU an entrant has one
+thread; its time is processor time and its memory the peak of its process. On a GPU time is the
+wall's and memory the GPU's. The number of an entrant is the median over the steps after the first.
+Results go to `results/llm.json`, or `results/llm_SIZE.json`, with a figure beside them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mpo_llm.networks import loading as models
 
 HERE = Path(__file__).parent
 AIM = 0.7
-"""Our time per trained completion, at most so many times the best peer's."""
+"""The aim: our time per trained completion is at most so many times the best peer's."""
 PROMPTS = (
     "How do I stay motivated while learning to code?",
     "What should I cook for dinner tonight?",
@@ -53,7 +53,7 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done in a step."""
+    """How much work a step is."""
 
     prompts: int
     samples: int
@@ -70,12 +70,12 @@ SIZES: Mapping[str, Size] = {
     "1.5B": Size(64, 8, 64, 32, "bfloat16", False),
     "7B": Size(16, 8, 64, 16, "bfloat16", True),
 }
-"""SmolLM2-135M as it is, and `random_models`, for tests and for a GPU."""
+"""`small` is SmolLM2-135M; the others are `random_models`, for tests and for a GPU."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Steps of training a language model beside TRL's. What is None is as usual for the size."""
+    """Steps of training a language model beside TRL's. None means the usual for the size."""
 
     size: Literal["small", "tiny", "1.5B", "7B"] = "small"
     """SmolLM2-135M, or a model of that size with random weights."""
@@ -84,31 +84,31 @@ class Arguments:
     samples: int | None = None
     """Responses to each."""
     tokens: int | None = None
-    """Tokens of a response at most."""
+    """The most tokens of a response."""
     rows: int | None = None
     """Responses run forward and backward at once."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Of the weights."""
+    """The type of the weights."""
     checkpointing: bool | None = None
-    """Whether activations are computed again in the backward pass."""
+    """Whether activations are computed again in the backward pass, which saves memory."""
     steps: int = 4
     """Steps of each entrant, of which the first warms up."""
     trl: str | None = None
-    """The Python that has TRL 1.16; without it we run alone."""
+    """The Python that has TRL 1.16; without it GRPO and online DPO are left out."""
     nash_md: str | None = None
-    """The Python that has TRL 1.0, the last with Nash-MD; without it nobody plays that."""
+    """The Python that has TRL 1.0, the last with Nash-MD; without it Nash-MD is left out."""
     out: Path | None = None
-    """Where the results go."""
+    """The file for the results."""
 
     @property
     def scale(self) -> Size:
-        """The size, with what was asked for otherwise."""
+        """The size, changed where an argument says otherwise."""
         given = {f.name: getattr(self, f.name, None) for f in fields(Size)}
         return replace(SIZES[self.size], **{n: v for n, v in given.items() if v is not None})
 
 
 def main(arguments: Arguments) -> None:
-    """Run all entrants, print the table, keep it and draw it."""
+    """Run all entrants; print, save and draw their numbers."""
     name, size = arguments.size, arguments.scale
     if arguments.steps < 2:
         raise ValueError(f"`steps` must be at least 2, the first warms up; got {arguments.steps}.")
@@ -146,7 +146,7 @@ def main(arguments: Arguments) -> None:
 
 
 def run(python: str, name: str, task: Task) -> dict[str, Any]:
-    """What the entrant measured, or a `note` of why it did not."""
+    """The measurements of an entrant, or a `note` that says why there are none."""
     done = subprocess.run(
         [python, str(HERE / "llm_entrant.py"), name],
         input=json.dumps(asdict(task)) + "\n",
@@ -163,6 +163,7 @@ def run(python: str, name: str, task: Task) -> dict[str, Any]:
     if done.returncode:
         return {"note": (done.stderr.strip().splitlines() or [f"ended by {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    # The first step warms up.
     each = median(found["seconds"][1:])
     found["per_completion"] = each / found["trained"]
     found["tokens_per_second"] = median(found["tokens"][1:]) / each
@@ -197,7 +198,7 @@ def _verdict(met: bool) -> str:
 
 
 def figure(record: Mapping[str, Any]) -> Any:
-    """Tokens trained on a second and peak memory, a bar an entrant, in full and with LoRA."""
+    """Tokens a second and peak memory: a bar for each entrant, with full weights and with LoRA."""
     import matplotlib.pyplot as plt
 
     results = record["results"]

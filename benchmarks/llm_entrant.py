@@ -1,10 +1,11 @@
 """One trainer of language models on the contest's task, in a process of its own: `llm.py` runs it.
 
-`python benchmarks/llm_entrant.py NAME` reads the task, a line of JSON, and prints one: seconds of
-each step and tokens drawn in it, how many completions a step trains on, the peak of memory, and for
-our own where the time goes. Seconds are this process's processor time, and memory is the process's;
-where there is a GPU they are the wall's, after the GPU has done its work, and the GPU's. The
-trainers need different versions of their package, so this file imports only what its entrant needs.
+`python benchmarks/llm_entrant.py NAME` reads the task as a line of JSON and prints a line of JSON:
+the seconds of each step and the tokens drawn in it, how many completions a step trains on, the peak
+of memory, and for our own trainer where the time goes. Seconds are this process's processor time,
+and memory is this process's. On a GPU seconds are the wall's, once the GPU has done its work, and
+memory is the GPU's. The trainers need different versions of TRL, so each function imports what its
+entrant needs.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ ETA, ALPHA, RATE, RANK = 2.0, 0.02, 1e-6, 8
 
 @dataclass(frozen=True)
 class Task:
-    """What every entrant does, one update a step."""
+    """The work of every entrant: so many steps, with one update in each."""
 
     model: str
     """The model's folder."""
     dtype: str
-    """Of its weights."""
+    """The type of its weights."""
     lora: bool
     """Whether adapters are trained, or all weights."""
     prompts: Sequence[str]
     at_once: int
     """Prompts a step."""
     samples: int
-    """Responses to each prompt, where a trainer leaves a choice."""
+    """Responses to each prompt, for a trainer that lets one choose."""
     tokens: int
-    """Tokens of a response at most."""
+    """The most tokens of a response."""
     rows: int
-    """Responses that are run forward and backward at once: gradients add up."""
+    """Responses that run forward and backward at once; the gradients of a step are summed."""
     checkpointing: bool
-    """Whether activations are computed again in the backward pass."""
+    """Whether activations are computed again in the backward pass, which saves memory."""
     steps: int
 
     @property
@@ -56,15 +57,16 @@ class Task:
 
 @dataclass
 class Meter:
-    """Seconds and tokens so far, marked between steps."""
+    """The clock and the count of tokens, read between steps."""
 
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     tokens: int = 0
     marks: list[tuple[float, int]] = field(default_factory=list)
 
     def mark(self) -> None:
-        """A step begins, or has ended."""
+        """Note the time and the tokens so far: a step begins or has ended."""
         if self.device == "cuda":
+            # The GPU works behind: without this the clock would see steps that are only queued.
             torch.cuda.synchronize()
             now = time.perf_counter()
         else:
@@ -73,9 +75,10 @@ class Meter:
 
     @property
     def peak(self) -> float:
-        """The most memory there was in use, in MB."""
+        """The most memory that was in use, in MB."""
         if self.device == "cuda":
             return torch.cuda.max_memory_allocated() / 2**20
+        # `ru_maxrss` may begin at the peak of the process that started this one.
         status = Path("/proc/self/status")
         if status.exists():
             return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
@@ -134,9 +137,10 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
 
 
 def grpo(task: Task, meter: Meter, weights: str | None = None) -> dict[str, Any]:
-    """TRL's GRPO with the win rate within the group as reward: on two responses, our game.
+    """TRL's GRPO with the win rate within the group as reward; with two responses that is our game.
 
-    Weights are of the task's kind, updates included; or of another, and rounded when they run.
+    The weights and their updates have the task's type, or the type `weights`; then they are rounded
+    to the task's type when they run.
     """
     from trl import GRPOConfig, GRPOTrainer
 
@@ -165,12 +169,12 @@ def grpo(task: Task, meter: Meter, weights: str | None = None) -> dict[str, Any]
 
 
 def grpo_mixed(task: Task, meter: Meter) -> dict[str, Any]:
-    """The same as TRL does it unless told otherwise: weights in single precision."""
+    """GRPO with weights in single precision, which is TRL's default."""
     return grpo(task, meter, "float32")
 
 
 def online_dpo(task: Task, meter: Meter) -> dict[str, Any]:
-    """TRL's online DPO: two responses to a prompt, the one of higher reward is chosen."""
+    """TRL's online DPO: of two responses to a prompt the one of higher reward is chosen."""
     from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
     def reward(completions: list[Any], completion_ids: list[Any], **_: Any) -> list[float]:
@@ -187,14 +191,16 @@ def online_dpo(task: Task, meter: Meter) -> dict[str, Any]:
 
 
 def nash_md(task: Task, meter: Meter) -> dict[str, Any]:
-    """TRL's Nash-MD: a response of the policy against one of its mixture with the reference, which
-    is not trained on and not counted."""
+    """TRL's Nash-MD: a response of the policy against one of its mixture with the reference.
+
+    The mixture's response is not trained on and not counted.
+    """
     from trl.experimental.judges import BasePairwiseJudge
     from trl.experimental.nash_md import NashMDConfig, NashMDTrainer
 
     class Shorter(BasePairwiseJudge):  # type: ignore[misc, unused-ignore]
         def judge(self, _: Any, completions: Any, **__: Any) -> list[float]:
-            """The probability that the first is better: what this trainer asks for."""
+            """The probability that the first response is better, which this trainer asks for."""
             gains = [brevity(a) - brevity(b) for a, b in completions]
             return [0.5 + 0.5 * ((gain > 0) - (gain < 0)) for gain in gains]
 
@@ -215,7 +221,7 @@ def nash_md(task: Task, meter: Meter) -> dict[str, Any]:
 
 
 def _common(task: Task, meter: Meter, items: int, rows: int) -> dict[str, Any]:
-    """Settings of a trainer whose step takes so many items, each of so many rows."""
+    """Settings of a trainer whose step takes `items`, each of which is `rows` responses."""
     batch = min(items, task.rows // rows)
     if items % batch:
         raise ValueError(f"`rows` must part a step evenly: {items} into {batch}.")
@@ -237,12 +243,13 @@ def _common(task: Task, meter: Meter, items: int, rows: int) -> dict[str, Any]:
 
 
 def _trained(make: Callable[..., Any], task: Task, meter: Meter, trained: int) -> dict[str, Any]:
-    """A trainer of TRL, its steps timed by a callback."""
+    """Run a trainer of TRL; a callback times its steps."""
     import datasets
     from transformers import AutoModelForCausalLM, TrainerCallback
 
     class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
+            # The end of a step is the beginning of the next.
             if not meter.marks:
                 meter.mark()
 
@@ -269,7 +276,7 @@ def _trained(make: Callable[..., Any], task: Task, meter: Meter, trained: int) -
 
 
 def _tokenizer(folder: Path) -> Any:
-    """From the tokenizer itself: the files around it differ between versions of transformers."""
+    """The tokenizer from `tokenizer.json`: other files differ between versions of transformers."""
     from transformers import PreTrainedTokenizerFast
 
     settings = json.loads((folder / "tokenizer_config.json").read_text())

@@ -1,7 +1,7 @@
-"""How things are timed: entrants of a contest take turns, and what counts is the median ratio.
+"""How things are timed: entrants of a contest take turns, and the median ratio counts.
 
-The clock is the processor time of this process, so that a busy machine disturbs little; a figure in
-microseconds is the fastest round's.
+The clock is the processor time of this process, so that other work on the machine disturbs little.
+A time in microseconds is that of the fastest round.
 """
 
 from __future__ import annotations
@@ -15,43 +15,45 @@ from statistics import median, quantiles
 from typing import Any
 
 ROUNDS = 15
-"""How often every entrant takes its turn."""
+"""How many turns every entrant takes."""
 
 LEAST, ENOUGH = 5, 6.0
-"""After that many seconds of a contest that many rounds will do."""
+"""Once a contest has lasted `ENOUGH` seconds, `LEAST` rounds are enough."""
 
 TURN = 0.02
-"""Seconds that a turn lasts at least: short runs are repeated within it."""
+"""The least seconds of a turn: a short run is repeated within it."""
 
 SLOW = 2.0
-"""Seconds from which one run fills a turn, warm or not."""
+"""A run of so many seconds fills a turn, even if it compiled something on the way."""
 
 LIMIT = 10.0
-"""Seconds after which an entrant's single run is given up, unless the contest says otherwise."""
+"""Seconds after which an entrant's trial run is given up, unless the contest says otherwise."""
 
 Run = Callable[[int], Any]
-"""`run(count)` does `count` units of work (steps, solves); what it returns is the answer."""
+"""`run(count)` does `count` units of work (steps, solves) and returns its answer."""
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One question: how long does a unit of work take, ours and the others'?"""
+    """One question: how long does a unit of work take us, and how long the others?"""
 
     title: str
     """What is computed, on what."""
     unit: str
     """What one unit of work is, for example `step`."""
     ours: Run
+    """Our work."""
     others: Mapping[str, Run]
+    """The work of each other entrant, by its name."""
     error: Callable[[Any], float] | None = None
-    """The error of an answer, by our certificate (a duality gap)."""
+    """The error of an answer, by our certificate: its duality gap."""
     batch: int = 1
-    """How many units of ours one count stands for (a batch of games)."""
+    """How many units of work one count of ours is: the games of a batch."""
     aims: Mapping[str, float] = field(default_factory=dict)
-    """What our time is aimed at: at most so many times the time of an entrant, or, where the name
-    is `microseconds`, at most so many of them in the fastest round."""
+    """The aim of our time: at most so many times the time of the named entrant. Under the name
+    `microseconds` it is at most so many microseconds, in the fastest round."""
     limit: float = LIMIT
-    """Seconds after which an entrant's single run is given up."""
+    """Seconds after which an entrant's trial run is given up."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,15 @@ class Result:
     unit: str
     entrant: str
     seconds: float | None
-    """Processor time of a unit in the fastest round."""
+    """Processor time of a unit of work in the fastest round."""
     ratio: float | None
-    """Median over the rounds of its time / our time in the same round: above 1 we are ahead."""
+    """The entrant's time / our time in the same round, median over the rounds; above 1 we lead."""
     spread: tuple[float, float] | None
     """Quartiles of that ratio."""
     error: float | None
-    """The duality gap of its answer."""
+    """The duality gap of the answer."""
     note: str = ""
-    """Why there is no number; for our own line, whether the aims are met."""
+    """Why there is no number; on our own line, whether the aims are met."""
 
 
 @dataclass
@@ -83,7 +85,7 @@ class _Entrant:
 
 
 def hold(contest: Contest) -> list[Result]:
-    """Time all entrants in turn; ours is the first result."""
+    """Let all entrants take turns; ours is the first result."""
     entrants, failed = [_Entrant("mpo-games", contest.ours)], []
     for name, run in contest.others.items():
         trouble = _trial(run, contest.limit)
@@ -93,6 +95,7 @@ def hold(contest: Contest) -> list[Result]:
             entrants.append(_Entrant(name, run))
     for entrant in entrants:
         _calibrate(entrant)
+    # Garbage of the trials must not be collected in somebody's turn.
     gc.collect()
     started = time.perf_counter()
     for done in range(ROUNDS):
@@ -104,7 +107,10 @@ def hold(contest: Contest) -> list[Result]:
 
 
 def _trial(run: Run, limit: float) -> str:
-    """Why `run` cannot take part: it is tried in a process of its own, which can be ended."""
+    """Why `run` cannot take part; empty if it can.
+
+    It is tried in a process of its own, which can be stopped if it gives no answer.
+    """
     receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
 
     def attempt() -> None:
@@ -124,13 +130,13 @@ def _trial(run: Run, limit: float) -> str:
 
 
 def _calibrate(entrant: _Entrant) -> None:
-    """The count at which a turn lasts long enough to be timed; the first run warms up."""
+    """Find the count at which a turn lasts long enough to be timed; the first run warms up."""
     began = time.process_time()
     entrant.answer = entrant.run(1)
     if time.process_time() - began >= SLOW:
         return
     while True:
-        # The better of two: what is compiled on the way is compiled once.
+        # The better of two: a first run at a new count may compile something.
         seconds = min(_turn(entrant), _turn(entrant))
         if seconds >= TURN:
             return
@@ -146,8 +152,10 @@ def _turn(entrant: _Entrant) -> float:
 def _result(
     contest: Contest, ours: _Entrant, entrant: _Entrant, all_of_them: Sequence[_Entrant]
 ) -> Result:
+    # One count of ours may stand for a batch of units.
     share = {ours.name: contest.batch}
     mine, theirs = ([t / share.get(e.name, 1) for t in e.times] for e in (ours, entrant))
+    # Round by round: what slows the machine down for a while slows both.
     ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
     low, _, high = quantiles(ratios, n=4)
     error = contest.error(entrant.answer) if contest.error is not None else None
@@ -167,7 +175,7 @@ def _result(
 def _verdicts(
     contest: Contest, mine: Sequence[float], entrants: Sequence[_Entrant]
 ) -> Iterator[str]:
-    """Whether the aims are met, as far as their entrants took part."""
+    """Whether each aim is met whose entrant took part."""
     times = {e.name: e.times for e in entrants}
     for name, most in contest.aims.items():
         if name == "microseconds":

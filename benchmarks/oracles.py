@@ -1,4 +1,4 @@
-"""One equilibrium of ours against one of the peers that solve; every answer's gap beside it."""
+"""An equilibrium by us against one by peers that solve, each with the gap of its answer."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def qre() -> Iterator[Contest]:
 
 
 def repeated(once: Callable[[], Any]) -> Run:
-    """`count` times the same; the last answer."""
+    """The same work `count` times; returns the last answer."""
 
     def run(count: int) -> Any:
         answer = None
@@ -74,7 +74,7 @@ def repeated(once: Callable[[], Any]) -> Run:
 
 
 def gap(game: mg.MatrixGame, pair: Pair) -> float:
-    """The duality gap; infinity where the answer is no pair of distributions."""
+    """The duality gap of a pair; infinite if it is no pair of distributions."""
     try:
         return float(game.duality_gap(game.policy(*pair)))
     except (ValueError, TypeError):
@@ -82,7 +82,7 @@ def gap(game: mg.MatrixGame, pair: Pair) -> float:
 
 
 def regularised_gap(game: mg.MatrixGame, alpha: float, pair: Pair) -> float:
-    """The duality gap of the game with entropy."""
+    """The duality gap of a pair in the game with entropy; infinite as for `gap`."""
     try:
         policy = game.policy(*pair)
     except (ValueError, TypeError):
@@ -91,7 +91,7 @@ def regularised_gap(game: mg.MatrixGame, alpha: float, pair: Pair) -> float:
 
 
 def optimal_arrays(payoff: np.ndarray) -> Run:
-    """Our simplex method alone: two arrays, as peers give, without value and certificate."""
+    """Our simplex method alone: two arrays, as peers return, without value and certificate."""
     n, m = payoff.shape
 
     def once() -> Pair:
@@ -102,7 +102,7 @@ def optimal_arrays(payoff: np.ndarray) -> Run:
 
 
 def mmd(game: mg.MatrixGame, alpha: float) -> Run:
-    """MMD until the regularised gap, looked at now and then, is below 1e-8."""
+    """MMD until the regularised gap, which is checked now and then, is below 1e-8."""
     # A tenth of the payoffs is far above the theorem's step, and stable on these games.
     solver = mg.MMD(min(1.0, alpha), alpha)
     metrics = {"gap": mg.metrics.RegularisedGap(alpha)}
@@ -172,7 +172,7 @@ def gambit_logit(alpha: float) -> Callable[[np.ndarray], Run]:
 
 
 def both(profile: Any, game: Any) -> Pair:
-    """The two strategies of a profile of gambit's."""
+    """The two strategies of one of gambit's profiles."""
     row, column = ([float(profile[s]) for s in player.strategies] for player in game.players)
     return np.array(row), np.array(column)
 

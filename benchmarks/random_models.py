@@ -1,8 +1,8 @@
 """Models of a known shape with random weights: speed does not need trained ones.
 
-`python benchmarks/random_models.py SHAPE FOLDER` saves one in bfloat16, with a tokenizer that knows
-as many words as the model has logits. Such a model hardly ever ends a response: all are as long as
-they may be, whoever trains it.
+`python benchmarks/random_models.py SHAPE FOLDER` saves a model in bfloat16, with a tokenizer that
+has as many words as the model has logits. Such a model hardly ever ends a response, so that
+responses have the full length whoever trains it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def build(shape: str) -> Any:
 
 
 def tokenizer(vocabulary: int) -> Any:
-    """So many tokens, each a word: a policy's whole vocabulary can be drawn and read."""
+    """A tokenizer of so many tokens, each a word: all that a model draws can be decoded."""
     words = [*SPECIAL, *(f"w{i}" for i in range(len(SPECIAL), vocabulary))]
     table = models.WordLevel({word: i for i, word in enumerate(words)}, "?")
     backend = tokenizers.Tokenizer(table)
@@ -86,7 +86,7 @@ def tokenizer(vocabulary: int) -> Any:
 
 
 def prompts(shape: str, count: int, words: int) -> tuple[str, ...]:
-    """So many prompts of half to all of so many words."""
+    """`count` prompts of `words / 2` to `words` random words."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(words // 2, words, count, endpoint=True)
     vocabulary = SHAPES[shape][1]["vocab_size"]
@@ -95,8 +95,9 @@ def prompts(shape: str, count: int, words: int) -> tuple[str, ...]:
 
 
 def save(shape: str, folder: Path) -> None:
-    """Write the model and its tokenizer; random numbers are fastest where there is a GPU."""
+    """Write the model and its tokenizer to a folder."""
     torch.manual_seed(0)
+    # Billions of random numbers are drawn faster on a GPU.
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = build(shape)
     model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""One step of ours against one step of the peers that step."""
+"""A step of ours against a step of peers that step, too."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def contests() -> Iterator[Contest]:
 
 
 def present(peers: dict[str, Callable[[np.ndarray], Run]], payoff: np.ndarray) -> dict[str, Run]:
-    """The peers' runs on `payoff`; a peer that is not installed says so when it is tried."""
+    """The peers' runs on `payoff`; one that is not installed fails in its trial, which says so."""
     return {name: deferred(make, payoff) for name, make in peers.items()}
 
 
 def deferred(make: Callable[[np.ndarray], Run], payoff: np.ndarray) -> Run:
-    """The run that `make` sets up, once, before the clock starts."""
+    """A run that `make` sets up at the first call, which is not timed."""
     made: list[Run] = []
 
     def run(count: int) -> object:
@@ -128,7 +128,7 @@ def openspiel_projected(payoff: np.ndarray) -> Run:
 
 
 def trajectory(payoff: np.ndarray) -> Run:
-    """Multiplicative weights, 1000 steps of which each policy is kept."""
+    """Multiplicative weights: 1000 steps, every policy kept."""
     game, solver = mg.MatrixGame(payoff), mg.MirrorDescent(ETA)
 
     def run(count: int) -> None:
@@ -139,7 +139,7 @@ def trajectory(payoff: np.ndarray) -> Run:
 
 
 def nashpy_replicator(payoff: np.ndarray) -> Run:
-    """The replicator equation by `odeint`, asked for as many points."""
+    """The replicator equation by `odeint`, which is asked for as many points."""
     import nashpy
 
     game = nashpy.Game(payoff)
@@ -179,7 +179,7 @@ def quantecon_play(payoff: np.ndarray) -> Run:
 
 
 def logit(payoff: np.ndarray) -> Run:
-    """Logit-response dynamics: one player draws one action."""
+    """Logit-response dynamics: in a step one player draws one action."""
     from quantecon.game_theory import LogitDynamics
 
     dynamics = LogitDynamics(bimatrix(payoff), beta=1.0 / ALPHA)
@@ -204,7 +204,7 @@ def nashpy_regret(payoff: np.ndarray) -> Run:
 
 
 def bimatrix(payoff: np.ndarray) -> object:
-    """The game as quantecon's."""
+    """The game as quantecon represents it."""
     from quantecon.game_theory import NormalFormGame, Player
 
     return NormalFormGame((Player(payoff.copy()), Player(-payoff.T.copy())))

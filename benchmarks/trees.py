@@ -1,4 +1,4 @@
-"""One iteration on trees, ours against the peers'; best responses, batches, the self-tuned step."""
+"""An iteration on trees beside peers'; best responses, batches and steps of AutoMPO."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ ETA = ALPHA = 0.1
 SOLVER = mg.MMD(ETA, ALPHA)
 
 DENSE = 5000
-"""Sequences of a player up to which OpenSpiel's `mmd_dilated`, whose matrices are dense, is set up:
-liar's dice needs 13.5 GiB."""
+"""The most sequences of a player for OpenSpiel's `mmd_dilated`.
+
+Its matrices are dense: those of liar's dice would need 13.5 GiB.
+"""
 
 PATIENCE = 40.0
-"""Seconds that one NashConv of OpenSpiel's may take on a busy machine."""
+"""Seconds after which a NashConv by OpenSpiel is given up; a busy machine is slow."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A game, and what a loop in C is known to need for a step (microseconds)."""
+    """A game, and the microseconds that a loop in C was measured to need for a step."""
 
     name: str
     source: str
@@ -46,7 +48,7 @@ class Entry:
 
     @property
     def aims(self) -> dict[str, float]:
-        """Ahead of every peer, and far ahead on large trees."""
+        """The aims: ahead of every peer, and far ahead on large trees."""
         far, near = (0.01, 0.02) if self.large else (1.0, 1.0)
         return {
             "OpenSpiel mmd_dilated": 1.0,
@@ -71,7 +73,7 @@ GAMES = (
 
 
 def contests() -> Iterator[Contest]:
-    """Every game in turn, then what concerns Kuhn and Leduc alone."""
+    """Every game in turn, then the contests on Kuhn and Leduc alone."""
     for entry in GAMES:
         yield from of_game(entry)
     for entry in (GAMES[0], GAMES[3]):
@@ -100,7 +102,7 @@ def contests() -> Iterator[Contest]:
 
 
 def of_game(entry: Entry) -> Iterator[Contest]:
-    """A step, its kernel alone, CFR+ and NashConv of one game."""
+    """A step, its kernels alone, CFR+ and NashConv of one game."""
     game, original = openspiel.compile_game(entry.source), entry.source
     peers: Mapping[str, Callable[[], Run]] = {
         "OpenSpiel mmd_dilated": lambda: openspiel_mmd(original),
@@ -139,7 +141,7 @@ def of_game(entry: Entry) -> Iterator[Contest]:
 
 
 def ready(make: Callable[[], Run]) -> Run:
-    """The run that `make` sets up now, or one that says why there is none."""
+    """The run that `make` sets up now; if that fails, a run that raises the reason in its trial."""
     try:
         return make()
     except Exception as error:
@@ -152,7 +154,7 @@ def ready(make: Callable[[], Run]) -> Run:
 
 
 def repeated(once: Callable[[], Any]) -> Run:
-    """`count` times the same; the last answer."""
+    """The same work `count` times; returns the last answer."""
 
     def run(count: int) -> Any:
         answer = None
@@ -184,8 +186,9 @@ def evaluations(game: SequenceFormGame, solver: mg.Solver) -> Run:
 
 
 def starts(game: SequenceFormGame, *lead: int) -> TreeplexPolicy:
-    """A random policy, or a batch of them."""
+    """A random policy, or a batch of the shape `lead`."""
     tree = game.tree
+    # The first two sequences are empty; the others' weights are divided by their state's sum.
     weight = np.random.default_rng(0).exponential(size=(*lead, tree.sequences))
     total = np.add.reduceat(weight[..., 2:], tree.offset[:-1] - 2, axis=-1)
     weight[..., 2:] /= np.repeat(total, np.diff(tree.offset), axis=-1)
@@ -193,7 +196,7 @@ def starts(game: SequenceFormGame, *lead: int) -> TreeplexPolicy:
 
 
 def kernels_alone(game: SequenceFormGame) -> Run:
-    """The two kernels of a step in a compiled loop: what a step costs without Python."""
+    """The two kernels of a step in a compiled loop: a step without what Python costs."""
     tree, start = game.tree, game.initial_policy()
 
     def run(count: int) -> None:
@@ -218,7 +221,7 @@ def _loop(payoffs: Any, tree: Any, start: Any, plan: Any, count: int) -> Any:
 
 
 def drop_in(source: str) -> Run:
-    """Our adapter with the verbs of OpenSpiel's class."""
+    """Our class with the methods of OpenSpiel's."""
     return repeated(mmd_dilated.MMDDilatedEnt(source, ALPHA, ETA).update_sequences)
 
 
@@ -252,14 +255,14 @@ def openspiel_nash_conv(source: str, game: SequenceFormGame, policy: TreeplexPol
 
 
 def liteefg(source: str, name: str, **settings: float) -> Run:
-    """A baseline of LiteEFG on the whole tree, by its OpenSpiel bridge, both players at once.
+    """A baseline of LiteEFG on the whole tree, through its OpenSpiel bridge, both players at once.
 
     The average that its CFR needs is another call, which is not timed.
     """
     import LiteEFG
     from LiteEFG import baselines
 
-    # It says much, and keeps game files at home.
+    # LiteEFG prints a lot, and keeps files of games in the home folder.
     with contextlib.redirect_stdout(io.StringIO()), _home(HOME.name):
         graph = getattr(baselines, name).graph(**settings)
         environment = LiteEFG.OpenSpielEnv(

@@ -1,10 +1,10 @@
 """An average must be stored; a last iterate is at hand.
 
-COMAL's game from (.2, .5, .3). Left: last iterate (solid) and uniform average (dotted) of mirror
-descent, RM+ and MPO. Right: the gap against the number of policies that must be kept to play the
-answer. Averaging over networks means keeping every one of them (or distilling them into a new
-one); MPO keeps two, the policy and its magnet, and ends with one. In tables a running average costs
-one more table, so storage decides nothing there: it does for language models.
+COMAL's game from (.2, .5, .3). Left: the gap of the last iterate (solid) and of the uniform average
+(dotted) of mirror descent, RM+ and MPO. Right: the gap against the number of policies that must be
+kept to play the answer. To play an average of networks, every one of them must be kept, or a new
+one distilled from them. MPO keeps two, the policy and its magnet, and needs one in the end. In
+tables a running average is one more table, so storage matters for language models only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOLVERS: Mapping[str, mg.Solver] = {
     "MPO": mg.MPO(0.3, 0.1, 50),
 }
 KEPT = {"MD": 1, "RM+": 1, "Optimistic MD": 2, "MPO": 2}
-"""Policies in memory for the last iterate: the policy, and the previous one or the magnet."""
+"""Policies in memory that the last iterate needs: itself, and the previous one or the magnet."""
 
 
 def both(method: str, budget: float) -> dict[str, Any]:
@@ -66,6 +66,8 @@ def plot(results: dict[str, Any]) -> Any:
                 left.loglog(t[1:], mean[1:], color=look.color, linestyle=draw.DOTTED)
             right.loglog(np.full(len(t), KEPT[name]), last, color=look.color, alpha=0.35)
             right.plot(KEPT[name], last[-1], "o", color=look.color, markersize=9)
+            # The last iterates of these two do not converge, so their answer is the average of `t`
+            # policies.
             if name in ("MD", "RM+"):
                 right.loglog(t[1:], mean[1:], color=look.color, linestyle=draw.DOTTED)
                 right.plot(t[-1], mean[-1], "o", color=look.color, markersize=9)
@@ -87,7 +89,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Where the guarantee of self-play lies."""
+    """The average of mirror descent converges, its last iterate does not."""
     md = results["MD"]
     return [
         Claim(

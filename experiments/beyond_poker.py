@@ -1,10 +1,10 @@
-"""In three more games the moving magnet is exact with unit weights; optimism alone is, and sooner.
+"""In three more games MPO is exact with unit weights; optimism without a magnet is, and sooner.
 
-The methods, the tuning and the drawing of `poker`, on games of other kinds: liar's dice with one
-four-sided die each, 2 x 2 dark hex (abrupt: a blocked move loses the turn) and goofspiel with four
-cards in descending order and hidden bids. Liar's dice is as large as Leduc: what is hard there is
-not the size. By evaluations AutoMPO is first on liar's dice and goofspiel; on dark hex optimism
-alone needs fewer.
+The methods, the tuning and the drawing are those of `poker`. The games are liar's dice with one
+four-sided die each, 2 x 2 dark hex (abrupt: a blocked move loses the turn), and goofspiel with four
+cards in descending order and hidden bids. Liar's dice is as large as Leduc, so what is hard in
+Leduc is not its size. By evaluations AutoMPO arrives first on liar's dice and goofspiel; on dark
+hex optimism alone needs fewer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Where the last iterates are after 20000 evaluations, the worst of three games."""
+    """The last iterates after 20000 evaluations: the worst or the best of the three games."""
 
     def ends(method: str) -> list[float]:
         return [poker_panels.reached(found[method], 20_000) for found in results["games"].values()]

@@ -1,10 +1,10 @@
 """Where preferences are cyclic, what a reward model ranks first loses; the equilibrium does not.
 
 Games of twelve responses whose win rates mix a skill with a cyclic part (`low_rank_cyclic`), from
-purely cyclic (skill x 0) to nearly transitive (x 4), and EGPO's random preferences. Each dot is a
-game: the share of its triples that are cyclic against the duality gap of always playing the
-response that the best Bradley-Terry fit scores highest (1: another response surely beats it). The
-equilibrium's gap is 0 in all of them.
+purely cyclic (skill x 0) to nearly transitive (skill x 4), and EGPO's random preferences. Each dot
+is a game. Across: the share of its triples that are cyclic. Up: the duality gap of always playing
+the response that the best Bradley-Terry fit scores highest (at 1 another response surely beats it).
+The equilibrium's gap is 0 in all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ N, RANK = 12, 4
 
 
 def reports(transitivity: float | None, seeds: list[int]) -> list[list[float]]:
-    """Cyclic share, gap of the reward's winner, gap of the equilibrium; a row per game."""
+    """A row per game: the cyclic share, the gap of the reward's winner, the equilibrium's gap.
+
+    `transitivity` is the weight of skill in `low_rank_cyclic`; None stands for EGPO's games.
+    """
     rows = []
     for seed in seeds:
         rng = np.random.default_rng(seed)
@@ -43,7 +46,7 @@ def reports(transitivity: float | None, seeds: list[int]) -> list[list[float]]:
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """A cloud of games per kind."""
+    """The games of every kind."""
     seeds = list(range(5 if quick else 60))
     kinds: list[float | None] = [*TRANSITIVITY, None]
     found = run(reports, [{"transitivity": t, "seeds": seeds} for t in kinds])
@@ -81,7 +84,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """What reward maximisation loses, and the equilibrium does not."""
+    """How much the reward's winner can lose, and how much the equilibrium."""
     rows = np.array([row for found in results.values() for row in found])
     cyclic = rows[rows[:, 0] > 0.1]
     median, worst = float(np.median(cyclic[:, 1])), float(rows[:, 2].max())

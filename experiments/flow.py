@@ -1,9 +1,9 @@
 """Whatever the start, play under MD circles outwards, under MMD meets short of the equilibrium.
 
-Forty policies of COMAL's cyclic preferences at eta = .3, each followed for itself. With a fixed
-magnet (diamond) at alpha = .1 all end at one point, the regularised equilibrium; with MPO's, which
-moves to each policy every 50 steps, all end at the Nash equilibrium (star). The animation shows
-the same run.
+Forty policies on COMAL's cyclic preferences at eta = .3, each of which plays itself: a row for each
+method, a column for each time. With a fixed magnet (diamond) at alpha = .1 all end at one point,
+the regularised equilibrium. With MPO's magnet, which moves to each policy every 50 steps, all end
+at the Nash equilibrium (star). The animation shows the same run.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SEED = 0
 
 NASH = np.array([4.0, 3.0, 4.0]) / 11.0
 MAGNET = (0.2, 0.3, 0.5)
-"""Of MMD, and MPO's first."""
+"""The magnet of MMD, and the first one of MPO."""
 POLICIES = 40
 STRIDE = 4
-"""Steps between two stored."""
+"""Steps between two policies that are stored."""
 SHOWN = (0, 80, 240, 480)
-"""Steps of the figure's columns."""
+"""The step that each column shows."""
 
 SOLVERS: Mapping[str, mg.Solver] = {
     "MD": mg.MirrorDescent(0.3),
@@ -43,6 +43,7 @@ SOLVERS: Mapping[str, mg.Solver] = {
 
 def flow(method: str, steps: int) -> dict[str, Any]:
     """Probabilities of A and B every `STRIDE` steps, `(times, policies, 2)`, and the last gap."""
+    # A game for each policy: each is a run of its own, and all are one batch.
     one = arenas.comal()
     game = mg.PreferenceGame(np.repeat(one.preferences[None], POLICIES, axis=0))
     starts = np.random.default_rng(SEED).dirichlet(np.ones(3), size=POLICIES)
@@ -50,6 +51,7 @@ def flow(method: str, steps: int) -> dict[str, Any]:
     magnet = game.policy(np.tile(MAGNET, (POLICIES, 1, 1)))
     states = mg.iterate(game, SOLVERS[method], policy=policy, magnet=magnet)
     seen = [state.policy for state in islice(states, 0, steps + 1, STRIDE)]
+    # Two of three probabilities, and no finer than the drawing: the stored file stays small.
     places = np.round([policy.probs[:, 0, :2] for policy in seen], 4)
     return {"places": places, "gap": float(np.max(game.duality_gap(seen[-1])))}
 
@@ -76,7 +78,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def animate(results: dict[str, Any]) -> tuple[Any, Any, list[int]]:
-    """The figure, what draws a frame of it, and the frames: slower as play comes to rest."""
+    """The figure, the function that draws a frame of it, and the frames."""
     with draw.theme():
         figure, (axes,) = _triangles(1, len(results), (7.2, 2.75))
     cloud = {name: _whole(found["places"]) for name, found in results.items()}
@@ -91,11 +93,12 @@ def animate(results: dict[str, Any]) -> tuple[Any, Any, list[int]]:
                 ax.set_title(titles[name], loc="center", pad=4, fontsize=14)
 
     last = len(cloud["MPO"]) - 1
+    # Every time at first, later every other one, and a rest on the last before the GIF begins anew.
     return figure, frame, [*range(min(60, last)), *range(60, last, 2), *[last] * 12]
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Where the clouds end."""
+    """Where the policies of each method end."""
     apart = np.ptp(_whole(results["MMD"]["places"])[-1], axis=0).max()
     rows = (
         ("mirror descent: the worst of 40 policies stays away (gap)", ">", 0.3, "MD"),
@@ -116,7 +119,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
 
 
 def _whole(places: Any) -> Array:
-    """With the probability of C, `(times, policies, 3)`."""
+    """Places with the third probability, which is not stored: `(times, policies, 3)`."""
     ab = np.array(places)
     return np.concatenate([ab, 1.0 - ab.sum(axis=-1, keepdims=True)], axis=-1)
 
@@ -141,11 +144,12 @@ def _bare(ax: Any) -> None:
 
 
 def _frame(ax: Any, method: str, places: Array, at: int, tail: int) -> None:
-    """The cloud at one time, each policy with its last way."""
+    """The policies at one time, each with its path over the last `tail` times."""
     look = draw.style(method)
     color = draw.BLACK if look is None else look.color
     ways = places[max(0, at - tail) : at + 1].swapaxes(0, 1)
-    gaps = np.full((ways.shape[0], 1, 3), np.nan)  # one line with holes: drawn at once
+    # NaN breaks the line after each path, so that one call draws them all.
+    gaps = np.full((ways.shape[0], 1, 3), np.nan)
     lines = np.concatenate([ways, gaps], axis=1).reshape(-1, 3)
     ax.plot(*lines.T, color=color, alpha=0.4, linewidth=1.2)
     ax.plot(*places[at].T, "o", color=color, markersize=3.2, linestyle="none")

@@ -1,11 +1,12 @@
-"""The thirty hardest games: where the self-tuning solver itself is worst, and the others there.
+"""The thirty hardest games: where AutoMPO itself is worst, and the others on the same games.
 
-A random search draws games of 3 to 10 actions from eight families and keeps the fifteen of largest
-gap after 1 000 evaluations and the fifteen of largest after 5 000. Payoffs are scaled to
-max |A| = 1 and rounded before the search, so the stored games are the games; they are a test
-family. Each dot is a game: the gap of every method's output after 5 000 evaluations, sorted by the
-median (bar). The search is against one solver, so the others are not at their own worst here. Their
-settings are those that `last_iterate` chose for random 10 x 10 zero-sum games.
+A random search draws games of 3 to 10 actions from eight families. It keeps the fifteen of largest
+gap after 1 000 evaluations and the fifteen of largest gap after 5 000. Payoffs are scaled to max
+|A| = 1 and rounded before the search, so the stored games are the games that were searched. Each
+dot is a game: the gap of a method's output after 5 000 evaluations. Methods are sorted by their
+median (bar). The search looked for games that are hard for AutoMPO; the other methods have worse
+games elsewhere. Their settings are those that `last_iterate` chose for random 10 x 10 zero-sum
+games.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import last_iterate
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import DIGITS, Claim, Run
 from mpo_games import plot as draw
 from mpo_games.games import families
@@ -25,14 +25,14 @@ from mpo_games.games import families
 TITLE = "The thirty hardest games"
 CORE = False
 SEED = 0
-"""The first seed of the search: one for each chunk of games."""
+"""The first seed of the search; every chunk of games has its own."""
 
 SUBJECT = "AutoMPO"
-NAMES = tuple(dict.fromkeys((SUBJECT, *last_iterate.NAMED, "PRM+ restarted", "EG restarted")))
+NAMES = tuple(dict.fromkeys((SUBJECT, *methods.HIGHLIGHTED, "PRM+ restarted", "EG restarted")))
 SIZES = (3, 11)
 MARKS = (1_000, 5_000)
 KEPT = 15
-"""For each mark."""
+"""How many games are kept for each mark."""
 CHUNK, CHUNKS = 100, 10
 FLOOR = 1e-16
 
@@ -46,7 +46,7 @@ SOURCES: tuple[Callable[[int, arenas.Rng], Any], ...] = (
     lambda n, rng: families.many_equilibria(n - 2, 2, rng).payoff,
     lambda n, rng: np.round(2.0 * families.random_zero_sum(n, n, rng).payoff),
 )
-"""Where games are drawn from; the last has payoffs -2 to 2 and so many ties."""
+"""How a game of about `n` actions is drawn; payoffs of the last are -2 to 2, with many ties."""
 
 
 def search(seed: int, count: int, marks: list[float]) -> list[dict[str, Any]]:
@@ -56,8 +56,10 @@ def search(seed: int, count: int, marks: list[float]) -> list[dict[str, Any]]:
     for _ in range(count):
         source = SOURCES[rng.integers(len(SOURCES))]
         payoff = source(int(rng.integers(*SIZES)), rng)
+        # The last family's rounded payoffs may all be 0, and then there is no scale.
         if not payoff.any():
             continue
+        # To the digits that are stored: the stored games are those that were searched.
         rounded = [[float(f"{a:.{DIGITS}g}") for a in row] for row in payoff / np.abs(payoff).max()]
         found.append({"payoff": rounded, "gaps": _gaps(SUBJECT, {}, rounded, marks)})
     return _hardest(found)
@@ -69,7 +71,7 @@ def contest(method: str, setting: dict[str, float], games: Any, marks: list[floa
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """The search, then every method on what it found."""
+    """The search, then every method on the games that were kept."""
     marks, chunks = ([50.0, 100.0], 1) if quick else (list(MARKS), CHUNKS)
     count = 4 if quick else CHUNK
     cells = [{"seed": SEED + i, "count": count, "marks": marks} for i in range(chunks)]
@@ -77,7 +79,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     payoffs = [game["payoff"] for game in games]
     family = "zero-sum 10 x 10"
     wanted = [{"method": name, "family": family, "quick": quick} for name in NAMES]
-    settings = run(last_iterate.tuned, wanted)
+    settings = run(tuning.on_family, wanted)
     found = run(
         contest,
         [
@@ -144,6 +146,7 @@ def _gaps(method: str, setting: dict[str, float], payoff: Any, marks: list[float
 def _hardest(games: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The `KEPT` games of largest gap at each mark, without repetition."""
     kept: dict[str, dict[str, Any]] = {}
+    # In the order of the marks: a game that is hard at both counts for the first one.
     for mark in range(len(MARKS)):
         rest = [game for game in games if str(game["payoff"]) not in kept]
         worst = sorted(rest, key=lambda game: game["gaps"][mark], reverse=True)[:KEPT]
@@ -152,7 +155,7 @@ def _hardest(games: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _sparse(n: int, rng: arenas.Rng) -> list[Any]:
-    """Two policies whose supports have one random size."""
+    """Two policies of `n` actions whose supports have the same random size."""
     size, sides = int(rng.integers(1, n + 1)), []
     for _ in range(2):
         side = np.zeros(n)

@@ -1,10 +1,11 @@
 """MPO needs inner solves that are good, not exact: enough steps per magnet move, then it converges.
 
 COMAL's game from (.2, .5, .3) at eta = .3, alpha = .1. Left: the gap at equal budget, for K inner
-steps per magnet move, and for a magnet that moves when the regularised game is solved to a share of
-the distance travelled (`WhenSettled`, its looks charged). Right: the error that K steps leave,
-KL(regularised equilibrium || next magnet) as a share of its value at the move before (median over
-the first moves, band their range), under the theorem's (1 + eta alpha)^-K, dashed.
+steps per magnet move, and for a magnet that moves when the distance left to the solution of the
+regularised game is a given share of the distance travelled (`WhenInnerSolved`; the evaluations it
+needs to decide are counted). Right: the error that K steps leave, KL(regularised equilibrium ||
+next magnet) as a share of its value at the move before: median over the first moves, band their
+range. Dashed: the theorem's bound (1 + eta alpha)^-K.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mpo_games import plot as draw
 TITLE = "Inexact inner solves"
 CORE = True
 SEED = 0
-"""Nothing here is random but the games of the proximal-point claim, seeds 0 to 19."""
+"""Only the games of the proximal-point claim are random; their seeds are 0 to 19."""
 
 ETA, ALPHA = 0.3, 0.1
 PERIODS = (5, 10, 15, 20, 50, 100, 200)
@@ -31,10 +32,10 @@ RATIO = 0.1
 
 
 def trajectory(period: int | None, budget: float) -> dict[str, Any]:
-    """The trace with `period` inner steps; with the measured schedule where it is None."""
+    """The trace with `period` inner steps a move; with `WhenInnerSolved` where `period` is None."""
     game = arenas.comal()
     solver = (
-        mg.MMD(ETA, ALPHA, magnet=mg.WhenSettled(RATIO, ALPHA))
+        mg.MMD(ETA, ALPHA, magnet=mg.WhenInnerSolved(RATIO))
         if period is None
         else mg.MPO(ETA, ALPHA, period)
     )
@@ -42,7 +43,7 @@ def trajectory(period: int | None, budget: float) -> dict[str, Any]:
 
 
 def errors(period: int, moves: int) -> list[float]:
-    """What is left of the inner problem at each magnet move, as a share of where it began."""
+    """The KL that is left at each magnet move, as a share of the KL when the magnet last moved."""
     game = arenas.comal()
     states = mg.iterate(game, mg.MPO(ETA, ALPHA, period), policy=game.policy(arenas.START))
     magnets = [state.magnet for state in islice(states, 0, moves * period + 1, period)]
@@ -50,7 +51,8 @@ def errors(period: int, moves: int) -> list[float]:
     for magnet, moved in pairwise(magnets):
         solved = exact.qre(game, ALPHA, magnet).policy
         before = float(game.divergence(solved, magnet))
-        if before < 1e-11:  # Below this the quotient is rounding.
+        # Below this the quotient of two KLs is rounding.
+        if before < 1e-11:
             break
         left.append(max(float(game.divergence(solved, moved)) / before, 1e-17))
     return left

@@ -1,12 +1,12 @@
 """What each ingredient of AutoMPO does: one choice of its `MMD` changed at a time.
 
-Log10 of the last iterate's gap after 5 000 evaluations: the 90 % quantile over forty games of a
-family, the worst game of the two families with ten actions (leaps are for such), the game itself on
-trees (exploitability) and the geometric mean of five perturbed ones. The first rows are MMD and MPO
-at one fixed setting, `eta = .5, alpha = .05, period = 100`; the last is all choices together.
-*Plain entropy* keeps the geometry of the game, *payoff weights, not smoothed* the dilated entropy
-that the smoothed one starts from. *No anchor* has a magnet weight of 0, so that moves only restart.
-*Step 1* is a fixed step. Nothing is tuned; payoffs are scaled to max |A| = 1.
+Log10 of the last iterate's gap after 5 000 evaluations. Tables: the 90 % quantile over forty games
+of a family, and the worst game of the two families with ten actions (leaps are for such games).
+Trees: the exploitability of the game itself, and the geometric mean over five perturbed ones. The
+first rows are MMD and MPO at one fixed setting, `eta = .5, alpha = .05, period = 100`; the last is
+AutoMPO. *Plain entropy* keeps the geometry of the game; *payoff weights, not smoothed* is the
+dilated entropy that the smoothed one starts from. *No anchor* has a magnet weight of 0, so that a
+move only restarts. *Step 1* is a fixed step. Nothing is tuned; payoffs are scaled to max |A| = 1.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ VARIANTS: Mapping[str, Callable[[mg.MMD], mg.Solver]] = {
     MMD: lambda _: mg.MMD(0.5, 0.05),
     MPO: lambda _: mg.MPO(0.5, 0.05, 100),
     "current feedback, step 1": lambda full: replace(
-        full, eta=FIXED_STEP, feedback=mg.current, magnet=mg.WhenSolved(0.3, 10)
+        full, eta=FIXED_STEP, feedback=mg.current, magnet=mg.WhenGapFell(0.3, 10)
     ),
     "step 1": lambda full: replace(full, eta=FIXED_STEP),
     "no anchor": lambda full: replace(full, alpha=0.0),
     "magnet rests": lambda full: replace(full, magnet=mg.Fixed()),
-    "no leaps": lambda full: replace(full, magnet=mg.WhenSolved(0.3, 1)),
+    "no leaps": lambda full: replace(full, magnet=mg.WhenGapFell(0.3, 1)),
     "players at once": _measured_together,
     "plain entropy": lambda full: replace(full, geometry=as_given),
     "payoff weights, not smoothed": lambda full: replace(full, geometry=as_given),
     FULL: lambda full: full,
 }
-"""From AutoMPO's `MMD` to what it is without an ingredient."""
+"""By its name in the figure, how AutoMPO's `MMD` is changed."""
 
 WEIGHTED = "payoff weights, not smoothed"
-"""Differs from plain entropy on trees alone."""
+"""On tables this is plain entropy. On trees the game has the weights and the solver takes them."""
 
 
 def on_tables(variant: str, family: str, games: int, budget: float) -> list[float]:
@@ -78,6 +78,7 @@ def on_tree(variant: str, game: str, seed: int | None, budget: float) -> float:
     scale = float(original.bound)
     tree = original.with_payoff(original.payoff / scale)
     seen = tree.with_dilation(mg.dilation.payoff_scaled) if variant == WEIGHTED else tree
+    # Exploitability is half the gap; `scale` brings it back to the game's own payoffs.
     return 0.5 * _gap(seen, variant, budget, None) * scale
 
 
@@ -130,7 +131,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """How much worse the best variant without an ingredient is, over all columns."""
+    """By how much the best variant without an ingredient is worse, over all columns."""
     score = {
         name: float(
             np.mean(np.log10([*_tables(results, name).values(), *_trees(results, name).values()]))

@@ -1,20 +1,21 @@
-"""Untuned, AutoMPO and its Euclidean twin are first, or level with who is, in every family.
+"""Untuned, AutoMPO and its Euclidean twin are first, or level with the first, in every family.
 
-The last iterate of every method over eleven families of games. The two are level everywhere, also
-at 30 to 100 actions: `gamma` near 1 makes the smoothed entropy as good as Euclidean, and leaves it
-one for policies that can only be sampled. They are slow on Condorcet's cycles of 21 and 51, and one
-badly scaled game is still at 1.3e-6 after 5 000 evaluations; after 20 000 all of at most 20 actions
-are solved.
+The last iterate of every method over eleven families of games. AutoMPO and its twin are level
+everywhere, also at 30 to 100 actions: a `gamma` near 1 makes the smoothed entropy as good as the
+Euclidean geometry, and it still suits policies that can only be sampled. Both are slow on Condorcet
+cycles of 21 and 51 actions, and one badly scaled game is still at 1.3e-6 after 5 000 evaluations;
+after 20 000 all games of at most 20 actions are solved.
 
 Left: the median gap against feedback evaluations, the median over families. Right: the share of
-games solved to 1e-8, the mean over families; grey are those not named. Below: how far the worst
-tenth of each family is, log10 of the 90 % quantile of the gap after 5 000 evaluations. Every method
-with knobs chooses among twelve settings for each family anew: on twenty other games, by the mean
-log10 of their median, 90 % quantile and worst gap over evaluations 50 to 5 000. Those without run
-as they are. Averages count where they are the output, the better of average and last iterate for
-what restarts from it. Of the methods with a fixed regulariser only MMD is shown: they end elsewhere
-(`original_equilibrium`). Starts are uniform, but random in the cycles and where equilibria are
-many, and 99 % on a random action in the last family.
+games solved to 1e-8, the mean over families. Grey curves are the methods without a name. Below: how
+far from equilibrium the worst tenth of each family is, as log10 of the 90 % quantile of the gap
+after 5 000 evaluations. A method with knobs chooses among twelve settings for each family anew: on
+twenty other games, by the mean log10 of their median, 90 % quantile and worst gap over evaluations
+50 to 5 000. A method without knobs runs as it is. The average counts where it is the method's
+output, and the better of average and last iterate for methods that restart from that. Of the
+methods with a fixed regulariser only MMD is shown: they end at another point
+(`original_equilibrium`). Starts are uniform; in the cycles and where there are many equilibria they
+are random, and in the last family 99 % lies on a random action.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
+from experiments.lab.tuning import CHECKPOINTS
 from mpo_games import plot as draw
 
 TITLE = "The last iterate over many families"
 CORE = False
 SEED = 0
-"""The first of the seeds of the reported games; tuning games start at 1000."""
+"""The first seed of the reported games; those of the tuning games begin at 1000."""
 
 NAMES = (
     "MPO",
@@ -47,38 +49,15 @@ NAMES = (
     "PRM+, average",
     *(method.name for method in methods.OUTSIDERS),
 )
-NAMED = (
-    "AutoMPO",
-    "Anchored Popov, L2",
-    "EG restarted, L2 (PDLP)",
-    "ExRM+ restarted",
-    "Smooth PRM+ restarted",
-    "PRM+, average",
-    "Optimistic MPO",
-    "MPO",
-    "Optimistic MD",
-)
-"""Those that the curves name."""
-
-CHECKPOINTS = (300, 1_000, 5_000, 20_000)
-MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.5, 4.3, 0.125)).tolist()})
-TUNED_FOR = 5_000
 SOLVED = 1e-8
 FLOOR = 1e-16
 ROUNDING = 1e-13
-"""Gaps below this are level."""
-
-
-def tuned(method: str, family: str, quick: bool) -> dict[str, float]:
-    """The setting that a method gets on a family."""
-    contestant, (batches, _) = methods.BY_NAME[method], arenas.FAMILIES[family].arena(quick)
-    late = [m for m in _marks(quick) if TUNED_FOR / 100 <= m <= TUNED_FOR]
-    return methods.tune(contestant, batches, late)
+"""Gaps below this count as level."""
 
 
 def contest(method: str, family: str, setting: dict[str, float], quick: bool) -> dict[str, Any]:
     """A method on the family's reported games."""
-    marks, (_, batches) = _marks(quick), arenas.FAMILIES[family].arena(quick)
+    marks, (_, batches) = tuning.marks(quick), arenas.FAMILIES[family].arena(quick)
     gaps = methods.race(methods.BY_NAME[method], setting, batches, marks)
     at = [i for i, mark in enumerate(marks) if mark in CHECKPOINTS]
     return {
@@ -94,11 +73,11 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method on every family."""
     families = list(arenas.FAMILIES)[:: 5 if quick else 1]
     cells = [{"method": m, "family": f, "quick": quick} for f in families for m in NAMES]
-    settings = run(tuned, cells)
+    settings = run(tuning.on_family, cells)
     found = run(contest, [c | {"setting": s} for c, s in zip(cells, settings, strict=True)])
     each = iter(found)
     return {
-        "marks": _marks(quick),
+        "marks": tuning.marks(quick),
         "families": {f: {m: next(each) for m in NAMES} for f in families},
     }
 
@@ -114,8 +93,9 @@ def plot(results: dict[str, Any]) -> Any:
         grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5))
         left, right = (figure.add_subplot(grid[0, i]) for i in (0, 1))
         ends: tuple[list[Any], list[Any]] = ([], [])
-        for name in sorted(names, key=lambda n: n in NAMED):
-            look, named = draw.style(name) or draw.Style(draw.GREY), name in NAMED
+        # The named curves last, above the grey ones.
+        for name in sorted(names, key=lambda n: n in methods.HIGHLIGHTED):
+            look, named = draw.style(name) or draw.Style(draw.GREY), name in methods.HIGHLIGHTED
             gap = np.median([f[name]["median"] for f in families.values()], axis=0)
             share = np.mean([f[name]["solved"] for f in families.values()], axis=0)
             for ax, curve, end in zip(
@@ -141,12 +121,8 @@ def plot(results: dict[str, Any]) -> Any:
     return figure
 
 
-def _marks(quick: bool) -> list[float]:
-    return [m for m in MARKS if m <= CHECKPOINTS[0 if quick else -1]]
-
-
 def _late(results: dict[str, Any]) -> int:
-    """Which checkpoint the table shows."""
+    """The checkpoint that the table shows: 5 000 evaluations, or the last one of a quick run."""
     return min(CHECKPOINTS.index(5_000), sum(m in CHECKPOINTS for m in results["marks"]) - 1)
 
 
@@ -158,6 +134,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
         for name in next(iter(families.values()))
     }
     ours, others = tenth.pop("AutoMPO"), np.array(list(tenth.values()))
+    # Within a factor of three of the best of the other methods, which are tuned for the family.
     ahead = int((ours <= np.maximum(3.0 * others.min(axis=0), ROUNDING)).sum())
     worst = max(float(f["AutoMPO"]["quantiles"][at][2]) for f in _small(families))
     end = sum(m in CHECKPOINTS for m in results["marks"]) - 1
@@ -199,6 +176,9 @@ def claims(results: dict[str, Any]) -> list[Claim]:
 
 
 def _small(families: dict[str, Any]) -> list[Any]:
-    """The families without games of more than 20 actions."""
+    """The results of the families whose games have at most 20 actions.
+
+    `Condorcet cycles` go up to 51.
+    """
     large = ("n = 30", "n = 100", "50 x 50", "Condorcet")
     return [found for name, found in families.items() if not any(x in name for x in large)]

@@ -1,9 +1,10 @@
 """Leduc poker: how far from equilibrium the policy played is, by evaluations and by seconds.
 
-Exploitability against feedback evaluations (both players once are one) and against CPU seconds on
-one thread; the average where that is the output. Triangles mark where a magnet moved. Settings are
-those that `trees` chose on other games. The seconds are those of this toolkit's code, recording
-excluded; the grey line is the sequence-form linear programme by HiGHS.
+Exploitability against feedback evaluations (one evaluation is the feedback of both players) and
+against CPU seconds on one thread; of the average where that is the output. Triangles mark where a
+magnet moved. The settings are those that `trees` chose on other games. The seconds are those of
+this library's code without recording. The dashed line is the sequence-form linear programme, solved
+by HiGHS.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
-from experiments import trees
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import exact
 from mpo_games import plot as draw
@@ -36,15 +36,16 @@ NAMES = (
     "PCFR+, last",
 )
 MOVES = ("AutoMPO", "MPO")
-"""Whose magnet's moves are marked."""
+"""The methods whose magnet's moves are marked."""
 FLOOR = 1e-16
 
 
 def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[str, Any]:
     """Exploitability, CPU seconds and moves of the magnet along a run."""
-    contestant, game = trees.BY_NAME[method], arenas.tree("Leduc")
+    contestant, game = methods.TREES_BY_NAME[method], arenas.tree("Leduc")
     seen = game if contestant.view is None else contestant.view(game)
-    methods.run(contestant, seen, setting, 10.0)  # compiles what is to be timed
+    # A short run first: what numba compiles on the way must not be timed.
+    methods.run(contestant, seen, setting, 10.0)
     solver = contestant.solver(setting)
     states, mark, spent = mg.iterate(seen, solver), 1.0, 0.0
     rows: list[tuple[float, float, float]] = []
@@ -53,11 +54,12 @@ def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[st
         start = time.process_time()
         state = next(states)
         spent += time.process_time() - start
-        if state.moved == state.step > 0:
+        if state.moved_at == state.step > 0:
             moved.append(state.evaluations)
         if state.evaluations >= mark:
             gap = float(contestant.output(seen, state))
             rows.append((state.evaluations, spent, max(gap, 0.0) / 2.0))
+            # Marks a few per cent apart, and at least an evaluation.
             mark = max(state.evaluations + 1.0, 1.06 * state.evaluations)
     return dict(zip(("evaluations", "seconds", "gap"), zip(*rows, strict=True), strict=True)) | {
         "moved": moved
@@ -65,8 +67,9 @@ def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[st
 
 
 def programme(game: str) -> float:
-    """CPU seconds of the linear programme, its certificate included."""
+    """CPU seconds of the linear programme with its certificate."""
     tree = arenas.tree(game)
+    # Once untimed, as above.
     exact.nash(tree)
     start = time.process_time()
     exact.nash(tree)
@@ -76,7 +79,7 @@ def programme(game: str) -> float:
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Each method with its setting."""
     budget = 100.0 if quick else 20_000.0
-    settings = run(trees.tuned, [{"method": name, "quick": quick} for name in NAMES])
+    settings = run(tuning.on_trees, [{"method": name, "quick": quick} for name in NAMES])
     cells = [
         {"method": name, "setting": setting, "budget": budget}
         for name, setting in zip(NAMES, settings, strict=True)
@@ -116,7 +119,8 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def _apart(moved: list[float]) -> list[float]:
-    """The moves to mark: from 10 evaluations on, each a few per cent after the last."""
+    """The moves that are marked: from 10 evaluations on, some per cent apart, so that triangles do
+    not cover each other."""
     kept = [10.0]
     for at in moved:
         if at > 1.04 * kept[-1]:
@@ -131,7 +135,7 @@ def _reached(stored: dict[str, Any], gap: float) -> float:
 
 
 def _each(stored: dict[str, Any]) -> float:
-    """CPU seconds an evaluation."""
+    """CPU seconds per evaluation."""
     return float(stored["seconds"][-1] / stored["evaluations"][-1])
 
 
@@ -141,6 +145,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
     auto, average, last = (found[n] for n in ("AutoMPO", "CFR+, average", "PCFR+, last"))
     at = [i for i, spent in enumerate(auto["evaluations"]) if spent <= 5_000][-1]
     then = [i for i, spent in enumerate(last["evaluations"]) if spent <= 5_000][-1]
+    # A quick run does not come near 1e-5.
     target = 1e-5 if max(auto["evaluations"]) > 5_000 else 1.0
     sooner = _reached(average, target) / _reached(auto, target)
     cost = _each(auto) / _each(found["MPO"])

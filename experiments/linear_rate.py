@@ -1,8 +1,8 @@
 """MMD's last iterate converges linearly to the regularised equilibrium, below the theorem's line.
 
-KL(regularised equilibrium || policy) on six games at eta = alpha / L^2, the largest step size of
-the theorem, for alpha from L / 10 to L / 2; dashed the theorem's 1 / (1 + eta alpha) a step, dotted
-the exact asymptotic rate, the squared spectral radius of the linearised step.
+KL(regularised equilibrium || policy) on six games at eta = alpha / L^2, the largest step size that
+the theorem allows, for alpha from L / 10 to L / 2. Dashed: the theorem's factor 1 / (1 + eta alpha)
+a step. Dotted: the exact asymptotic rate, the squared spectral radius of the linearised step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpo_games.games.catalogue import load
 TITLE = "The linear rate of the theorem"
 CORE = True
 SEED = 0
-"""Of the random games and the starts."""
+"""The seed of the random games and the starts."""
 
 GAMES: Mapping[str, tuple[float, str, Mapping[str, Any]]] = {
     "perturbed RPS": (0.1, "perturbed_rps", {}),
@@ -32,18 +32,18 @@ GAMES: Mapping[str, tuple[float, str, Mapping[str, Any]]] = {
     "random preferences, 10 x 10": (0.4, "random_preferences", {"n": 10, "seed": SEED}),
     "random zero-sum, 50 x 50": (0.5, "random_zero_sum", {"n": 50, "m": 50, "seed": SEED}),
 }
-"""`alpha / L` with L = max |A|, the name in the catalogue, its parameters."""
+"""For each game `alpha / L` with `L = max |A|`, its name in the catalogue, its parameters."""
 
 
 def _start(game: Any, rng: np.random.Generator) -> mg.TabularPolicy:
-    """Random play: away from the uniform magnet."""
+    """A random policy of full support, away from the uniform magnet."""
     legal = game.legal
     weights = np.where(legal, rng.gamma(1.0, size=legal.shape) + 1e-3, 0.0)
     return mg.TabularPolicy.from_probs(weights / weights.sum(axis=-1, keepdims=True), legal)
 
 
 def rate(name: str, steps: int) -> dict[str, Any]:
-    """The KL at every step, the theorem's factor and the exact local factor of the KL."""
+    """The KL at some steps, and three factors by which it falls: bound, exact local rate, fit."""
     rng = np.random.default_rng(SEED)
     share, entry, parameters = GAMES[name]
     game = load(entry, **parameters)
@@ -55,6 +55,7 @@ def rate(name: str, steps: int) -> dict[str, Any]:
     )
     kl = np.array([float(game.divergence(target, s.policy)) for s in islice(states, steps + 1)])
     radius = float(theory.local_rate(game, target, eta=eta, alpha=alpha))
+    # A KL is exact to some 1e-13, so a rate is fitted to those above.
     clear = np.arange(len(kl)) if kl[-1] > 1e-12 else np.arange(int(np.argmax(kl < 1e-12)))
     fitted = theory.fit_rate(clear, kl[clear])
     stride = max(1, steps // 100)
@@ -64,6 +65,7 @@ def rate(name: str, steps: int) -> dict[str, Any]:
         "steps": np.arange(steps + 1)[::stride],
         "kl": np.maximum(kl[::stride], 0.0),
         "bound": theory.rate_bound(eta, alpha),
+        # The KL is quadratic in the distance that the radius shrinks.
         "local": radius**2,
         "fitted": fitted.factor,
         "fitted_range": [fitted.low, fitted.high],
@@ -72,7 +74,7 @@ def rate(name: str, steps: int) -> dict[str, Any]:
 
 
 def violations(seeds: list[int], excess: float, steps: int) -> int:
-    """Random games in which some step misses the bound, at `excess` times the largest step."""
+    """How many random games have a step above the bound, at `excess` times the largest step."""
     missed = 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
@@ -109,7 +111,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
 
 
 def plot(results: dict[str, Any]) -> Any:
-    """Six panels: measured, bound, exact rate."""
+    """A panel for each game: measured, bound, exact rate."""
     import matplotlib.pyplot as plt
 
     with draw.theme():
@@ -119,6 +121,7 @@ def plot(results: dict[str, Any]) -> Any:
             ax.set_yscale("log")
             ax.plot(steps, kl, color=draw.BLUE)
             ax.plot(steps, kl[0] * found["bound"] ** steps, color=draw.GREY, linestyle=draw.DASHED)
+            # The slope is a local rate: its line is drawn through the first small KL.
             anchor = int(np.argmax(kl < 1e-5)) or len(kl) - 1
             line = kl[anchor] * found["local"] ** (steps - steps[anchor])
             shown = (line < 1e2) & (line > 1e-16)

@@ -1,9 +1,9 @@
 """A magnet that moves every step is mirror descent and circles; one that moves late is slow.
 
-COMAL's game from (.2, .5, .3). Left above: the last iterate at eta = .3, alpha = .1 for periods
-K = 1 to 1000. The maps: duality gap after the budget over K and alpha (at eta = .3), and over K and
-eta (at alpha = .1). The dashed line is the one published rule for a period, GABP's
-K >= 6 ln(3 (T + 1)) / ln(1 + eta alpha) (ICLR 2025, for the L2 geometry): safe, and far too long.
+COMAL's game from (.2, .5, .3). Above: the last iterate at eta = .3, alpha = .1 for periods K = 1 to
+1000. The maps: the worst duality gap in the last tenth of the budget over K and alpha (at eta =
+.3), and over K and eta (at alpha = .1). Dashed: the one published rule for a period, GABP's K >= 6
+ln(3 (T + 1)) / ln(1 + eta alpha) (ICLR 2025, for the L2 geometry). It is safe, and far too long.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ def curve(period: int, budget: float) -> dict[str, Any]:
 
 
 def row(period: int, budget: float, knob: str) -> list[float]:
-    """The worst gap of the last tenth of the budget along `ALPHAS` or `ETAS`, one batch."""
+    """The worst gap in the last tenth of the budget, for every value of `ALPHAS` or `ETAS`."""
     values = ALPHAS if knob == "alpha" else ETAS
+    # All values in one batch of games: a step size may be an array if a function gives it.
     along = np.reshape(values, (-1, 1, 1))
     game = arenas.comal()
     start = mg.TabularPolicy.from_probs(np.tile(arenas.START, (len(values), 1, 1)))
@@ -48,13 +49,14 @@ def row(period: int, budget: float, knob: str) -> list[float]:
         (lambda _: along) if knob == "alpha" else ALPHA,
         period,
     )
+    # Where play circles, the gap at a single step says little.
     late = np.linspace(0.9 * budget, budget, 41)
     found = mg.solve(game, solver, budget, policy=start, at=list(late))
     return [float(gap) for gap in found.trace["gap"].max(axis=0)]
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """Curves along the period, and the two maps."""
+    """A curve for each of some periods, and the two maps."""
     budget = 200.0 if quick else 5000.0
     periods = PERIODS[::6] if quick else PERIODS
     curves = run(curve, [{"period": k, "budget": budget} for k in CURVES])
@@ -124,6 +126,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 def claims(results: dict[str, Any]) -> list[Claim]:
     """The two ends of the period."""
+    # The keys of a stored mapping are text.
     first, good = (results["curves"][k]["gap"][-1] for k in ("1", "50"))
     return [
         Claim(

@@ -1,15 +1,14 @@
 """Under noise a last iterate with fixed settings hovers, lower with a magnet; the average goes on.
 
-COMAL's game, twenty runs of 2500 evaluations from (.2, .5, .3). Noisy: each feedback entry with
-N(0, .1^2) on it. Sampled: each action is tried against eight sampled opponents. Bandit: eight
-duels an evaluation, won or lost, and only the action played learns from one (exploration .1).
-Median of the runs and 10-90 % band; tuned by the rule of `methods.py`: twelve settings each,
-chosen on other random streams.
+COMAL's game, twenty runs of 2500 evaluations from (.2, .5, .3). Noisy: N(0, .1^2) is added to each
+entry of the feedback. Sampled: each action is tried against eight sampled opponents. Bandit: an
+evaluation is eight duels, won or lost, and each teaches only the value of the action that was
+played (exploration .1). The line is the median of the runs, the band 10-90 %. Tuned by the rule of
+`lab/methods.py`: twelve settings each, chosen on other random streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,25 +17,19 @@ import mpo_games as mg
 from experiments.lab import arenas, methods
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
-from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
 
 TITLE = "Noisy, sampled and bandit feedback"
 CORE = True
 SEED = 0
-"""Of the reported runs; the settings are chosen on seed 1."""
+"""The seed of the reported runs; the settings are chosen on the next one."""
 
 NAMES = ("MPO", "EMA magnet", "MMD", "Optimistic MD", "MD", "SPO/SPPO")
-
-WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
-    "noisy": lambda game: NoisyGame(game, 0.1),
-    "sampled": lambda game: SampledGame(game, 8),
-    "bandit": lambda game: BanditGame(game, 8, exploration=0.1, duels=True),
-}
 
 
 def contest(method: str, feedback: str, runs: int, budget: float) -> dict[str, Any]:
     """Tune and run one method under one kind of feedback."""
-    game = WRAPPERS[feedback](arenas.comal())
+    game = arenas.FEEDBACKS[feedback](arenas.comal())
+    # A batch of equal starts is as many independent runs.
     start = mg.TabularPolicy.from_probs(np.tile(arenas.START, (runs, 1, 1)))
     return methods.tuned(method, budget, (game, start, SEED + 1), (game, start, SEED))
 
@@ -44,9 +37,9 @@ def contest(method: str, feedback: str, runs: int, budget: float) -> dict[str, A
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method under every kind of feedback."""
     size = {"runs": 4 if quick else 20, "budget": 100.0 if quick else 2500.0}
-    cells = [{"method": m, "feedback": f, **size} for f in WRAPPERS for m in NAMES]
+    cells = [{"method": m, "feedback": f, **size} for f in arenas.FEEDBACKS for m in NAMES]
     found = iter(run(contest, cells))
-    return {feedback: {name: next(found) for name in NAMES} for feedback in WRAPPERS}
+    return {feedback: {name: next(found) for name in NAMES} for feedback in arenas.FEEDBACKS}
 
 
 def plot(results: dict[str, Any]) -> Any:
@@ -58,6 +51,7 @@ def plot(results: dict[str, Any]) -> Any:
         for ax, (feedback, found) in zip(axes, results.items(), strict=True):
             ax.set_ylim(2e-3, 1.2)
             traces = {name: methods.quantiles(stored) for name, stored in found.items()}
+            # The traces are three quantiles already: the band is all of them.
             draw.convergence(traces, ax=ax, band=(0.0, 1.0))
             ax.set_title(feedback)
             ax.label_outer()
@@ -65,7 +59,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Where noise leaves the last iterate."""
+    """The last iterate under noise, beside the average and beside mirror descent's."""
     table = []
     for feedback, found in results.items():
         ours, plain = (float(np.median(found[name]["final"])) for name in ("MPO", "MD"))

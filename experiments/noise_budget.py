@@ -1,11 +1,12 @@
 """Under noise AutoMPO's output falls like one over the root of the budget; a fixed period hovers.
 
-EGPO's random preferences of 10 responses, 100 000 evaluations from uniform play. Noisy: each
-feedback entry with N(0, .1^2) on it. Bandit: eight duels an evaluation, won or lost, and only the
-response played learns from one (exploration .1). The gap is the true one, of what each method
-returns: AutoMPO hears the noise and hands out an average by itself; MPO its last iterate. Median of
-ten games and 10-90 % band; the dashed line has slope -1/2. MPO and the averages are tuned by the
-rule of `methods.py`, twelve settings each, on four other games and random streams.
+EGPO's random preferences of 10 responses, 100 000 evaluations from uniform play. Noisy: N(0, .1^2)
+is added to each entry of the feedback. Bandit: an evaluation is eight duels, won or lost, and each
+teaches only the value of the response that was played (exploration .1). The gap is the true one of
+the policy that each method returns: AutoMPO notices the noise and then returns an average; MPO
+returns its last iterate. The line is the median of ten games, the band 10-90 %; the dashed line has
+slope -1/2. MPO and the averages are tuned by the rule of `lab/methods.py`, twelve settings each, on
+four other games and random streams.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ import numpy as np
 
 from experiments.lab import arenas, methods
 from experiments.lab.harness import Claim, Run
-from experiments.noise import WRAPPERS
 from mpo_games import plot as draw
 
 TITLE = "Noise, and a budget of 100 000 evaluations"
 CORE = False
 SEED = 0
-"""The first seed of the reported games and their noise; those tuned on begin at 1000."""
+"""The first seed of the reported games and of their noise; tuning games begin at 1000."""
 
 KINDS = ("noisy", "bandit")
 NAMES = ("AutoMPO", "MPO", "EMA magnet", "SPO/SPPO", "Optimistic MD, average")
 AVERAGES = ("SPO/SPPO", "Optimistic MD, average")
 FROM = 1_000
-"""From here on slopes are measured."""
+"""The evaluation from which on slopes are fitted."""
 
 
 def tuned(method: str, kind: str, games: int, budget: float) -> dict[str, float]:
@@ -53,11 +53,12 @@ def contest(
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """Every method under both kinds of feedback; AutoMPO meets the games one by one."""
+    """Every method under both kinds of feedback."""
     games, few, budget = (2, 1, 300.0) if quick else (10, 4, 1e5)
     pairs = [(kind, name) for kind in KINDS for name in NAMES]
     wanted = [{"method": n, "kind": k, "games": few, "budget": budget} for k, n in pairs]
     settings = dict(zip(pairs, run(tuned, wanted), strict=True))
+    # A method that is `alone` (AutoMPO) gets a cell for each game, the others one for all games.
     cells = [
         {"method": n, "kind": k, "setting": settings[k, n], "seeds": seeds, "budget": budget}
         for k, n in pairs
@@ -88,6 +89,7 @@ def plot(results: dict[str, Any]) -> Any:
             at = np.asarray(found["AutoMPO"]["evaluations"], dtype=float)
             late = at >= at[-1] / 100
             end = float(np.asarray(found["AutoMPO"]["gap"])[-1, 1])
+            # Half the last gap, so that the line of slope -1/2 runs below AutoMPO's.
             ax.loglog(at[late], 0.5 * end * np.sqrt(at[-1] / at[late]), "--", color=draw.GREY)
             ax.set_xscale("log")
             ax.set_xlim(left=100)
@@ -97,7 +99,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """The slope, and the ratios to a fixed period and to the best time average."""
+    """AutoMPO's slope, and its gap over that of a fixed period and of the best time average."""
     table = []
     for kind, found in results.items():
         ours = found["AutoMPO"]
@@ -133,17 +135,18 @@ def claims(results: dict[str, Any]) -> list[Claim]:
 
 
 def _seen(kind: str, seeds: Sequence[int]) -> Any:
-    """A batch of games through samples; a single one where there is one seed."""
+    """The games of the seeds, in a batch, with estimated feedback; of one seed a single game."""
     batches = arenas.FAMILIES["EGPO, n = 10"].batches(seeds)
     games = arenas.split(batches) if len(seeds) == 1 else iter(batches)
-    return WRAPPERS[kind](next(games)[0])
+    return arenas.FEEDBACKS[kind](next(games)[0])
 
 
 def _joined(runs: list[Any]) -> dict[str, Any]:
-    """Quantiles over all games of some runs, at the records of the first."""
+    """Quantiles over the games of all `runs`, at the evaluations that the first one recorded."""
     at = np.asarray(runs[0]["evaluations"], dtype=float)
     columns = []
     for rows in runs:
+        # Runs of single games record at other evaluations: each gap holds until the next record.
         when = np.searchsorted(rows["evaluations"], at, side="right") - 1
         columns.append(np.asarray(rows["gaps"], dtype=float)[np.maximum(when, 0)])
     gaps = np.concatenate(columns, axis=1)

@@ -1,11 +1,11 @@
 """The moving magnet walks on to the equilibrium of the original game; a fixed one stops short.
 
-Last-iterate duality gap of every method on four games of rock-paper-scissors kind (plain,
-perturbed, biased, COMAL's), from the same start with the same budget; median of the four games,
-band from the 10 % to the 90 % quantile; MPO's median is the thin line in every panel. Every method
-is tuned by the same rule (`methods.py`): twelve settings each, chosen on twenty other random
-cycles, one setting for all games, payoffs scaled to max |A| = 1. Where the average is the method's
-output, it is the average that is shown.
+The last iterate's duality gap, of every method on four games of rock-paper-scissors kind (plain,
+perturbed, biased, COMAL's) from the same start with the same budget. The line is the median of the
+four games, the band reaches from the 10 % to the 90 % quantile; the thin line in every panel is
+MPO's median. Every method is tuned by the same rule (`lab/methods.py`): twelve settings each,
+chosen on twenty other random cycles, one setting for all games, payoffs scaled to max |A| = 1.
+Where the average is a method's output, the average is shown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpo_games import plot as draw
 TITLE = "To the equilibrium of the original game"
 CORE = True
 SEED = 1000
-"""The first of the twenty seeds of the tuning games."""
+"""The first of the twenty seeds of the games that are tuned on."""
 
 FLOOR = 1e-16
 
@@ -41,7 +41,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
 
 
 def plot(results: dict[str, Any]) -> Any:
-    """Small multiples, one per family, with MPO in each as the thin reference."""
+    """A panel for each family of methods, with MPO in all of them."""
     import matplotlib.pyplot as plt
 
     families = list(dict.fromkeys(m.family for m in methods.METHODS))
@@ -56,6 +56,7 @@ def plot(results: dict[str, Any]) -> Any:
                 ax.plot(mpo["evaluations"][1:], middle[1:], color=draw.VERMILLION, lw=1, alpha=0.6)
             ax.set_ylim(FLOOR / 3, 8.0)
             ax.set_xlim(1.0, results["budget"])
+            # The traces are three quantiles already: the band is all of them.
             draw.convergence(traces, ax=ax, band=(0.0, 1.0), floor=FLOOR)
             ax.set_title(family)
             ax.label_outer()

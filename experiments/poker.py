@@ -1,15 +1,15 @@
 """The moving magnet walks to Kuhn's equilibrium; on Leduc AutoMPO alone arrives, with no settings.
 
-Exploitability in the payoffs of the game, over 20000 feedback evaluations and over the processor
-time of the bare solver. Lines are last iterates; rings mark methods whose output is an average:
-fictitious play (best responses to the average, what NFSP approximates) and CFR+. Policy gradient
-(GDA) ascends Q-values in the behavioural policy; mirror methods move in the tree's dilated entropy,
-with unit weights as published. *Weighted*: the weights are the payoffs at stake below each
-information state, and MPO's magnet may keep a floor of 1e-3 under every action (on Leduc it does,
-which stops it at 7e-5, behind CFR+'s average). Plain MPO, the paper's method, is exact on Kuhn and
-wanders above .01 on Leduc; so do weights and optimism without a magnet. Every method is tuned on
-the game itself, which favours those with knobs: the best of twelve settings each, by the score of
-`methods.py`. AutoMPO, fictitious play and CFR+ have none.
+Exploitability in the game's payoffs, over 20000 feedback evaluations and over the processor time of
+the bare solver. Lines are last iterates; rings mark methods whose output is an average: fictitious
+play (best responses to the average, which NFSP approximates) and CFR+. Policy gradient (GDA)
+ascends Q-values in the behavioural policy. Mirror methods move in the tree's dilated entropy, with
+unit weights as published. *Weighted*: the weights are the payoffs at stake below each information
+state, and MPO's magnet may keep a floor of 1e-3 under every action (on Leduc it does, and therefore
+stops at 7e-5, behind CFR+'s average). Plain MPO, the paper's method, is exact on Kuhn and wanders
+above .01 on Leduc; so do weights and optimism without a magnet. Every method is tuned on the game
+itself, which favours those with knobs: the best of twelve settings each, by the score of
+`lab/methods.py`. AutoMPO, fictitious play and CFR+ have none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = 0
 KUHN, LEDUC = GAMES = ("Kuhn", "Leduc")
 WEIGHTED = "Optimistic MPO, weighted"
 VALUES = {KUHN: ("-1/18", -1 / 18, 1e-6), LEDUC: ("-0.0856", -0.0856, 5e-5)}
-"""The known value of each game as printed, as a number, and to which error it is known or kept."""
+"""The known value of each game: as published, as a number, and to which error it is known."""
 
 
 def moving_magnet(steps: int) -> float:
@@ -81,6 +81,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
         close = abs(found["value"] - value) < error and found["gap"] < 1e-10
         statement = f"{game} poker: the value, by linear programming"
         table.append(Claim("known", statement, known, found["value"], close))
+    # Gaps are twice the exploitability, which the results hold.
     drifting, annealed = 2.0 * results["moving_magnet"], results["annealing"]
     kuhn, leduc = (
         {

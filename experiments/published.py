@@ -1,13 +1,14 @@
 """The published numbers come out but for three, and the published failures with them.
 
-Ring: the reference number, published by the authors or found by running their published rule; dot:
+Ring: the reference number, published by the authors or found by running their published rule. Dot:
 ours. COMAL's 3 x 3 game from (.2, .5, .3); biased rock-paper-scissors at eta = alpha = .1 after
-10000 steps; EGPO's 100 random 10 x 10 preference games with a fixed reference (mean gap); the
-steps to a gap of 1e-11. Below 1e-12, rounding, only the order counts. Not reproduced: mirror
-descent's gap on the biased game is a phase of its circle, which swings between .4 and 6 and which
-rounding decides (a start moved by 1e-12 ends at 6 instead of 2); EGPO's two gaps come out as .119
-and .0094 against .18 and .018, with other draws and a statistic the reference does not state.
-Doubling beta would give .183 and .021: it explains the first and not the second.
+10000 steps; EGPO's 100 random 10 x 10 preference games with a fixed reference (mean gap); the steps
+to a gap of 1e-11. Numbers below 1e-12 are rounding: there only the order of magnitude counts. Three
+numbers are not reproduced. Mirror descent's gap on the biased game depends on where in its circle
+the last step falls: the gap swings between .4 and 6, and rounding decides (from a start moved by
+1e-12 it ends at 6 instead of 2). EGPO's two gaps come out as .119 and .0094 against .18 and .018;
+our games are other draws, and the reference does not state which statistic of the gaps it gives.
+Doubling beta would give .183 and .021, which explains the first and not the second.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mpo_games.games.families import random_preferences
 TITLE = "As published"
 CORE = True
 SEED = 0
-"""The first of the seeds of the random games."""
+"""The first seed of the random games."""
 
 COMAL_GAPS: Mapping[str, tuple[str, float]] = {
     "mwu": ("COMAL: MD, eta .3, 1000 steps", 0.63),
@@ -59,7 +60,7 @@ QRE: Mapping[float, tuple[float, float, float]] = {
     0.1: (0.17347803, 0.48630324, 0.34021873),
     0.05: (0.1517447, 0.46794775, 0.38030755),
 }
-"""The quantal responses of the perturbed RPS (Sokota et al. 2023), temperature by temperature."""
+"""The quantal responses of the perturbed RPS by temperature (Sokota et al. 2023)."""
 
 
 def comal_gap(key: str) -> float:
@@ -120,7 +121,7 @@ def quantal(tau: float, steps: int) -> dict[str, float]:
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """Every number once."""
+    """Each number, computed once."""
     seeds, budget = list(range(5 if quick else 100)), 500.0 if quick else 10_000.0
     biased = run(biased_gap, [{"key": k, "budget": budget} for k in BIASED])
     gaps = run(comal_gap, [{"key": k} for k in COMAL_GAPS])
@@ -137,7 +138,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
 
 
 def _pairs(results: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """Label, reference, ours; for every gap."""
+    """Label, reference and our number for every gap."""
     return [
         *((*COMAL_GAPS[k], results["gaps"][k]) for k in COMAL_GAPS),
         *((*BIASED[k], results["biased"][k]) for k in BIASED),
@@ -179,12 +180,13 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def _first_two(ax: Any) -> tuple[list[Any], list[str]]:
+    # Every dot has a label; one of each kind is enough.
     handles, labels = ax.get_legend_handles_labels()
     return handles[:2], labels[:2]
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Each published number, compared."""
+    """Each published number against ours."""
     oracle = max(found["oracle"] for found in results["qre"].values())
     mmd = max(found["mmd"] for found in results["qre"].values())
     table = [
@@ -198,6 +200,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
         for name, error in (("MMD's last iterate", mmd), ("oracle", oracle))
     ]
     for label, reference, ours in _pairs(results):
+        # A reference that is rounding cannot be met within 5 %.
         if reference < 1e-9:
             table.append(Claim("published", label, "gap < 1e-12", ours, ours < 1e-12))
         else:

@@ -1,9 +1,10 @@
 """Where the equilibrium lacks full support, no fixed setting is clean: MPO comes near, not home.
 
-Final duality gap of every method's output on 100 random 10 x 10 preference games (EGPO's family,
-seeds 0-99; payoffs scaled to max |A| = 1), after the same budget, sorted by the median: dot the
-median, bar from the 10 % to the 90 % quantile, tick the worst game. Tuned by the same rule for all
-(`methods.py`): twelve settings each, chosen on twenty other games, one setting for all games.
+The final duality gap of every method's output on 100 random 10 x 10 preference games (EGPO's
+family, seeds 0-99; payoffs scaled to max |A| = 1) after the same budget. Methods are sorted by the
+median: the dot is the median, the bar reaches from the 10 % to the 90 % quantile, the tick is the
+worst game. All are tuned by the same rule (`lab/methods.py`): twelve settings each, chosen on
+twenty other games, one setting for all games.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mpo_games import plot as draw
 TITLE = "A hundred random preference games"
 CORE = True
 SEED = 0
-"""The first of the seeds of the reported games; tuning games start at 1000."""
+"""The first seed of the reported games; those of the tuning games begin at 1000."""
 
 FLOOR = 1e-16
 
@@ -32,6 +33,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
         for m in methods.METHODS
     ]
     found = run(methods.contest, cells)
+    # Without the curves, which this figure does not show.
     kept = [{key: r[key] for key in ("setting", "final")} for r in found]
     return {
         "budget": budget,

@@ -1,9 +1,9 @@
 """In tables MPO-RT is not another method: KL in the reward is MPO at step eta / (1 - eta alpha).
 
-COMAL's game from (.2, .5, .3), eta = 1, alpha = .2, K = 20. Left: the three runs. Right: how far
-MPO's iterates are from MPO-RT's. At equal eta they part, because that compares step sizes; at the
-matched step they agree to rounding. The real difference lies at token level, where the KL is
-sampled.
+COMAL's game from (.2, .5, .3), eta = 1, alpha = .2, K = 20. Left: the gaps of the three runs.
+Right: how far MPO's iterates are from MPO-RT's. At equal eta they part, since equal eta compares
+two step sizes; at the matched step they agree to rounding. The methods differ in earnest at token
+level, where the KL is sampled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ETA, ALPHA, PERIOD = 1.0, 0.2, 20
 
 
 def run_all(budget: int) -> dict[str, Any]:
-    """MPO-RT, MPO at the same eta, MPO at the matched step; and how far MPO is from MPO-RT."""
+    """The traces of MPO-RT and of MPO at the same and the matched step, and their distances."""
     game = arenas.comal()
     start = game.policy(arenas.START)
     rewarded = mg.MPO_RT(ETA, ALPHA, PERIOD)
@@ -54,7 +54,7 @@ def run_all(budget: int) -> dict[str, Any]:
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """One cell: the three runs side by side."""
+    """One cell: the runs are compared step by step."""
     found: dict[str, Any] = run(run_all, [{"budget": 100 if quick else 2000}])[0]
     return found
 
@@ -76,6 +76,7 @@ def plot(results: dict[str, Any]) -> Any:
             },
             ax=left,
         )
+        # The matched run lies under MPO-RT's: broad and faint, it shows on both sides.
         left.lines[0].set(linewidth=1.2)
         left.lines[1].set(linewidth=6, alpha=0.35)
         left.set_title("the gap")
@@ -94,7 +95,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """How far the two methods part at matched steps."""
+    """The largest difference of the two methods at matched steps."""
     apart = results["most"]["matched"]
     return [
         Claim(

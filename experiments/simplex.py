@@ -65,12 +65,13 @@ def plot(results: dict[str, Any]) -> Any:
                 magnets=path[::PERIOD] if name == "MPO" else None,
                 corners="ABC",
             )
+            # Above the name of the upper corner.
             ax.set_title(f"{titles[name]}\ngap {found['gap']:.1g}", loc="center", pad=26)
     return figure
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Circling as a number."""
+    """Mirror descent's last gap."""
     gap = results["MD"]["gap"]
     return [
         Claim(

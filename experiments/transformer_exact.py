@@ -1,10 +1,10 @@
 """With exact gradients a transformer walks as its table does: plain self-play away, MPO home.
 
-Above: three games of 64 responses, exact feedback, 25 iterations of L-BFGS a step; in grey the
-gap of the tables, dotted that of MMD's regularised equilibrium as the oracle has it. Self-play
-circles with gaps above .8, but for a moment of one game in which it passes at .69. Below: sampled,
-the recipe on two prompts with 40 responses each, of one to three tokens (`eos`), 128 samples a
-prompt and step, five games.
+Above: three games of 64 responses, exact feedback, 25 iterations of L-BFGS a step. Grey: the gaps
+of the tables. Dotted: the gap of MMD's regularised equilibrium, by the oracle. Self-play circles
+with gaps above .8, but for a moment of one game in which it passes at .69. Below: the recipe on
+samples, with two prompts of 40 responses each, of one to three tokens (`eos`), and 128 samples a
+prompt and step; five games.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpo_games import plot as draw
 TITLE = "Exact gradients, and responses of any length"
 CORE = False
 SEED = 0
-"""The first of the seeds of the games."""
+"""The first seed of the games."""
 
 EXACT_GAMES, EXACT_STEPS = 3, 200
 GAMES, STEPS = 5, 400
@@ -90,9 +90,10 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Who arrives."""
+    """The methods that arrive, and those that do not."""
     runs = results["exact"]["runs"]
     last = {name: np.array([one["gaps"][-1] for one in found]) for name, found in runs.items()}
+    # Where play circles, the last gap alone is chance.
     late = np.array([one["gaps"][-len(one["gaps"]) // 3 :] for one in runs["Self-play PG"]])
     own = np.array([one["own"] for one in runs["MMD"]])
     ended = float(np.median(np.asarray(results["ended"]["gaps"])[-1]))

@@ -1,14 +1,15 @@
 """A transformer's exact duality gap: under samples the recipe's last weights reach the equilibrium.
 
-256 samples a step, five games (`languages.py` has the languages, the methods and the tuning rule),
-last weights, median and the band from best to worst. Above: every method with the loss and the four
-Adam steps that are usual; the recipe with its own. Middle: *every* method with the recipe's replay
-pool, objective and accurate inner solve, so that what remains is the magnet and the feedback; there
-SPPO and iterative DPO are self-play and INPO is MMD. Below: the twins, tables with exact feedback
-at the settings of the first panel. The recipe is as it was found elsewhere, but for the
-iterations of its inner solve: 20, not 10, after the first game here was lost with 10. It and the
-two it is held against run to 2 000 evaluations, the others to 400 in the first panel and to 200 in
-the second, where the solve is (EGPO spends two a step).
+256 samples a step, five games (`lab/enumerable_languages.py` has the languages, the methods and the
+tuning rule). Lines are the median of the last weights' gaps, bands reach from best to worst. Above:
+every method with the loss and the four Adam steps that are usual for it, the recipe with its own.
+Middle: *every* method with the recipe's replay pool, objective and accurate inner solve, so that
+the methods differ in magnet and feedback only; then SPPO and iterative DPO are self-play, and INPO
+is MMD. Below: the twins, tables with exact feedback at the settings of the first panel. The recipe
+was found on other games and has one change since: its inner solve takes 20 iterations, not 10,
+after the first game here was lost with 10. The recipe and the two methods it is compared with run
+to 2 000 evaluations, the others to 400 in the first panel and to 200 in the second, where each step
+costs more (EGPO spends two evaluations a step).
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from mpo_games import plot as draw
 TITLE = "The exact gap of a transformer"
 CORE = False
 SEED = 0
-"""The first of the seeds of the reported games."""
+"""The first seed of the reported games."""
 
 GAMES = 5
 LONG, SHORT, POOLED_STEPS = 2_000, 400, 200
 RIVALS = ("MMD", "Nash-MD")
-"""Who runs as long as the recipe in the first panel."""
+"""The methods that run as long as the recipe in the first panel."""
 USUAL = (
     *RIVALS,
     "MPO",
@@ -59,6 +60,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     entries = [(m, False, long if m in RIVALS else short) for m in usual]
     entries += [(OURS, True, long)] + [(m, True, few) for m in pooled]
     settings = [languages.RECIPE for _ in entries]
+    # A quick run leaves the tuning out, which takes longer than all of it.
     if not quick:
         tuned = [i for i, (m, _, _) in enumerate(entries) if m != OURS]
         asked = [{"method": entries[i][0], "pooled": entries[i][1]} for i in tuned]
@@ -111,7 +113,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """The bars of the study."""
+    """The bounds that the study set itself."""
     usual = results["usual"]
     ours = np.asarray(usual[OURS]["gaps"], dtype=float)
     at = np.asarray(usual[OURS]["at"])

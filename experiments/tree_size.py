@@ -1,10 +1,11 @@
 """The cost of a step, and the memory, grow linearly with the tree, to 229364 sequences.
 
-Left, the processor time of one whole MMD step, both players and the solver around it, on one
-thread: the fastest of fifteen rounds. Right, the arrays of the compiled game and of one policy.
-Dashed the slope of 1, through Leduc. A sequence is a player's own actions from the root: every
-action of every information state ends one. Below 500 sequences a step is its fixed cost, some
-microseconds. These are timings: compute them with `-j 1`, alone on the machine.
+Left: the processor time of one whole MMD step (both players, and the solver around them) on one
+thread, the fastest of fifteen rounds. Right: the bytes of the arrays of the compiled game and of
+one policy. Dashed: the slope of 1, through Leduc. A sequence is a player's own actions from the
+root, so every action of every information state ends one. Below 500 sequences the fixed cost of a
+step, some microseconds, prevails. These are timings: compute them with `-j 1`, alone on the
+machine.
 """
 
 from __future__ import annotations
@@ -34,24 +35,26 @@ GAMES = {
     name: arenas.TREES[name]
     for name in ("Kuhn", "dark hex", "goofspiel(4)", "liar's dice(4)", "Leduc", "goofspiel(5)")
 } | {name: f"liars_dice(dice_sides={name[-2]})" for name in LARGE}
-"""OpenSpiel's games."""
+"""OpenSpiel's name of each game."""
 
 SMALL = 500
-"""Sequences from which the line is fitted."""
+"""Larger trees than this are fitted: below, the fixed cost of a step would bend the line."""
 
 ROUNDS, TURN = 15, 0.05
-"""How often a step is timed, and the seconds of steps in a round."""
+"""How many rounds are timed, and the seconds that a round takes at least."""
 
 
 def fastest_step(game: SequenceFormGame) -> float:
     """Seconds of one MMD step in the fastest round."""
     states = mg.iterate(game, mg.MMD(0.1, 0.1))
+    # The first steps compile.
     next(islice(states, 2, None))
     count, least = 1, np.inf
     for _ in range(ROUNDS):
         began = time.process_time()
         next(islice(states, count - 1, None))
         least = min(least, (time.process_time() - began) / count)
+        # As many steps as fill a round: one alone is shorter than the clock can tell.
         count = max(1, int(TURN / least))
     return float(least)
 
@@ -59,6 +62,7 @@ def fastest_step(game: SequenceFormGame) -> float:
 def held(*owners: Any) -> int:
     """Bytes of the arrays that the objects hold."""
     arrays = [getattr(o, n) for o in owners for n in o.__dataclass_fields__]
+    # Game, tree and policy share arrays, which count once.
     distinct = {id(a): a.nbytes for a in arrays if isinstance(a, np.ndarray)}
     return sum(distinct.values())
 
@@ -66,6 +70,7 @@ def held(*owners: Any) -> int:
 def measure(name: str) -> dict[str, float]:
     """Size, seconds and bytes of one game, compiled anew."""
     seconds = []
+    # A cache of its own: the first load must compile, the second must read what it wrote.
     with (
         tempfile.TemporaryDirectory() as folder,
         patch.dict(os.environ, {"MPO_GAMES_CACHE": folder}),
@@ -123,6 +128,7 @@ def plot(results: dict[str, Any]) -> Any:
             ax.loglog(ends, line, color=draw.GREY, linestyle=draw.DASHED, label="slope 1")
             ax.loglog(sequences, cost, "o", color=draw.BLUE, markersize=7)
             for i, (name, x, y) in enumerate(zip(names, sequences, cost, strict=True)):
+                # Names alternate between the sides, so that neighbours do not overlap.
                 left = i % 2 == 1
                 ax.annotate(
                     name,
@@ -139,7 +145,7 @@ def plot(results: dict[str, Any]) -> Any:
 
 
 def claims(results: dict[str, Any]) -> list[Claim]:
-    """Both slopes."""
+    """The fitted slopes of time and memory."""
     sequences, *costs = columns(results)
     fitted = [slope(sequences, cost) for cost in costs]
     whats = ("the time of an MMD step", "the memory of a game and a policy")

@@ -1,11 +1,12 @@
 """Extensive-form games: exploitability of every method's output on eight trees and twenty more.
 
-Above: the geometric mean over the twenty perturbed games (payoffs x (1 + .3 N(0, 1)); below 1e-16
-counts as that) against feedback evaluations; both players once are one. Below: log10 of the
-exploitability after 5 000 evaluations on OpenSpiel's games, and the geometric mean and the worst of
-the perturbed ones. Methods with knobs chose among twelve settings on perturbed Kuhn, goofspiel(4)
-and suit-isomorphic Leduc, by the rule of `methods.py`; those without run as they are. Mirror-type
-methods move in the payoff-scaled dilated entropy, with 1e-3 of uniform play in the moved magnet.
+Above: the geometric mean over the twenty perturbed games (payoffs x (1 + .3 N(0, 1)); less than
+1e-16 counts as 1e-16) against feedback evaluations, each of which is the feedback of both players.
+Below: log10 of the exploitability after 5 000 evaluations on OpenSpiel's games, and the geometric
+mean and the worst of the perturbed ones. A method with knobs chose among twelve settings on
+perturbed Kuhn, goofspiel(4) and suit-isomorphic Leduc, by the rule of `lab/methods.py`; a method
+without runs as it is. Mirror-type methods move in the payoff-scaled dilated entropy, and a magnet
+that moves mixes in 1e-3 of uniform play.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import arenas, methods
+from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 
@@ -23,31 +24,24 @@ CORE = False
 SEED = 0
 """The first of the seeds of the perturbations; those tuned on have 1000."""
 
-CHECKPOINTS = (300, 1_000, 5_000)
-MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.25, 3.7, 0.125)).tolist()})
 FLOOR = 1e-16
-
-BY_NAME = {method.name: method for method in methods.ON_TREES}
-
-
-def tuned(method: str, quick: bool) -> dict[str, float]:
-    """The setting that a method gets on all trees."""
-    marks = _marks(quick)
-    late = [m for m in marks if m >= marks[-1] / 100]
-    return methods.tune(BY_NAME[method], arenas.tuned_trees(quick), late)
 
 
 def contest(method: str, game: str, seed: int | None, setting: Any, quick: bool) -> Any:
     """The exploitability of a method on a tree, perturbed where there is a seed."""
-    batch = (arenas.tree(game, seed), None)
-    return methods.race(BY_NAME[method], setting, [batch], _marks(quick))[:, 0] / 2.0
+    contestant, batch = methods.TREES_BY_NAME[method], (arenas.tree(game, seed), None)
+    gaps = methods.race(contestant, setting, [batch], tuning.tree_marks(quick))
+    # Exploitability is half the duality gap.
+    return gaps[:, 0] / 2.0
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method on all trees."""
-    settings = run(tuned, [{"method": name, "quick": quick} for name in BY_NAME])
+    settings = run(
+        tuning.on_trees, [{"method": name, "quick": quick} for name in methods.TREES_BY_NAME]
+    )
     trees = arenas.reported_trees(quick)
-    chosen = dict(zip(BY_NAME, settings, strict=True))
+    chosen = dict(zip(methods.TREES_BY_NAME, settings, strict=True))
     found = run(
         contest,
         [
@@ -58,7 +52,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     )
     each = iter(found)
     return {
-        "marks": _marks(quick),
+        "marks": tuning.tree_marks(quick),
         "games": [game if seed is None else f"{game}, perturbed" for game, seed in trees],
         "methods": {
             name: {"setting": setting, "exploitability": [next(each) for _ in trees]}
@@ -98,19 +92,15 @@ def plot(results: dict[str, Any]) -> Any:
     return figure
 
 
-def _marks(quick: bool) -> list[float]:
-    return [m for m in MARKS if m <= CHECKPOINTS[0 if quick else -1]]
-
-
 def _split(results: dict[str, Any], name: str) -> tuple[Any, Any]:
-    """Exploitability on the games as they are and on the perturbed ones, (games, marks)."""
+    """Exploitability on the games as they are, and on the perturbed ones: `(games, marks)` each."""
     rows = np.maximum(np.array(results["methods"][name]["exploitability"], dtype=float), FLOOR)
     perturbed = np.array(["perturbed" in game for game in results["games"]])
     return rows[~perturbed], rows[perturbed]
 
 
 def _mean(rows: Any) -> Any:
-    """The geometric mean over games."""
+    """The geometric mean over games, at every mark."""
     return np.exp(np.mean(np.log(rows), axis=0))
 
 

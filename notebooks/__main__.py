@@ -1,8 +1,9 @@
 """`python notebooks [NAME...]`: execute the notebooks and write `.ipynb` beside the sources.
 
-The source of a notebook is its `.py` (jupytext's percent format). Its cells run in a fresh kernel;
-after them the solutions of its exercises, Python blocks in its Markdown, run there too and are not
-kept. An error, a claim that fails or a line on standard error ends the run with exit status 1.
+The source of a notebook is its `.py` (jupytext's percent format). Its cells run in a fresh kernel.
+The solutions of its exercises, which are Python blocks in its Markdown, run there after the cells;
+their output is not kept. After an error, a claim that fails or a line on standard error the exit
+status is 1.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from nbformat.v4 import new_code_cell
 
 HERE = Path(__file__).parent
 LIVE = "live"
-"""Tag of the cells whose output is for a running kernel (sliders): it is not kept."""
+"""The tag of cells that need a running kernel (sliders): their output is not kept."""
 
 
 def read(source: Path) -> Any:
-    """The notebook of a percent source, with the same identifiers and metadata every time."""
+    """The notebook of a percent source."""
     notebook = jupytext.read(source)
+    # Random identifiers would change the file at every run.
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i}"
     notebook.metadata = nbformat.from_dict(
@@ -63,12 +65,14 @@ def execute(source: Path) -> Any:
         resources={"metadata": {"path": str(HERE)}},
     )
     client.execute(env=env)
+    # Warnings do not stop a kernel; here they count as failures.
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"A cell of {source.name} wrote to stderr:\n{output['text']}")
     del notebook.cells[kept:]
     for cell in notebook.cells:
+        # Times of execution, which differ between runs.
         cell.metadata.pop("execution", None)
         if LIVE in cell.metadata.get("tags", []):
             cell.outputs = []

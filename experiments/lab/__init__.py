@@ -1,1 +1,1 @@
-"""The machinery that the figures share."""
+"""The machinery that figures share: it imports no figure, and no figure imports another."""

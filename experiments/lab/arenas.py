@@ -1,4 +1,8 @@
-"""The games that experiments share; in batches, scaled to `max |A| = 1`."""
+"""The games that experiments share.
+
+Payoffs are scaled to `max |A| = 1`, so that one grid of step sizes means the same in every game;
+preferences are not. Games of one shape are one batch.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,10 @@ import mpo_games as mg
 from mpo_games.games import families
 from mpo_games.games.catalogue import load
 from mpo_games.games.families import random_preferences
+from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
 
 START = (0.2, 0.5, 0.3)
-"""Where play begins in the games of three actions (COMAL's start): no equilibrium of any."""
+"""COMAL's start, where play begins in all games of three actions; an equilibrium of none."""
 
 NAMED = ("rps", "perturbed_rps", "biased_rps", "comal")
 """Four games of rock-paper-scissors kind: each has one equilibrium, with full support."""
@@ -37,7 +42,10 @@ def named() -> mg.MatrixGame:
 
 
 def random_cycles(seeds: range) -> mg.MatrixGame:
-    """A rock-paper-scissors with random stakes in [1/5, 1] per seed: full support."""
+    """For each seed a rock-paper-scissors with random stakes in [1/5, 1].
+
+    The equilibrium of such a game has full support.
+    """
     games = []
     for seed in seeds:
         a, b, c = np.random.default_rng(seed).uniform(0.2, 1.0, size=3)
@@ -59,8 +67,12 @@ def start(game: Any) -> mg.TabularPolicy:
 
 
 def arena(name: str, quick: bool) -> tuple[mg.MatrixGame, mg.MatrixGame]:
-    """The games to tune on and the games to report, disjoint: `named` or `random`."""
+    """The games to tune on and the games to report, of `named` or `random`.
+
+    No game is in both.
+    """
     few = 4 if quick else 20
+    # Functions, so that only the games that are asked for are drawn.
     arenas: Mapping[str, Callable[[], tuple[mg.MatrixGame, mg.MatrixGame]]] = {
         "named": lambda: (random_cycles(range(1000, 1000 + few)), named()),
         "random": lambda: (
@@ -72,7 +84,7 @@ def arena(name: str, quick: bool) -> tuple[mg.MatrixGame, mg.MatrixGame]:
 
 
 Batch = tuple[Any, mg.TabularPolicy | None]
-"""Games of one shape, and where play starts in each (the game's own start where it is None)."""
+"""Games of one shape, and the policies from which play starts; None: each game's own start."""
 
 Rng = np.random.Generator
 
@@ -97,17 +109,18 @@ class Family:
     """A family of games: instances differ by their seeds."""
 
     makes: tuple[Callable[[Rng], Any], ...]
-    """How an instance is drawn, a function for every shape."""
+    """How an instance is drawn: a function for every shape that the family has."""
     start: Callable[[int, Rng], Any] = uniform
-    """How one player's start is drawn."""
+    """How the start of one player with so many actions is drawn."""
     reported: int = 20
-    """How many seeds are reported, from 0; those tuned on begin at 1000."""
+    """How many seeds are reported; they begin at 0, those that are tuned on at 1000."""
 
     def batches(self, seeds: Sequence[int]) -> list[Batch]:
-        """An instance of every shape for every seed: preferences as they are, payoffs scaled."""
+        """For every shape a batch with one instance for each seed."""
         found = []
         for make in self.makes:
             rngs = [np.random.default_rng(seed) for seed in seeds]
+            # Before the starts: a seed gives the same game whatever the family's start.
             games = [make(rng) for rng in rngs]
             if isinstance(games[0], mg.PreferenceGame):
                 game: Any = mg.PreferenceGame(np.stack([g.preferences for g in games]))
@@ -119,14 +132,15 @@ class Family:
         return found
 
     def arena(self, quick: bool) -> tuple[list[Batch], list[Batch]]:
-        """The batches to tune on and those to report, disjoint."""
+        """The batches to tune on and those to report; no seed is in both."""
+        # About twenty games to tune on, however many shapes there are.
         few = 1 if quick else 20 // len(self.makes)
         count = 2 if quick else self.reported
         return self.batches(range(1000, 1000 + few)), self.batches(range(count))
 
 
 def split(batches: Sequence[Batch]) -> Iterator[Batch]:
-    """The games of some batches one by one."""
+    """The games of the batches one by one, each with its start."""
     for game, start in batches:
         if start is None:
             yield game, None
@@ -141,7 +155,7 @@ def split(batches: Sequence[Batch]) -> Iterator[Batch]:
 
 
 def _matrix(game: Any) -> mg.MatrixGame:
-    """A game with a single payoff matrix, for two players."""
+    """A game of a single payoff matrix, without its batch axes."""
     return mg.MatrixGame(game.payoff.reshape(game.payoff.shape[-2:]))
 
 
@@ -154,6 +168,7 @@ def _many_equilibria(rng: Rng) -> mg.MatrixGame:
 FAMILIES: Mapping[str, Family] = {
     "RPS variants": Family((lambda rng: _matrix(load(NAMED[rng.integers(4)])),), scattered),
     "Condorcet cycles": Family(
+        # `n=n` binds the size of this turn of the loop.
         tuple(lambda _, n=n: families.condorcet_cycle(n) for n in (3, 7, 21, 51)),
         scattered,
         reported=5,
@@ -168,7 +183,14 @@ FAMILIES: Mapping[str, Family] = {
     "many equilibria": Family((_many_equilibria,), scattered),
     "peaked starts": Family((lambda rng: random_preferences(10, rng),), peaked),
 }
-"""What `last_iterate` is about."""
+"""The families of `last_iterate`."""
+
+FEEDBACKS: Mapping[str, Callable[[Any], Any]] = {
+    "noisy": lambda game: NoisyGame(game, 0.1),
+    "sampled": lambda game: SampledGame(game, 8),
+    "bandit": lambda game: BanditGame(game, 8, exploration=0.1, duels=True),
+}
+"""A game whose feedback is estimated, by the kind of estimate."""
 
 TREES: Mapping[str, str] = {
     "Kuhn": "kuhn_poker",
@@ -180,11 +202,10 @@ TREES: Mapping[str, str] = {
     "liar's dice(5)": "liars_dice(dice_sides=5)",
     "goofspiel(5)": "goofspiel(num_cards=5,imp_info=True,points_order=descending)",
 }
-"""OpenSpiel's games of `leduc` and `trees`, by size."""
-
+"""The trees by size, with OpenSpiel's names."""
 
 TUNED_TREES = ("Kuhn", "goofspiel(4)", "Leduc, suits alike")
-"""Those that are tuned on, perturbed with seed 1000."""
+"""The trees that are tuned on, perturbed with seed 1000."""
 
 PERTURBED: Mapping[str, int] = {
     "goofspiel(4)": 3,
@@ -209,7 +230,7 @@ def tuned_trees(quick: bool) -> list[Batch]:
 
 
 def reported_trees(quick: bool) -> list[tuple[str, int | None]]:
-    """Names and seeds of the trees to report: all as they are, and the perturbed ones."""
+    """Names and seeds of the trees to report; a seed of None is the tree as it is."""
     plain: list[tuple[str, int | None]] = [(name, None) for name in TREES]
     perturbed = [(name, seed) for name, count in PERTURBED.items() for seed in range(count)]
     return [*plain[:2], *perturbed[:1]] if quick else [*plain, *perturbed]

@@ -1,4 +1,4 @@
-"""The claims table: every experiment's claims, computed from its stored results."""
+"""The claims table: the claims of every experiment, computed from its stored results."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def as_markdown(table: Mapping[str, Sequence[Claim]]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in table.items():
+        # A bar within a cell would end the cell.
         lines += [
             f"| {c.statement.replace('|', chr(92) + '|')} | {c.source} "
             f"| {c.bound.replace('|', chr(92) + '|')} | {c.measured:.3g} "

@@ -30,10 +30,10 @@ def main(
 
     Args:
         names: which experiments (all when none is named).
-        quick: tiny budgets, to see that everything runs; written beside the cache, not committed.
+        quick: tiny budgets, to see that everything runs; written into the cache, not committed.
         all: compute the expensive ones too, not only the core.
-        fresh: forget what is cached.
-        draw: compute nothing, redraw what is stored.
+        fresh: compute cached cells again.
+        draw: compute nothing, redraw the stored results.
         backend: joblib's backend for the independent runs: loky, threading, dask, ...
         jobs: parallel runs (0: one per CPU).
     """
@@ -41,6 +41,7 @@ def main(
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise SystemExit(f"There is no experiment {unknown[0]!r}; there are {', '.join(NAMES)}.")
+    # A quick run must not replace a committed result.
     root = harness.CACHE / "quick" if quick else harness.HERE
     if fresh and not names:
         shutil.rmtree(harness.CACHE / "cells", ignore_errors=True)
@@ -52,12 +53,14 @@ def main(
             stored = root / "results" / f"{name}.json"
             chosen = name in names or not names
             known = stored.exists()
+            # An expensive experiment is computed when it is asked for, or has never been.
             if chosen and not draw and (module.CORE or all or name in names or not known):
                 print(f"{name}: {module.TITLE}", flush=True)
                 record = harness.perform(module, runner, quick=quick, backend_name=backend)
                 harness.write(stored, harness.encode(record))
             elif not known:
                 continue
+            # Read back even when it was just computed: figures show what is stored.
             records[name] = json.loads(stored.read_text(encoding="utf-8"))
             if chosen or not (root / "figures" / f"{name}.svg").exists():
                 plot.save(module.plot(records[name]["results"]), root / "figures" / name)

@@ -1,19 +1,20 @@
 """The enumerable languages of the transformer's experiments, and the methods that play them.
 
-A transformer of two layers writes one of 64 responses (three tokens of four). Each response has one
-of five styles, of which every one beats the next two, and a quality:
-`P = 1/2 + tanh(beats + better) / 2`, with equilibria of 3 to 5 responses. Gaps are exact and in
-units of `2 P - 1`, at most 2; `eta` and `alpha` are in the solvers' units, those of `P - 1/2`.
+A transformer of two layers writes one of 64 responses (three tokens, each one of four). Each
+response has one of five styles, each of which beats the next two, and a quality: `P = 1/2 +
+tanh(beats + better) / 2`. Equilibria have 3 to 5 responses. Gaps are exact and in units of `2 P -
+1`, at most 2; `eta` and `alpha` are in the solvers' units, those of `P - 1/2`.
 
-The methods are the core's. What their papers add is said by values: self-play policy gradient, SPPO
-and iterative DPO are mirror descent with three losses, INPO is MMD at the explicit step of SPPO's
-loss, Nash-MD is MMD against the mixture with the magnet (of weight 1/8, as published for language
-models), EGPO is MMD at the half step (two evaluations a step). Under the accurate solve of the one
-objective SPPO and DPO *are* self-play, and INPO *is* MMD.
+The methods are the core's; what their papers add is said by values. Self-play policy gradient, SPPO
+and iterative DPO are mirror descent with three different losses. INPO is MMD at the explicit step
+with SPPO's loss. Nash-MD is MMD against the mixture with the magnet (of weight 1/8, as published
+for language models). EGPO is MMD at the half step (two evaluations a step). With the accurate solve
+of the one objective SPPO and DPO *are* self-play, and INPO *is* MMD.
 
-Everyone but the recipe is tuned alike: six settings, by the mean log10 gap over the second half of
-a short run (`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does so
-every 50 steps, the recipe's by `WeightEma(.01)`. Torch is imported in the cells alone.
+All but the recipe are tuned alike: six settings, judged by the mean log10 gap over the second half
+of a short run (`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does
+so every 50 steps; the recipe's is `WeightEma(.01)`. Torch is imported in the cells only, so that
+figures can be drawn without it.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ import mpo_games as mg
 from mpo_games.solvers.magnetic import matched_step
 
 SAMPLES = 256
+"""Responses that are drawn in a step."""
 PERIOD = 50
+"""Steps between two moves of a magnet."""
 HELD_OUT = 1000
+"""The seed of the game that is tuned on."""
 TUNING = {False: 150, True: 80}
-"""Evaluations for tuning, with the usual and with the accurate inner solve."""
+"""Evaluations of a run for tuning, by whether it has the pool and the accurate inner solve."""
 
 ETAS = (0.2, 0.6, 2.0)
 ALPHAS = (0.01, 0.05)
 GRID = [{"eta": eta, "alpha": alpha} for eta in ETAS for alpha in ALPHAS]
 PLAIN_GRID = [{"eta": eta, "alpha": 0.0} for eta in (0.06, 0.2, 0.6, 1.0, 2.0, 4.0)]
-"""For those without a magnet."""
+"""Settings for methods without a magnet: as many."""
 
 METHODS: dict[str, Callable[[float, float], mg.MMD]] = {
     "Self-play PG": lambda eta, _: mg.MirrorDescent(eta),
@@ -45,7 +49,7 @@ METHODS: dict[str, Callable[[float, float], mg.MMD]] = {
     "Iterative DPO": lambda eta, _: mg.MirrorDescent(eta),
     "INPO": lambda eta, alpha: mg.MMD(matched_step(eta, alpha), alpha),
     "MMD": mg.MMD,
-    "Nash-MD": lambda eta, alpha: mg.MMD(eta, alpha, feedback=mg.Mixed(0.125)),
+    "Nash-MD": lambda eta, alpha: mg.MMD(eta, alpha, feedback=mg.AgainstMixture(0.125)),
     "EGPO": mg.EGPO,
     "MPO": lambda eta, alpha: mg.MPO(eta, alpha, PERIOD),
     "MPO-RT": lambda eta, alpha: mg.MPO_RT(eta, alpha, PERIOD),
@@ -76,21 +80,26 @@ ABLATIONS = (
 
 
 def preferences(seed: int, responses: int = 64, styles: int = 5) -> Any:
-    """`P(row preferred to column)`."""
+    """`P(row preferred to column)`, `(responses, responses)`."""
     rng = np.random.default_rng(seed)
     style = rng.permutation(np.arange(responses) % styles)
     quality = 0.5 * rng.normal(size=responses)
+    # How many styles the row is past the column, around the cycle: 1 or 2 of 5, and it beats it.
     behind = (style[:, None] - style) % styles
     beats = np.where(behind == 0, 0, np.where(behind <= styles // 2, 1, -1))
     return 0.5 + 0.5 * np.tanh(beats + quality[:, None] - quality)
 
 
 def language(seed: int, proximal: Any, samples: int | None, *, ended: bool = False) -> Any:
-    """64 responses to one prompt; or 40 of one to three tokens to each of two prompts."""
+    """A game of 64 responses to one prompt.
+
+    With `ended` responses have one to three tokens: 40 of them to each of two prompts.
+    """
     import torch
 
     import mpo_llm as ml
 
+    # Several threads add up in another order, and results must not depend on the machine.
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     if ended:
@@ -106,14 +115,14 @@ def language(seed: int, proximal: Any, samples: int | None, *, ended: bool = Fal
 
 
 def accurate(iterations: int = 20) -> Any:
-    """The recipe's inner solve."""
+    """The recipe's inner solve: the objective on whole responses, by L-BFGS."""
     import mpo_llm as ml
 
     return ml.Proximal(ml.SequenceLevel(), ml.LBFGS(iterations))
 
 
 def usual(method: str = "") -> Any:
-    """The inner solve that is usual: the method's own loss and four Adam steps."""
+    """The usual inner solve: the method's own loss and four Adam steps."""
     import mpo_llm as ml
 
     losses = {"SPPO": ml.Squared(), "INPO": ml.Squared(), "Iterative DPO": ml.Logistic()}
@@ -122,14 +131,14 @@ def usual(method: str = "") -> Any:
 
 
 def recipe(eta: float, alpha: float) -> mg.MMD:
-    """Optimistic MMD against a pool, its magnet the average of the weights."""
+    """Optimistic MMD against a replay pool, with a running average of the weights as magnet."""
     import mpo_llm as ml
 
     return mg.MMD(eta, alpha, ml.WeightEma(0.01), ml.Replayed(mg.optimistic))
 
 
 def solver(method: str, pooled: bool, setting: dict[str, float]) -> mg.MMD:
-    """A method of `METHODS`, or the recipe."""
+    """The solver of a method of `METHODS`, or of the recipe."""
     if method == "The recipe":
         return recipe(**setting)
     found = METHODS[method](setting["eta"], setting["alpha"])
@@ -141,19 +150,21 @@ def solver(method: str, pooled: bool, setting: dict[str, float]) -> mg.MMD:
 
 
 def marks(steps: int) -> list[int]:
-    """Where gaps are recorded: closely in the last 400 evaluations."""
+    """The evaluations at which gaps are recorded: every tenth of the last 400, few before."""
     coarse = np.unique(np.round(np.geomspace(1, steps, 60)))
     late = np.arange(max(0, steps - 400), steps + 1, 10)
     return sorted({0, *coarse.astype(int).tolist(), *late.tolist()})
 
 
 def gaps(game: Any, choice: mg.MMD, steps: int, seed: int, policy: Any = None) -> list[float]:
-    """Gaps at `marks`, in units of `2 P - 1`. A run that breaks ends at the largest, 2."""
+    """Gaps at `marks`, in units of `2 P - 1`."""
     at = marks(steps)
     try:
         found = mg.solve(game, choice, steps, at=at, seed=seed, policy=policy).trace
     except FloatingPointError:
+        # A run that breaks is not left out: it counts with the largest gap there is.
         return [2.0] * len(at)
+    # A method with two evaluations a step has no record at an odd mark.
     return [float(g) for g in np.interp(at, found["evaluations"], 2.0 * found["gap"])]
 
 
@@ -167,7 +178,7 @@ def race(
 
 
 def tune(method: str, pooled: bool) -> dict[str, float]:
-    """The setting that is best on the game held out."""
+    """The best setting on the game that is held out."""
     grid = PLAIN_GRID if method in WITHOUT_MAGNET else GRID
     budget = TUNING[pooled]
     late = np.array(marks(budget)) >= budget // 2
@@ -179,8 +190,9 @@ def tune(method: str, pooled: bool) -> dict[str, float]:
 
 
 def twin(method: str, setting: dict[str, float], steps: int, seed: int) -> list[float]:
-    """The same method on the table, with exact feedback."""
+    """The gaps of the same method on the table, with exact feedback."""
     if method == "The recipe":
+        # A table has policies to average, not weights.
         choice = mg.MMD(setting["eta"], setting["alpha"], mg.Ema(0.01), mg.optimistic)
     else:
         choice = METHODS[method](setting["eta"], setting["alpha"])
@@ -188,7 +200,7 @@ def twin(method: str, setting: dict[str, float], steps: int, seed: int) -> list[
 
 
 def ablation(variant: str, steps: int, seed: int) -> list[float]:
-    """The recipe with one thing changed."""
+    """The gaps of the recipe with one thing changed."""
     import mpo_llm as ml
 
     whole, inner, samples = recipe(**RECIPE), accurate(), SAMPLES
@@ -215,9 +227,9 @@ def ablation(variant: str, steps: int, seed: int) -> list[float]:
     elif variant == "annealed, every 50":
         whole = replace(whole, alpha=mg.Anchored(), magnet=mg.Every(50))
     elif variant == "annealed, when solved":
-        whole = replace(whole, alpha=mg.Anchored(), magnet=mg.WhenSolved(0.5, 10))
+        whole = replace(whole, alpha=mg.Anchored(), magnet=mg.WhenGapFell(0.5, 10))
     elif variant == "when solved":
-        whole = replace(whole, magnet=mg.WhenSolved(0.5, 10))
+        whole = replace(whole, magnet=mg.WhenGapFell(0.5, 10))
     elif variant != "the recipe":
         raise ValueError(f"There is no variant {variant!r}.")
     return gaps(language(seed, inner, samples), whole, steps, seed)
@@ -229,11 +241,11 @@ EXACT: dict[str, mg.MMD] = {
     "MMD": mg.MMD(2.0, 0.2),
     "Self-play PG": mg.MirrorDescent(2.0),
 }
-"""The runs with the exact gradient."""
+"""The solvers of the runs with the exact gradient."""
 
 
 def exact(method: str, steps: int, seed: int) -> dict[str, Any]:
-    """A run with the exact gradient: its gaps, its twin's, and for MMD the equilibrium's own."""
+    """The gaps of a run with the exact gradient and of its twin; for MMD also that of its limit."""
     game = language(seed, accurate(25), None)
     start, choice = game.table(game.start), EXACT[method]
     found: dict[str, Any] = {

@@ -1,8 +1,9 @@
 """What every experiment shares: parallel cells, their cache, stored results with provenance.
 
 An experiment is a module with a docstring (its claim), `TITLE`, `CORE` (cheap enough for `make
-reproduce`), `compute(quick, run)`, `plot(results)` and `claims(results)`. It cuts its work into
-cells, calls of a module-level function with JSON-able keywords, and hands them to `run`.
+reproduce`), `SEED`, `compute(quick, run)`, `plot(results)` and `claims(results)`. It cuts its work
+into cells, which are calls of a module-level function with JSON-able keywords, and hands them to
+`run`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 import mpo_games as mg
+from experiments.lab import sources
 from mpo_games.atomic import write_bytes
 
 HERE = Path(__file__).parents[1]
@@ -44,7 +46,7 @@ class Claim:
     """A line of the claims table."""
 
     source: str
-    """Who claims it."""
+    """Where the claim comes from."""
     statement: str
     """What is claimed."""
     bound: str
@@ -52,30 +54,36 @@ class Claim:
     measured: float
     """The number."""
     holds: bool
-    """Whether it does."""
+    """Whether the number satisfies the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Runs cells in parallel by joblib, keeping each result as JSON as soon as it is there.
+    """Runs cells in parallel by joblib, and keeps each result as JSON as soon as it is computed.
 
-    An interrupted run goes on at the first missing cell. A cell's key covers its arguments and the
-    sources it depends on, so that edited code never meets an old result.
+    A run that was interrupted computes only the cells that are missing. The key of a cell covers
+    its arguments, all code that it runs and the versions of the libraries that compute
+    (`sources.py`), so that edited code never meets an old result.
     """
 
     jobs: int = 1
+    """How many cells run at once."""
     fresh: bool = False
+    """Whether all cells are computed again."""
     cache: Path | None = CACHE
+    """Where results are kept; None keeps nothing."""
 
     def __call__(self, function: Callable[..., Any], cells: Sequence[Cell]) -> list[Any]:
-        """The results of `function(**cell)`; missing ones are computed, in parallel."""
+        """The results of `function(**cell)` in the order of the cells."""
         paths = [self._path(function, cell) for cell in cells]
         results: list[Any] = [None if self.fresh else _read(path) for path in paths]
         missing = [i for i, result in enumerate(results) if result is None]
+        # A generator, so that a result is kept as soon as it is there and not when all are.
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator")
         outcomes = parallel(joblib.delayed(function)(**cells[i]) for i in missing)
         with tqdm(total=len(cells), initial=len(cells) - len(missing), disable=None) as bar:
             for i, outcome in zip(missing, outcomes, strict=True):
+                # Through JSON, so that a result is the same whether it is new or from the cache.
                 results[i] = json.loads(encode(outcome))
                 if (path := paths[i]) is not None:
                     write(path, encode(outcome))
@@ -85,16 +93,16 @@ class Runner:
     def _path(self, function: Callable[..., Any], cell: Cell) -> Path | None:
         if self.cache is None:
             return None
-        module = sys.modules[function.__module__]
-        name = f"{function.__module__}.{function.__name__}"
+        module = function.__module__
+        name = f"{module}.{function.__name__}"
         key = hashlib.sha256(json.dumps([name, cell], sort_keys=True).encode())
-        key.update(_sources(str(module.__file__)).encode())
+        key.update(_digest(module, str(sys.modules[module].__file__)).encode())
         return self.cache / "cells" / f"{name}-{key.hexdigest()[:20]}.json"
 
 
 @contextlib.contextmanager
 def backend(name: str, jobs: int) -> Iterator[None]:
-    """Run cells on joblib's backend `name`: loky, threading, dask, or one you have registered.
+    """A context in which cells run on joblib's backend `name`: loky, threading, dask, or your own.
 
     Dask connects to the scheduler of `DASK_SCHEDULER_ADDRESS`, or starts a local cluster of `jobs`
     workers.
@@ -114,7 +122,7 @@ def backend(name: str, jobs: int) -> Iterator[None]:
 
 
 def perform(module: ModuleType, runner: Runner, *, quick: bool, backend_name: str) -> Any:
-    """Compute one experiment: its results and their provenance, as they are stored."""
+    """Compute one experiment; its results and their provenance, as they are stored."""
     name = module.__name__.rsplit(".", 1)[-1]
     start = time.perf_counter()
     results = module.compute(quick, runner)
@@ -128,16 +136,20 @@ def perform(module: ModuleType, runner: Runner, *, quick: bool, backend_name: st
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in ("mpo-games", "numpy", "scipy", "numba", "joblib")},
     }
+    # Through JSON, so that a figure is drawn from the numbers that are stored.
     return json.loads(encode({"provenance": provenance, "results": results}))
 
 
 def encode(value: Any) -> str:
-    """Compact JSON: arrays as lists, numbers to `DIGITS` significant digits, NaN refused."""
+    """Compact JSON: arrays as lists, numbers to `DIGITS` significant digits.
+
+    Raises `ValueError` for NaN and infinity, which JSON does not know.
+    """
     return json.dumps(_plain(value), allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def write(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
+    """Write a file, whole or not at all."""
     write_bytes(path, text.encode())
 
 
@@ -147,13 +159,13 @@ def trace(stored: Mapping[str, Any]) -> mg.Trace:
 
 
 def curve(at: Any, gap: Any) -> mg.Trace:
-    """Gaps, of one run or of a column each, at the evaluations they were recorded."""
+    """The trace of gaps, of one run or of a column for each, at the evaluations `at`."""
     when = np.asarray(at, dtype=float)
     return mg.Trace({"step": when, "evaluations": when, "gap": np.asarray(gap)})
 
 
 def columns(solution: mg.Solution[Any]) -> dict[str, Any]:
-    """The recorded columns of a solution, ready to be stored."""
+    """The recorded columns of a solution, as `trace` reads them."""
     return dict(solution.trace.columns)
 
 
@@ -168,6 +180,7 @@ def _plain(value: Any) -> Any:
         return _plain(value.item())
     if isinstance(value, float):
         short = float(f"{value:.{DIGITS}g}")
+        # Shorter: 2 for 2.0. Beyond 1e15 a float is shorter in powers of ten.
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     return value
 
@@ -178,17 +191,11 @@ def _read(path: Path | None) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
+        # A damaged file counts as missing, and is computed again.
         return None
 
 
 @functools.cache
-def _sources(module_file: str) -> str:
-    """A digest of the code that a cell of this module depends on (drawing and the CLI aside)."""
-    root = HERE.parent
-    files = {p for p in (root / "mpo_games").rglob("*.py") if p.name not in ("plot.py", "cli.py")}
-    if "import mpo_llm" in Path(module_file).read_text(encoding="utf-8"):
-        files |= set((root / "llm" / "mpo_llm").rglob("*.py"))
-    digest = hashlib.sha256(version("numpy").encode())
-    for path in sorted(files | {Path(module_file), *(HERE / "lab").glob("*.py")}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _digest(module: str, file: str) -> str:
+    # The file is added for cells of a module outside the repository's packages: a test's, say.
+    return sources.digest(module, sources.repository() | {module: Path(file).read_bytes()})

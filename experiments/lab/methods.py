@@ -1,10 +1,10 @@
 """The contestants, and the one tuning rule for all of them.
 
 Every method gets the same budget of feedback evaluations and the same number of settings to choose
-from, `TRIES`, spread over the knobs it has: a method with a step size alone gets a finer grid than
-one with a step size, a magnet weight and a period. The setting is chosen on games that are not the
-ones reported, one setting for all games. Payoffs are scaled to `max |A| = 1`, so that one grid
-means the same in every game. Methods without knobs run as they are.
+from, `TRIES`, spread over the knobs that it has: a method with only a step size gets a finer grid
+than one with a step size, a magnet weight and a period. The setting is chosen on games that are not
+reported, one setting for all games. Payoffs are scaled to `max |A| = 1`, so that one grid means the
+same in every game. A method without knobs runs as it is.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from mpo_games.metrics import Metric, average_gap, better_gap, duality_gap
 from mpo_games.solvers import self_tuning
 
 TRIES = 12
+"""How many settings a method with knobs chooses from."""
 
 REPORTED = (0.5, 0.9, 1.0)
-"""The quantiles over games that are reported of a race, and that its settings are chosen by."""
+"""The quantiles over games by which a race is reported, and its settings are chosen."""
 
 Grids = Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]]
-"""The values of every knob, by the knobs that a method has."""
+"""For each set of knobs that a method may have, the values of every knob."""
 
 GRIDS: Grids = {
     (): {},
@@ -53,7 +54,7 @@ GRIDS: Grids = {
         "rate": (0.005, 0.05),
     },
 }
-
+"""Settings for tables."""
 
 TREE_GRIDS: Grids = {
     (): {},
@@ -65,27 +66,31 @@ TREE_GRIDS: Grids = {
     },
     ("alpha", "period"): {"alpha": (0.001, 0.01, 0.1, 1.0), "period": (30, 100, 300)},
 }
-"""The same number of settings for trees, where a step is measured in payoffs at stake."""
+"""Settings for trees, as many; a step is measured in payoffs at stake there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A contestant: its name in figures, its family, how it is built from its knobs."""
+    """A contestant."""
 
     name: str
+    """Its name in figures, which decides its look (`mpo_games.plot.style`)."""
     family: str
+    """The group of methods that it is drawn with."""
     build: Callable[..., mg.Solver]
+    """The solver from the values of its knobs."""
     knobs: tuple[str, ...]
+    """The names of its settings."""
     output: Metric = duality_gap
-    """The gap of what it returns: the last iterate, the average, or the better of the two."""
+    """The gap of the policy that it returns: last iterate, average, or the better of the two."""
     geometry: mg.Geometry = mg.Entropy()
-    """Of its policies."""
+    """The geometry of its policies on tables."""
     view: Callable[[Any], Any] | None = None
-    """What it sees of a tree, if it is for trees."""
+    """The game that it plays in place of a tree; None for a method on tables."""
     grids: Grids | None = None
-    """The values of its knobs, where those of tables, or of trees for a `view`, do not fit."""
+    """The values of its knobs; by default `GRIDS`, or `TREE_GRIDS` where it has a `view`."""
     alone: bool = False
-    """Whether it decides something for all games of a batch, and so must meet them one by one."""
+    """Whether it plays games one by one, since it decides something for a whole batch at once."""
 
     def settings(self) -> list[dict[str, float]]:
         """The settings it is tuned over."""
@@ -94,6 +99,7 @@ class Method:
 
     def solver(self, setting: Mapping[str, Any]) -> mg.Solver:
         """The solver at a setting."""
+        # Grids hold floats, but a period counts steps.
         return self.build(**{k: int(v) if k == "period" else v for k, v in setting.items()})
 
 
@@ -174,10 +180,10 @@ METHODS: tuple[Method, ...] = (
 )
 
 CONVERGED = 1e-15
-"""In units of payoff."""
+"""The gap, in units of payoff, at which a method that plays games one by one stops."""
 
 RATIO, CHECK = 0.5, 20
-"""Of restarts: they look every `CHECK` steps whether the gap has fallen to `RATIO`."""
+"""The settings of restarts: every `CHECK` steps, if the gap has fallen to `RATIO` of the last."""
 
 L2 = mg.Euclidean()
 
@@ -186,10 +192,10 @@ SELF_TUNING = "nothing to tune"
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """`AutoMPO` in the geometry of the policy it is given: in L2 the anchored Popov method."""
+    """`AutoMPO` in the geometry of the policy that it is given: in L2 the anchored Popov method."""
 
     def step(self, game: Any, state: Any, rng: Any = None) -> Any:
-        """A step of `AutoMPO` but for its geometry."""
+        """A step of `AutoMPO` in the given geometry."""
         seats = self_tuning.ONE_SEAT if game.players == 1 else self_tuning.TWO_SEATS
         return replace(seats, geometry=as_given).step(game, state, rng)
 
@@ -207,7 +213,7 @@ OUTSIDERS: tuple[Method, ...] = (
     Method("RT-RM+", SMOOTH, mg.RTCFRPlus, ("alpha", "period")),
     Method("Optimistic MD, average", AVERAGE, _omd_average, _E, output=average_gap),
 )
-"""The self-tuning solver, and the strongest from elsewhere, for `last_iterate`."""
+"""For `last_iterate`: the self-tuning solver, and the strongest methods of other papers."""
 
 
 def _floored(eta: float, alpha: float, period: int) -> mg.Solver:
@@ -235,7 +241,7 @@ def _payoff_scaled(game: mg.SequenceFormGame) -> Any:
 
 
 FLOOR = 1e-3
-"""Uniform play in the moved magnet, so that actions that died can come back."""
+"""The share of uniform play in a moved magnet, so that actions that died can come back."""
 
 ON_TREES: tuple[Method, ...] = (
     Method("AutoMPO", SELF_TUNING, mg.AutoMPO, (), view=_itself, alone=True),
@@ -255,12 +261,26 @@ ON_TREES: tuple[Method, ...] = (
 """The contestants on trees."""
 
 BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS + OUTSIDERS}
+TREES_BY_NAME: Mapping[str, Method] = {method.name: method for method in ON_TREES}
+
+HIGHLIGHTED = (
+    "AutoMPO",
+    "Anchored Popov, L2",
+    "EG restarted, L2 (PDLP)",
+    "ExRM+ restarted",
+    "Smooth PRM+ restarted",
+    "PRM+, average",
+    "Optimistic MPO",
+    "MPO",
+    "Optimistic MD",
+)
+"""The methods that a figure of many names; its other curves are grey."""
 
 
 def run(
     method: Method, game: Any, setting: Mapping[str, Any], budget: float, **options: Any
 ) -> mg.Solution[Any]:
-    """Solve `game`, recording as `gap` that of the method's output."""
+    """Solve `game`; the column `gap` of the trace is the gap of the method's output."""
     return mg.solve(game, method.solver(setting), budget, metrics={"gap": method.output}, **options)
 
 
@@ -270,29 +290,33 @@ def race(
     batches: Sequence[arenas.Batch],
     marks: Sequence[float],
 ) -> Any:
-    """The gap of every game of the batches when the evaluations reach each mark, (marks, games).
+    """The gap of every game of the batches when the evaluations reach each mark, `(marks, games)`.
 
-    A method that is `alone` stops at a gap of `CONVERGED` and keeps it, for the sake of time.
+    A method that is `alone` stops at a gap of `CONVERGED`, which then counts for all later marks.
     """
     columns = []
     tol = CONVERGED if method.alone else None
     for game, start in arenas.split(batches) if method.alone else batches:
+        # The same probabilities in every geometry.
         policy = start and mg.TabularPolicy.from_probs(start.probs, start.legal, method.geometry)
         seen = game if method.view is None else method.view(game)
         found = run(method, seen, setting, marks[-1], policy=policy, at=marks, tol=tol).trace
+        # The first record at or after a mark; the last one where the method stopped before.
         rows = np.minimum(np.searchsorted(found["evaluations"], marks), len(found) - 1)
         columns.append(np.reshape(found["gap"][rows], (len(marks), -1)))
+    # Rounding may leave a gap below 0.
     return np.maximum(np.concatenate(columns, axis=1), 0.0)
 
 
 def chosen(method: Method, score: Callable[[Mapping[str, float]], float]) -> dict[str, float]:
-    """The setting of the least score; a method without knobs has one."""
+    """The setting of least score; the only one of a method without knobs."""
     settings = method.settings()
     return min(settings, key=score) if len(settings) > 1 else settings[0]
 
 
 def mean_log(gaps: Any) -> float:
-    """What a setting is judged by: low, soon, and without spikes."""
+    """The mean log10 gap, which judges a setting: low, soon, and without spikes is best."""
+    # Below is rounding, and 0 has no logarithm.
     return float(np.mean(np.log10(np.maximum(gaps, 1e-16))))
 
 
@@ -304,7 +328,7 @@ def late(trace: mg.Trace, budget: float) -> float:
 def tune(
     method: Method, batches: Sequence[arenas.Batch], marks: Sequence[float]
 ) -> dict[str, float]:
-    """The setting of least mean log10 of what is reported: median, 90 % and worst, at the marks."""
+    """The setting whose `REPORTED` quantiles have the least mean log10 over the marks."""
 
     def score(setting: Mapping[str, float]) -> float:
         gaps = race(method, setting, batches, marks)
@@ -321,8 +345,8 @@ def tuned(
 ) -> dict[str, Any]:
     """Tune a method on one (game, start, seed), then run it on another.
 
-    The setting chosen has the least mean of log10 gap over the tuning games and the records of the
-    last two decades of the budget: low, soon, and without spikes.
+    The chosen setting has the least mean log10 gap, over the tuning games and over the records in
+    the last two decades of the budget (`late`).
     """
     contestant = BY_NAME[method]
 

@@ -1,4 +1,4 @@
-"""One self-contained page: every figure with its claim, the claims table, the provenance."""
+"""One self-contained page: every figure with its claim and provenance, and the claims table."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def _section(
     found: Sequence[Claim],
     figures: Path,
 ) -> str:
+    # The docstring's first line is the claim, the rest says how the figure was made.
     claim, _, how = (module.__doc__ or "").strip().partition("\n\n")
+    # Within the page, so that it can be sent as one file.
     image = base64.b64encode((figures / f"{name}.svg").read_bytes()).decode()
     versions = ", ".join(f"{k} {v}" for k, v in provenance["versions"].items())
     marks = "".join(

@@ -1,11 +1,12 @@
 """The contest on trees: methods, tuning, two clocks.
 
-The rule of `methods.py` with one change: every method is tuned on the very game it is reported on,
-`TRIES` settings each with the full budget. There is no second Leduc, and payoffs drawn at random
-around a game's own make another problem: optimistic steps of .3 suit liar's dice, of 1 a copy with
-30 % noise on its payoffs, and at 1 the game itself does not converge. So each line is its method at
-the best of twelve, and a method without knobs gets no help. Payoffs are scaled to `max |A| = 1` in
-sequence form for the solvers, so that one grid fits all games, and back for the report.
+The rule of `methods.py` with one change: every method is tuned on the very game that it is reported
+on, `TRIES` settings each with the full budget. There is no second Leduc to tune on, and a copy with
+payoffs drawn at random around the game's own is another problem: optimistic steps of .3 suit liar's
+dice, steps of 1 suit a copy with 30 % noise on its payoffs, and at 1 the game itself does not
+converge. So a line shows its method at the best of twelve settings, and a method without knobs gets
+no help. The solvers see payoffs scaled to `max |A| = 1` in sequence form, so that one grid fits all
+games; reports are in the game's own payoffs.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ def weighted(game: SequenceFormGame) -> SequenceFormGame:
 
 
 def floored_mpo(eta: float, period: int, floor: float) -> mg.Solver:
-    """Optimistic MPO whose magnet keeps all actions alive; `eta` and `alpha` are numbers without a
-    unit where the weights are the payoffs at stake."""
+    """Optimistic MPO whose magnet keeps all actions alive.
+
+    For payoff-scaled weights, where `eta` and `alpha` have no unit.
+    """
     return mg.MMD(eta, 0.02, mg.Every(period, floor), feedback=mg.optimistic)
 
 
@@ -79,13 +82,13 @@ METHODS: tuple[Method, ...] = (
     _method("Fictitious play", AVERAGE, mg.FictitiousPlay, ()),
     _method("CFR+", AVERAGE, mg.CFRPlus, (), average_gap),
 )
-"""A line of every panel each."""
+"""The contestants: each is a line in every panel."""
 
 BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS}
 
 
 def contest(method: str, game: str, budget: float) -> dict[str, Any]:
-    """Tune a method on a game, run it, and run it again by the clock."""
+    """Tune a method on a game, run it, and run it again to time it."""
     contestant, original = BY_NAME[method], arenas.tree(game)
     scale = float(original.bound)
     normalised = original.with_payoff(original.payoff / scale)
@@ -95,8 +98,10 @@ def contest(method: str, game: str, budget: float) -> dict[str, Any]:
         return methods.late(methods.run(contestant, seen, setting, budget).trace, budget)
 
     setting = methods.chosen(contestant, score)
+    # Recorded here and timed below, so that the clock sees the steps alone.
     found = methods.run(contestant, seen, setting, budget)
     at = found.trace["evaluations"]
+    # Reported in the game's own payoffs; exploitability is half the duality gap.
     return {
         "setting": setting,
         "tried": len(contestant.settings()),
@@ -107,8 +112,11 @@ def contest(method: str, game: str, budget: float) -> dict[str, Any]:
 
 
 def seconds(game: Any, solver: mg.Solver, at: Array, passes: int = 2) -> Array:
-    """How long the bare solver, nothing recorded, works for the evaluations `at`: the better of two
-    passes. It is processor time, on one thread: what the wall clock shows on an idle core."""
+    """Seconds until the bare solver, nothing recorded, has spent each of the evaluations `at`.
+
+    The better of `passes` passes, in processor time of this thread: what a clock on the wall would
+    show on an idle core.
+    """
 
     def one_pass() -> list[float]:
         states: Iterator[mg.State[Any]] = mg.iterate(game, solver)
@@ -123,13 +131,13 @@ def seconds(game: Any, solver: mg.Solver, at: Array, passes: int = 2) -> Array:
 
 
 def truth(game: str) -> dict[str, float]:
-    """Value and certificate of the equilibrium, by linear programming."""
+    """The value and the duality gap of the equilibrium, by linear programming."""
     nash = exact.nash(arenas.tree(game))
     return {"value": float(nash.value), "gap": float(nash.gap)}
 
 
 def contests(games: Sequence[str], budget: float, run_cells: Run) -> dict[str, Any]:
-    """Every method on every game."""
+    """The contest of every method on every game."""
     pairs = list(product(games, BY_NAME))
     cells = [{"game": g, "method": m, "budget": budget} for g, m in pairs]
     found = dict(zip(pairs, run_cells(contest, cells), strict=True))

@@ -26,7 +26,7 @@ TITLES = {
 }
 
 EMPHASIS = ("AutoMPO", "MPO", "Optimistic MPO, weighted")
-"""The paper's method, the same in the geometry that Leduc needs, and with nothing to choose."""
+"""The broad lines: the paper's method, the same with payoff-scaled weights, the untuned one."""
 
 
 def reached(stored: Mapping[str, Any], evaluations: float) -> float:
@@ -36,7 +36,7 @@ def reached(stored: Mapping[str, Any], evaluations: float) -> float:
 
 
 def figure(found: Mapping[str, Any]) -> Any:
-    """A row of panels per game: by evaluations, and by seconds."""
+    """A row of two panels for each game: by evaluations, by seconds."""
     import matplotlib.pyplot as plt
 
     clocks = {"evaluations": "feedback evaluations", "seconds": "seconds on one core"}
@@ -54,6 +54,7 @@ def figure(found: Mapping[str, Any]) -> Any:
                 ax.label_outer()
             row[0].set_ylabel("exploitability (NashConv / 2)")
             row[0].set_title(TITLES[game])
+        # Labels stand where the limits of the axes put them, which are known after drawing.
         fig.canvas.draw()
         for methods, row in zip(found.values(), axes, strict=True):
             _labels(row[1], methods)
@@ -67,7 +68,7 @@ def _line(ax: Any, method: str, stored: Mapping[str, Any], clock: str) -> None:
 
 
 def _look(method: str) -> dict[str, Any]:
-    """A last iterate is a line, an average a line of rings; two methods stand out."""
+    """How a method is drawn: rings mark an average, `EMPHASIS` has broad lines."""
     look = draw.style(method) or draw.Style(draw.GREY)
     width = 2.8 if method in EMPHASIS else 1.4
     settings = {"color": look.color, "linestyle": look.dash, "linewidth": width}
@@ -77,7 +78,7 @@ def _look(method: str) -> dict[str, Any]:
 
 
 def _labels(ax: Any, methods: Mapping[str, Any]) -> None:
-    """Each name beside the end of its line, with a sample of the line."""
+    """Each name beside the end of its line, with a sample of the line between."""
     ends = []
     for method, stored in methods.items():
         suffix = " (average)" if BY_NAME[method].family == AVERAGE else ""
@@ -86,6 +87,7 @@ def _labels(ax: Any, methods: Mapping[str, Any]) -> None:
     draw.label_ends(ax, ends)
     for method, text in zip(methods, ax.texts, strict=True):
         x, y = text.get_position()
+        # Colours repeat, so that a name needs its dash beside it.
         text.set_x(x + 0.12)
         sample = {"transform": ax.transAxes, "clip_on": False, "markevery": [1]}
         ax.plot([x, x + 0.05, x + 0.1], [y, y, y], **sample, **_look(method))

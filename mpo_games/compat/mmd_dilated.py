@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, State
 from mpo_games.solvers.magnetic import MMD
 
+if TYPE_CHECKING:
+    import pyspiel
+
 
 class MMDDilatedEnt:
     r"""Magnetic mirror descent with dilated entropy (Sokota et al., ICLR 2023, section 4).
@@ -24,7 +27,7 @@ class MMDDilatedEnt:
     `stepsize` may be assigned between updates, to anneal them.
     """
 
-    def __init__(self, game: Any, alpha: float, stepsize: float | None = None) -> None:
+    def __init__(self, game: pyspiel.Game, alpha: float, stepsize: float | None = None) -> None:
         r"""Compile `game`, a `pyspiel.Game` or a game string, and start at uniform play.
 
         The default `stepsize` is $\alpha / \max|A|^2$. `ValueError` for `alpha < 0`, for

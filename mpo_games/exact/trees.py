@@ -8,7 +8,7 @@ empty sequences.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from mpo_games.kernels import trees as kernels
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
-from mpo_games.protocol import Array
+from mpo_games.protocol import Array, ExactGame
 
 
 @exact.nash.register
@@ -137,7 +137,10 @@ def _require_sequences(coordinates: Array, tree: Tree) -> None:
         raise ValueError(f"`magnet` must be one policy of the game, of {tree.sequences} sequences.")
 
 
-def _certified(game: Any, policy: Any, magnet: Any, alpha: float) -> QuantalResponse[Any]:
+L = TypeVar("L", TabularPolicy, TreeplexPolicy)
+
+
+def _certified(game: ExactGame[L, Array], policy: L, magnet: L, alpha: float) -> QuantalResponse[L]:
     # A step of 1 / alpha from the magnet itself, without a pull, is the regularised best response.
     response = magnet.mirror_step(game.feedback(policy), None, eta=1.0 / alpha, alpha=0.0)
     legal = np.isfinite(policy.log_probs)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +25,11 @@ from mpo_games.policies.dilation import unit
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Indices
+
+if TYPE_CHECKING:
+    # Only for annotations: OpenSpiel is optional, and slow to import.
+    import pyspiel
+    from open_spiel.python.policy import TabularPolicy as OpenSpielTable
 
 FORMAT = 2
 """The version of the layout of cached files. A file of another version is not read."""
@@ -38,7 +44,7 @@ milliseconds."""
 
 
 def compile_game(
-    game: Any,
+    game: str | pyspiel.Game,
     *,
     dilation: Dilation = unit,
     progress: bool = False,
@@ -83,7 +89,9 @@ def spell(name: str, parameters: Mapping[str, Any]) -> str:
     return f"{name}({inside})" if inside else name
 
 
-def to_openspiel(source: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> Any:
+def to_openspiel(
+    source: pyspiel.Game, game: SequenceFormGame, policy: TreeplexPolicy
+) -> OpenSpielTable:
     """The policy as OpenSpiel's `TabularPolicy` of `source`, a game string or a `pyspiel.Game`.
 
     `game` is the result of `compile_game(source)`, `policy` one of its policies. `ValueError` for a
@@ -93,7 +101,7 @@ def to_openspiel(source: Any, game: SequenceFormGame, policy: TreeplexPolicy) ->
     return write_table(table, game, policy)
 
 
-def from_openspiel(game: SequenceFormGame, table: Any) -> TreeplexPolicy:
+def from_openspiel(game: SequenceFormGame, table: OpenSpielTable) -> TreeplexPolicy:
     """The policy of a compiled game that plays like `table`, OpenSpiel's `TabularPolicy`.
 
     `ValueError` for a table of another game, or if its rows are not distributions.
@@ -103,7 +111,9 @@ def from_openspiel(game: SequenceFormGame, table: Any) -> TreeplexPolicy:
     return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 
-def write_table(table: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> Any:
+def write_table(
+    table: OpenSpielTable, game: SequenceFormGame, policy: TreeplexPolicy
+) -> OpenSpielTable:
     """Write the probabilities of `policy` into `table`, OpenSpiel's `TabularPolicy`; return it."""
     if policy.coordinates.shape != (game.tree.sequences,):
         raise ValueError(
@@ -114,7 +124,7 @@ def write_table(table: Any, game: SequenceFormGame, policy: TreeplexPolicy) -> A
     return table
 
 
-def turn_based(game: Any) -> Any:
+def turn_based(game: str | pyspiel.Game) -> pyspiel.Game:
     """The `pyspiel.Game` to compile: loaded if `game` is a string, checked, and turn-based."""
     pyspiel = _pyspiel()
     loaded = _load(pyspiel, game) if isinstance(game, str) else game
@@ -132,24 +142,26 @@ def turn_based(game: Any) -> Any:
     return loaded
 
 
-def _pyspiel() -> Any:
+def _pyspiel() -> ModuleType:
     try:
         import pyspiel
     except ImportError as error:
         raise ImportError(
             'OpenSpiel is not installed: run `pip install "mpo-games[openspiel]"`.'
         ) from error
-    return pyspiel
+    module: ModuleType = pyspiel
+    return module
 
 
-def _open_spiel_policy() -> Any:
+def _open_spiel_policy() -> ModuleType:
     _pyspiel()
     from open_spiel.python import policy
 
-    return policy
+    module: ModuleType = policy
+    return module
 
 
-def _load(pyspiel: Any, name: str) -> Any:
+def _load(pyspiel: ModuleType, name: str) -> pyspiel.Game:
     short, known = name.partition("(")[0].strip(), pyspiel.registered_names()
     if short not in known:
         close = difflib.get_close_matches(short, known, n=3)
@@ -162,7 +174,7 @@ def _load(pyspiel: Any, name: str) -> Any:
         raise ValueError(f"`game`: OpenSpiel cannot load {name!r}: {reason}.") from error
 
 
-def _require_size(source: Any) -> None:
+def _require_size(source: pyspiel.Game) -> None:
     """Refuse a game that has far more than `LARGEST` leaves, by Knuth's estimate (1975).
 
     The product of the numbers of choices along a random play has the number of leaves as its mean.
@@ -183,7 +195,7 @@ def _require_size(source: Any) -> None:
         )
 
 
-def _walk(source: Any, progress: bool) -> TreeBuilder:
+def _walk(source: pyspiel.Game, progress: bool) -> TreeBuilder:
     """Every history of the game, depth first, in the order of OpenSpiel's own algorithms."""
     builder = TreeBuilder()
     # A stack instead of recursion, whose depth Python limits. `share` is a node's part of the bar.
@@ -217,7 +229,7 @@ def _walk(source: Any, progress: bool) -> TreeBuilder:
     return builder
 
 
-def _cells(game: SequenceFormGame, table: Any) -> tuple[Indices, Indices]:
+def _cells(game: SequenceFormGame, table: OpenSpielTable) -> tuple[Indices, Indices]:
     """The row and the column of each action in OpenSpiel's `TabularPolicy`, `(sequences - 2,)`."""
     tree = game.tree
     if len(set(tree.labels)) != tree.states:
@@ -231,7 +243,7 @@ def _cells(game: SequenceFormGame, table: Any) -> tuple[Indices, Indices]:
     return np.repeat(rows, np.diff(tree.offset)), columns
 
 
-def _cache_path(source: Any) -> Path | None:
+def _cache_path(source: pyspiel.Game) -> Path | None:
     """The file that keeps the compiled game; None if its string does not determine the game."""
     name = str(source)
     pyspiel = _pyspiel()

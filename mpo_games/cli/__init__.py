@@ -1,0 +1,65 @@
+"""The command line: `mpo-games solve GAME SOLVER [settings]` and `mpo-games list`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from mpo_games.cli.commands import SOLVE_HELP, List, Solve
+
+Command = (
+    Annotated[Solve, tyro.conf.subcommand("solve", description=SOLVE_HELP)]
+    | Annotated[List, tyro.conf.subcommand("list", description="List the games and solvers.")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0: done. 2: bad input; a sentence on standard error says what is wrong. 130: interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Commands written before release 0.2.
+    arguments = ["when-gap-fell" if word == "when-solved" else word for word in arguments]
+    # Tyro would demand a subcommand.
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"mpo-games {version('mpo-games')}")
+        return 0
+    command: Any = tyro.cli(
+        Command,
+        args=arguments or ["--help"],
+        prog="mpo-games",
+        description="Last-iterate Nash equilibria of preference games, matrix games and trees.\n\n"
+        "Begin with `mpo-games list` and `mpo-games solve comal`; `--version` says which.",
+        config=(
+            tyro.conf.CascadeSubcommandArgs,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.FlagCreatePairsOff,
+        ),
+    )
+    try:
+        print(command.run(), flush=True)
+    except BrokenPipeError:
+        # A reader such as `head` has closed the pipe. Python flushes standard output once more when
+        # it exits, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
+        print(f"mpo-games: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        kept = command.checkpoint if isinstance(command, Solve) else None
+        hint = (
+            f"give the same command with `--resume {kept}` to go on"
+            if kept is not None and kept.exists()
+            else "with `--checkpoint FILE.npz` the run could be resumed"
+        )
+        print(f"\nmpo-games: interrupted; {hint}.", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,186 @@
+"""The commands: their options as fields, and what each does in `run`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import numpy as np
+import tyro
+
+import mpo_games as mg
+from mpo_games.cli import inputs, tables
+from mpo_games.cli.solvers import COMMANDS, SOLVERS, Chosen, build, summary
+from mpo_games.games import catalogue
+from mpo_games.protocol import Solver
+
+ELSEWHERE = (
+    "  and OpenSpiel's two-player zero-sum games by their names there: kuhn_poker, "
+    "leduc_poker, liars_dice:dice_sides=4"
+)
+"""The last line of `list games`: OpenSpiel's names are too many to list."""
+
+SOLVE_HELP = """Solve a game and print the strategy.
+
+GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon, or a
+.csv or .npy file that holds a matrix. A square matrix P with entries in [0, 1] and P + P.T = 1 is
+read as a preference game, any other as the row player's payoffs; --kind decides otherwise.
+
+examples:
+  mpo-games solve comal
+  mpo-games solve comal mpo --eta 0.3 --alpha 0.1 --tol 1e-11
+  mpo-games solve rps mpo --start 0.5,0.3,0.2/0.2,0.2,0.6
+  mpo-games solve condorcet:n=5,strength=0.8 mmd --alpha 0.05
+  mpo-games solve biased_rps mmd --feedback optimistic every --period 20
+  mpo-games solve biased_rps regret-matching --plus --average
+  mpo-games solve payoff.csv extragradient --plot gap.png
+  mpo-games solve payoff.csv mpo --save run.npz
+  mpo-games solve payoff.csv mpo --resume run.npz --budget 1e6
+"""
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Solve a game."""
+
+    game: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
+    """A name with its parameters (`condorcet:n=5`, `kuhn_poker`), or a .csv or .npy file."""
+    solver: Chosen = field(default_factory=lambda: get_args(COMMANDS["auto"])[0]())
+    """The solver; each has its own --help. AutoMPO by default."""
+    budget: float = 10_000
+    """Feedback evaluations to spend (extragradient needs two a step)."""
+    tol: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Stop when the duality gap is at most this, in units of payoff."""
+    start: Annotated[str | None, tyro.conf.arg(metavar="P,P,...")] = None
+    """The first policy and magnet: probabilities `0.2,0.5,0.3`, the players' rows separated by `/`.
+    Uniform by default."""
+    average: bool = False
+    """Track the average iterate too."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on every entry of the feedback."""
+    seed: int = 0
+    """Seed of the noise."""
+    kind: Literal["auto", "matrix", "preference"] = "auto"
+    """What a file holds: payoffs or preferences."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
+    save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Save the solution: Python can load it, and --resume can go on from it."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Go on from a saved solution up to --budget, with the same game and solver."""
+    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Save there if the run is interrupted with Ctrl-C."""
+
+    def run(self) -> str:
+        """Solve, and write the files that were asked for; the table that is printed."""
+        # Before the run: hours of work must not end at a file that cannot be written.
+        inputs.require_writable("--plot", self.plot, (".png", ".svg", ".pdf"))
+        inputs.require_writable("--save", self.save, (".npz",))
+        inputs.require_writable("--checkpoint", self.checkpoint, (".npz",))
+        name, exact = inputs.load(self.game, self.kind)
+        game = inputs.noisy(exact, self.noise)
+        label, plain, settings = build(self.solver, float(np.max(exact.bound)))
+        solver: Solver = mg.Averaged(plain) if self.average else plain
+        metrics = {"gap": mg.metrics.duality_gap}
+        if self.average:
+            metrics["average_gap"] = mg.metrics.average_gap
+        began = time.perf_counter()
+        solution = mg.solve(
+            game,
+            solver,
+            self.budget,
+            policy=None if self.start is None else inputs.policy(exact, self.start),
+            resume=None if self.resume is None else inputs.resumed(self.resume, game, solver),
+            metrics=metrics,
+            tol=self.tol,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            progress=True,
+        )
+        seconds = time.perf_counter() - began
+        chosen = " ".join([label, *(tables.setting(key, value) for key, value in settings.items())])
+        rows = [
+            ("game", name),
+            ("solver", chosen),
+            *self._distances(exact, plain, solution),
+            ("evaluations", f"{solution.state.evaluations:,g}"),
+            ("seconds", f"{seconds:.3g}"),
+        ]
+        if self.save is not None:
+            rows.append(("saved", str(solution.save(self.save))))
+        if self.plot is not None:
+            _draw(solution, label, self.plot)
+            rows.append(("plot", str(self.plot)))
+        policies = {"last iterate": solution.policy}
+        if self.average:
+            # A run that ends before its first step has no average yet.
+            policies["average"] = solution.state.memory.get("average", solution.policy)
+        shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
+        return "\n".join([*tables.aligned(rows), "", *shown(policies)])
+
+    def _distances(
+        self, exact: inputs.Loaded, plain: Solver, solution: mg.Solution[Any]
+    ) -> list[tuple[str, str]]:
+        """Rows of the table: how far from equilibrium the run ended, in the game without noise."""
+        rows = [("duality gap", f"{solution.gap:.3g} of the last iterate")]
+        alpha = getattr(plain, "alpha", None)
+        # A magnet that moves makes it another regularised game; `Ema` drifts without `moved_at`.
+        still = not solution.state.moved_at and not isinstance(
+            getattr(plain, "magnet", None), mg.Ema
+        )
+        if isinstance(alpha, float) and alpha > 0.0 and still:
+            left = exact.regularised_gap(solution.policy, solution.state.magnet, alpha)
+            rows.append(("", f"{float(left):.3g} of the last iterate in the regularised game"))
+        if self.average:
+            average = float(solution.trace["average_gap"][-1])
+            rows.append(("", f"{average:.3g} of the average iterate"))
+        if self.tol is not None:
+            verdict = "reached" if solution.converged else "not reached"
+            rows.append(("tolerance", f"{self.tol:g}, {verdict}"))
+        return rows
+
+
+@dataclass(frozen=True)
+class List:
+    """List the games and solvers."""
+
+    what: Annotated[
+        Literal["games", "solvers", "all"], tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")
+    ] = "all"
+    """`games`, `solvers` or `all`."""
+
+    def run(self) -> str:
+        """Names and descriptions, a line each."""
+        games = list(catalogue.describe().items())
+        solvers = [(name, summary(constructor)) for name, (_, constructor, _) in SOLVERS.items()]
+        parts = {"games": games, "solvers": solvers}
+        chosen = parts if self.what == "all" else {self.what: parts[self.what]}
+        lines = [
+            [title, *(f"  {line}" for line in tables.aligned(rows))]
+            for title, rows in chosen.items()
+        ]
+        if "games" in chosen:
+            lines[0].append(ELSEWHERE)
+        return "\n\n".join("\n".join(part) for part in lines)
+
+
+def _draw(solution: mg.Solution[Any], label: str, path: Path) -> None:
+    """Draw the gap against the evaluations and write the figure to `path`."""
+    # Matplotlib is slow to import, and most runs draw nothing.
+    import io
+
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    # The default may be a window, which fails on a machine without a screen.
+    matplotlib.use("Agg")
+    from mpo_games import plot
+
+    axes = plot.convergence({label: solution.trace})
+    # In memory first: a figure that cannot be drawn leaves no broken file.
+    content = io.BytesIO()
+    with plot.theme():
+        cast(Figure, axes.figure).savefig(content, format=path.suffix[1:])
+    path.write_bytes(content.getvalue())

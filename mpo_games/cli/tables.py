@@ -1,0 +1,75 @@
+"""What the command line prints: policies, settings and lists, in aligned columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import mpo_games as mg
+
+SUPPORT = 1e-6
+"""An action of larger probability counts as in the support."""
+
+LISTED = 20
+"""The most actions of a row, or information states of a tree, that the final table lists."""
+
+
+def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
+    """Lines with the action probabilities of each row, by the name of each policy.
+
+    Of more than `LISTED` actions the likeliest are listed, and the rest is summed up.
+    """
+    if not all(isinstance(policy, mg.TabularPolicy) for policy in policies.values()):
+        return
+    probs = np.stack([policy.probs for policy in policies.values()], axis=-1)
+    legal = next(iter(policies.values())).legal
+    for r, (row, mask) in enumerate(zip(probs, legal, strict=True)):
+        actions = np.flatnonzero(mask)
+        support = int(np.sum(row[actions, 0] > SUPPORT))
+        title = f"row {r}" if len(probs) > 1 else "strategy"
+        yield f"{title}: support {support} of {len(actions)} actions"
+        shown = actions
+        if len(actions) > LISTED:
+            shown = actions[np.argsort(-row[actions, 0], kind="stable")[:LISTED]]
+        cells = [("action", *policies), *((str(a), *(f"{p:.6f}" for p in row[a])) for a in shown)]
+        yield from (f"  {line}" for line in aligned(cells))
+        if len(shown) < len(actions):
+            # Where the rest is 0, rounding may leave it below.
+            rest = row[actions, 0].sum() - row[shown, 0].sum()
+            yield f"  and {len(actions) - len(shown)} more, {max(rest, 0.0):.6f} in all"
+
+
+def on_tree(policies: Mapping[str, Any]) -> Iterable[str]:
+    """Lines with the action probabilities of each information state, if there are few of these."""
+    tree = next(iter(policies.values())).tree
+    if tree.states > LISTED:
+        yield f"{tree.states} information states: too many to list; --save keeps them"
+        return
+    cells = [("player", "information state", "action", *policies)]
+    state_of, played = tree.state_of, [policy.probs for policy in policies.values()]
+    # The first two sequences are the players' empty ones, which end in no action.
+    for a in range(2, tree.sequences):
+        probs = (f"{p[a]:.6f}" for p in played)
+        state = tree.labels[state_of[a]]
+        cells.append((str(tree.owner[a]), state, str(tree.actions[a]), *probs))
+    yield from aligned(cells)
+
+
+def setting(name: str, value: object) -> str:
+    """`name=value`: a number rounded, a function by its name, a schedule with its settings."""
+    # A flag is an `int` too, and prints as 0 or 1.
+    if isinstance(value, float | int):
+        return f"{name}={value:.6g}"
+    return f"{name}={getattr(value, '__name__', value)}"
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows as lines whose cells begin in the same column."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

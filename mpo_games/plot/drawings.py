@@ -1,0 +1,247 @@
+"""What is drawn into matplotlib's axes: traces, policies of three actions, tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from mpo_games.plot.looks import BLACK, DASHED, GREY, SPARE, THEME, style, theme
+from mpo_games.protocol import Array
+from mpo_games.trace import Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_QUANTITY = {"gap": "duality gap", "average_gap": "duality gap of the average"}
+
+
+def convergence(
+    traces: Mapping[str, Trace | Sequence[Trace]],
+    metric: str = "gap",
+    *,
+    ax: Axes | None = None,
+    x: str = "evaluations",
+    log_x: bool = True,
+    bound: Callable[[Array], Array] | None = None,
+    band: tuple[float, float] = (0.1, 0.9),
+    floor: float = 1e-17,
+    labels: bool = True,
+) -> Axes:
+    """Draw a recorded metric of each run on a logarithmic axis; returns the matplotlib axes.
+
+    Args:
+        traces: a trace for each label, or several: then, as for a trace with batch axes, the line
+            is the median of the runs.
+        metric: the recorded column that is drawn.
+        ax: matplotlib axes; new ones by default.
+        x: the column on the horizontal axis.
+        log_x: whether that axis is logarithmic; then the records at 0 are left out.
+        bound: a function of `x` that is drawn dashed.
+        band: the two quantiles of several runs between which the area is shaded.
+        floor: smaller numbers, which are rounding, are drawn at this height.
+        labels: whether each label is written at the end of its line.
+
+    Raises:
+        ValueError: without a trace, and where the traces of one label were recorded at
+            different `x`.
+    """
+    import matplotlib.pyplot as plt
+
+    if not isinstance(traces, Mapping):
+        raise ValueError("`traces` must be labels with their traces, `{label: solution.trace}`.")
+    if not traces:
+        raise ValueError("`traces` is empty: pass at least one label and its trace.")
+    with theme():
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.0))
+        spare = iter(SPARE * (1 + len(traces) // len(SPARE)))
+        ax.set_yscale("log")
+        if log_x:
+            ax.set_xscale("log")
+        ends: list[tuple[str, float, str]] = []
+        at: Array = np.empty(0)
+        for label, group in traces.items():
+            at, runs = _runs(label, group if isinstance(group, Sequence) else [group], metric, x)
+            shown = at > 0 if log_x else np.full(at.shape, True)
+            at, runs = at[shown], np.maximum(runs[shown], floor)
+            look = style(label) or next(spare)
+            middle = np.median(runs, axis=1)
+            ax.plot(at, middle, color=look.color, linestyle=look.dash, label=_tidy(label))
+            # A single run has no quantiles to shade.
+            if runs.shape[1] > 1:
+                low, high = np.quantile(runs, band, axis=1)
+                ax.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0)
+            ends.append((_tidy(label), float(middle[-1]), look.color))
+        if bound is not None:
+            ax.plot(at, bound(at), color=GREY, linestyle=DASHED, linewidth=1.6, label="bound")
+            ends.append(("bound", float(bound(at[-1:])[0]), GREY))
+        ax.set_xlabel(x)
+        ax.set_ylabel(_QUANTITY.get(metric, metric))
+        # A lone line needs no label beside it, and a long one (a solver with its settings) wraps.
+        if labels and len(traces) == 1 and bound is None:
+            ax.set_title(ends[0][0], wrap=True)
+        elif labels:
+            label_ends(ax, ends)
+    return ax
+
+
+def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
+    """Write labels to the right of the axes at the heights `y`, apart where they would overlap.
+
+    `ends` holds `(label, y, colour)`, `y` in the units of the data. Call it last: the heights are
+    those at the limits that the axes have now.
+    """
+    from matplotlib.figure import Figure
+
+    to_axes = ax.transData + ax.transAxes.inverted()
+    heights = [float(to_axes.transform((ax.get_xlim()[1], y))[1]) for _, y, _ in ends]
+    # Font sizes are in points, 72 an inch: the distance of two lines of text in units of the axes.
+    points = ax.get_position().height * cast(Figure, ax.figure).get_figheight() * 72.0
+    size = float(THEME["legend.fontsize"])
+    spots = _spread(np.clip(heights, 0.0, 0.96), 1.2 * size / points)
+    for (label, _, color), spot in zip(ends, spots, strict=True):
+        ax.text(1.02, spot, label, color=color, fontsize=size, va="center", transform=ax.transAxes)
+
+
+def simplex(
+    trajectories: Mapping[str, Array],
+    *,
+    ax: Any = None,
+    points: Mapping[str, Array] | None = None,
+    magnets: Array | None = None,
+    corners: Sequence[str] = ("1", "2", "3"),
+) -> Any:
+    """Draw trajectories of policies over three actions in a triangle; returns its axes.
+
+    A ring marks the start of a trajectory, a disc its last policy.
+
+    Args:
+        trajectories: probabilities for each label, `(steps, 3)`.
+        ax: axes with the projection `ternary`; new ones by default.
+        points: policies `(3,)` marked by a star, the equilibrium for example.
+        magnets: policies marked by small diamonds, `(moves, 3)`.
+        corners: the names of the actions.
+
+    Raises:
+        ValueError: for a trajectory that is not `(steps, 3)`.
+    """
+    import matplotlib.pyplot as plt
+    import mpltern  # noqa: F401 (registers the projection)
+
+    for label, path in trajectories.items():
+        if np.ndim(path) != 2 or np.shape(path)[1] != 3:
+            raise ValueError(
+                f"Trajectory {label!r} must be (steps, 3): the simplex has three corners; "
+                f"got shape {np.shape(path)}."
+            )
+    with theme():
+        if ax is None:
+            ax = plt.figure(figsize=(4.2, 3.8)).add_subplot(projection="ternary")
+        spare = iter(SPARE * (1 + len(trajectories) // len(SPARE)))
+        ax.grid(False)
+        for axis in (ax.taxis, ax.laxis, ax.raxis):
+            axis.set_ticks([])
+            axis.set_label_text("")
+        for place, corner in zip(np.eye(3), corners, strict=True):
+            # On the line from the centre through the corner, a little outside the triangle.
+            ax.text(
+                *(1.16 * place - 0.16 / 3 * np.ones(3)),
+                corner,
+                ha="center",
+                va="center",
+                color="#333333",
+            )
+        for label, path in trajectories.items():
+            look = style(label) or next(spare)
+            ax.plot(*path.T, color=look.color, linestyle=look.dash, linewidth=1.6, label=label)
+            ax.plot(*path[:1].T, "o", color=look.color, markerfacecolor="white", markersize=8)
+            ax.plot(*path[-1:].T, "o", color=look.color, markersize=8)
+        if magnets is not None:
+            ax.plot(
+                *magnets.T,
+                "D",
+                color=BLACK,
+                markerfacecolor="white",
+                markersize=5,
+                linestyle="none",
+                label="magnets",
+            )
+        for name, point in (points or {}).items():
+            ax.plot(
+                *np.reshape(point, (1, 3)).T,
+                "*",
+                color=BLACK,
+                markersize=14,
+                markeredgecolor="white",
+                linestyle="none",
+                label=name,
+            )
+    return ax
+
+
+def heatmap(ax: Axes, powers: Array, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Draw powers of ten, `(rows, columns)`, as numbers on colours.
+
+    Numbers within a factor of 3 of the least of their column are bold. A column's name breaks at
+    its first space.
+    """
+    with theme():
+        ax.imshow(powers, cmap="viridis", vmin=-16.0, vmax=0.0, aspect="auto")
+        ax.grid(False)
+        for (i, j), power in np.ndenumerate(powers):
+            ax.text(
+                j,
+                i,
+                f"{power:.0f}".replace("-0", "0"),
+                ha="center",
+                va="center",
+                # Half a power of ten is a factor of 3.
+                fontweight="bold" if power <= powers[:, j].min() + 0.5 else "normal",
+                # The upper part of the colour map is bright, the lower part dark.
+                color=BLACK if power > -6.0 else "white",
+            )
+        ax.set_yticks(range(len(rows)), rows)
+        labels = [column.replace(" ", "\n", 1) for column in columns]
+        ax.set_xticks(range(len(columns)), labels, fontsize=9.5)
+        ax.tick_params(length=0)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+
+
+def _runs(label: str, group: Sequence[Trace], metric: str, x: str) -> tuple[Array, Array]:
+    """The records of one label: `x` `(records,)`, and the metric of its runs `(records, runs)`."""
+    for trace in group:
+        if not isinstance(trace, Trace):
+            raise ValueError(f"{label!r} is a {type(trace).__name__}: pass its `trace`.")
+    at = np.asarray(group[0][x], dtype=np.float64)
+    if any(not np.array_equal(at, trace[x]) for trace in group):
+        raise ValueError(
+            f"The traces of {label!r} were recorded at different `{x}`: pass the same `at`."
+        )
+    columns = [np.asarray(trace[metric], dtype=np.float64) for trace in group]
+    return at, np.concatenate([column.reshape(len(at), -1) for column in columns], axis=1)
+
+
+def _tidy(label: str) -> str:
+    """A label without the addresses of functions, which differ from run to run."""
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", label)
+
+
+def _spread(heights: Array, distance: float) -> Array:
+    """Heights in [0, 1] pushed at least `distance` apart: in a sweep up, then one back down."""
+    order = np.argsort(heights, kind="stable")
+    spots = np.array(heights, dtype=np.float64)[order]
+    for i in range(1, len(spots)):
+        spots[i] = max(spots[i], spots[i - 1] + distance)
+    # The sweep up may push the last label above the axes; more labels than fit must stand higher.
+    excess = max(0.0, spots[-1] - max(0.96, (len(spots) - 1) * distance))
+    if excess:
+        spots[-1] -= excess
+        for i in range(len(spots) - 2, -1, -1):
+            spots[i] = min(spots[i], spots[i + 1] - distance)
+    out = np.empty_like(spots)
+    out[order] = spots
+    return out

@@ -1,0 +1,135 @@
+"""How figures look: one colour and dash per algorithm, everywhere, and the theme around them.
+
+The colours are those of Okabe and Ito (2008) and three of Tol (2021); colour-blind readers can tell
+them apart. There are more algorithms than colours: two of one colour differ in their dash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+Dash = str | tuple[int, tuple[float, ...]]
+"""A line style of matplotlib: a name, or an offset with the lengths of lines and gaps in points."""
+
+BLACK, ORANGE, SKY, GREEN = "#222222", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+WINE, INDIGO, OLIVE = "#882255", "#332288", "#999933"
+
+SOLID: Dash = "-"
+DASHED: Dash = (0, (5.0, 2.0))
+DOTTED: Dash = (0, (1.2, 1.2))
+DASH_DOTTED: Dash = (0, (5.0, 1.5, 1.2, 1.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How an algorithm looks: a colour and a dash."""
+
+    color: str
+    dash: Dash = SOLID
+
+
+STYLES: Mapping[str, Style] = {
+    "AutoMPO": Style(WINE),
+    "MPO": Style(VERMILLION),
+    "Optimistic MPO": Style(PURPLE),
+    "MPO-RT": Style(ORANGE, DASHED),
+    "EMA magnet": Style(GREEN),
+    "MMD": Style(BLUE),
+    "Annealed MMD": Style(SKY),
+    "EGPO": Style(BLACK, DASHED),
+    "Nash-MD": Style(GREEN, DASHED),
+    "APMD": Style(SKY, DOTTED),
+    "M2WU": Style(BLACK, DOTTED),
+    "MD": Style(BLACK),
+    "GDA": Style(ORANGE),
+    "Optimistic MD": Style(SKY, DASHED),
+    "Optimistic MD, weighted": Style(PURPLE, DASH_DOTTED),
+    "Extragradient": Style(BLUE, DASHED),
+    "SPO/SPPO": Style(PURPLE, DASHED),
+    "Fictitious play": Style(ORANGE, DOTTED),
+    "RM": Style(GREEN, DOTTED),
+    "RM+": Style(BLUE, DOTTED),
+    "PRM+": Style(PURPLE, DOTTED),
+    "PRM+ restarted": Style(INDIGO, DOTTED),
+    "Smooth PRM+": Style(OLIVE, DOTTED),
+    "Smooth PRM+ restarted": Style(OLIVE, DASHED),
+    "ExRM+": Style(WINE, DOTTED),
+    "ExRM+ restarted": Style(WINE, DASHED),
+    "Anchored Popov, L2": Style(VERMILLION, DASHED),
+    "EG restarted": Style(GREY, DASHED),
+    "EG restarted, L2 (PDLP)": Style(GREY),
+    "RT-RM+": Style(GREY, DOTTED),
+    "CFR+": Style(INDIGO),
+    "PCFR+": Style(OLIVE),
+    "PCFR+, last": Style(GREEN, DASH_DOTTED),
+    "PCFR+ restarted": Style(INDIGO, DASHED),
+    "RT-CFR+": Style(VERMILLION, DOTTED),
+    "The recipe": Style(WINE, DASH_DOTTED),
+    "Self-play PG": Style(GREY, DASH_DOTTED),
+    "SPPO": Style(INDIGO, DASH_DOTTED),
+    "INPO": Style(BLUE, DASH_DOTTED),
+    "Iterative DPO": Style(OLIVE, DASH_DOTTED),
+}
+"""The look of every algorithm by its name in figures; no two look alike."""
+
+SPARE = tuple(Style(c, d) for d in (SOLID, DASHED) for c in (BLUE, GREEN, ORANGE, PURPLE, SKY))
+"""The looks of labels that name no algorithm, in the order in which they are given out."""
+
+THEME: Mapping[str, Any] = {
+    # The font that matplotlib brings along: text has the same widths on every machine.
+    "font.family": "DejaVu Sans",
+    "font.size": 12.0,
+    "axes.titlesize": 12.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
+    "axes.labelsize": 12.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.labelcolor": "#333333",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#666666",
+    "ytick.color": "#666666",
+    "xtick.labelsize": 11.0,
+    "ytick.labelsize": 11.0,
+    "xtick.labelcolor": "#333333",
+    "ytick.labelcolor": "#333333",
+    "legend.frameon": False,
+    "legend.fontsize": 11.0,
+    "lines.linewidth": 2.2,
+    # Other caps lengthen a dash by the line's width, and short gaps would close.
+    "lines.dash_capstyle": "butt",
+    "figure.dpi": 100.0,
+    "savefig.dpi": 110.0,
+    # Makes room for the labels that `label_ends` writes beside the axes.
+    "figure.constrained_layout.use": True,
+}
+"""Matplotlib's settings for all figures."""
+
+
+def theme() -> AbstractContextManager[None]:
+    """A context: figures that are drawn in it have the look of all figures."""
+    import matplotlib
+
+    settings: Any = dict(THEME)
+    return matplotlib.rc_context(settings)
+
+
+def style(label: str) -> Style | None:
+    """The look of the algorithm that `label` begins with (`"MPO, K = 50"` is MPO's), else None."""
+    # The name must end there: "MPO-RT" is not MPO with a remark.
+    names = [
+        name
+        for name in STYLES
+        if label.startswith(name) and not re.match(r"[\w+-]", label[len(name) :])
+    ]
+    return STYLES[max(names, key=len)] if names else None

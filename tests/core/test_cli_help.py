@@ -1,0 +1,45 @@
+"""The command line: what its help and its lists say."""
+
+from command_line import Run
+
+from mpo_games.cli import commands, solvers
+from mpo_games.games import catalogue
+
+
+def test_every_solver_has_help_and_its_name_in_the_list(run: Run) -> None:
+    _, listed, _ = run("list", "solvers")
+    for name in solvers.SOLVERS:
+        assert f"  {name} " in listed
+        code, out, _ = run("solve", "comal", name, "--help")
+        assert code == 0
+        settings = set(solvers.SOLVERS[name][2]) - {"magnet"}
+        assert all(f"--{setting}" in out for setting in settings)
+        assert ("{fixed,every,ema,when-gap-fell}" in out) == ("magnet" in solvers.SOLVERS[name][2])
+
+
+def test_help_shows_examples_that_work(run: Run) -> None:
+    code, out, _ = run("solve", "--help")
+    assert code == 0
+    lines = [line.split() for line in commands.SOLVE_HELP.splitlines() if "mpo-games solve" in line]
+    assert len(lines) >= 5
+    for words in lines:
+        assert " ".join(words) in out
+        if "payoff.csv" not in words:
+            assert run(*words[1:], "--budget", 10)[0] == 0
+
+
+def test_list_games_is_the_catalogue(run: Run) -> None:
+    _, out, _ = run("list", "games")
+    assert [line.split()[0] for line in out.splitlines()[1:-1]] == list(catalogue.names())
+    assert "OpenSpiel" in out.splitlines()[-1]
+    _, everything, _ = run("list")
+    assert out.strip() in everything
+
+
+def test_no_arguments_is_help_and_version_is_the_version(run: Run) -> None:
+    code, out, _ = run()
+    assert code == 0
+    assert "solve" in out
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("mpo-games ")

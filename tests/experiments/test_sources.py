@@ -1,0 +1,147 @@
+"""A cell's key covers what the cell runs; the figures stand beside each other."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments import NAMES
+from experiments.lab import harness, sources
+
+MODULES = sources.repository()
+FIGURES = {f"experiments.{name}" for name in NAMES}
+LAB = {name for name in MODULES if name.startswith("experiments.lab.")}
+
+
+def edited(*names):
+    return MODULES | {name: MODULES[name] + b"\n# edited\n" for name in names}
+
+
+@pytest.mark.parametrize("figure", sorted(FIGURES))
+def test_an_edit_changes_the_key_where_it_is_run_and_only_there(figure):
+    before = sources.digest(figure, MODULES)
+    runs = sources.reached(figure, MODULES)
+    for name in MODULES:
+        assert (sources.digest(figure, edited(name)) != before) == (name in runs), name
+
+
+@pytest.mark.parametrize(
+    ("figure", "module"),
+    [
+        ("leduc", "experiments.lab.tuning"),
+        ("hardest", "experiments.lab.tuning"),
+        ("noise_budget", "experiments.lab.arenas"),
+        ("poker", "experiments.lab.poker_contest"),
+        ("simplex", "mpo_games.kernels.tables"),
+        ("trees", "mpo_games.games.openspiel"),
+        ("transformer_gap", "mpo_llm.step.proximal"),
+    ],
+)
+def test_the_key_covers_code_at_second_hand(figure, module):
+    assert module in sources.reached(f"experiments.{figure}", MODULES)
+
+
+@pytest.mark.parametrize("figure", sorted(FIGURES))
+def test_the_key_does_not_cover_drawing_nor_other_figures(figure):
+    runs = sources.reached(figure, MODULES)
+    assert runs & FIGURES == {figure}
+    assert not runs & {"mpo_games.plot", "experiments.lab.page", "experiments.lab.command"}
+    with_models = {name for name in runs if name.startswith("mpo_llm")}
+    assert bool(with_models) == figure.startswith("experiments.transformer")
+
+
+@pytest.mark.parametrize(
+    ("figure", "library", "counts"),
+    [
+        ("simplex", "numpy", True),
+        ("simplex", "scipy", True),
+        ("simplex", "numba", True),
+        ("simplex", "torch", False),
+        ("trees", "open_spiel", True),
+        ("transformer_gap", "torch", True),
+        ("transformer_gap", "transformers", True),
+    ],
+)
+def test_the_key_covers_the_libraries_that_compute(figure, library, counts, monkeypatch):
+    monkeypatch.setattr(sources, "version", lambda _: "1")
+    before = sources.digest(f"experiments.{figure}", MODULES)
+    monkeypatch.setattr(sources, "version", lambda package: "2" if package == library else "1")
+    assert (sources.digest(f"experiments.{figure}", MODULES) != before) == counts
+
+
+def test_sources_are_read_from_the_folder(tmp_path):
+    (tmp_path / "experiments" / "lab").mkdir(parents=True)
+    (tmp_path / "llm" / "mpo_llm").mkdir(parents=True)
+    for path, text in {
+        "experiments/figure.py": "from experiments.lab import shared",
+        "experiments/lab/__init__.py": "",
+        "experiments/lab/shared.py": "def f():\n    import mpo_llm.far as far\n",
+        "llm/mpo_llm/__init__.py": "import numpy, tqdm",
+        "llm/mpo_llm/far.py": "",
+        "llm/mpo_llm/unused.py": "",
+    }.items():
+        (tmp_path / path).write_text(text)
+    modules = sources.repository(tmp_path)
+    assert sources.reached("experiments.figure", modules) == {
+        "experiments.figure",
+        "experiments.lab",
+        "experiments.lab.shared",
+        "mpo_llm",
+        "mpo_llm.far",
+        "numpy",
+    }
+    with pytest.raises(ValueError, match="line 1 with its whole name"):
+        sources.imported(b"from . import shared")
+
+
+def test_the_runner_finds_a_cell_again_unless_its_code_was_edited(tmp_path, monkeypatch):
+    cell = importlib.import_module("experiments.simplex").trajectory
+    runner = harness.Runner(cache=tmp_path)
+
+    def path(modules):
+        harness._digest.cache_clear()
+        monkeypatch.setattr(sources, "repository", lambda: modules)
+        return runner._path(cell, {"method": "MD", "steps": 1})
+
+    assert path(MODULES) == path(edited("experiments.leduc", "mpo_games.plot"))
+    assert path(MODULES) != path(edited("experiments.lab.arenas"))
+    harness._digest.cache_clear()
+
+
+LOADED = """
+import importlib, sys
+from experiments.lab import harness
+figure = importlib.import_module(sys.argv[1])
+figure.compute(True, harness.Runner(cache=None))
+print(*(m for m in sys.modules if m.split(".")[0] in ("experiments", "mpo_games", "mpo_llm")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("figure", "needs"),
+    [("published", "numpy"), ("leduc", "pyspiel"), ("transformer_exact", "torch")],
+)
+def test_all_code_that_a_quick_run_loads_is_in_the_key(figure, needs):
+    pytest.importorskip(needs)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED, f"experiments.{figure}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=sources.ROOT,
+    )
+    drawing = {m for m in MODULES if m.startswith("mpo_games.plot.")}
+    loaded = set(done.stdout.split()) - set(sources.WITHOUT_NUMBERS) - drawing
+    assert loaded <= sources.reached(f"experiments.{figure}", MODULES)
+
+
+def test_no_figure_imports_a_figure():
+    for name in FIGURES:
+        assert not (sources.imported(MODULES[name]) & FIGURES) - {name}, name
+
+
+def test_the_lab_imports_no_figure():
+    for name in LAB:
+        assert not sources.imported(MODULES[name]) & FIGURES, name
