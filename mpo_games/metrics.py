@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.capabilities import Checkable
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Checkable, ExactGame, Game, Number, P, Policy, State
+from mpo_games.protocol import ExactGame, Game, Number, P, Policy, State
 
 Metric = Callable[[Any, State[Any]], Number]
 """What `solve` records: a function of the game and the state, one number a game of a batch."""

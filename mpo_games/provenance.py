@@ -11,7 +11,8 @@ from zlib import crc32
 
 import numpy as np
 
-from mpo_games.protocol import Array, Solver, Wrapping
+from mpo_games.capabilities import Wrapping
+from mpo_games.protocol import Array, Solver
 
 
 def spell(solver: Solver) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Generic
 import numpy as np
 
 from mpo_games.atomic import write_bytes
-from mpo_games.protocol import Array, Game, P, SelfTunable, State, Stored
+from mpo_games.capabilities import SelfTunable, Stored
+from mpo_games.protocol import Array, Game, P, State
 from mpo_games.trace import Trace
 
 

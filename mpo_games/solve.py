@@ -8,10 +8,11 @@ from typing import Any, Generic, Protocol, Self
 
 import numpy as np
 
+from mpo_games.capabilities import Checkable, Coordinated, Deciding
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Checkable, Coordinated, Deciding, Game, Number, P, Solver, State
+from mpo_games.protocol import Game, Number, P, Solver, State
 from mpo_games.provenance import provenance
 from mpo_games.solution import Solution
 from mpo_games.trace import Trace

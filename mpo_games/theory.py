@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.capabilities import Bounded
 from mpo_games.checks import require_positive
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, Bounded, ExactGame, P
+from mpo_games.protocol import Array, ExactGame, P
 
 FLOOR = 1e-13
 """A divergence at or below this, in nats, is rounding."""

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from mpo_games.protocol import Array, Game, Mixture, P, State, TwoSided
+from mpo_games.capabilities import TwoSided
+from mpo_games.protocol import Array, Game, Mixture, P, State
 
 Rng = np.random.Generator | None
 """What drives sampled feedback; None where feedback is exact."""

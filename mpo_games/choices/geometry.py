@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Protocol
 
-from mpo_games.protocol import Array, Game, P, SelfTunable, State
+from mpo_games.capabilities import SelfTunable
+from mpo_games.protocol import Array, Game, P, State
 
 
 class Shape(Protocol):

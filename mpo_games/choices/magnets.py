@@ -12,20 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from mpo_games.capabilities import Checkable, Located, SelfTunable, Smoothable
 from mpo_games.checks import require_ratio, require_steps
-from mpo_games.protocol import (
-    Array,
-    Checkable,
-    ExactGame,
-    Game,
-    Located,
-    MagnetSchedule,
-    Number,
-    P,
-    SelfTunable,
-    Smoothable,
-    State,
-)
+from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
 
 SOLVED = 1e-15
 """A gap this small, relative to the first, is rounding error: the magnet rests."""

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.capabilities import Measurable
 from mpo_games.checks import require_positive, require_weight
 from mpo_games.choices.feedback import earlier
-from mpo_games.protocol import Measurable, Number, State
+from mpo_games.protocol import Number, State
 
 Setting = float | Callable[[State[Any]], Number]
 """A number, or a function of the state (of `state.step - state.moved_at`, say)."""

@@ -24,12 +24,13 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from mpo_games.capabilities import Matching
 from mpo_games.checks import require_weight
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, Game, MagnetSchedule, Matching, State
+from mpo_games.protocol import Array, Game, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
 
 

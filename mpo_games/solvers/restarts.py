@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from mpo_games.capabilities import Coordinated
 from mpo_games.checks import require_ratio
-from mpo_games.protocol import Coordinated, ExactGame, Game, Mask, Number, P, Solver, State
+from mpo_games.protocol import ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
 
 KEPT = ("regrets",)

@@ -1,0 +1,176 @@
+"""Capabilities: what only some methods ask of a policy, a game or a solver.
+
+A method that needs one says so in its docstring, and refuses anything else in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, Self, runtime_checkable
+
+from numpy.typing import NDArray
+
+from mpo_games.protocol import Array, F, Game, Mask, Number, P, Policy
+
+
+@runtime_checkable
+class Coordinated(Policy[Array], Protocol):
+    """A policy that is stored by mirror coordinates, `(..., actions)`."""
+
+    @property
+    def coordinates(self) -> Array:
+        """The mirror coordinates (log-probabilities in the entropy geometry)."""
+        ...
+
+    def replace(self, coordinates: Array) -> Self:
+        """A policy of the same kind at other coordinates."""
+        ...
+
+
+class Measurable(Policy[Array], Protocol):
+    """A policy whose geometry measures steps and feedback; `Measured` and `Adaptive` need it."""
+
+    @property
+    def extent(self) -> float:
+        """The unit of `distance`."""
+        ...
+
+    def distance(self, other: Self) -> float:
+        """The local length of the way from `other`."""
+        ...
+
+    def dual_norm(self, q: Array, other: Self) -> float:
+        """The length of the feedback `q` in the norm dual to `distance`, between here and `other`.
+
+        A constant added to `q` in every row does not change it.
+        """
+        ...
+
+    def magnitude(self, q: Array) -> float:
+        """The dual norm of `q` itself, constants included: its rounding errors scale with it."""
+        ...
+
+
+@runtime_checkable
+class Located(Policy[Array], Protocol):
+    """A policy that is a point in which utilities are linear; `Leap` needs it."""
+
+    @property
+    def point(self) -> Array:
+        """The point: probabilities, or a realisation plan."""
+        ...
+
+    def at(self, point: Array) -> Self:
+        """The policy of this geometry at another point."""
+        ...
+
+
+class TwoSided(Policy[Array], Protocol):
+    """A policy of two players; `alternating_popov` needs it."""
+
+    def with_side(self, other: Self, player: int) -> Self:
+        """The policy whose `player` plays like `other`."""
+        ...
+
+
+@runtime_checkable
+class Smoothable(Policy[F], Protocol[F]):
+    """A policy that uniform play can be mixed into; `Every(period, floor)` needs it."""
+
+    def smooth(self, share: float) -> Self:
+        """`(1 - share) self + share uniform` at every decision."""
+        ...
+
+
+class Matching(Policy[Array], Protocol):
+    """A policy that regret matching can update."""
+
+    @property
+    def probs(self) -> Array:
+        """Probabilities of the actions."""
+        ...
+
+    def regrets(self, q: Array, player: int | None = None) -> Array:
+        """What each action is worth beyond the mean of its row; of one `player` only if given."""
+        ...
+
+    def centred(self, values: Array) -> Array:
+        """`values - <p, values>` in every row."""
+        ...
+
+    def matching(self, weights: Array, player: int | None = None) -> Self:
+        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        ...
+
+    def owned(self, player: int) -> Mask:
+        """A mask of the actions of `player`."""
+        ...
+
+
+@runtime_checkable
+class Stored(Policy[F], Protocol[F]):
+    """A policy that can be written to a file as arrays and read back bit for bit."""
+
+    @property
+    def kind(self) -> str:
+        """What the arrays mean: equal for policies whose arrays can stand for each other."""
+        ...
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Everything that `restored` needs, by name."""
+        ...
+
+    def restored(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The policy that `arrays` came from; `ValueError` if it was of another shape."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A game that knows the duality gap, and so whether a run has converged."""
+
+    def duality_gap(self, policy: Any, /) -> Number:
+        """NashConv of `policy`."""
+        ...
+
+
+@runtime_checkable
+class SelfTunable(Game[P, Array], Protocol[P]):
+    """A game for methods that tune themselves: `smoothed` geometry, `Leap`, free gaps."""
+
+    def smoothed(self, policy: P) -> tuple[P, float]:
+        """The same play in a smoothed geometry, and the evaluations that it took to find it."""
+        ...
+
+    def gap(self, policy: P, q: Array) -> Number:
+        """The duality gap of the policy whose own feedback is `q`, without asking for feedback."""
+        ...
+
+
+class Bounded(Protocol):
+    """A game that knows its largest absolute payoff, by which the theorem bounds the step size."""
+
+    @property
+    def bound(self) -> Array:
+        """`L = max |A|`, of each game of a batch."""
+        ...
+
+
+@runtime_checkable
+class Wrapping(Protocol):
+    """A game around another one: samples of it, or another view."""
+
+    @property
+    def game(self) -> Any:
+        """The game inside."""
+        ...
+
+
+@runtime_checkable
+class Deciding(Protocol):
+    """A solver that names its own decisions, which `solve` records beside the gap."""
+
+    @property
+    def decisions(self) -> Mapping[str, Any]:
+        """Metrics by name."""
+        ...
