@@ -94,7 +94,7 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
     import mpo_games as mg
     import mpo_llm as ml
     from mpo_llm import config
-    from mpo_llm.networks import processes as team
+    from mpo_llm.networks import processes
     from mpo_llm.prompts import Prompts, written
     from mpo_llm.training import assemble, ledger, watch
 
@@ -112,14 +112,14 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
     policy, tokenizer = assemble.start(settings, torch.device(meter.device))
     ids = tuple(written(tokenizer, x, True) for x in task.messages)
     book = ledger.Ledger()
-    seen = watch.Watch(book, team.Alone())
+    seen = watch.Watch(book, processes.OneProcess())
     game = assemble.game(
         settings,
         policy,
         tokenizer,
         Prompts(ids, tuple(task.prompts)),
         book.judge(ml.preferences.Higher(lambda _, ys: [brevity(y) for y in ys])),
-        book.generator(ml.generate.Autoregressive()),
+        book.generator(ml.Autoregressive()),
     )
     rng = np.random.default_rng(0)
     began = time.perf_counter()

@@ -29,7 +29,7 @@ decoding = ml.Decoding(max_tokens=16, eos=tokenizer.eos_token_id, temperature=0.
 adam = ml.Proximal(ml.TokenLevel(), ml.Adam(epochs=1, rate=2e-3), minibatches=2)
 start = ml.TokenPolicy.of(network, decoding, adam)
 trained = sum(w.numel() for w in start.weights.values())
-print(f"{network.size / 4e6:.0f} million weights, {trained / 1e6:.1f} million of them in adapters")
+print(f"{network.bytes / 4e6:.0f} million weights, {trained / 1e6:.1f} million of them in adapters")
 
 # %% [markdown]
 # A policy is its adapters; the model without them is the first magnet, and costs no second copy.

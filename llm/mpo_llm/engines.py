@@ -62,15 +62,15 @@ class Autoregressive:
         tokens = np.full((len(prompts), count, steps), PAD, dtype=np.int64)
         log_probs = np.zeros(tokens.shape)
         lengths = np.zeros((len(prompts), count), dtype=np.int64)
-        team = policy.network.team
-        mine = np.argsort(sizes, kind="stable")[team.rank :: team.size]
+        processes = policy.network.processes
+        mine = np.argsort(sizes, kind="stable")[processes.rank :: processes.size]
         at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
         parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
         drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
         if policy.network.sharded:  # every process must run as often as the others
-            for _ in in_step(team, parts)[len(parts) :]:
+            for _ in in_step(processes, parts)[len(parts) :]:
                 _draw(policy, prompts[:1], uniforms[:, :1, :1])
-        for their_parts, theirs in team.gather((parts, drawn)):
+        for their_parts, theirs in processes.gather((parts, drawn)):
             for rows, found in zip(their_parts, theirs, strict=True):
                 tokens[rows], log_probs[rows], lengths[rows] = found
         width = int(lengths.max())

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpo_games.protocol import Array, Indices
 from mpo_llm.engines import Autoregressive
 from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import in_step, share
 from mpo_llm.responses import Decoding, Ids, Responses, onwards
 from mpo_llm.step.minimisers import Moments
@@ -153,7 +153,7 @@ class TokenPolicy:
 
     def scored(self, responses: Responses) -> tuple[Array, Reading | None]:
         """`log_probs`, and what they were read from: None where processes share that work."""
-        if self.network.team.size > 1 or not len(responses):
+        if self.network.processes.size > 1 or not len(responses):
             return self.log_probs(responses), None
         self._require_producible(responses)
         reading = self.read(responses)
@@ -176,20 +176,20 @@ class TokenPolicy:
         self.require_room(prompts[responses.of] + responses.lengths)
         size = self.proximal.rows or len(responses)
         parts = [responses.take(slice(i, i + size)) for i in range(0, len(responses), size)]
-        rows = [Rows.of_responses(part, self.network.device) for part in parts]
+        rows = [Inputs.of_responses(part, self.network.device) for part in parts]
         return joined([read(self.network, self.decoding, self.parts, part) for part in rows])
 
     def score(self, responses: Responses, *references: Self) -> Scores:
         """`Scores` of the responses' tokens, without gradients, `proximal.rows` rows at a time."""
         self._require_producible(responses)
-        mine = range(len(responses))[share(self.network.team, len(responses))]
+        mine = range(len(responses))[share(self.network.processes, len(responses))]
         size = self.proximal.rows or max(1, len(mine))
         slices = [slice(i, min(i + size, mine.stop)) for i in range(mine.start, mine.stop, size)]
         parts = [self._score(responses.take(rows), references) for rows in slices]
         if self.network.sharded:  # every process must run as often as the others
-            for _ in in_step(self.network.team, parts)[len(parts) :]:
+            for _ in in_step(self.network.processes, parts)[len(parts) :]:
                 self._score(responses.take(slice(0, 1)), references)
-        everyone = [part for parts in self.network.team.gather(parts) for part in parts]
+        everyone = [part for parts in self.network.processes.gather(parts) for part in parts]
         log_probs, *rest = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
         return Scores(log_probs, tuple(rest[::2]), tuple(rest[1::2]))
 

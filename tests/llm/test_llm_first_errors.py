@@ -14,7 +14,7 @@ START = ml.TokenPolicy.of(transformer(), FIXED)
 
 
 def game(prompts: object = ((4,),)) -> ml.TextPreferenceGame:
-    def write(ids: ml.language.Ids) -> str:
+    def write(ids: ml.responses.Ids) -> str:
         return " ".join(map(str, ids))
 
     def judge(prompts: object, a: list[str], b: object) -> np.ndarray:

@@ -9,10 +9,10 @@ import numpy as np
 
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.networks.processes import Team, share
+from mpo_llm.networks.processes import Processes, share
 
 
-def shared(team: Team, judge: Judge) -> Judge:
+def shared(team: Processes, judge: Judge) -> Judge:
     """The judge, asked by every process about its share of the pairs."""
 
     def together(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:

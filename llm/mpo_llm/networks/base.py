@@ -22,8 +22,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from mpo_llm.networks.inputs import Rows
-from mpo_llm.networks.processes import Alone, Team
+from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.processes import OneProcess, Processes
 
 Weights = Mapping[str, Tensor]
 """The trainable tensors of a policy, by name."""
@@ -47,11 +47,11 @@ class Network(ABC):
     def __init__(self, module: nn.Module, offload: bool) -> None:
         self._module = module.eval()
         self.offload = offload
-        self.team: Team = Alone()
+        self.processes: Processes = OneProcess()
         """The processes that share the work, each with a network like this."""
         self.sharded: frozenset[str] = frozenset()
         """Of which trainable tensors this process holds a part of the rows only."""
-        self.passed = np.zeros(2, dtype=np.int64)
+        self.tokens_passed = np.zeros(2, dtype=np.int64)
         """Tokens that were predicted so far, prompts and padding not counted: without a gradient
         to follow, and with one."""
         self.trainable: dict[str, nn.Parameter] = {}
@@ -72,35 +72,35 @@ class Network(ABC):
                     partial(self._hand_over, name)
                 )
 
-    def shard(self, layers: Sequence[nn.Module], team: Team) -> None:
+    def shard(self, layers: Sequence[nn.Module], processes: Processes) -> None:
         """Share the weights of `layers` among the processes, each holding a part of the rows.
 
         They are put together when a layer runs, by FSDP; then every process must run as often as
         the others. What is outside the layers (embeddings, head) every process holds whole.
         """
-        mesh = init_device_mesh(self.device.type, (team.size,))
+        mesh = init_device_mesh(self.device.type, (processes.size,))
         for layer in layers:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
             assert isinstance(layer, FSDPModule)
             # Shares are of the whole: gradients add up.
             layer.set_gradient_divide_factor(1.0)
             layer.set_force_sum_reduction_for_comms(True)
-        self.team = team
+        self.processes = processes
         self._take_stock()
 
     def whole(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor of the kind of trainable `name`, its parts put together on every process."""
         if name not in self.sharded:
             return tensor
-        parts = self.team.gather(tensor.cpu())
+        parts = self.processes.gather(tensor.cpu())
         return torch.cat(parts)
 
     def part(self, name: str, tensor: Tensor) -> Tensor:
         """The inverse of `whole`: what this process holds."""
         if name not in self.sharded:
             return tensor
-        parts = tensor.chunk(self.team.size)
-        return parts[self.team.rank] if self.team.rank < len(parts) else tensor[:0]
+        parts = tensor.chunk(self.processes.size)
+        return parts[self.processes.rank] if self.processes.rank < len(parts) else tensor[:0]
 
     @property
     @abstractmethod
@@ -108,7 +108,7 @@ class Network(ABC):
         """How many tokens a row may have; None where any number."""
 
     @abstractmethod
-    def _states(self, rows: Rows) -> Tensor:
+    def _states(self, rows: Inputs) -> Tensor:
         """States `(M, d)` at the places where the rows are read."""
 
     @abstractmethod
@@ -125,23 +125,23 @@ class Network(ABC):
         return next(iter(self.trainable.values())).device
 
     @property
-    def size(self) -> int:
+    def bytes(self) -> int:
         """Bytes of the module's weights, trained or not."""
         return sum(p.numel() * p.element_size() for p in self._module.parameters())
 
     @property
-    def count(self) -> int:
+    def parameters(self) -> int:
         """How many weights the module has, trained or not; tied ones count once."""
         return sum(p.numel() for p in self._module.parameters())
 
-    def states(self, rows: Rows, weights: Weights | None = None) -> Tensor:
+    def states(self, rows: Inputs, weights: Weights | None = None) -> Tensor:
         """States `(M, d)` at the places where the rows are read; with the workbench's weights where
         `weights` is None."""
         if weights is None:
             for name, master in self._masters.items():
                 _held(self.trainable[name]).copy_(master.data)
         states: Tensor = self._with(weights, self._states, rows)
-        self.passed[int(states.requires_grad)] += len(states)
+        self.tokens_passed[int(states.requires_grad)] += len(states)
         return states
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
@@ -154,7 +154,7 @@ class Network(ABC):
 
         def step(tokens: Tensor | None) -> Tensor:
             logits: Tensor = self._with(weights, inner.next, tokens)
-            self.passed[0] += len(logits)
+            self.tokens_passed[0] += len(logits)
             return logits
 
         return _Weighed(step, inner.keep)

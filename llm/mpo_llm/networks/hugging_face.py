@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpo_llm.networks.base import Decoder, Network, Weights
-from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.inputs import Inputs
 from mpo_llm.responses import Responses
 
 _NO_CACHE: Any = object()
@@ -72,7 +72,7 @@ class TransformersNetwork(Network):
         if self.context is not None and self.context < len(prompts[0]) + len(responses[0]):
             return False
         words = config.vocab_size
-        rows = Rows.of_responses(
+        rows = Inputs.of_responses(
             Responses.of_ids(
                 [tuple(i % words for i in prompt) for prompt in prompts],
                 (0, 0, 1),
@@ -118,17 +118,17 @@ class TransformersNetwork(Network):
             logits, answer(head, (states,), logits)
         )
 
-    def _states(self, rows: Rows) -> Tensor:
+    def _states(self, rows: Inputs) -> Tensor:
         if self._shares and len(rows.prompts) < len(rows.ids) and not self._recomputes:
             return self._branching(rows)
         return self._whole(rows)
 
-    def _whole(self, rows: Rows) -> Tensor:
+    def _whole(self, rows: Inputs) -> Tensor:
         columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)
         mask = columns < rows.lengths[:, None]
         return self._run(rows.ids, mask, columns.expand_as(rows.ids))[0][rows.row, rows.column]
 
-    def _branching(self, rows: Rows) -> Tensor:
+    def _branching(self, rows: Inputs) -> Tensor:
         """Each prompt is run once, and then what follows it in each row, with its keys and values:
         gradients flow through these."""
         columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)

@@ -13,7 +13,7 @@ from mpo_llm.responses import Responses, left_aligned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class Inputs:
     """Left-aligned rows that begin with prompts, and where states are read: M places."""
 
     ids: Tensor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpo_llm.networks.base import Decoder, Network, Weights
-from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.inputs import Inputs
 
 
 @final
@@ -26,7 +26,7 @@ class PlainNetwork(Network):
     def context(self) -> int | None:
         return self._context
 
-    def _states(self, rows: Rows) -> Tensor:
+    def _states(self, rows: Inputs) -> Tensor:
         logits: Tensor = self._module(rows.ids)
         return logits[rows.row, rows.column]
 
@@ -40,7 +40,7 @@ class PlainNetwork(Network):
 class _Recomputing:
     """Without a cache: every token runs the rows again, each distinct one once."""
 
-    def __init__(self, states: Callable[[Rows], Tensor], rows: Tensor, lengths: Tensor) -> None:
+    def __init__(self, states: Callable[[Inputs], Tensor], rows: Tensor, lengths: Tensor) -> None:
         self._states, self._rows, self._lengths = states, rows, lengths.clone()
 
     def next(self, tokens: Tensor | None) -> Tensor:
@@ -51,7 +51,7 @@ class _Recomputing:
             self._lengths += 1
         keys = torch.cat([self._lengths[:, None], self._rows], dim=1)
         distinct, where = torch.unique(keys, dim=0, return_inverse=True)
-        return self._states(Rows.whole(distinct[:, 1:], distinct[:, 0]))[where]
+        return self._states(Inputs.whole(distinct[:, 1:], distinct[:, 0]))[where]
 
     def keep(self, rows: Tensor) -> None:
         self._rows, self._lengths = self._rows[rows], self._lengths[rows]

@@ -16,7 +16,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Team(Protocol):
+class Processes(Protocol):
     """Processes that share work, of which this is one."""
 
     @property
@@ -38,7 +38,7 @@ class Team(Protocol):
         ...
 
 
-class Alone:
+class OneProcess:
     """One process."""
 
     rank, size = 0, 1
@@ -50,7 +50,7 @@ class Alone:
         return None
 
 
-class Processes:
+class Distributed:
     """The processes of `torch.distributed`, as Accelerate has started them."""
 
     def __init__(self) -> None:
@@ -74,13 +74,13 @@ class Processes:
                 at += t.numel()
 
 
-def share(team: Team, count: int) -> slice:
+def share(processes: Processes, count: int) -> slice:
     """Which of `count` things this process takes: consecutive ones, as many as the others."""
-    bounds = [count * rank // team.size for rank in (team.rank, team.rank + 1)]
+    bounds = [count * rank // processes.size for rank in (processes.rank, processes.rank + 1)]
     return slice(*bounds)
 
 
-def in_step(team: Team, parts: Sequence[T]) -> list[T | None]:
+def in_step(processes: Processes, parts: Sequence[T]) -> list[T | None]:
     """The parts, and None as often as it takes for every process to have as many."""
-    most = max(team.gather(len(parts)))
+    most = max(processes.gather(len(parts)))
     return [*parts, *[None] * (most - len(parts))]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpo_llm.networks.base import Weights
-from mpo_llm.networks.processes import Alone, Team
+from mpo_llm.networks.processes import OneProcess, Processes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +19,7 @@ class Loss:
 
     parts: Sequence[Callable[[], Tensor]]
     """Their sum is it, here: their gradients add up, one part's activations in memory at a time."""
-    team: Team = Alone()
+    processes: Processes = OneProcess()
     """Their sum over these processes is it."""
     sharded: frozenset[str] = frozenset()
     """Parameters of which each process has a part, its gradient already summed."""
@@ -167,7 +167,7 @@ def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) ->
         value = part() / len(losses)
         value.backward()  # type: ignore[no-untyped-call]
         whole += value.detach()
-    first.team.add([whole, *(p.grad for p in own if p.grad is not None)])
+    first.processes.add([whole, *(p.grad for p in own if p.grad is not None)])
     number = float(whole)
     if number - number:  # infinity or NaN
         raise FloatingPointError(
@@ -191,5 +191,5 @@ def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
     if not loss.sharded:
         return own
     squares = parts.square()
-    loss.team.add([squares])
+    loss.processes.add([squares])
     return (own.square() + squares).sqrt()

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.inputs import Rows
-from mpo_llm.networks.processes import Team, in_step, share
+from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.processes import Processes, in_step, share
 from mpo_llm.responses import Decoding
 from mpo_llm.step.minimisers import Adam, Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective, TokenLevel
@@ -73,12 +73,12 @@ class Proximal:
         """
         losses = []
         for batch in q.minibatches(self.minibatches):
-            parts = _shared(batch, network.team).parts(self.rows)
+            parts = _shared(batch, network.processes).parts(self.rows)
             if network.sharded:
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
-                parts = tuple(part or idle for part in in_step(network.team, parts))
+                parts = tuple(part or idle for part in in_step(network.processes, parts))
             loss = [self.loss(network, decoding, part, references) for part in parts]
-            losses.append(Loss(loss, network.team, network.sharded))
+            losses.append(Loss(loss, network.processes, network.sharded))
         parameters = network.load(start)
         with network.training():
             moments = self.minimise(parameters, losses, moments)
@@ -92,7 +92,7 @@ class Proximal:
         references: Sequence[tuple[float, Reader]],
     ) -> Callable[[], Tensor]:
         """The loss at the workbench's weights, as a function to be called again and again."""
-        responses, rows = q.responses, Rows.of_responses(q.responses, network.device)
+        responses, rows = q.responses, Inputs.of_responses(q.responses, network.device)
         pulls = [(weight, reader(q)) for weight, reader in references]
         mask = torch.from_numpy(responses.mask).to(network.device)
         tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]
@@ -128,12 +128,12 @@ class Proximal:
         return loss
 
 
-def _shared(q: Rollouts, team: Team) -> Rollouts:
+def _shared(q: Rollouts, processes: Processes) -> Rollouts:
     """The rows of this process's prompts; one that counts nothing where it has none."""
-    if team.size == 1:
+    if processes.size == 1:
         return q
     prompts = np.unique(q.responses.of)
-    rows = np.isin(q.responses.of, prompts[share(team, len(prompts))])
+    rows = np.isin(q.responses.of, prompts[share(processes, len(prompts))])
     if rows.any():
         return q.take(np.flatnonzero(rows))
     return replace(q.take(slice(0, 1)), weights=np.zeros(1))

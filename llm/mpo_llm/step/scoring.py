@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.inputs import Inputs
 from mpo_llm.responses import Decoding
 
 CHUNK = 256
@@ -72,7 +72,7 @@ def log_softmax(decoding: Decoding, parts: Parts, logits: Sequence[Tensor]) -> T
     return torch.log_softmax(whole / decoding.temperature, dim=-1)
 
 
-def read(network: Network, decoding: Decoding, parts: Parts, rows: Rows) -> Reading:
+def read(network: Network, decoding: Decoding, parts: Parts, rows: Inputs) -> Reading:
     """Run the parts' networks over the rows; without gradients but for the workbench."""
     states = []
     for _, weights in parts:

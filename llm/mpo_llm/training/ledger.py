@@ -73,9 +73,11 @@ class Ledger:
     @contextmanager
     def passes(self, network: Network) -> Iterator[None]:
         """Count what the processes' networks predict within."""
-        before = network.passed.copy()
+        before = network.tokens_passed.copy()
         yield
-        forward, backward = np.sum(network.team.gather(network.passed - before), axis=0).tolist()
+        forward, backward = np.sum(
+            network.processes.gather(network.tokens_passed - before), axis=0
+        ).tolist()
         for name, tokens in zip(PASSES, (forward + backward, backward), strict=True):
             self.counts[name] += tokens
 

@@ -70,7 +70,7 @@ def plan(config: Config) -> Plan:
     prompts = game.prompts_per_step or len(game.prompts)
     responses = prompts * solver.samples
     spent = _probe(run)
-    share = math.ceil(prompts / run.team.size)
+    share = math.ceil(prompts / run.processes.size)
     seconds = {name: s * share for name, s in spent.items()}
     seconds["step"] *= config.step.epochs * config.step.minibatches
     return Plan(
@@ -92,7 +92,7 @@ def _probe(run: Run) -> Mapping[str, float]:
     ledger = Ledger()
     longest = int(np.argmax([len(prompt) for prompt in game.prompts]))
     once = replace(run.config.step, epochs=1, minibatches=1)
-    watch = Watch(ledger, run.team)
+    watch = Watch(ledger, run.processes)
     start = replace(game.start, proximal=watch.proximal(assemble.proximal(once)))
     probe = replace(
         game,
@@ -117,7 +117,7 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
     assert isinstance(network, TransformersNetwork)
     inner = network.config
     trained = sum(w.numel() for w in network.trainable.values())
-    whole, half = network.size, config.model.dtype == "bfloat16"
+    whole, half = network.bytes, config.model.dtype == "bfloat16"
     policies = 1  # the one stepped from; the one sought is the network itself
     policies += settings.alpha > 0.0 or bool(config.evaluation.source)  # the start
     policies += settings.magnet_period is not None or settings.magnet_rate is not None

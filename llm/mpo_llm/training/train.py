@@ -33,7 +33,7 @@ from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.report import Report, evaluate
 from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
-from mpo_llm.networks.processes import Alone, Processes, Team
+from mpo_llm.networks.processes import Distributed, OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.training import assemble, checkpoint, config_file
@@ -115,7 +115,7 @@ class Run:
     held_out: TextPreferenceGame | None
     ledger: Ledger
     rng: np.random.Generator
-    team: Team
+    processes: Processes
     device: torch.device
     trackers: Any
     state: State[TokenPolicy] | None = None
@@ -131,25 +131,25 @@ class Run:
             log_with=list(config.output.trackers) or None,
             project_dir=config.output.folder,
         )
-        team: Team = Processes() if accelerator.num_processes > 1 else Alone()
+        processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
         judge = oracle.load(config.judge)
         policy, tokenizer = assemble.start(config, accelerator.device)
         network = policy.network
         assert isinstance(network, TransformersNetwork)
-        network.team = team
+        network.processes = processes
         # Accelerate itself does not shard on CPUs, but says that it was asked to.
-        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and team.size > 1:
-            network.shard(network.layers, team)
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and processes.size > 1:
+            network.shard(network.layers, processes)
             policy = TokenPolicy.of(network, policy.decoding, policy.proximal)
         ledger = Ledger()
-        watch = Watch(ledger, team)
+        watch = Watch(ledger, processes)
         policy = replace(policy, proximal=watch.proximal(policy.proximal))
         prompts = prompts_of.load(config.prompts, tokenizer)
         engine = Autoregressive(config.generation.batch)
-        asked = shared(team, judge)
+        asked = shared(processes, judge)
 
         def failed() -> int:
-            return sum(team.gather(tally(judge)["failed"]))
+            return sum(processes.gather(tally(judge)["failed"]))
 
         game = assemble.game(
             config,
@@ -180,7 +180,7 @@ class Run:
             held_out,
             ledger,
             np.random.default_rng(config.seed),
-            team,
+            processes,
             accelerator.device,
             accelerator,
         )
@@ -193,7 +193,7 @@ class Run:
     @property
     def first(self) -> bool:
         """Whether this process is the one that writes."""
-        return self.team.rank == 0
+        return self.processes.rank == 0
 
     def restore(self, saved: Path) -> None:
         """Go back to a checkpoint. `ValueError` if it was run with other settings."""
@@ -237,7 +237,7 @@ class Run:
                 if begun != state.step and state.step % output.checkpoint_every == 0:
                     saved = self._save(state)
                 reached = self.ledger.exhausted(budget)
-                stop = next((s for s in self.team.gather(asked[0]) if s), None)
+                stop = next((s for s in self.processes.gather(asked[0]) if s), None)
                 if reached is None and stop is None:
                     continue
                 if saved is None or saved[0] != state.step:
@@ -254,7 +254,7 @@ class Run:
                     self.ledger.counts,
                     self.ledger.seconds,
                     saved[1],
-                    self.team.size,
+                    self.processes.size,
                     bool(state.policy.network.sharded),
                 )
 
@@ -263,7 +263,7 @@ class Run:
         rng = self.rng.bit_generator.state
         found = Checkpoint(state, rng, self.ledger.counts, self.ledger.seconds)
         checkpoint.save(folder, found, self.config.output.keep, writes=self.first)
-        self.team.gather(None)  # nobody goes on before it is written
+        self.processes.gather(None)  # nobody goes on before it is written
         return state.step, folder / f"step-{state.step:06d}"
 
     def _record(self, state: State[TokenPolicy]) -> None:

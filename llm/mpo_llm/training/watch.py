@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mpo_games.protocol import Mixture
 from mpo_llm.feedback import Pool
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.networks.processes import Team
+from mpo_llm.networks.processes import Processes
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.minimisers import Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective
@@ -23,8 +23,8 @@ from mpo_llm.training.ledger import Ledger
 class Watch:
     """Keeps the last feedback, and the KLs of the last mirror step; counts gradients."""
 
-    def __init__(self, ledger: Ledger, team: Team) -> None:
-        self.ledger, self.team = ledger, team
+    def __init__(self, ledger: Ledger, processes: Processes) -> None:
+        self.ledger, self.processes = ledger, processes
         self.feedback: Rollouts | None = None
         self.kls: list[list[Tensor]] = []
         """For each gradient of the step, the KL to each reference, in nats a response; a part."""
@@ -46,7 +46,7 @@ class Watch:
         """KLs of the last mirror step, in nats a response: to the magnet before it, and of the old
         policy after all gradients but the last."""
         parts = [[float(kl) for kl in kls] for kls in (self.kls[0], self.kls[-1])]
-        first, last = np.sum(self.team.gather(parts), axis=0)
+        first, last = np.sum(self.processes.gather(parts), axis=0)
         names = ("kl_step", "kl_magnet")
         return dict(zip(names, (float(last[0]), *map(float, first[1:])), strict=False))
 
