@@ -7,7 +7,8 @@ from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
 from mpo_llm.engines import Drawn as Drawn
-from mpo_llm.engines import Generator as Generator
+from mpo_llm.engines import Engine as Engine
+from mpo_llm.engines import sample as sample
 from mpo_llm.enumerable import EnumerableGame as EnumerableGame
 from mpo_llm.enumerable import all_responses as all_responses
 from mpo_llm.feedback import Pool as Pool
@@ -35,6 +36,9 @@ from mpo_llm.step.objectives import Squared as Squared
 from mpo_llm.step.objectives import TokenLevel as TokenLevel
 from mpo_llm.step.proximal import Proximal as Proximal
 from mpo_llm.step.rollouts import Rollouts as Rollouts
+
+Generator = Engine
+"""The engines' earlier name."""
 
 divergence = kl_forms
 """The KL forms' earlier name."""

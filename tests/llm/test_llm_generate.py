@@ -30,7 +30,7 @@ def test_batches_do_not_matter(batch: int) -> None:
     )
     assert len(set(one.responses.lengths.tolist())) > 1
     np.testing.assert_array_equal(one.responses.tokens, two.responses.tokens)
-    np.testing.assert_array_equal(one.responses.of, np.repeat(np.arange(4), 6))
+    np.testing.assert_array_equal(one.responses.prompt_of, np.repeat(np.arange(4), 6))
     np.testing.assert_allclose(one.log_probs, two.log_probs, atol=1e-12)
 
 
@@ -55,11 +55,11 @@ def test_responses_of_another_distribution_are_reweighted() -> None:
     p = start()
     game = ml.EnumerableGame(p, PROMPTS, preferences(ENDED, 2), 4000)
     assert game.sampled is not None
-    sampled = replace(game.sampled, truncation=100.0, generate=Hotter())
+    sampled = replace(game.sampled, truncation=100.0, engine=Hotter())
     q = sampled.feedback(p, rng=np.random.default_rng(0))
     expected = np.exp(q.behaviour.sum(axis=1)) / 2
     np.testing.assert_allclose(q.weights, expected, atol=0.01)
-    np.testing.assert_allclose(np.bincount(q.responses.of, q.weights), [0.5, 0.5])
+    np.testing.assert_allclose(np.bincount(q.responses.prompt_of, q.weights), [0.5, 0.5])
     assert q.mismatch > 0.3
     plain = game.feedback(p, rng=np.random.default_rng(0))
     assert plain.mismatch < 1e-12
@@ -83,13 +83,15 @@ def test_a_pool_of_other_prompts_does_not_shrink_advantages() -> None:
     exact = ml.EnumerableGame(p, PROMPTS, preferences(ENDED, 2)).feedback(p)
     known = {
         (int(of), exact.responses.ids(i)): a
-        for i, (of, a) in enumerate(zip(exact.responses.of, exact.advantages[:, 0], strict=True))
+        for i, (of, a) in enumerate(
+            zip(exact.responses.prompt_of, exact.advantages[:, 0], strict=True)
+        )
     }
     assert game.sampled is not None
     rng = np.random.default_rng(0)
     pool = ml.Pool.empty().joined(game.feedback(p, rng=rng), 0)
     q = replace(game.sampled, prompts_per_step=1).feedback(p, rng=rng, pool=pool)
-    assert len(np.unique(q.responses.of)) == 1
-    expected = [known[int(of), q.responses.ids(i)] for i, of in enumerate(q.responses.of)]
+    assert len(np.unique(q.responses.prompt_of)) == 1
+    expected = [known[int(of), q.responses.ids(i)] for i, of in enumerate(q.responses.prompt_of)]
     np.testing.assert_allclose(q.advantages[:, 0], expected, atol=0.05)
     assert np.abs(expected).max() > 0.2

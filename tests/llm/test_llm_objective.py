@@ -65,11 +65,10 @@ def test_first_gradients_agree(objective: Any) -> None:
 
 def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: Any) -> Any:
     proximal = ml.Proximal(objective, **options)
-    references = [(0.7, policy.recall)]
     parameters = policy.network.load(policy.weights)
-    for part in q.parts(proximal.rows):
-        loss = proximal.loss(policy.network, policy.decoding, part, references)
-        loss().backward()  # type: ignore[no-untyped-call]
+    for part in q.parts(proximal.micro_batch):
+        loss = proximal.loss(policy, part, [(0.7, policy)])
+        loss().loss.backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).numpy()
 
 
@@ -78,7 +77,7 @@ def test_parts_of_a_minibatch_add_up(objective: Any) -> None:
     """Whole steps too: two minibatches, each in parts of three rows or at once."""
     weights = []
     for rows in (None, 3):
-        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, rows=rows)
+        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, micro_batch=rows)
         language = game(transformer(), ENDED, proximal, prompts=PROMPTS, samples=20)
         weights.append(mg.solve(language, mg.MPO(1.0, 0.1, 2), 3).policy.weights)
     for name, whole in weights[0].items():
@@ -88,9 +87,9 @@ def test_parts_of_a_minibatch_add_up(objective: Any) -> None:
 def test_parts_of_what_does_not_part_are_refused() -> None:
     for objective in (ml.Squared(), ml.Logistic()):
         with pytest.raises(ValueError, match="a sum over responses"):
-            ml.Proximal(objective, rows=8)
-    with pytest.raises(ValueError, match="`rows` must be at least 1, got 0"):
-        ml.Proximal(rows=0)
+            ml.Proximal(objective, micro_batch=8)
+    with pytest.raises(ValueError, match="`micro_batch` must be at least 1, got 0"):
+        ml.Proximal(micro_batch=0)
 
 
 def test_a_line_search_needs_a_potential() -> None:
@@ -115,7 +114,7 @@ def test_preferences_among_ones_own_are_those_of_the_judge() -> None:
         assert q.pairs is not None
         at = [listed[q.responses.ids(row)] for row in range(len(q.weights))]
         for (i, j), found in np.ndenumerate(q.pairs):
-            x, y = q.responses.of[[i, j]]
+            x, y = q.responses.prompt_of[[i, j]]
             assert found == pytest.approx(among[x, at[i], at[j]] - 0.5 if x == y else 0.0)
         np.testing.assert_array_equal(q.take(slice(1, 4)).pairs, q.pairs[1:4, 1:4])
     alone = language.feedback(policy, policy, rng=rng)
@@ -130,11 +129,11 @@ def test_no_row_is_run_twice() -> None:
     responses = ml.Responses.of_ids(
         PROMPTS, [0, 0, 0, 0, 1, 1], [(3,), (1, 3), (1, 0, 3), (1, 0, 2), (0,), (2, 0)]
     )
-    rows, lengths, where, columns = responses.written_out()
+    rows, lengths, where, columns = responses.input_rows()
     assert sorted(map(tuple, rows.tolist())) == [(4, 1, 0), (5, 1, 2)]
     np.testing.assert_array_equal(lengths, 3)
     for i in range(len(responses)):
-        prompt = PROMPTS[responses.of[i]]
+        prompt = PROMPTS[responses.prompt_of[i]]
         whole = (*prompt, *responses.ids(i))
         for t in range(responses.lengths[i]):
             before = rows[where[i], : columns[i, t] + 1]

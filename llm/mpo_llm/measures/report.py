@@ -9,6 +9,7 @@ import numpy as np
 
 from mpo_games.cyclicity import cyclic_share
 from mpo_games.protocol import Array
+from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.policy import TokenPolicy
@@ -44,13 +45,16 @@ def evaluate(
 ) -> Report:
     """Draw `samples` responses of every policy to every prompt, judge all pairs, and report.
 
+    Responses are drawn by the game's engine.
+
     `against` names the other policies (magnet, start, snapshots). `ValueError` for fewer than 4
     samples, or if the judge fails.
     """
     if samples < 4:
         raise ValueError(f"`samples` must be at least 4, got {samples}.")
-    own = policy.sample(game.prompts, samples, rng)
-    others = {name: other.sample(game.prompts, samples, rng) for name, other in against.items()}
+    prompts, engine = game.prompts, game.engine
+    own = sample(policy, prompts, samples, rng, engine)
+    others = {n: sample(other, prompts, samples, rng, engine) for n, other in against.items()}
     tables = {name: _table(game, own, met, samples) for name, met in others.items()}
     self_play = _table(game, own, own, samples)
     rivals = np.concatenate([-t.swapaxes(1, 2) for t in (self_play, *tables.values())], axis=1)
@@ -69,7 +73,7 @@ def _table(game: TextPreferenceGame, own: Responses, met: Responses, samples: in
     """`P(own_i > met_j) - 1/2`, `(X, samples, samples)`."""
     i, j, payoff = game.compare(own, met)
     table = np.zeros((len(game.prompts), samples, samples))
-    table[own.of[i], i % samples, j % samples] = payoff
+    table[own.prompt_of[i], i % samples, j % samples] = payoff
     return table
 
 
@@ -102,7 +106,7 @@ def _gap(rivals: Array) -> Estimate:
 def _cyclicity(own: Responses, self_play: Array) -> float:
     shares = []
     for x, table in enumerate(self_play):
-        ids = [own.ids(int(row)) for row in np.flatnonzero(own.of == x)]
+        ids = [own.ids(int(row)) for row in np.flatnonzero(own.prompt_of == x)]
         first = sorted({text: i for i, text in reversed(list(enumerate(ids)))}.values())
         if len(first) >= 3:
             shares.append(cyclic_share(0.5 + table[np.ix_(first, first)]))

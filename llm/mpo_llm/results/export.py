@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mpo_llm.networks import loading as models
+from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.training import assemble, checkpoint
 
 
@@ -20,7 +21,7 @@ def export(path: str | Path, folder: str | Path) -> None:
         raise ValueError(f"{str(target)!r} exists: choose another folder.")
     config = checkpoint.config_of(path)
     model, tokenizer = models.load(config.model, config.seed)
-    start = assemble.policy(config, model, tokenizer)
+    start = assemble.policy(config, TransformersNetwork(model), tokenizer)
     policy = checkpoint.policy_of(path, start)
     policy.network.load(policy.weights)
     if hasattr(model, "peft_config"):
