@@ -200,6 +200,21 @@ def test_kl_is_over_tokens_and_not_over_padding() -> None:
         np.testing.assert_allclose(one.kl(two, single).sum(), kl[row].sum(), atol=1e-12)
 
 
+def test_terms_of_tokens_are_those_of_each_pair() -> None:
+    """Against two references at once as against one after the other."""
+    p = policy(gpt2())
+    others = [replace(p, parts=x.parts) for x in (transformed(p), transformed(transformed(p)))]
+    terms = scoring.token_terms(p, RESPONSES, others)
+    own = p.log_probs(RESPONSES)
+    np.testing.assert_array_equal(scoring.per_token(RESPONSES, terms.log_probs), own)
+    for other, ratio, kl in zip(others, terms.log_ratios, terms.kls, strict=True):
+        apart = own - other.log_probs(RESPONSES)
+        np.testing.assert_allclose(scoring.per_token(RESPONSES, ratio), apart, atol=1e-12)
+        np.testing.assert_array_equal(scoring.per_token(RESPONSES, kl), p.kl(other, RESPONSES))
+    none = scoring.token_terms(p, RESPONSES.take(slice(0, 0)), others)
+    assert [len(x) for x in (none.log_probs, *none.log_ratios, *none.kls)] == [0] * 5
+
+
 def transformed(p: ml.TokenPolicy) -> ml.TokenPolicy:
     """The same policy elsewhere."""
     generator = torch.Generator().manual_seed(1)

@@ -146,6 +146,14 @@ def test_what_is_counted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(apart[full], tokens[full])
 
 
+def test_gradients_of_half_steps_count(tmp_path: Path) -> None:
+    """The half step's policy stays nowhere, but its two gradients were computed."""
+    summary = train(tiny.config(tmp_path, solver={"feedback": "half_step"}, budget={"steps": 2}))
+    assert [row["gradient_steps"] for row in lines(tmp_path / "run")] == [4, 8]
+    assert summary.seconds["step"] > 0.0
+    assert summary.seconds["scoring"] > 0.0
+
+
 @pytest.mark.parametrize(
     ("name", "limit", "steps"),
     [("samples", 17, 3), ("gradient_steps", 4, 2), ("tokens", 1, 1), ("judge_calls", 1, 1)],
