@@ -82,7 +82,8 @@ class Network(ABC):
             raise ValueError("The module has no parameter that requires a gradient.")
         self.sharded = frozenset(n for n, p in self.trainable.items() if isinstance(p, DTensor))
         for name, p in self.trainable.items():
-            # In half precision an update below the last digit would be lost, so a master has it.
+            # Masters are trained instead: in half precision an update below the last digit would be
+            # lost, and FSDP keeps sharded parameters to itself.
             if name in self.sharded or p.dtype != _single(p.dtype):
                 p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                     partial(self._pass_gradient_to_master, name)
@@ -203,6 +204,7 @@ class Network(ABC):
         it.
         """
         for name, p in self.trainable.items():
+            # A copy: the weights that the last step has returned are the workbench's own tensors.
             single = weights[name].to(p.device, _single(p.dtype), copy=True)
             p.grad = None
             if p.dtype == single.dtype and name not in self.sharded:

@@ -106,7 +106,6 @@ class Proximal:
                 parts = tuple(part or idle for part in in_step(network.processes, parts))
             loss = [self.loss(policy, part, references) for part in parts]
             losses.append(Loss(loss, network.processes, network.sharded))
-        # The references' states above come from old weights, and `load` touches none of these.
         parameters = network.load(start)
         with network.training():
             done = self.minimise(parameters, losses, moments)

@@ -209,7 +209,7 @@ def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStat
         else:
             pieces.append(_chunk(states, tokens, references, chunk))
     table = torch.cat(pieces, dim=1)
-    # Here, because NaN would travel on into weights and advantages without a sign.
+    # Refused here, because NaN would travel on unnoticed into weights and advantages.
     if torch.isnan(table[0]).any():
         raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
     return table
