@@ -63,10 +63,10 @@ class Chat:
 
     def run(self) -> str:
         """Read messages from standard input, a line each, and answer them until it ends."""
-        policy, tokenizer = chat.load(self.model, self.max_tokens, self.temperature)
+        policy, tokenizer, engine = chat.load(self.model, self.max_tokens, self.temperature)
         rng = np.random.default_rng(self.seed)
         prompt = "> " if sys.stdin.isatty() else ""
-        for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system):
+        for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system, engine):
             print(answer, flush=True)
         return ""
 
@@ -124,7 +124,7 @@ examples:
 
 
 OUT_OF_MEMORY = (
-    "out of memory: lower `step.rows`, `generation.batch` or `generation.max_tokens`; set "
+    "out of memory: lower `step.micro_batch`, `generation.batch` or `generation.max_tokens`; set "
     "`model.gradient_checkpointing`, `model.offload`, `model.lora_rank` or "
     "`model.dtype: bfloat16`; or share the work with more processes. `--dry-run` says what takes "
     "how much."

@@ -83,7 +83,13 @@ class GenerationConfig:
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     batch: int = 128
-    """The most responses that are drawn at once."""
+    """Most responses that are drawn at the same time."""
+    engine: str = ""
+    """Factory of the engine that draws, `module:function` or `path/to/file.py:function`. It is
+    called as `factory(config, **options)`, with the run's `Config` (whose model it may load), and
+    returns an `mpo_llm.Engine`. When empty, our own engine draws."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the factory. On the command line: `--generation.options name value`."""
 
     def __post_init__(self) -> None:
         _at_least("generation.max_tokens", self.max_tokens, 1)
@@ -174,17 +180,20 @@ class StepConfig:
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
     clip: float | None = 1.0
     """The largest norm of a gradient; None for any."""
-    rows: int | None = 16
-    """The most responses that are run forward and backward at once: gradients add up. All when
-    None, which `squared` and `logistic` need."""
+    micro_batch: int | None = 16
+    """Most responses whose activations are in memory at the same time; the gradients of the parts
+    add up. None is all, which `squared` and `logistic` need."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             _at_least(f"step.{name}", getattr(self, name), 1)
-        if self.rows is not None:
-            _at_least("step.rows", self.rows, 1)
+        if self.micro_batch is not None:
+            _at_least("step.micro_batch", self.micro_batch, 1)
+            # These losses compare the responses to a prompt: they are no sum over parts of them.
             if self.objective in ("squared", "logistic"):
-                raise ValueError(f"`step.objective: {self.objective}` needs `step.rows: null`.")
+                raise ValueError(
+                    f"`step.objective: {self.objective}` needs `step.micro_batch: null`."
+                )
         _above("step.rate", self.rate)
         if self.clip is not None:
             _above("step.clip", self.clip)

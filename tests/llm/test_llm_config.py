@@ -28,7 +28,7 @@ from mpo_llm.training import config_file
             model=config.ModelConfig("a", lora_rank=4, lora_targets="q_proj,v_proj"),
             judge=config.JudgeConfig("a.b:c", {"weights": [0.5, 1], "name": "é"}),
             solver=config.SolverConfig(magnet_rate=0.01, pool=100, prompts=3),
-            step=config.StepConfig(betas=(0.5, 0.75), clip=None, rate=1e-6, rows=None),
+            step=config.StepConfig(betas=(0.5, 0.75), clip=None, rate=1e-6, micro_batch=None),
             output=config.OutputConfig(Path("x/y"), keep=3, trackers=()),
             seed=7,
         ),
@@ -65,7 +65,7 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("solver: {feedback: next}", "must be one of current, optimistic, half_step"),
         ("step: {betas: [0.9]}", "`step.betas` must hold 2 values"),
         ("step: {betas: [0.9, 1.0]}", "`step.betas` must lie in [0, 1)"),
-        ("step: {objective: squared}", "needs `step.rows: null`"),
+        ("step: {objective: squared}", "needs `step.micro_batch: null`"),
         ("budget: {steps: null}", "needs a budget"),
         ("model: 3", "`model` must hold `name: value` lines"),
         ("[1, 2]", "`the file` must hold"),
@@ -87,11 +87,19 @@ def test_the_command_line_overrides_the_file(
     monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
     path = tmp_path / "run.yaml"
     path.write_text("solver: {eta: 0.5, alpha: 0.25}\nseed: 3\n")
-    options = ["--solver.eta", "1e-3", "--step.rows", "None", "--output.trackers", "wandb", "aim"]
+    options = [
+        "--solver.eta",
+        "1e-3",
+        "--step.micro-batch",
+        "None",
+        "--output.trackers",
+        "wandb",
+        "aim",
+    ]
     assert cli.main(["train", str(path), "--dry-run", *options]) == 0
     expected = Config(
         solver=config.SolverConfig(eta=1e-3, alpha=0.25),
-        step=config.StepConfig(rows=None),
+        step=config.StepConfig(micro_batch=None),
         output=config.OutputConfig(trackers=("wandb", "aim")),
         seed=3,
     )

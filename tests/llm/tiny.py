@@ -82,6 +82,15 @@ def judge(name: str) -> Any:
     return judges[name]
 
 
+engines: dict[str, Any] = {}
+"""What `engine` finds: functions from a configuration to an engine."""
+
+
+def engine(config: Config, name: str) -> Any:
+    """The factory that runs name."""
+    return engines[name](config)
+
+
 def _style(text: str) -> int:
     return int(np.argmax([text.count(w) for w in ("rock", "paper", "scissors")]))
 

@@ -1,8 +1,9 @@
-"""Checkpoints: everything a run needs to go on, in safetensors and JSON, whole or not at all.
+"""Checkpoints: all that a run needs to go on, in safetensors and JSON, written whole or not at all.
 
-A run's folder holds `config.yaml`, `metrics.jsonl` and `checkpoints/step-NNNNNN/`, each with
-`state.safetensors` (the policy with the optimiser's moments, the magnet, and what the solver
-remembers: previous policies, replay pool) and `state.json` (counters, random generator, budget).
+A run's folder holds `config.yaml`, `metrics.jsonl`, `samples.jsonl` and `checkpoints/step-NNNNNN/`.
+Each checkpoint has `state.safetensors` (the policy with the optimiser's moments, the magnet, and
+the solver's memory, such as previous policies and the replay pool) and `state.json` (counters, the
+random generator, and what has been spent of the budget).
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ STATE, HEADER = "state.safetensors", "state.json"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A moment of a run."""
+    """A run after one of its steps."""
 
     state: State[TokenPolicy]
+    """The solver's state."""
     rng: Mapping[str, Any]
-    """The state of the random generator, which is also the position in the data."""
+    """The state of the random generator, which draws the prompts as well as the responses."""
     counts: Mapping[str, int]
-    """What has been spent of the budget."""
+    """What has been spent, by the names of a budget's limits."""
     seconds: Mapping[str, float]
+    """Seconds by what they were spent on."""
 
 
 def save(
@@ -45,8 +48,8 @@ def save(
 ) -> Path:
     """Write `folder/step-NNNNNN`, and remove all but the last `keep` checkpoints.
 
-    Where processes share the weights all of them must call, and one of them `writes`. `OSError`,
-    with the older checkpoints as they were, if the disk is full.
+    Returns the checkpoint's folder. All processes must call it, as sharded weights are gathered;
+    one of them `writes`. `OSError` if the disk is full; older checkpoints stay as they are.
     """
     state = checkpoint.state
     target = folder / f"step-{state.step:06d}"
@@ -59,7 +62,8 @@ def save(
         parts = item.arrays() if isinstance(item, TokenPolicy) else {"array": np.asarray(item)}
         for part, array in parts.items():
             key, place = f"{name}/{part}", (array.__array_interface__["data"][0], array.shape)
-            # Weights are never written to, so policies share them: each is saved once.
+            # Weights are never written to, so policies share them, and each is saved once. Equal
+            # shapes, too: a view may begin where the whole does.
             if array.size and place in known:
                 aliases[key] = known[place]
             else:
@@ -76,6 +80,7 @@ def save(
         "seconds": checkpoint.seconds,
         "aliases": aliases,
     }
+    # Written beside the target and renamed at the end, so that a checkpoint is never half there.
     partial = folder / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -98,10 +103,10 @@ def save(
 
 
 def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
-    """Read a checkpoint written by `save`, bit for bit; `start` runs its policies.
+    """Read a checkpoint, bit for bit; the network of `start` runs its policies.
 
-    With `only="policy"` the rest of the state is left where it is: the magnet is `start`, and
-    nothing is remembered. `ValueError` for what is no checkpoint of such a run.
+    With `only="policy"` nothing else is read: then the magnet is `start`, and the solver's memory
+    is empty. `ValueError` for anything but a checkpoint of such a run.
     """
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -135,7 +140,7 @@ def listed(folder: Path) -> list[Path]:
 def last(folder: Path) -> Path:
     """The newest checkpoint of a run's folder, or the folder itself if it is a checkpoint.
 
-    `ValueError` where there is none.
+    `ValueError` if there is none.
     """
     if (folder / HEADER).is_file():
         return folder
@@ -146,12 +151,12 @@ def last(folder: Path) -> Path:
 
 
 def config_of(path: str | Path) -> Config:
-    """The configuration of the run that a checkpoint, or a run's folder, belongs to."""
+    """The configuration of a run, given its folder or one of its checkpoints."""
     return config_file.load(last(Path(path)).parents[1] / "config.yaml")
 
 
 def metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The records of a run's steps."""
+    """The lines of a run's `metrics.jsonl`, one a step."""
     lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -159,7 +164,7 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
 def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
     """The policy of a checkpoint, or of a run's newest one, and its tokenizer.
 
-    The model that the run started from is loaded again. `ValueError` where there is no checkpoint.
+    It loads the model that the run started from. `ValueError` if there is no checkpoint.
     """
     start, tokenizer = assemble.start(config_of(path))
     return policy_of(path, start), tokenizer
@@ -171,6 +176,7 @@ def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
 
 
 def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
+    """An array, a number or a policy."""
     if "array" in parts:
         array = parts["array"]
         return array if array.ndim else array.item()
@@ -178,7 +184,8 @@ def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
 
 
 def _flush(path: Path) -> None:
-    """Onto the disk; a folder that cannot be opened so is left to the system."""
+    """Have the system write a file or a folder to the disk now."""
+    # Windows cannot open folders.
     with suppress(PermissionError):
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Many runs that differ in a few settings, by joblib and whatever backend it is given."""
+"""Many runs that differ in a few settings, by joblib with any of its backends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
 
 
 def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> str:
-    """Run all, or what is left of them; a line on each. What fails does not stop the others."""
+    """Run all configurations, or go on with those begun before; returns a line on each.
+
+    `jobs` run at the same time. A run that fails does not stop the others.
+    """
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
         lines = joblib.Parallel()(joblib.delayed(_run)(config) for config in configs)
     return "\n".join(lines)
@@ -48,12 +51,13 @@ def _run(config: Config) -> str:
     folder = config.output.folder
     try:
         summary = train(config, resume=True)
+    # What a setting can cause. Any other error is a bug, and ends the sweep.
     except (ValueError, ArithmeticError, OSError) as error:
         return f"{folder}  failed: {error}"
     return f"{folder}  {summary.state.step} steps{_outcome(folder)}"
 
 
 def _outcome(folder: Path) -> str:
-    """The last win rate on held-out prompts, where there is one."""
+    """The last win rate on held-out prompts, if there is one."""
     rates = [row["win_rate"] for row in checkpoint.metrics(folder) if "win_rate" in row]
     return f", win rate {rates[-1]:.3f} against the start" if rates else ""
