@@ -107,7 +107,7 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
         ),
         generation=config.GenerationConfig(task.tokens),
         solver=config.SolverConfig(task.samples, task.at_once, ETA, ALPHA),
-        step=config.StepConfig(epochs=1, rate=RATE, rows=task.rows),
+        step=config.StepConfig(epochs=1, rate=RATE, micro_batch=task.rows),
     )
     policy, tokenizer = assemble.start(settings, torch.device(meter.device))
     ids = tuple(written(tokenizer, x, True) for x in task.messages)
@@ -119,7 +119,7 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
         tokenizer,
         Prompts(ids, tuple(task.prompts)),
         book.judge(ml.preferences.Higher(lambda _, ys: [brevity(y) for y in ys])),
-        book.generator(ml.generate.Autoregressive()),
+        book.generator(ml.Autoregressive()),
     )
     rng = np.random.default_rng(0)
     began = time.perf_counter()

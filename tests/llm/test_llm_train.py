@@ -70,7 +70,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "optimistic MPO": {},
     "recipe with LoRA": {
         "model": {"lora_rank": 2},
-        "solver": {"magnet_period": None, "magnet_rate": 0.1, "pool": 3},
+        "solver": {"magnet": {"weight_ema": 0.1}, "pool": 3},
     },
     "sequence level, half steps": {
         "solver": {"feedback": "half_step"},
@@ -78,15 +78,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "MPO-RT, minibatches": {
         "solver": {"pull": "in_reward", "feedback": "current"},
-        "step": {"minibatches": 2, "kl": "k1_in_reward", "rows": 2},
+        "step": {"minibatches": 2, "kl": "k1_in_reward", "micro_batch": 2},
     },
     "regression in parts": {
-        "solver": {"pool": 2, "magnet_period": 1},
-        "step": {"objective": "squared", "rows": None},
+        "solver": {"pool": 2, "magnet": {"every": 1}},
+        "step": {"objective": "squared", "micro_batch": None},
     },
-    "Nash-MD": {
-        "solver": {"method": "nash_md", "magnet_period": None, "feedback": "current", "eta": 1.0}
-    },
+    "Nash-MD": {"solver": {"feedback": "against_mixture", "magnet": "fixed", "eta": 1.0}},
     "bfloat16": {"model": {"dtype": "bfloat16"}},
 }
 
@@ -366,7 +364,7 @@ def test_out_of_memory_says_what_to_turn(
     )
     assert cli.main(["train", str(path)]) == 2
     said = capsys.readouterr().err
-    assert "step.rows" in said
+    assert "step.micro_batch" in said
     assert "gradient_checkpointing" in said
 
 
@@ -512,12 +510,12 @@ def launched(folder: Path, options: list[str], *arguments: str, **sections: Any)
 
 
 SHARED: dict[str, dict[str, Any]] = {
-    "full": {"solver": {"prompts": 3, "pool": 2, "magnet_period": None, "magnet_rate": 0.1}},
+    "full": {"solver": {"prompts": 3, "pool": 2, "magnet": {"weight_ema": 0.1}}},
     "LoRA": {"model": {"lora_rank": 2}, "solver": {"prompts": 3}, "step": {"minibatches": 2}},
     "regression, checkpointed": {
         "model": {"gradient_checkpointing": True},
         "solver": {"prompts": 3, "feedback": "current"},
-        "step": {"objective": "squared", "rows": None},
+        "step": {"objective": "squared", "micro_batch": None},
     },
 }
 

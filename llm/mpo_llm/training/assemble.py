@@ -1,4 +1,4 @@
-"""From a configuration to the nouns: the policy, the game and the solver of a run."""
+"""From a configuration to the policy, the game and the solver of a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ import torch
 import mpo_games as mg
 from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
-from mpo_games.protocol import MagnetSchedule, Solver
-from mpo_llm.config import Config, SolverConfig, StepConfig
+from mpo_games.protocol import MagnetSchedule
+from mpo_games.solvers.magnetic import matched_step
+from mpo_llm import magnets
+from mpo_llm.config import (
+    AgainstMixture,
+    Config,
+    Every,
+    MagnetChoice,
+    SolverConfig,
+    StepConfig,
+    WeightEma,
+    WhenGapFell,
+)
 from mpo_llm.engines import Generator
 from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.magnets import WeightEma
 from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
@@ -38,14 +48,20 @@ SCHEDULES = {"falling": falling, "constant": constant}
 
 
 def start(config: Config, device: torch.device | None = None) -> tuple[TokenPolicy, Any]:
-    """The policy that a run starts from, and its tokenizer, on a CUDA device if there is one
-    unless a `device` is given."""
+    """The policy that a run starts from, and its tokenizer.
+
+    It is on `device`: when None, on a CUDA device if there is one, else on the CPU.
+    """
     model, tokenizer = models.load(config.model, config.seed)
+    # Moved before the policy is made, which copies the weights to where the model is.
     return policy(config, model.to(device or models.device()), tokenizer), tokenizer
 
 
 def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
-    """The policy that `model` is, taking mirror steps as the configuration says."""
+    """The policy of a model, with the decoding and the mirror step of the configuration.
+
+    `ValueError` for an end token that the tokenizer does not have.
+    """
     network = TransformersNetwork(model, offload=config.model.offload)
     end = tokenizer.eos_token_id
     if config.generation.end is not None:
@@ -56,6 +72,7 @@ def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
         config.generation.max_tokens,
         eos=end,
         temperature=config.generation.temperature,
+        # Models pad their embeddings: ids beyond the tokenizer's have a logit but no text.
         vocabulary=min(len(tokenizer), model.config.vocab_size),
     )
     return TokenPolicy.of(network, decoding, proximal(config.step))
@@ -69,7 +86,18 @@ def game(
     judge: Judge,
     generate: Generator,
 ) -> TextPreferenceGame:
-    """The game that is trained on."""
+    """The game that a run is trained on.
+
+    `ValueError` for more prompts in a step than there are, and for a magnet that needs the exact
+    duality gap.
+    """
+    if isinstance(config.solver.magnet, WhenGapFell):
+        raise ValueError(
+            f"`solver.magnet: {{when_gap_fell: {config.solver.magnet.ratio}}}` needs the exact "
+            "duality gap, which is unknown where responses are sampled: use `{every: 50}`, for "
+            "example."
+        )
+    # The game checks this as well, but does not know the name of the setting.
     at_once = config.solver.prompts
     if at_once is not None and at_once > len(prompts):
         raise ValueError(f"`solver.prompts` is {at_once}, but there are {len(prompts)} prompts.")
@@ -86,7 +114,8 @@ def game(
 
 
 def writer(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
-    """What a judge reads: prompts as they were asked, responses as they were written."""
+    """The function from token ids to the text that a judge reads."""
+    # A decoded prompt would show the judge the chat template; these are the user's own words.
     asked = dict(zip(prompts.ids, prompts.texts, strict=True))
 
     def write(ids: Ids) -> str:
@@ -96,23 +125,38 @@ def writer(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
     return write
 
 
-def solver(settings: SolverConfig) -> Solver:
-    """The core's solver."""
-    if settings.method == "nash_md":
-        return mg.NashMD(settings.eta, settings.alpha)
-    magnet: MagnetSchedule = mg.Fixed()
-    if settings.magnet_period is not None:
-        magnet = mg.Every(settings.magnet_period)
-    if settings.magnet_rate is not None:
-        magnet = WeightEma(settings.magnet_rate)
-    feedback = FEEDBACKS[settings.feedback]
+def solver(settings: SolverConfig) -> mg.MMD:
+    """The core's solver, with a value for each choice of the configuration."""
+    eta, alpha = settings.eta, settings.alpha
+    if isinstance(settings.feedback, AgainstMixture):
+        feedback: Feedback = mg.Mixed(settings.feedback.weight)
+    elif settings.feedback == "against_mixture":
+        feedback = mg.Mixed(eta * alpha)
+    else:
+        feedback = FEEDBACKS[settings.feedback]
+    # `in_reward` takes Nash-MD's step at Nash-MD's own step size, `proximal` at a larger one.
+    if settings.mixes and settings.pull == "proximal":
+        eta = matched_step(eta, alpha)
     if settings.pool:
         feedback = Replayed(feedback, settings.pool)
-    return mg.MMD(settings.eta, settings.alpha, magnet, feedback, PULLS[settings.pull])
+    return mg.MMD(eta, alpha, magnet(settings.magnet), feedback, PULLS[settings.pull])
+
+
+def magnet(choice: MagnetChoice) -> MagnetSchedule:
+    """The schedule that moves the magnet."""
+    match choice:
+        case Every(period):
+            return mg.Every(period)
+        case WeightEma(rate):
+            return magnets.WeightEma(rate)
+        case WhenGapFell(ratio):
+            return mg.WhenSolved(ratio)
+        case "fixed":
+            return mg.Fixed()
 
 
 def proximal(settings: StepConfig) -> Proximal:
-    """How mirror steps are solved."""
+    """How the mirror step is solved by gradient."""
     objectives: dict[str, Objective] = {
         "token": TokenLevel(getattr(divergence, settings.kl)),
         "sequence": SequenceLevel(),
@@ -131,4 +175,4 @@ def proximal(settings: StepConfig) -> Proximal:
         )
     )
     objective = objectives[settings.objective]
-    return Proximal(objective, minimise, settings.minibatches, settings.rows)
+    return Proximal(objective, minimise, settings.minibatches, settings.micro_batch)

@@ -120,10 +120,10 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
     whole, half = network.size, config.model.dtype == "bfloat16"
     policies = 1  # the one stepped from; the one sought is the network itself
     policies += settings.alpha > 0.0 or bool(config.evaluation.source)  # the start
-    policies += settings.magnet_period is not None or settings.magnet_rate is not None
+    policies += settings.magnet != "fixed"
     policies += settings.feedback == "optimistic"
     width = 2 if half else 4
-    rows = min(config.step.rows or responses, responses)
+    rows = min(config.step.micro_batch or responses, responses)
     tokens = prompt + config.generation.max_tokens
     layers, hidden = inner.num_hidden_layers, inner.hidden_size
     layer = 10 * hidden + 4 * (getattr(inner, "intermediate_size", None) or 4 * hidden)
