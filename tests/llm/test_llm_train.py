@@ -85,6 +85,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "step": {"objective": "squared", "micro_batch": None},
     },
     "Nash-MD": {"solver": {"feedback": "against_mixture", "magnet": "fixed", "eta": 1.0}},
+    "another mixture, moving magnet, pool": {
+        "solver": {"feedback": {"against_mixture": 0.25}, "pool": 2, "pull": "in_reward"}
+    },
     "bfloat16": {"model": {"dtype": "bfloat16"}},
 }
 
