@@ -26,6 +26,8 @@ from mpo_llm.training import assemble, config_file
 from mpo_llm.training.sweep import variants
 from mpo_llm.training.train import train
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.mark.parametrize(
     "found",
@@ -47,6 +49,20 @@ def test_yaml_is_read_as_it_was_written(found: Config, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(config_file.dump(found), encoding="utf-8")
     assert config_file.load(path) == found
+
+
+SHOWN = [
+    (page, block)
+    for page in ("llm/README.md", "docs/guides/training.md")
+    for block in re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S)
+]
+
+
+@pytest.mark.parametrize(("page", "block"), SHOWN)
+def test_the_settings_that_pages_show_are_settings(page: str, block: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(block)
+    config_file.load(path)
 
 
 def test_exponents_are_numbers(tmp_path: Path) -> None:
