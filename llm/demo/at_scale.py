@@ -43,11 +43,11 @@ from mpo_llm.training.train import train
 
 HERE = Path(__file__).parent
 MPO = "MPO"
-STAYS: Mapping[str, Any] = {"magnet_period": None, "magnet_rate": None}
+STAYS: Mapping[str, Any] = {"magnet": "fixed"}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     MPO: {},
     "MMD": STAYS,
-    "Nash-MD": {**STAYS, "method": "nash_md"},
+    "Nash-MD": {**STAYS, "feedback": "against_mixture"},
     "Self-play PG": {**STAYS, "alpha": 0.0},
 }
 """The settings of the configuration's solver that each method replaces."""

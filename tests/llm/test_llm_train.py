@@ -71,7 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "optimistic MPO": {},
     "recipe with LoRA": {
         "model": {"lora_rank": 2},
-        "solver": {"magnet_period": None, "magnet_rate": 0.1, "pool": 3},
+        "solver": {"magnet": {"weight_ema": 0.1}, "pool": 3},
     },
     "sequence level, half steps": {
         "solver": {"feedback": "half_step"},
@@ -82,11 +82,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "step": {"minibatches": 2, "kl": "k1_in_reward", "micro_batch": 2},
     },
     "regression in parts": {
-        "solver": {"pool": 2, "magnet_period": 1},
+        "solver": {"pool": 2, "magnet": {"every": 1}},
         "step": {"objective": "squared", "micro_batch": None},
     },
-    "Nash-MD": {
-        "solver": {"method": "nash_md", "magnet_period": None, "feedback": "current", "eta": 1.0}
+    "Nash-MD": {"solver": {"feedback": "against_mixture", "magnet": "fixed", "eta": 1.0}},
+    "another mixture, moving magnet, pool": {
+        "solver": {"feedback": {"against_mixture": 0.25}, "pool": 2, "pull": "in_reward"}
     },
     "bfloat16": {"model": {"dtype": "bfloat16"}},
 }
@@ -521,7 +522,7 @@ def launched(folder: Path, options: list[str], *arguments: str, **sections: Any)
 
 
 SHARED: dict[str, dict[str, Any]] = {
-    "full": {"solver": {"prompts": 3, "pool": 2, "magnet_period": None, "magnet_rate": 0.1}},
+    "full": {"solver": {"prompts": 3, "pool": 2, "magnet": {"weight_ema": 0.1}}},
     "LoRA": {"model": {"lora_rank": 2}, "solver": {"prompts": 3}, "step": {"minibatches": 2}},
     "regression, checkpointed": {
         "model": {"gradient_checkpointing": True},

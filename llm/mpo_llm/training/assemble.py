@@ -1,4 +1,4 @@
-"""From a configuration to the nouns: the policy, the game and the solver of a run."""
+"""From a configuration to the policy, the game and the solver of a run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ import mpo_games as mg
 from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
 from mpo_games.protocol import MagnetSchedule
-from mpo_llm import factories
-from mpo_llm.config import Config, SolverConfig, StepConfig
+from mpo_games.solvers.magnetic import matched_step
+from mpo_llm import factories, magnets
+from mpo_llm.config import (
+    AgainstMixture,
+    Config,
+    Every,
+    MagnetChoice,
+    SolverConfig,
+    StepConfig,
+    WeightEma,
+    WhenGapFell,
+)
 from mpo_llm.engines import Autoregressive, Engine
 from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.magnets import WeightEma
 from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
@@ -110,7 +119,18 @@ def game(
     judge: Judge,
     engine: Engine,
 ) -> TextPreferenceGame:
-    """The game that is trained on."""
+    """The game that a run is trained on.
+
+    `ValueError` for more prompts in a step than there are, and for a magnet that needs the exact
+    duality gap.
+    """
+    if isinstance(config.solver.magnet, WhenGapFell):
+        raise ValueError(
+            f"`solver.magnet: {{when_gap_fell: {config.solver.magnet.ratio}}}` needs the exact "
+            "duality gap, which is unknown where responses are sampled: use `{every: 50}`, for "
+            "example."
+        )
+    # The game checks this as well, but does not know the name of the setting.
     at_once = config.solver.prompts
     if at_once is not None and at_once > len(prompts):
         raise ValueError(f"`solver.prompts` is {at_once}, but there are {len(prompts)} prompts.")
@@ -139,22 +159,37 @@ def decoder(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
 
 
 def solver(settings: SolverConfig) -> mg.MMD:
-    """The core's solver."""
-    if settings.method == "nash_md":
-        return mg.NashMD(settings.eta, settings.alpha)
-    magnet: MagnetSchedule = mg.Fixed()
-    if settings.magnet_period is not None:
-        magnet = mg.Every(settings.magnet_period)
-    if settings.magnet_rate is not None:
-        magnet = WeightEma(settings.magnet_rate)
-    feedback = FEEDBACKS[settings.feedback]
+    """The core's solver, with a value for each choice of the configuration."""
+    eta, alpha = settings.eta, settings.alpha
+    if isinstance(settings.feedback, AgainstMixture):
+        feedback: Feedback = mg.AgainstMixture(settings.feedback.weight)
+    elif settings.feedback == "against_mixture":
+        feedback = mg.AgainstMixture(eta * alpha)
+    else:
+        feedback = FEEDBACKS[settings.feedback]
+    # `in_reward` takes Nash-MD's step at Nash-MD's own step size, `proximal` at a larger one.
+    if settings.mixes and settings.pull == "proximal":
+        eta = matched_step(eta, alpha)
     if settings.pool:
         feedback = Replayed(feedback, settings.pool)
-    return mg.MMD(settings.eta, settings.alpha, magnet, feedback, PULLS[settings.pull])
+    return mg.MMD(eta, alpha, magnet(settings.magnet), feedback, PULLS[settings.pull])
+
+
+def magnet(choice: MagnetChoice) -> MagnetSchedule:
+    """The schedule that moves the magnet."""
+    match choice:
+        case Every(period):
+            return mg.Every(period)
+        case WeightEma(rate):
+            return magnets.WeightEma(rate)
+        case WhenGapFell(ratio):
+            return mg.WhenGapFell(ratio)
+        case "fixed":
+            return mg.Fixed()
 
 
 def proximal(settings: StepConfig) -> Proximal:
-    """How mirror steps are solved."""
+    """How the mirror step is solved by gradient."""
     objectives: dict[str, Objective] = {
         "token": TokenLevel(getattr(divergence, settings.kl)),
         "sequence": SequenceLevel(),

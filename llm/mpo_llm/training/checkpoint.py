@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from mpo_games.protocol import State
 from mpo_llm.config import Config
+from mpo_llm.networks.base import Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.training import assemble, config_file
 
@@ -119,6 +120,8 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
                     array = file.get_tensor(aliases.get(key, key))
                     items.setdefault(name, {})[part] = array
         found = {name: _item(parts, start) for name, parts in items.items()}
+        if not start.network.offload:
+            found = _reunited(found, aliases)
         state = State(
             found.pop("policy"),
             found.pop("magnet", start),
@@ -181,6 +184,24 @@ def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
         array = parts["array"]
         return array if array.ndim else array.item()
     return start.restored(parts)
+
+
+def _reunited(items: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The items, with weights that policies shared when they were saved shared again.
+
+    A mixture runs shared weights once: twice, it would differ in the last digit.
+    """
+    known: dict[frozenset[str], Weights] = {}
+    found = dict(items)
+    for name, item in items.items():
+        if isinstance(item, TokenPolicy):
+            parts = []
+            for i, (exponent, weights) in enumerate(item.parts):
+                keys = [f"{name}/part {i} {n}" for n in weights]
+                saved = frozenset(aliases.get(key, key) for key in keys)
+                parts.append((exponent, known.setdefault(saved, weights)))
+            found[name] = replace(item, parts=tuple(parts))
+    return found
 
 
 def _flush(path: Path) -> None:

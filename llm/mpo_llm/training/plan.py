@@ -127,7 +127,7 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
     # in evaluation), a magnet that has left the start, and the policy before the old one.
     policies = 1
     policies += settings.alpha > 0.0 or bool(config.evaluation.source)
-    policies += settings.magnet_period is not None or settings.magnet_rate is not None
+    policies += settings.magnet != "fixed"
     policies += settings.feedback == "optimistic"
     width = 2 if half else 4
     rows = min(config.step.micro_batch or responses, responses)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import yaml
 
 from mpo_llm.config import Config
 from mpo_llm.training import checkpoint, config_file
@@ -17,20 +16,14 @@ from mpo_llm.training.train import train
 
 
 def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
-    """A configuration for each combination of the settings' values, each with a folder of its own
-    within `output.folder`. `ValueError` for settings that are none."""
+    """A configuration for each combination of values of the settings, by their dotted names.
+
+    Each has a folder of its own within `output.folder`, named by its values. `ValueError` for a
+    name that is no setting.
+    """
     found = []
     for values in product(*vary.values()):
-        plain: dict[str, Any] = yaml.safe_load(config_file.dump(config))
-        for name, value in zip(vary, values, strict=True):
-            *sections, field = name.split(".")
-            place = plain
-            for section in sections:
-                if not isinstance(place.get(section), dict):
-                    raise ValueError(f"There is no setting `{name}` to vary.")
-                place = place[section]
-            place[field] = value
-        one = config_file.parse(Config, plain)
+        one = config_file.changed(config, dict(zip(vary, values, strict=True)))
         labels = [f"{n.rpartition('.')[2]}={v}" for n, v in zip(vary, values, strict=True)]
         folder = config.output.folder / ",".join(labels)
         found.append(replace(one, output=replace(one.output, folder=folder)))

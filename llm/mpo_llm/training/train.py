@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -312,17 +312,15 @@ class Run:
 def _require_same(ours: Config, theirs: Config) -> None:
     """`ValueError` unless only what may change between the parts of a run has changed."""
     free = {"budget", "output", "evaluation"}
-    for name, section in asdict(ours).items():
-        other = asdict(theirs)[name]
-        if name in free or section == other:
+    for name in (f.name for f in fields(ours) if f.name not in free):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        if one == other:
             continue
-        field = (
-            next((f"{name}.{k}" for k in section if section[k] != other[k]), name)
-            if (isinstance(section, dict))
-            else name
-        )
+        if is_dataclass(one):
+            parts = (f.name for f in fields(one))
+            name = next(f"{name}.{n}" for n in parts if getattr(one, n) != getattr(other, n))
         raise ValueError(
-            f"The run was begun with another `{field}`: resume it with the settings it has."
+            f"The run was begun with another `{name}`: resume it with the settings it has."
         )
 
 
