@@ -97,7 +97,7 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
     import mpo_games as mg
     import mpo_llm as ml
     from mpo_llm import config
-    from mpo_llm.prompts import Prompts, written
+    from mpo_llm.prompts import Prompts, encode
     from mpo_llm.training import assemble, ledger
 
     settings = config.Config(
@@ -112,7 +112,7 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
         step=config.StepConfig(epochs=1, rate=RATE, micro_batch=task.rows),
     )
     policy, tokenizer = assemble.start(settings, torch.device(meter.device))
-    ids = tuple(written(tokenizer, x, True) for x in task.messages)
+    ids = tuple(encode(tokenizer, x, True) for x in task.messages)
     book = ledger.Ledger()
     game = assemble.game(
         settings,

@@ -159,6 +159,11 @@ class TokenPolicy:
         """
         return per_token(responses, token_terms(self, responses, [other]).kls[0])
 
+    @property
+    def kind(self) -> str:
+        """What the arrays mean, as it stands in saved files."""
+        return "TokenPolicy()"
+
     def arrays(self) -> dict[str, Any]:
         """All that `restored` needs beside the network, as arrays: how a run is saved."""
         found: dict[str, Any] = {

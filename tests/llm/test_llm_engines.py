@@ -121,7 +121,7 @@ def everything(folder: Path, **generation: Any) -> dict[str, int]:
     league(run, [str(folder / "model")], samples=4)
     policy, tokenizer, engine = chat.load(run, 3, 1.0)
     answers = chat.converse(policy, tokenizer, ["a", "b c"], np.random.default_rng(0), None, engine)
-    page.said(run)
+    page.sample_answers(run)
     held_out_draws = 6 * 4
     return {
         "training": summary.counts["samples"],
