@@ -105,7 +105,7 @@ class GenerationConfig:
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Who compares two responses."""
+    """The judge, which compares two responses."""
 
     factory: str = ""
     """`module:function` or `path/to/file.py:function`: called with `options`, it returns the
