@@ -48,7 +48,7 @@ def test_ema_is_a_geometric_walk() -> None:
             log_magnet = (1 - rate) * log_magnet + rate * state.policy.log_probs
         expected = np.exp(log_magnet)
         np.testing.assert_allclose(state.magnet.probs, expected / expected.sum(), rtol=1e-12)
-        assert state.moved_at == 0  # it drifts: `moved` is for magnets that jump
+        assert state.moved_at == 0  # it drifts: `moved_at` is for magnets that jump
 
 
 def test_ema_at_rate_one_is_every_step() -> None:
@@ -56,7 +56,7 @@ def test_ema_at_rate_one_is_every_step() -> None:
         np.testing.assert_allclose(a.policy.probs, b.policy.probs, rtol=1e-11)
 
 
-def test_when_solved_moves_exactly_when_the_gap_has_fallen() -> None:
+def test_when_gap_fell_moves_exactly_when_the_gap_has_fallen() -> None:
     schedule = mg.WhenGapFell(0.5, check=5)
     run = states(schedule, 400, eta=0.3, alpha=0.02, feedback=mg.optimistic)
     reference, bill, moves = float(GAME.duality_gap(START)), 0.0, 0
@@ -77,7 +77,7 @@ def test_when_solved_moves_exactly_when_the_gap_has_fallen() -> None:
     assert moves >= 3
 
 
-def test_when_settled_moves_when_the_inner_game_is_solved() -> None:
+def test_when_inner_solved_moves_when_the_inner_game_is_solved() -> None:
     schedule = mg.WhenInnerSolved(0.2, check=4)
     run = states(schedule, 600)
     moves = 0

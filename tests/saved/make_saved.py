@@ -1,6 +1,7 @@
 """How the files here were made: `python make_saved.py`, with release 0.1.0, for the record.
 
-Run with another release it would store that one's behaviour instead, so it is not run again.
+Run with another release it would store that one's behaviour instead, so it is not run again. The
+cases in `test_saved_runs.py` have since taken the names of later releases.
 """
 
 from __future__ import annotations

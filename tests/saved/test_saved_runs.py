@@ -20,7 +20,7 @@ from mpo_games import cli
 TABLES = HERE / "tables"
 EXPECTED = "tables.json"
 
-MOVED_AT = "moved"
+MOVED_AT = "moved_at"
 """What a state calls the step at which its magnet last moved. In the files it is `moved`."""
 
 
@@ -39,18 +39,18 @@ SOLVERS: Mapping[str, Callable[[], Any]] = {
     "annealed MMD": lambda: mg.AnnealedMMD(0.5, 1.0),
     "own setting": lambda: mg.MMD(halving, 0.1, magnet=mg.Every(20, floor=0.01)),
     "Nash-MD": lambda: mg.NashMD(0.3, 0.2),
-    "against the mixture": lambda: mg.MMD(0.3, 0.1, feedback=mg.Mixed(0.25)),
+    "against the mixture": lambda: mg.MMD(0.3, 0.1, feedback=mg.AgainstMixture(0.25)),
     "extragradient": lambda: mg.Extragradient(0.3),
     "alternating": lambda: mg.MMD(0.3, 0.1, feedback=mg.alternating),
     "Popov": lambda: mg.MMD(0.3, 0.1, feedback=mg.popov),
     "drifting magnet": lambda: mg.MMD(0.3, 0.1, magnet=mg.Ema(0.05)),
-    "when the gap fell": lambda: mg.MMD(0.3, 0.1, magnet=mg.WhenSolved(0.8, 5)),
+    "when the gap fell": lambda: mg.MMD(0.3, 0.1, magnet=mg.WhenGapFell(0.8, 5)),
     "when the kept gap fell": lambda: mg.MMD(
-        0.3, 0.1, magnet=mg.WhenSolved(0.5, 3), feedback=mg.alternating_popov
+        0.3, 0.1, magnet=mg.WhenGapFell(0.5, 3), feedback=mg.alternating_popov
     ),
-    "when the inner game is solved": lambda: mg.MMD(0.3, 0.1, magnet=mg.WhenSettled(0.5, 0.1, 4)),
+    "when the inner game is solved": lambda: mg.MMD(0.3, 0.1, magnet=mg.WhenInnerSolved(0.5, 4)),
     "leaps": lambda: mg.MMD(
-        0.3, 0.02, magnet=mg.Leap(mg.WhenSolved(0.3, 1), 1.0, 8), feedback=mg.popov
+        0.3, 0.02, magnet=mg.Leap(mg.WhenGapFell(0.3, 1), 1.0, 8), feedback=mg.popov
     ),
     "AutoMPO": lambda: mg.AutoMPO(),
     "adaptive": lambda: mg.MMD(mg.Adaptive(0.3), 0.0, feedback=mg.popov, geometry=mg.smoothed),
@@ -59,8 +59,8 @@ SOLVERS: Mapping[str, Callable[[], Any]] = {
     ),
     "averaged": lambda: mg.Averaged(mg.OptimisticMD(0.3), degree=1),
     "averaged MPO": lambda: mg.Averaged(mg.MPO(0.3, 0.1, 20)),
-    "plays its average": lambda: mg.AverageOf(mg.Averaged(mg.MMD(0.3, 0.05))),
-    "plays its average under noise": lambda: mg.AverageOf(
+    "plays its average": lambda: mg.PlayedAverage(mg.Averaged(mg.MMD(0.3, 0.05))),
+    "plays its average under noise": lambda: mg.PlayedAverage(
         mg.Averaged(mg.MMD(mg.Adaptive(0.3), 0.0, feedback=mg.popov))
     ),
     "restarted": lambda: mg.Restarted(mg.Averaged(mg.Extragradient(0.3)), 0.5, 5),
@@ -74,6 +74,14 @@ SOLVERS: Mapping[str, Callable[[], Any]] = {
     "gradient ascent": lambda: mg.GradientAscent(0.2),
 }
 """All solvers that were saved, by this release's names of their classes."""
+
+EARLIER: Mapping[str, Callable[[], Any]] = {
+    "mixed": lambda: mg.MMD(0.3, 0.1, feedback=mg.Mixed(0.25)),
+    "when_solved": lambda: mg.MMD(0.3, 0.1, magnet=mg.WhenSolved(0.8, 5)),
+    "when_settled": lambda: mg.MMD(0.3, 0.1, magnet=mg.WhenSettled(0.5, 0.1, 4)),
+    "average_of": lambda: mg.AverageOf(mg.Averaged(mg.MMD(0.3, 0.05))),
+}
+"""Cases whose solvers had another name in release 0.1.0, by that name."""
 
 
 @cache
@@ -103,6 +111,7 @@ def batch() -> Any:
 
 
 def scaled_kuhn() -> Any:
+    """By the earlier name of `with_dilation`."""
     return kuhn().with_weights(mg.dilation.payoff_scaled)
 
 
@@ -196,9 +205,9 @@ CASES: Mapping[str, Case] = {
 
 COMMAND = (
     *("solve", "biased_rps", "--noise", "0.05", "--average", "--seed", "3"),
-    *("mmd", "--feedback", "optimistic", "when-solved", "--ratio", "0.5"),
+    *("mmd", "--feedback", "optimistic", "when-gap-fell", "--ratio", "0.5"),
 )
-"""A run of the command line, saved at 60 evaluations."""
+"""A run of the command line, saved at 60 evaluations, when its schedule was `when-solved`."""
 
 
 def facts(solution: Any) -> dict[str, Any]:
@@ -242,16 +251,25 @@ def test_what_was_saved_is_read(name: str) -> None:
     assert solution.rng_state == header["rng_state"]
     state = solution.state
     assert (state.step, state.evaluations) == (header["step"], header["evaluations"])
-    assert getattr(state, MOVED_AT) == header["moved"]
+    assert getattr(state, MOVED_AT) == state.moved == header["moved"]
+
+
+def go_on(name: str, solver: Any) -> None:
+    """Resume a case with `solver`; it ends where release 0.1.0 ended."""
+    case = CASES[name]
+    stored, exact = expected(EXPECTED)
+    solution = mg.solve(case.game(), solver, case.budget, resume=loaded(name), **case.options)
+    compare(facts(solution), stored[name], exact)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_saved_run_goes_on(name: str) -> None:
-    case = CASES[name]
-    stored, exact = expected(EXPECTED)
-    solver = SOLVERS[case.solver]()
-    solution = mg.solve(case.game(), solver, case.budget, resume=loaded(name), **case.options)
-    compare(facts(solution), stored[name], exact)
+    go_on(name, SOLVERS[CASES[name].solver]())
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_a_saved_run_goes_on_under_the_earlier_name(name: str) -> None:
+    go_on(name, EARLIER[name]())
 
 
 @pytest.mark.parametrize("name", ["mpo", "auto_matrix", "when_solved", "auto_kuhn", "average_of"])
@@ -266,13 +284,17 @@ def test_what_was_read_can_be_saved_again(name: str, tmp_path: Path) -> None:
     compare(facts(solution), stored[name], exact)
 
 
-def test_the_command_line_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("schedule", ["when-gap-fell", "when-solved"])
+def test_the_command_line_goes_on(
+    schedule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stored, exact = expected(EXPECTED)
     files = ["--resume", str(TABLES / "command_line.npz"), "--save", str(tmp_path / "run.npz")]
-    head = COMMAND.index("mmd")
+    command = [schedule if word == "when-gap-fell" else word for word in COMMAND]
+    head = command.index("mmd")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        code = cli.main([*COMMAND[:head], "--budget", "120", *files, *COMMAND[head:]])
+        code = cli.main([*command[:head], "--budget", "120", *files, *command[head:]])
     assert code == 0, capsys.readouterr().err
     solution = mg.Solution.load(tmp_path / "run.npz", mg.NoisyGame(rps(), 0.05))
     compare(facts(solution), stored["command line"], exact)
