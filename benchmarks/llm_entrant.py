@@ -97,9 +97,8 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
     import mpo_games as mg
     import mpo_llm as ml
     from mpo_llm import config
-    from mpo_llm.networks import processes as team
-    from mpo_llm.prompts import Prompts, written
-    from mpo_llm.training import assemble, ledger, watch
+    from mpo_llm.prompts import Prompts, encode
+    from mpo_llm.training import assemble, ledger
 
     settings = config.Config(
         config.ModelConfig(
@@ -110,28 +109,28 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
         ),
         generation=config.GenerationConfig(task.tokens),
         solver=config.SolverConfig(task.samples, task.at_once, ETA, ALPHA),
-        step=config.StepConfig(epochs=1, rate=RATE, rows=task.rows),
+        step=config.StepConfig(epochs=1, rate=RATE, micro_batch=task.rows),
     )
     policy, tokenizer = assemble.start(settings, torch.device(meter.device))
-    ids = tuple(written(tokenizer, x, True) for x in task.messages)
+    ids = tuple(encode(tokenizer, x, True) for x in task.messages)
     book = ledger.Ledger()
-    seen = watch.Watch(book, team.Alone())
     game = assemble.game(
         settings,
         policy,
         tokenizer,
         Prompts(ids, tuple(task.prompts)),
         book.judge(ml.preferences.Higher(lambda _, ys: [brevity(y) for y in ys])),
-        book.generator(ml.generate.Autoregressive()),
+        book.engine(ml.Autoregressive()),
     )
+    solver = book.solver(mg.MPO(ETA, ALPHA, 50))
     rng = np.random.default_rng(0)
     began = time.perf_counter()
-    for state in mg.iterate(seen.game(game), mg.MPO(ETA, ALPHA, 50), rng=rng):
+    for state in mg.iterate(game, solver, rng=rng):
         meter.tokens = book.counts["tokens"]
         meter.mark()
         if state.step == task.steps:
             break
-    book.seconds["step"] = time.perf_counter() - began - sum(book.seconds.values())
+    book.seconds["scoring"] = time.perf_counter() - began - sum(book.seconds.values())
     spent = {name: round(seconds, 2) for name, seconds in book.seconds.items()}
     return {"trained": task.at_once * task.samples, "clock": spent}
 

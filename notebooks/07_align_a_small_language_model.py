@@ -29,7 +29,7 @@ decoding = ml.Decoding(max_tokens=16, eos=tokenizer.eos_token_id, temperature=0.
 adam = ml.Proximal(ml.TokenLevel(), ml.Adam(epochs=1, rate=2e-3), minibatches=2)
 start = ml.TokenPolicy.of(network, decoding, adam)
 trained = sum(w.numel() for w in start.weights.values())
-print(f"{network.size / 4e6:.0f} million weights, {trained / 1e6:.1f} million of them in adapters")
+print(f"{network.bytes / 4e6:.0f} million weights, {trained / 1e6:.1f} million of them in adapters")
 
 # %% [markdown]
 # A policy is its adapters; the model without them is the first magnet, and costs no second copy.
@@ -70,7 +70,7 @@ for answer, row in zip(answers, preferences, strict=True):
     print(f"{answer:45}", row)
 
 # %%
-drawn = start.sample([ask(question)], 24, np.random.default_rng(1))
+drawn = ml.sample(start, [ask(question)], 24, np.random.default_rng(1))
 texts = list(dict.fromkeys(say(drawn.ids(i)) for i in range(24)))
 preferences = table(judge, question, texts)
 nash = mg.exact.nash(mg.PreferenceGame(preferences))
@@ -108,12 +108,12 @@ ids = tuple(ask(text) for text in questions)
 asked = dict(zip(ids, questions, strict=True))
 
 
-def write(ids):
+def decode(ids):
     """What the judge reads of a question or an answer."""
     return asked.get(ids) or say(ids)
 
 
-game = ml.TextPreferenceGame(ids, start, judge, write, samples=8)
+game = ml.TextPreferenceGame(ids, start, judge, decode, samples=8)
 solver = mg.MPO(eta=4.0, alpha=0.05, period=4)
 policies = []
 for state in mg.iterate(game, solver, rng=np.random.default_rng(0)):
@@ -128,9 +128,9 @@ print(
     f"preferred to the start's answers: {report.win_rate['start'].value:.2f} ({low:.2f} to {high:.2f})"
 )
 print(f"exact KL to the start, nats an answer: {report.kl['start']}")
-drawn = policies[-1].sample(ids, 3, np.random.default_rng(2))
+drawn = ml.sample(policies[-1], ids, 3, np.random.default_rng(2))
 for i in range(6):
-    print(f"{questions[drawn.of[i]]:34} {say(drawn.ids(i))!r}")
+    print(f"{questions[drawn.prompt_of[i]]:34} {say(drawn.ids(i))!r}")
 assert low > 0.5
 assert report.kl["start"].value > 1.0
 
@@ -249,7 +249,7 @@ np.testing.assert_allclose(rates + rates.T, 1.0)
 # Both have the same mean; the exact one spreads less.
 #
 # ```python
-# drawn = policies[-1].sample(ids, 16, np.random.default_rng(3))
+# drawn = ml.sample(policies[-1], ids, 16, np.random.default_rng(3))
 # exact = policies[-1].kl(start, drawn).sum(axis=1)
 # sampled = (policies[-1].log_probs(drawn) - start.log_probs(drawn)).sum(axis=1)
 # print(exact.mean(), exact.std(), sampled.mean(), sampled.std())

@@ -43,11 +43,11 @@ from mpo_llm.training.train import train
 
 HERE = Path(__file__).parent
 MPO = "MPO"
-STAYS: Mapping[str, Any] = {"magnet_period": None, "magnet_rate": None}
+STAYS: Mapping[str, Any] = {"magnet": "fixed"}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     MPO: {},
     "MMD": STAYS,
-    "Nash-MD": {**STAYS, "method": "nash_md"},
+    "Nash-MD": {**STAYS, "feedback": "against_mixture"},
     "Self-play PG": {**STAYS, "alpha": 0.0},
 }
 """The settings of the configuration's solver that each method replaces."""
@@ -112,8 +112,8 @@ def main(
         peak_flops = H100
     records = {name: checkpoint.metrics(run.output.folder) for name, run in runs.items()}
     # LoRA needs the gradients of the activations only: half of a full backward pass.
-    backward = (2 if base.model.lora_rank else 4) * policy.network.count
-    per_token = 2 * policy.network.count, backward
+    backward = (2 if base.model.lora_rank else 4) * policy.network.parameters
+    per_token = 2 * policy.network.parameters, backward
     costs = {name: _cost(rows, per_token, peak_flops) for name, rows in records.items()}
     for name, cost in costs.items():
         print(f"{name:14}" + ", ".join(" ".join(pair) for pair in _columns(cost).items()))
@@ -125,7 +125,7 @@ def main(
         "device": _named(here),
         "torch": torch.__version__,
         "peak_flops": peak_flops,
-        "parameters": policy.network.count,
+        "parameters": policy.network.parameters,
         "settings": yaml.safe_load(config_file.dump(base)),
         "methods": METHODS,
         "costs": {name: asdict(cost) for name, cost in costs.items()},

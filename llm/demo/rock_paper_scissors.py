@@ -23,6 +23,7 @@ from mpo_games import plot
 from mpo_games.protocol import Array
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig
+from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges import named as judges
 from mpo_llm.results import page
@@ -125,14 +126,15 @@ def _held_out(
     policies = {"start": start}
     policies |= {n: checkpoint.policy_of(str(r.output.folder), start) for n, r in runs.items()}
     found, columns = {}, [list(asked.texts)]
+    engine = assemble.engine(run)
     for name, policy in policies.items():
-        drawn = policy.sample(asked.ids, samples, np.random.default_rng(0))
+        drawn = sample(policy, asked.ids, samples, np.random.default_rng(0), engine)
         texts = [
             tokenizer.decode(drawn.ids(i), skip_special_tokens=True) for i in range(len(drawn))
         ]
-        classes = best_at([asked.texts[x] for x in drawn.of], texts)
+        classes = best_at([asked.texts[x] for x in drawn.prompt_of], texts)
         found[name] = Shares(
-            *(clustered((classes == k).astype(float), drawn.of) for k in range(len(CLASSES)))
+            *(clustered((classes == k).astype(float), drawn.prompt_of) for k in range(len(CLASSES)))
         )
         # Responses stand prompt by prompt: the first to each prompt goes into the table.
         columns.append(

@@ -1,13 +1,19 @@
 """Magnetic Preference Optimization of language models: the solvers of `mpo_games` on tokens.
 
 `mg.solve(game, mg.MPO(eta, alpha, period), budget)` with a `TextPreferenceGame`.
+
+The nouns stand in this folder: policy, game, engines, feedback, magnets; their machinery stands in
+the folders within. Shapes everywhere: N responses, T tokens of the longest, X prompts, V ids of the
+vocabulary, d coordinates of a hidden state. Token ids and indices are int64. Log-probabilities and
+KLs are in nats, advantages are in units of preference.
 """
 
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
 from mpo_llm.engines import Drawn as Drawn
-from mpo_llm.engines import Generator as Generator
+from mpo_llm.engines import Engine as Engine
+from mpo_llm.engines import sample as sample
 from mpo_llm.enumerable import EnumerableGame as EnumerableGame
 from mpo_llm.enumerable import all_responses as all_responses
 from mpo_llm.feedback import Pool as Pool
@@ -35,6 +41,9 @@ from mpo_llm.step.objectives import Squared as Squared
 from mpo_llm.step.objectives import TokenLevel as TokenLevel
 from mpo_llm.step.proximal import Proximal as Proximal
 from mpo_llm.step.rollouts import Rollouts as Rollouts
+
+Generator = Engine
+"""The engines' earlier name."""
 
 divergence = kl_forms
 """The KL forms' earlier name."""

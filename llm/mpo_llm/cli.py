@@ -1,6 +1,6 @@
-"""The command line: `mpo-llm train CONFIG.yaml [settings]` and what follows a training run.
+"""The command line `mpo-llm`: training, and what follows a training run.
 
-A subcommand is a frozen dataclass whose `run()` returns what is printed.
+A subcommand is a frozen dataclass whose `run()` returns the text to print.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.results import chat
 from mpo_llm.results.export import export
-from mpo_llm.training import config_file
+from mpo_llm.training import config_file, flags
 from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Interrupted, train
@@ -32,41 +32,42 @@ class Train:
     """Train a model by self-play on preferences."""
 
     settings: Annotated[Config, tyro.conf.arg(name="")] = Config()
-    """The run: the file's settings, each of which the command line can override."""
+    """The settings of the file; flags override them."""
     dry_run: bool = False
     """Print the plan (memory, tokens a step, time a step after a short probe) and stop."""
     resume: bool = False
-    """Go on from the last checkpoint in the run's folder, if it has one."""
+    """Continue from the last checkpoint in the run's folder, if there is one."""
 
     def run(self) -> str:
-        """Train, or plan to; a summary."""
+        """Train, or plan; returns the summary or the plan."""
         if self.dry_run:
             return str(plan(self.settings))
         summary = train(self.settings, resume=self.resume)
+        # Every process has the same summary; the first one prints it.
         return str(summary) if int(os.environ.get("RANK", "0")) == 0 else ""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """Talk to a model, or to a checkpoint of a run."""
+    """Chat with a model, or with a checkpoint of a run."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A checkpoint, a run's folder (its last checkpoint), or any model that `train` takes."""
+    """A checkpoint, the folder of a run (its last checkpoint), or any model that `train` takes."""
     system: str | None = None
-    """A system message to begin with."""
+    """A system message that begins the conversation."""
     temperature: float = 1.0
     """Logits are divided by it."""
     max_tokens: int = 256
-    """The longest answer."""
+    """Longest answer, in tokens."""
     seed: int = 0
-    """Of the answers."""
+    """Seed of the answers."""
 
     def run(self) -> str:
-        """Read messages from standard input, a line each, and answer them until it ends."""
-        policy, tokenizer = chat.load(self.model, self.max_tokens, self.temperature)
+        """Answer the messages on standard input, one a line, until it ends."""
+        policy, tokenizer, engine = chat.load(self.model, self.max_tokens, self.temperature)
         rng = np.random.default_rng(self.seed)
         prompt = "> " if sys.stdin.isatty() else ""
-        for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system):
+        for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system, engine):
             print(answer, flush=True)
         return ""
 
@@ -76,33 +77,33 @@ class Export:
     """Write a checkpoint as a plain folder that `from_pretrained` loads."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    """A checkpoint, or a run's folder (its last checkpoint)."""
+    """A checkpoint, or the folder of a run (its last checkpoint)."""
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A folder that does not exist yet."""
 
     def run(self) -> str:
-        """Export; where to."""
+        """Export; returns a line that names the folder."""
         export(self.checkpoint, self.folder)
         return f"exported to {self.folder}"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Train with every combination of seeds and settings, each in a folder of its own."""
+    """Train with every combination of seeds and settings, each run in its own folder."""
 
     config: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.yaml")]
-    """The run that is varied."""
+    """The run whose settings are varied."""
     seeds: tuple[int, ...] = (0,)
     """Values of `seed`."""
     vary: tuple[str, ...] = ()
-    """Settings with their values, as `solver.eta=0.5,1,2`."""
+    """Settings with their values: `solver.eta=0.5,1,2`, `solver.magnet.every=10,50`."""
     jobs: int = 1
-    """Runs at once."""
+    """Runs at the same time."""
     backend: str = "loky"
-    """Joblib's backend: loky, threading, dask, or one that was registered."""
+    """Joblib's backend: loky, threading, dask, or a registered one."""
 
     def run(self) -> str:
-        """Run what has not been run; a line on each."""
+        """Train all runs that are not finished; returns a line for each run."""
         vary: dict[str, list[Any]] = {}
         for setting in self.vary:
             name, _, values = setting.partition("=")
@@ -113,35 +114,39 @@ class Sweep:
 
 TRAIN_HELP = """Train a language model by self-play on preferences.
 
-CONFIG.yaml holds the settings below by section; what stands on the command line overrides it.
+CONFIG.yaml holds the settings below, by section; a flag overrides the file. A choice is a word, or
+a word with a number: the flags for `magnet: fixed` and `magnet: {every: 50}` in the file are
+`--solver.magnet fixed` and `--solver.magnet every 50`, or `--solver.magnet.every 50`.
 
 examples:
   mpo-llm train run.yaml --dry-run
   mpo-llm train run.yaml --solver.eta 1 --output.folder runs/eta1
+  mpo-llm train run.yaml --solver.magnet.every 50 --solver.feedback optimistic
   mpo-llm train run.yaml --resume
   accelerate launch --num_processes 2 -m mpo_llm.cli train run.yaml
 """
 
 
 OUT_OF_MEMORY = (
-    "out of memory: lower `step.rows`, `generation.batch` or `generation.max_tokens`; set "
+    "out of memory: lower `step.micro_batch`, `generation.batch` or `generation.max_tokens`; set "
     "`model.gradient_checkpointing`, `model.offload`, `model.lora_rank` or "
-    "`model.dtype: bfloat16`; or share the work with more processes. `--dry-run` says what takes "
-    "how much."
+    "`model.dtype: bfloat16`; or use more processes. `--dry-run` lists what the memory is used for."
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 2: bad input, said in one sentence on standard error. 130, 143: interrupted by SIGINT
-    or SIGTERM.
+    0: done. 2: bad input, with a sentence on standard error. 130, 143: stopped by SIGINT, SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         settings = Config()
+        # Read before the flags: the file's settings are their defaults, and `--help` shows them.
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             settings = config_file.load(arguments.pop(1))
+        if arguments[:1] == ["train"]:
+            arguments = flags.current(arguments)
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
         command: Any = tyro.cli(
             Annotated[Train, training]
@@ -158,11 +163,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="mpo-llm",
             description="Align language models to general preferences.",
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
+            registry=flags.registry(),
         )
         said = command.run()
         if said:
             print(said, flush=True)
-    except BrokenPipeError:  # whoever reads, `head` say, has seen enough
+    except BrokenPipeError:
+        # The reader, such as `head`, has closed the pipe, and Python flushes into it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ArithmeticError, OSError, ImportError) as error:
         print(f"mpo-llm: {error}", file=sys.stderr)
@@ -177,18 +184,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Interrupted as stop:
         print(f"mpo-llm: {stop}", file=sys.stderr)
+        # As a shell reports a process that a signal has ended.
         return 128 + stop.signum
     return 0
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether it is an accelerator's, the CPU allocator's or Python's own lack of memory."""
+    """Whether an accelerator, the CPU allocator or Python ran out of memory."""
+    # Torch's allocator for CPUs raises a bare RuntimeError, which only its text tells apart.
     lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return lacking or "can't allocate memory" in str(error)
 
 
 def _lines(prompt: str) -> Iterator[str]:
-    """Lines of standard input, those that are empty left out."""
+    """The lines of standard input that are not empty."""
     while True:
         print(prompt, end="", flush=True)
         line = sys.stdin.readline()
@@ -199,11 +208,9 @@ def _lines(prompt: str) -> Iterator[str]:
 
 
 def _end(code: int) -> None:
-    """Leave the process; everything is written by now.
-
-    One of several leaves at once: threads of gloo that still hold a tensor when the interpreter is
-    being taken down abort it (pytorch/pytorch#179291), and a run that went well ends as a failure.
-    """
+    """End the process; everything is written by now."""
+    # A thread of gloo that still holds a tensor while the interpreter shuts down aborts it
+    # (pytorch/pytorch#179291), and a good run would end as a failure: so several skip that.
     if "LOCAL_RANK" in os.environ:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The subcommands of preferences and evaluation; each prints what its function finds."""
+"""The subcommands for preference models and evaluation; each prints the result of a function."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class FitPreferences:
     """Learn a pairwise preference model and a Bradley-Terry reward model from comparisons."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PAIRS")]
-    """A .jsonl, .csv or .parquet file, or a data set: prompt, chosen and rejected, or the columns
-    of PKU-SafeRLHF."""
+    """A .jsonl, .csv or .parquet file, or a data set. Its columns are prompt, chosen and rejected,
+    or those of PKU-SafeRLHF."""
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Where the two models and `report.json` go: a folder that does not exist yet."""
+    """The folder for the two models and `report.json`; it must not exist yet."""
     model: str = ""
-    """The transformer that reads: a name or a folder; MiniLM when empty."""
+    """The transformer that encodes texts: a name or a folder; empty is MiniLM."""
     label: str = "better_response_id"
-    """The column with the better response's number, in PKU-SafeRLHF's format."""
+    """The column with the number of the better response, in the format of PKU-SafeRLHF."""
     split: str = "train"
-    """Which split of a data set."""
+    """The split of a data set."""
     longest: int = 512
-    """Tokens of prompt and response together; of longer ones the beginning is cut."""
+    """Most tokens of prompt and response together; a longer text loses its beginning."""
     fit: Fit = Fit()
-    """How they are learned."""
+    """The settings of the fit."""
     device: str = "cpu"
-    """Where, as torch names it."""
+    """The device that computes, as torch names it."""
     seed: int = 0
-    """Of the split, the first weights and the order."""
+    """Seed of the split, of the first weights and of the order."""
 
     def run(self) -> str:
-        """Fit and save; both models' quality on comparisons held out."""
+        """Fit and save; returns the quality of both models on held-out comparisons."""
         fitted = fit_preferences(
             self.data,
             self.folder,
@@ -58,41 +58,42 @@ class FitPreferences:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge a run on held-out prompts: win rates, at equal lengths too, by category, and KL."""
+    """Judge a run on held-out prompts: win rates, also at equal lengths and by category, and KL."""
 
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run's folder (its last checkpoint) or a checkpoint."""
+    """The folder of a run (its last checkpoint), or a checkpoint."""
     against: tuple[str, ...] = (START,)
-    """`start`, other checkpoints, runs or models."""
+    """The opponents: `start`, other checkpoints, runs or models."""
     prompts: str = ""
-    """Held-out prompts; those of the run's `evaluation.source` when empty."""
+    """Held-out prompts; empty is the run's `evaluation.source`."""
     category: str | None = None
-    """A column of the prompts: win rates for each of its values."""
+    """A column of the prompts; the report has win rates for each of its values."""
     judge: str = ""
-    """A judge that it was not trained on, instead of its own: a factory, like `judge.factory`."""
+    """The factory of a judge, like `judge.factory`; empty is the judge of the training."""
     judge_options: tuple[str, ...] = ()
-    """Its arguments, each as name=value."""
+    """Arguments of the judge's factory, each as name=value."""
     score: str = ""
-    """The factory of a score, a reward or a cost model, by which all responses are measured."""
+    """The factory of a score (a reward or cost model) that rates all responses as well."""
     score_options: tuple[str, ...] = ()
-    """Its arguments, each as name=value."""
+    """Arguments of the score's factory, each as name=value."""
     samples: int = 4
-    """Responses of each to each prompt; all pairs are judged."""
+    """Responses of each policy to each prompt; all pairs are judged."""
     limit: int | None = None
-    """Only the first so many prompts."""
+    """Use this many prompts, from the first; None is all."""
     out: Path | None = None
-    """Where everything measured goes as JSON."""
+    """A file for all results, as JSON."""
     seed: int = 0
-    """Of the responses."""
+    """Seed of the responses."""
 
     def run(self) -> str:
-        """Draw, judge, report."""
+        """Draw responses and judge them; returns the report."""
         found = evaluate_run(
             self.policy,
             self.against,
             source=self.prompts,
             category=self.category,
             judge=_named(self.judge, self.judge_options),
+            # A score comes from a factory as a judge does, so its settings have the same form.
             score=_named(self.score, self.score_options),
             samples=self.samples,
             limit=self.limit,
@@ -103,31 +104,31 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class PlayLeague:
-    """All checkpoints of a run against each other: does the last one need a pool beside it?"""
+    """Compare all checkpoints of a run with each other: does an earlier one beat the last?"""
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run's folder."""
+    """The folder of a run."""
     others: tuple[str, ...] = ()
     """Further entrants: checkpoints, runs (their last checkpoint) or models."""
     every: int = 1
-    """Only every n-th checkpoint, counted from the last."""
+    """Take every n-th checkpoint, counted from the last."""
     prompts: str = ""
-    """Held-out prompts; those of the run's `evaluation.source` when empty."""
+    """Held-out prompts; empty is the run's `evaluation.source`."""
     judge: str = ""
-    """Another judge than the run's own: a factory, like `judge.factory`."""
+    """The factory of a judge, like `judge.factory`; empty is the judge of the training."""
     judge_options: tuple[str, ...] = ()
-    """Its arguments, each as name=value."""
+    """Arguments of the judge's factory, each as name=value."""
     samples: int = 4
-    """Responses of each to each prompt; all pairs are judged."""
+    """Responses of each entrant to each prompt; all pairs are judged."""
     limit: int | None = None
-    """Only the first so many prompts."""
+    """Use this many prompts, from the first; None is all."""
     out: Path | None = None
-    """Where everything measured goes as JSON."""
+    """A file for all results, as JSON."""
     seed: int = 0
-    """Of the responses."""
+    """Seed of the responses."""
 
     def run(self) -> str:
-        """Draw, judge, report."""
+        """Draw responses and judge them; returns the report."""
         found = league(
             self.folder,
             self.others,
@@ -142,6 +143,7 @@ class PlayLeague:
 
 
 def _reported(found: Evaluation | League, out: Path | None) -> str:
+    # The text of a league leaves out the errors of its win rates.
     if out is not None:
         out.write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
     return str(found)
@@ -150,5 +152,6 @@ def _reported(found: Evaluation | League, out: Path | None) -> str:
 def _named(factory: str, options: tuple[str, ...]) -> JudgeConfig:
     split = [option.partition("=") for option in options]
     if not all(name and sign for name, sign, _ in split):
-        raise ValueError(f"Options must each read name=value, got {options}.")
+        raise ValueError(f"Every option must read name=value, got {options}.")
+    # As YAML, an option is the number or the list that it would be in a configuration.
     return JudgeConfig(factory, {name: yaml.safe_load(value) for name, _, value in split})

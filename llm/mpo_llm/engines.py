@@ -1,10 +1,15 @@
-"""Drawing responses: one small protocol, and the engine that runs the policy's own networks."""
+"""Engines draw responses: their protocol, and the one that runs the policy's own networks.
+
+Whatever draws responses, in training, evaluation or chat, does it by `sample` or by the engine of
+its game. A configuration names an engine by `generation.engine`. Shapes: X prompts with `count`
+responses each, N = X count responses, T tokens, V ids.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,26 +17,28 @@ from torch import Tensor
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.networks.processes import in_step
+from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import PAD, Ids, Responses, left_aligned, require_prompts
 from mpo_llm.step.scoring import log_softmax
-
-if TYPE_CHECKING:
-    from mpo_llm.policy import TokenPolicy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """Responses as an engine drew them."""
+    """Responses as an engine has drawn them."""
 
     responses: Responses
-    """`count` to each prompt, prompt by prompt."""
+    """`count` responses to each prompt, prompt by prompt."""
     log_probs: Array
-    """Log-probability of each token as the engine saw it, `(N, T)`, 0 at padding. Another engine,
-    or the same one in half precision, sees other numbers than training does."""
+    """The log-probability by which the engine drew each token, `(N, T)` in nats, 0 at padding. An
+    engine of other arithmetic, or in half precision, has other numbers than scoring has."""
 
 
-class Generator(Protocol):
-    """An engine: draws `count` responses of `policy` to each prompt."""
+class Engine(Protocol):
+    """Draws `count` responses of `policy` to each prompt, all its randomness from `rng`.
+
+    If several processes share a run, each of them calls its engine with the same arguments, and all
+    must get the same responses.
+    """
 
     def __call__(
         self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
@@ -40,37 +47,42 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Autoregressive:
-    """Token by token with the networks' key-value cache, by inverse CDF from `rng`'s uniforms.
+    """Draws token by token by the policy's own networks, which keep keys and values.
 
-    Prompts of like lengths are run together, each once, however many responses it gets; a row that
-    has ended leaves the batch. What is drawn depends neither on batches nor on how many processes
-    share the prompts, but for rounding. `ValueError` for a prompt that leaves no room for
-    `max_tokens` in the network's context.
+    A token is the inverse CDF of a uniform number from `rng`. Prompts of similar length are run
+    together, each once, however many responses it gets, and a response that has ended leaves the
+    batch. Except for rounding, the responses depend neither on `batch` nor on how many processes
+    share the prompts. `ValueError` for a prompt that leaves no room for `max_tokens` in the
+    network's context.
     """
 
     batch: int | None = None
-    """The most responses drawn at once, whole prompts and at least one; all when None."""
+    """The largest number of responses that are drawn at the same time: those to whole prompts, at
+    least one. All if None."""
 
     def __call__(
         self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
     ) -> Drawn:
         require_prompts(prompts)
-        steps = policy.decoding.max_tokens
+        network, steps = policy.network, policy.decoding.max_tokens
         sizes = np.array([len(prompt) for prompt in prompts])
-        policy.require_room(sizes + steps)
+        network.require_room(sizes + steps)
+        # All at once and by every process, so that the draws do not depend on how work is divided.
         uniforms = rng.random((steps, len(prompts), count))
         tokens = np.full((len(prompts), count, steps), PAD, dtype=np.int64)
         log_probs = np.zeros(tokens.shape)
         lengths = np.zeros((len(prompts), count), dtype=np.int64)
-        team = policy.network.team
-        mine = np.argsort(sizes, kind="stable")[team.rank :: team.size]
+        processes = network.processes
+        # Neighbours in the order of length need little padding, and each process gets all lengths.
+        mine = np.argsort(sizes, kind="stable")[processes.rank :: processes.size]
         at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
         parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
         drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
-        if policy.network.sharded:  # every process must run as often as the others
-            for _ in in_step(team, parts)[len(parts) :]:
+        if network.sharded:
+            # Every process must run as often as the others; what these draw is dropped.
+            for _ in in_step(processes, parts)[len(parts) :]:
                 _draw(policy, prompts[:1], uniforms[:, :1, :1])
-        for their_parts, theirs in team.gather((parts, drawn)):
+        for their_parts, theirs in processes.gather((parts, drawn)):
             for rows, found in zip(their_parts, theirs, strict=True):
                 tokens[rows], log_probs[rows], lengths[rows] = found
         width = int(lengths.max())
@@ -81,6 +93,20 @@ class Autoregressive:
             lengths.reshape(-1),
         )
         return Drawn(responses, log_probs.reshape(-1, steps)[:, :width])
+
+
+def sample(
+    policy: TokenPolicy,
+    prompts: Sequence[Ids],
+    count: int,
+    rng: np.random.Generator,
+    engine: Engine = Autoregressive(),
+) -> Responses:
+    """`count` responses of `policy` to each prompt, prompt by prompt.
+
+    Errors are the engine's.
+    """
+    return engine(policy, prompts, count, rng).responses
 
 
 def _draw(
@@ -99,6 +125,7 @@ def _draw(
     with torch.no_grad():
         rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
         decoders = [network.decode(part, rows, sizes) for _, part in policy.parts]
+        # A prompt is run once; its logits and, by `keep` below, its cache go to all its responses.
         kept = torch.arange(groups, device=here).repeat_interleave(count)
         logits = [decoder.next(None)[kept] for decoder in decoders]
         for t in range(steps):
@@ -111,6 +138,8 @@ def _draw(
             ended = torch.zeros_like(ids, dtype=torch.bool)
             if decoding.eos is not None and not over:
                 ended = ids == decoding.eos
+            # With sharded weights every process must run `steps` tokens, like the slowest. So one
+            # row goes on after the last has ended, and what it draws is dropped.
             if ended.all():
                 over = True
                 ended[0] = False
@@ -127,11 +156,12 @@ def _draw(
 
 
 def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """An id per row of `probs` `(N, V)`, in double precision; one of probability 0 is never drawn.
+    """The id `(N,)` at which the cumulated `probs` `(N, V)` pass `uniforms` `(N,)`.
 
-    `FloatingPointError` for NaN.
+    In double precision. An id of probability 0 is never drawn. `FloatingPointError` for NaN.
     """
     cdf = probs.cumsum(-1)
     if torch.isnan(cdf[:, -1]).any():
         raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
+    # Divided by its end, which rounding leaves a little off 1: a uniform number above it has no id.
     return (cdf / cdf[:, -1:] <= uniforms[:, None]).sum(-1)

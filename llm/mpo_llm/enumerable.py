@@ -1,8 +1,9 @@
-"""Languages small enough to list every response: a network's exact duality gap.
+"""Languages so small that every response is listed, and a network's duality gap is exact.
 
-What cannot be seen on a large model is computed here: the exact distribution over responses, the
-distance to the Nash equilibrium, the KL of whole responses; with the exact gradient as an
-alternative to samples, and the tabular game that the network plays.
+Here one can compute what cannot be seen on a large model: the exact distribution over responses,
+the distance to the Nash equilibrium, the KL of whole responses. Feedback is sampled or exact, and
+the tabular game that the network plays is at hand as its twin. Shapes: X prompts, Y responses to
+each.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from mpo_llm.responses import Decoding, Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
 MOST_RESPONSES = 100_000
-"""Beyond this a language is not called small."""
+"""The largest number of responses that is listed."""
 
 
 def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
-    """Every response that can be drawn, shorter ones first, then in order of their ids.
+    """Every response that can be drawn: first those that end with `eos`, the shorter ones before
+    the longer ones, then those of `max_tokens` tokens; equally long ones in the order of their ids.
 
     `ValueError` without a `vocabulary`, or for more than `MOST_RESPONSES`.
     """
@@ -49,21 +51,24 @@ def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
 
 @dataclass(frozen=True, eq=False)
 class EnumerableGame:
-    """A language game whose every response is listed, with the distances of an exact game.
+    """A language game whose responses are all listed, so that its distances are exact.
 
     `preferences` is `(X, Y, Y)`, or `(Y, Y)` for all prompts, over `all_responses` in their order.
-    Feedback is exact where `samples` is None (all responses, each with its probability), and that
-    of `TextPreferenceGame` with this many samples of each prompt otherwise.
+    With `samples` the feedback is that of `TextPreferenceGame` with this many responses to each
+    prompt. Without, it is exact: all responses, each with its probability. `ValueError` for a table
+    of another shape.
     """
 
     start: TokenPolicy
+    """Where learning starts."""
     prompts: tuple[Ids, ...]
+    """The prompts as token ids."""
     twin: PreferenceGame
-    """The same game for tables: its contexts are the prompts, its actions the responses."""
+    """The same game for tables: its contexts are the prompts, its actions are the responses."""
     every: Responses
-    """All responses to all prompts, `X * Y` rows."""
+    """All responses to all prompts, X Y of them, prompt by prompt."""
     sampled: TextPreferenceGame | None
-    """The game seen through samples; None where feedback is exact."""
+    """The game that draws samples; None if feedback is exact."""
 
     def __init__(
         self,
@@ -82,16 +87,19 @@ class EnumerableGame:
                 f"got shape {table.shape}."
             )
         twin = PreferenceGame(table)
-        of = [x for x in range(len(prompts)) for _ in listed]
+        prompt_of = [x for x in range(len(prompts)) for _ in listed]
         sampled = None
         if samples is not None:
+            # Through texts and a judge, as a large model is trained; the texts are the ids.
             texts = [_text(ids) for ids in _unended(listed, start.decoding)]
             judge = Table([_text(prompt) for prompt in prompts], texts, table)
             sampled = TextPreferenceGame(prompts, start, judge, _text, samples)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "prompts", prompts)
         object.__setattr__(self, "twin", twin)
-        object.__setattr__(self, "every", Responses.of_ids(prompts, of, listed * len(prompts)))
+        object.__setattr__(
+            self, "every", Responses.of_ids(prompts, prompt_of, listed * len(prompts))
+        )
         object.__setattr__(self, "sampled", sampled)
 
     @property
@@ -101,7 +109,7 @@ class EnumerableGame:
 
     @property
     def payoff(self) -> Array:
-        """The twin's payoffs."""
+        """The twin's payoffs, `(X, Y, Y)`."""
         return self.twin.payoff
 
     def initial_policy(self) -> TokenPolicy:
@@ -109,9 +117,10 @@ class EnumerableGame:
         return self.start
 
     def table(self, policy: TokenPolicy) -> TabularPolicy:
-        """The exact distribution over responses, `(X, Y)`: the policy as its twin."""
+        """The exact distribution of the policy over responses, `(X, Y)`, for the twin."""
         whole = policy.log_probs(self.every).sum(axis=1).reshape(len(self.prompts), -1)
-        whole -= np.log(np.exp(whole).sum(axis=1, keepdims=True))  # single precision's last digits
+        # In single precision the probabilities add up to 1 only within its last digits.
+        whole -= np.log(np.exp(whole).sum(axis=1, keepdims=True))
         return TabularPolicy(whole)
 
     def feedback(
@@ -123,18 +132,19 @@ class EnumerableGame:
         rng: np.random.Generator | None = None,
         pool: Pool | None = None,
     ) -> Rollouts:
-        """All responses with their exact advantages, or samples (then `rng` is required)."""
+        """All responses with exact advantages, or sampled ones, for which `rng` is required."""
         if self.sampled is not None:
             return self.sampled.feedback(policy, opponent, rng=rng, pool=pool)
         behaviour = policy.log_probs(self.every)
         weights = np.exp(behaviour.sum(axis=1)) / len(self.prompts)
         q = self.twin.feedback(self.table(policy), self._opposed(policy, opponent))
         q = q - np.sum(self.table(policy).probs * q, axis=1, keepdims=True)
+        # Every token of a response has the advantage of the whole.
         advantages = np.where(self.every.mask, q.reshape(-1, 1), 0.0)
         return Rollouts(self.every, weights, advantages, behaviour)
 
     def duality_gap(self, policy: TokenPolicy) -> Any:
-        """NashConv of the network's own distribution over responses."""
+        """The duality gap of the network's exact distribution over responses."""
         return self.twin.duality_gap(self.table(policy))
 
     def regularised_gap(self, policy: TokenPolicy, magnet: TokenPolicy, alpha: float) -> Any:
@@ -142,7 +152,7 @@ class EnumerableGame:
         return self.twin.regularised_gap(self.table(policy), self.table(magnet), alpha)
 
     def value(self, policy: TokenPolicy) -> Any:
-        """0: a policy wins half against itself."""
+        """0, since a policy wins one half against itself."""
         return self.twin.value(self.table(policy))
 
     def win_rate(self, policy: TokenPolicy, opponent: TokenPolicy) -> Any:
@@ -150,7 +160,7 @@ class EnumerableGame:
         return self.twin.win_rate(self.table(policy), self.table(opponent))
 
     def divergence(self, policy: TokenPolicy, other: TokenPolicy) -> Any:
-        """KL of whole responses, averaged over prompts."""
+        """The KL of whole responses in nats, averaged over prompts."""
         return self.twin.divergence(self.table(policy), self.table(other))
 
     def _opposed(

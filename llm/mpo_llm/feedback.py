@@ -1,7 +1,8 @@
-"""The replay pool: recent responses that stand in for opponents, whoever is asked for.
+"""Feedback that only language games have: the replay pool, and no self-play.
 
 Feedback needs a sample of the opponent's responses. Those of the last hundred steps are a much
-larger one than the step's own, once reweighted to the opponent. Texts are stored, no models.
+larger sample than a step's own, once they are reweighted to the opponent. A pool holds token ids
+and log-probabilities, not models.
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ from mpo_games.protocol import Array, Game, Indices, Mask, Mixture, P, State
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
-IN_MEMORY = "pool/"
-"""The pool's arrays stand in a state's memory under this and their names."""
+IN_MEMORY = ("pool/of", "pool/tokens", "pool/lengths", "pool/share", "pool/log_prob", "pool/step")
+"""Names of a pool's fields in a state's memory, and so in checkpoints, in their order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Responses of recent steps, each step's distinct ones once, `(N,)` rows."""
+    """N responses of recent steps, each step's distinct ones once."""
 
-    of: Indices
-    """Which of the game's prompts a row answers."""
+    prompt_of: Indices
+    """The index of the game's prompt that each response answers, `(N,)`."""
     tokens: Indices
     """Token ids, `(N, T)`."""
     lengths: Indices
+    """Tokens of each response, `(N,)`."""
     share: Array
-    """The share of its step's draws."""
+    """The share of each response among the draws of its step, `(N,)`."""
     log_prob: Array
-    """Log-probability of the response under the policy that drew it."""
+    """Log-probability of each response by the policy that drew it, `(N,)` in nats."""
     step: Indices
-    """When it was drawn."""
+    """The step at which each response was drawn, `(N,)`."""
 
     @classmethod
     def empty(cls) -> Pool:
@@ -43,21 +45,21 @@ class Pool:
         return cls(none, np.zeros((0, 1), dtype=np.int64), none, nothing, nothing, none)
 
     def __len__(self) -> int:
-        return len(self.of)
+        return len(self.prompt_of)
 
     def responses(self, prompts: tuple[Ids, ...]) -> Responses:
-        """The rows as responses to the game's prompts."""
-        return Responses(prompts, self.of, self.tokens, self.lengths)
+        """The pool as responses to the game's `prompts`."""
+        return Responses(prompts, self.prompt_of, self.tokens, self.lengths)
 
     def take(self, rows: Mask) -> Self:
-        """Some of the rows."""
+        """Some of the responses."""
         return type(self)(*(getattr(self, part.name)[rows] for part in fields(self)))
 
     def joined(self, q: Rollouts, step: int) -> Pool:
-        """The pool and the responses of `q`, drawn at `step`."""
+        """The pool, then the responses of `q`, which were drawn at `step`."""
         both = self.responses(q.responses.prompts).joined(q.responses)
         return Pool(
-            both.of,
+            both.prompt_of,
             both.tokens,
             both.lengths,
             np.concatenate([self.share, q.weights]),
@@ -68,13 +70,13 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Any feedback, its opponents played by a pool of the responses of the last `steps` steps.
+    """Any feedback, but a pool of the last `steps` steps' responses plays its opponents.
 
-    The pool lives in the state's memory as arrays, so it is saved and restored with the run.
+    `ValueError` for fewer than 1 step.
     """
 
     feedback: Feedback = current
-    """Which feedback is followed."""
+    """The feedback that is followed."""
     steps: int = 100
     """How many steps back the pool goes."""
 
@@ -85,14 +87,15 @@ class Replayed:
     def __call__(
         self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: np.random.Generator | None
     ) -> State[P]:
-        """The inner feedback's next state; what it drew joins the pool."""
-        names = [part.name for part in fields(Pool)]
-        known = IN_MEMORY + names[0] in state.memory
-        pool = Pool(*(state.memory[IN_MEMORY + n] for n in names)) if known else Pool.empty()
+        """The next state of the inner feedback, whose responses join the pool."""
+        # As arrays in the state's memory the pool is saved and restored with the run.
+        known = IN_MEMORY[0] in state.memory
+        pool = Pool(*(state.memory[name] for name in IN_MEMORY)) if known else Pool.empty()
         pool = pool.take(pool.step > state.step - self.steps)
         replay = _Replay(cast(Replayable[P], game), pool, state.step)
         state = self.feedback(replay, state, prox, rng)
-        return state.remember(**{IN_MEMORY + name: getattr(replay.pool, name) for name in names})
+        arrays = (getattr(replay.pool, part.name) for part in fields(Pool))
+        return state.remember(**dict(zip(IN_MEMORY, arrays, strict=True)))
 
 
 class Replayable(Protocol[P]):
@@ -121,7 +124,7 @@ class Replayable(Protocol[P]):
 
 
 class _Replay(Generic[P]):
-    """The game for one step, with a pool that grows."""
+    """The game during one step, with a pool that grows by each feedback."""
 
     def __init__(self, game: Replayable[P], pool: Pool, step: int) -> None:
         self.game, self.pool, self.step = game, pool, step
@@ -142,6 +145,8 @@ class _Replay(Generic[P]):
         rng: np.random.Generator | None = None,
     ) -> Rollouts:
         q = self.game.feedback(policy, opponent, rng=rng, pool=self.pool)
+        # Feedback that asks twice in a step, like `half_step`, finds its first responses in the
+        # pool.
         self.pool = self.pool.joined(q, self.step)
         return q
 
@@ -149,7 +154,9 @@ class _Replay(Generic[P]):
 def against_start(
     game: Game[P, Any], state: State[P], prox: Prox[P], rng: np.random.Generator | None
 ) -> State[P]:
-    """`p' = prox(p, F(p | start))`: no self-play, as in an ablation; only a best response to the
-    start is learned."""
+    """`p' = prox(p, F(p | start))`: no self-play, so only a best response to the start is learned.
+
+    It is meant for ablations.
+    """
     q = game.feedback(state.policy, game.initial_policy(), rng=rng)
     return state.advance(prox(state.policy, q), 1.0)

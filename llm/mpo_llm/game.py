@@ -1,4 +1,7 @@
-"""The game of preferences between texts: a policy's responses compete for a judge's preference."""
+"""The game of preferences between texts: responses compete for a judge's preference.
+
+Shapes: N responses of the policy, L responses that they meet, T tokens, C comparisons.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_llm.engines import Autoregressive, Generator
+from mpo_llm.engines import Autoregressive, Engine
 from mpo_llm.feedback import Pool
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids, Responses, require_prompts
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.step.scoring import HiddenStates, hidden_states, per_token, require_producible
 
 MISMATCH = 1e-3
-"""Engine and network may differ by so many nats a response, in the mean, before responses are
-reweighted: in single precision they stay well below."""
+"""The mean difference between engine and network, in nats a response, above which responses are
+reweighted. In single precision the difference stays well below."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,37 +30,38 @@ class TextPreferenceGame:
     r"""Prompts and a judge, seen through `samples` responses to each prompt.
 
     The advantage of a response is its mean preference over the opponent's responses, every pair
-    judged, less the mean of the other responses of its group: unbiased, and in self-play each
+    judged, less the mean of the other responses to its prompt. It is unbiased. In self-play each
     response meets all the others.
 
-    Who plays the opponent's responses: in self-play the policy's own; where another policy is
-    asked for, fresh ones of it; for a `Mixture` (optimism), and for everyone where there is a
-    `Pool`, the responses at hand, with self-normalised weights
-    $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$ that may be signed.
+    The opponent's responses are, in self-play, the policy's own; if another policy is asked for,
+    fresh responses of it. For a `Mixture` (optimism), and whenever there is a `Pool`, they are the
+    responses at hand, with self-normalised weights
+    $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$ that may have a sign.
 
-    Where the engine that drew the responses sees other log-probabilities than the network that
-    learns from them, the responses get such weights too.
+    If the engine's log-probabilities differ from the network's by more than `MISMATCH`, the
+    policy's responses get such weights as well. `ValueError` for settings out of range.
     """
 
     prompts: tuple[Ids, ...]
-    """As token ids."""
+    """The prompts as token ids."""
     start: TokenPolicy
     """Where learning starts."""
     judge: Judge
-    """Is asked once a step about each pair of distinct texts, in one order."""
-    write: Callable[[Ids], str]
-    """The text of token ids (without `eos`), as the judge reads it."""
+    """Asked once a step about each pair of distinct texts, in one order."""
+    decode: Callable[[Ids], str]
+    """The text of token ids without `eos`, as the judge reads it; of prompts too."""
     samples: int
     """Responses to each prompt, at least 2."""
     prompts_per_step: int | None = None
-    """How many prompts a step draws, without repetition; all of them when None."""
+    """The number of prompts that a step draws, without repetition; all if None."""
     truncation: float = 4.0
     """The largest importance weight."""
-    generate: Generator = Autoregressive()
-    """The engine that draws responses."""
+    engine: Engine = Autoregressive()
+    """The engine that draws responses, for `evaluate` too."""
 
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
+        # A response is compared with the mean of the others.
         if self.samples < 2:
             raise ValueError(f"`samples` must be at least 2, got {self.samples}.")
         if self.prompts_per_step is not None and not (
@@ -74,7 +80,7 @@ class TextPreferenceGame:
         return 1
 
     def initial_policy(self) -> TokenPolicy:
-        """The supervised model."""
+        """Where learning starts: the supervised model."""
         return self.start
 
     def feedback(
@@ -86,21 +92,26 @@ class TextPreferenceGame:
         rng: np.random.Generator | None = None,
         pool: Pool | None = None,
     ) -> Rollouts:
-        """Responses of `policy` and their advantages against `opponent`; `rng` is required.
+        """Responses of `policy` and their advantages against `opponent`.
 
-        Raises `ValueError` if the judge fails; nothing has changed then.
+        `rng` is required; `pool` holds responses of earlier steps. `ValueError` if the judge fails;
+        nothing has changed then. `FloatingPointError` for log-probabilities that are no numbers.
         """
         if rng is None:
-            raise ValueError("`rng` is needed: the feedback of this game is sampled.")
+            raise ValueError(
+                "`rng` is needed, since the feedback of this game is sampled: pass "
+                "`rng=np.random.default_rng(seed)`."
+            )
         asked = self._draw_prompts(rng)
         own, share, drawn = self._sample(policy, asked, rng)
-        behaviour, reading = policy.scored(own)
+        behaviour, hidden = _scored(policy, own)
         apart = behaviour.sum(axis=1) - drawn
         mismatch = float(share @ np.abs(apart))
         if not np.isfinite(mismatch):
             raise FloatingPointError(
-                "The generator reported log-probabilities that are no numbers."
+                "The engine reported log-probabilities that are no numbers: see `Drawn.log_probs`."
             )
+        # Below it the weights would be 1 but for rounding.
         if mismatch > MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
@@ -108,18 +119,21 @@ class TextPreferenceGame:
         if isinstance(opponent, TokenPolicy) and pool is None:
             met, weights, _ = self._sample(opponent, asked, rng)
         else:
+            # Self-play is the same with a pool of this step's responses alone.
             past = pool or Pool.empty()
-            past = past.take(np.isin(past.of, asked)).joined(q, 0)
-            drawer = None if pool else policy
-            met, weights, where = self._reweighted(past, opponent or policy, drawer)
+            past = past.take(np.isin(past.prompt_of, asked)).joined(q, 0)
+            drawn_by = None if pool else policy
+            met, weights, where = self._reweighted(past, opponent or policy, drawn_by)
+            # The own responses are the last of the pool.
             at = where[-len(own) :]
         i, j, payoff = self.compare(own, met)
         gains = np.zeros(len(own))
+        # Weights add up to 1 over all prompts, and a gain is a mean over those of one prompt.
         np.add.at(gains, i, len(asked) * weights[j] * payoff)
-        advantages = _against_the_others(gains, own.of, share, self.samples)
+        advantages = _against_the_others(gains, own.prompt_of, share, self.samples)
         advantages = np.where(own.mask, advantages[:, None], 0.0)
         pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
-        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, reading)
+        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, hidden)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:
@@ -129,59 +143,66 @@ class TextPreferenceGame:
     def _sample(
         self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
     ) -> tuple[Responses, Array, Array]:
-        """Distinct responses to the prompts asked, the share of each among all draws, and its
-        log-probability as the engine saw it."""
-        drawn = self.generate(policy, [self.prompts[x] for x in asked], self.samples, rng)
+        """Distinct responses to the prompts `asked`, the share of each among all draws, and its
+        log-probability by the engine."""
+        drawn = self.engine(policy, [self.prompts[x] for x in asked], self.samples, rng)
         rows = drawn.responses
-        rows = Responses(self.prompts, asked[rows.of], rows.tokens, rows.lengths)
+        # All responses of a run refer to the game's prompts, so that pools of many steps fit.
+        rows = Responses(self.prompts, asked[rows.prompt_of], rows.tokens, rows.lengths)
         distinct, where = rows.distinct()
         times = np.bincount(where)
+        # Draws of the same response may differ in rounding, so this is their mean.
         seen = np.bincount(where, drawn.log_probs.sum(axis=1)) / times
         return distinct, times / len(rows), seen
 
     def _corrected(self, own: Responses, share: Array, apart: Array) -> Array:
-        """Shares as if the policy itself had drawn: truncated importance weights, normalised for
-        each prompt."""
+        """Shares as if the network had drawn: truncated importance weights, normalised for each
+        prompt. `apart` is the network's log-probability less the engine's."""
         weighed = share * np.exp(np.minimum(apart, np.log(self.truncation)))
-        total, new = (np.bincount(own.of, w) for w in (share, weighed))
-        return np.asarray(weighed * (total / np.where(new > 0.0, new, 1.0))[own.of])
+        total, new = (np.bincount(own.prompt_of, w) for w in (share, weighed))
+        # Where all weights of a prompt vanish, its responses count nothing.
+        return np.asarray(weighed * (total / np.where(new > 0.0, new, 1.0))[own.prompt_of])
 
     def _reweighted(
-        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy], drawer: TokenPolicy | None
+        self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy], drawn_by: TokenPolicy | None
     ) -> tuple[Responses, Array, Indices]:
-        """Distinct past responses with the signed weights that make them the opponent's, and where
-        each of the pool's is among them. All of them were drawn by `drawer`, if there is one."""
+        """The pool's distinct responses, the signed weights that make them the opponent's, `(L,)`,
+        and the index among them of each in the pool. `drawn_by`, if given, has drawn all of them.
+        """
         mixture = opponent if isinstance(opponent, Mixture) else Mixture((opponent,), (1.0,))
         responses, where = past.responses(self.prompts).distinct()
         weights = np.zeros(len(responses))
-        prompts = len(np.unique(past.of))
+        prompts = len(np.unique(past.prompt_of))
         for sign, policy in zip(mixture.weights, mixture.policies, strict=True):
             ratio = np.ones(len(past))
-            if policy is not drawer:
+            # Its own responses have the weight 1, and need no pass through the network.
+            if policy is not drawn_by:
                 now = policy.log_probs(responses).sum(axis=1)[where]
                 ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
             each = np.bincount(where, past.share * ratio)
-            total = np.bincount(responses.of, each, minlength=len(self.prompts))
-            weights += sign * each / (prompts * total[responses.of])
+            total = np.bincount(responses.prompt_of, each, minlength=len(self.prompts))
+            weights += sign * each / (prompts * total[responses.prompt_of])
         return responses, weights, where
 
     def compare(self, own: Responses, met: Responses) -> tuple[Indices, Indices, Array]:
-        """Rows i of `own` and j of `met` that answer the same prompt, and `P(own_i > met_j) - 1/2`.
+        """All comparisons of responses to the same prompt: `own` i against `met` j.
 
-        Equal responses are left out: they are worth 0 to each other. Each pair of texts is judged
-        once. `ValueError` if the judge fails.
+        Returns i, j and `P(own_i > met_j) - 1/2`, `(C,)` each. Equal responses are left out, as
+        they tie. Each pair of responses is judged once. `ValueError` if the judge fails.
         """
         everyone, where = own.joined(met).distinct()
         mine, theirs = where[: len(own)], where[len(own) :]
-        i, j = np.nonzero((own.of[:, None] == met.of) & (mine[:, None] != theirs))
+        same = own.prompt_of[:, None] == met.prompt_of
+        i, j = np.nonzero(same & (mine[:, None] != theirs))
+        # In self-play both orders of a pair occur: the judge hears one, the other has its negative.
         low, high = np.minimum(mine[i], theirs[j]), np.maximum(mine[i], theirs[j])
         pairs, which = np.unique(low * len(everyone) + high, return_inverse=True)
         first, second = np.divmod(pairs, len(everyone))
         texts = [self._text(everyone, row) for row in range(len(everyone))]
-        prompts = [self.write(prompt) for prompt in self.prompts]
+        prompts = [self.decode(prompt) for prompt in self.prompts]
         said = judged(
             self.judge,
-            [prompts[x] for x in everyone.of[first]],
+            [prompts[x] for x in everyone.prompt_of[first]],
             [texts[a] for a in first],
             [texts[b] for b in second],
         )
@@ -189,18 +210,34 @@ class TextPreferenceGame:
 
     def _text(self, responses: Responses, row: int) -> str:
         ids, eos = responses.ids(row), self.start.decoding.eos
-        return self.write(ids[:-1] if ids[-1] == eos else ids)
+        return self.decode(ids[:-1] if ids[-1] == eos else ids)
 
 
-def _against_the_others(gains: Array, of: Indices, share: Array, samples: int) -> Array:
-    """Gains less the mean gain of the *other* responses of each group."""
-    total = np.bincount(of, share)
-    mean = np.bincount(of, share * gains)[of] / total[of]
+def _scored(policy: TokenPolicy, responses: Responses) -> tuple[Array, HiddenStates | None]:
+    """Log-probabilities of the tokens, `(N, T)`, and the states that they come from."""
+    # Processes that share the work each run some of the responses: none of them has all states.
+    if policy.network.processes.size > 1:
+        return policy.log_probs(responses), None
+    require_producible(policy.decoding, responses)
+    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+    hidden = hidden_states(policy, responses)
+    with torch.no_grad():
+        return per_token(responses, hidden.terms(tokens).log_probs), hidden
+
+
+def _against_the_others(gains: Array, prompt_of: Indices, share: Array, samples: int) -> Array:
+    """Each response's gain less the mean gain of the *other* responses to its prompt, `(N,)`."""
+    total = np.bincount(prompt_of, share)
+    mean = np.bincount(prompt_of, share * gains)[prompt_of] / total[prompt_of]
+    # With n samples, gain - mean of all = (n - 1) / n (gain - mean of the others).
     return np.asarray(samples / (samples - 1) * (gains - mean))
 
 
 def _among(own: int, met: int, at: Indices, i: Indices, j: Indices, payoff: Array) -> Array:
-    """What of the comparisons `(i, j)` was among one's own, who stand `at` among those met."""
+    """The `payoff` of comparisons `(i, j)` that were among the `own` responses, `(own, own)`.
+
+    `at` has their indices among the `met` responses.
+    """
     place = np.full(met, -1)
     place[at] = np.arange(own)
     home = place[j] >= 0

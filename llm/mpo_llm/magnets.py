@@ -1,4 +1,4 @@
-"""The magnet schedule that only networks have."""
+"""The magnet schedule that only networks have: an average of weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from mpo_llm.policy import TokenPolicy
 
 @dataclass(frozen=True, slots=True)
 class WeightEma:
-    """Drifts towards the policy in weights, `magnet + rate (policy - magnet)`, every step.
+    """The magnet drifts towards the policy in weights: `magnet + rate (policy - magnet)` a step.
 
-    For a network what `mg.Ema` is for a table, whose geometric mixtures would pile up networks.
+    It is for a network what `mg.Ema` is for a table. `ValueError` unless `0 < rate <= 1`.
     """
 
     rate: float
+    """The share of the distance that the magnet goes in a step."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate <= 1.0:
             raise ValueError(f"`rate` must lie in (0, 1], got {self.rate}.")
 
     def __call__(self, game: Any, state: State[TokenPolicy]) -> State[TokenPolicy]:
+        # Not the geometric mixture of `mg.Ema`: of networks it gains a part at each step.
         return replace(state, magnet=state.magnet.averaged(state.policy, self.rate))

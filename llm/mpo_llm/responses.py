@@ -1,9 +1,9 @@
-"""Responses as token ids, and how logits become a distribution over them: the one place that knows.
+"""Responses as token ids, and the settings that turn logits into a distribution over responses.
 
 A response is drawn token by token from `softmax(logits / temperature)` over the first `vocabulary`
-ids, until `eos` (which belongs to it) or `max_tokens`. Rows are written left-aligned, a prompt and
-its response without a gap, and every mask comes from lengths: what id pads, or whether the prompt
-holds it, never matters, and positions count from 0 by themselves.
+ids. It ends with `eos`, which belongs to it, or after `max_tokens` tokens. Token ids are
+left-aligned in rows: a prompt, its response right after it, then padding. All masks come from
+lengths, so any id can pad, even one that occurs in a prompt, and positions always count from 0.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ Ids = tuple[int, ...]
 """Token ids."""
 
 PAD = 0
-"""What is written where nothing is: never read."""
+"""Fills the places of a row that hold no token. Its value is never looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How responses are drawn; part of what a policy *is*, so that log-probabilities agree with it.
+    """How responses are drawn. It is part of a policy, and enters every log-probability.
 
-    There is no top-k and no top-p: importance ratios would be biased.
+    There is no top-k and no top-p: importance ratios would be biased. `ValueError` for settings out
+    of range.
     """
 
     max_tokens: int
-    """The longest response, `eos` included."""
+    """Tokens of the longest response, `eos` included."""
     eos: int | None = None
-    """The token that ends a response; None where every response has `max_tokens` tokens."""
+    """The token that ends a response. If None, every response has `max_tokens` tokens."""
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     vocabulary: int | None = None
-    """Ids at or above it are never produced (prompt-only tokens, padded embeddings)."""
+    """Only ids below it are drawn. Above it are ids of prompts alone, and padding of embeddings."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -47,22 +48,26 @@ class Decoding:
             raise ValueError(f"`temperature` must be finite and above 0, got {self.temperature}.")
         if self.vocabulary is not None and self.vocabulary < 1:
             raise ValueError(f"`vocabulary` must be at least 1, got {self.vocabulary}.")
+        # Without a vocabulary every id can be drawn, so only its sign is checked.
         if self.eos is not None and not 0 <= self.eos < (self.vocabulary or self.eos + 1):
             raise ValueError(f"`eos` must be an id that can be produced, got {self.eos}.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Responses:
-    """N responses to the prompts they answer. `eos`, where a response ends by it, is in it."""
+    """N responses, and the prompts that they answer.
+
+    `ValueError` for a prompt or a response without a token.
+    """
 
     prompts: tuple[Ids, ...]
-    """The prompts, each at least one token."""
-    of: Indices
-    """Which prompt a row answers, `(N,)`."""
+    """The prompts, each at least one token. A prompt may have no response."""
+    prompt_of: Indices
+    """The index of the prompt that each response answers, `(N,)`."""
     tokens: Indices
-    """Token ids `(N, T)`, `PAD` from `lengths` on."""
+    """Token ids `(N, T)`, with `PAD` from `lengths` on."""
     lengths: Indices
-    """Tokens of each response, `(N,)`, at least 1."""
+    """Tokens of each response, `(N,)`, at least 1; `eos` counts, if the response ends with it."""
 
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
@@ -71,18 +76,18 @@ class Responses:
 
     @classmethod
     def of_ids(
-        cls, prompts: Sequence[Ids], of: Sequence[int], responses: Sequence[Ids]
+        cls, prompts: Sequence[Ids], prompt_of: Sequence[int], responses: Sequence[Ids]
     ) -> Responses:
-        """The given responses as rows."""
+        """N responses from their token ids; `prompt_of` has the index of each one's prompt."""
         tokens, lengths = left_aligned(responses)
-        return cls(tuple(prompts), np.asarray(of, dtype=np.int64), tokens, lengths)
+        return cls(tuple(prompts), np.asarray(prompt_of, dtype=np.int64), tokens, lengths)
 
     def __len__(self) -> int:
-        return len(self.of)
+        return len(self.prompt_of)
 
     @property
     def mask(self) -> Mask:
-        """True at the tokens of the responses, `(N, T)`."""
+        """True at the tokens of the responses and False at padding, `(N, T)`."""
         return np.asarray(np.arange(self.tokens.shape[1]) < self.lengths[:, None])
 
     def ids(self, row: int) -> Ids:
@@ -90,53 +95,61 @@ class Responses:
         return tuple(self.tokens[row, : self.lengths[row]].tolist())
 
     def take(self, rows: Indices | Mask | slice) -> Self:
-        """The given rows."""
-        return type(self)(self.prompts, self.of[rows], self.tokens[rows], self.lengths[rows])
+        """Some of the responses."""
+        return type(self)(self.prompts, self.prompt_of[rows], self.tokens[rows], self.lengths[rows])
 
     def joined(self, other: Responses) -> Self:
-        """These rows and then those of `other`, which answers the same prompts."""
+        """These responses, then those of `other`, which must have the same prompts."""
         width = max(self.tokens.shape[1], other.tokens.shape[1])
         tokens = [_widened(r.tokens, width) for r in (self, other)]
         return type(self)(
             self.prompts,
-            np.concatenate([self.of, other.of]),
+            np.concatenate([self.prompt_of, other.prompt_of]),
             np.concatenate(tokens),
             np.concatenate([self.lengths, other.lengths]),
         )
 
     def distinct(self) -> tuple[Self, Indices]:
-        """Each response once, and where each row is among them, `(N,)`."""
-        order, new = _sorted(np.column_stack([self.of, self.lengths, self.tokens]))
+        """Each different response to a prompt once, and the place of each row among them `(N,)`."""
+        # The length is a key too: a response that ends with the id `PAD` is not the shorter one.
+        order, new = _sorted(np.column_stack([self.prompt_of, self.lengths, self.tokens]))
         where = np.empty(len(order), dtype=np.int64)
         where[order] = np.cumsum(new) - 1
         return self.take(order[new]), where
 
-    def written_out(self) -> tuple[Indices, Indices, Indices, Indices]:
-        """Rows of a prompt and its response but for the last token, which predicts nothing.
+    def input_rows(self) -> tuple[Indices, Indices, Indices, Indices]:
+        """The fewest rows whose states predict every token: R rows of prompt and response.
 
-        Each is written once, and none that begins another. Returns the rows `(R, W)`, their lengths
-        `(R,)`, the row of each response `(N,)` and the columns `(N, T)` that predict its tokens.
+        A causal network computes the states of a row's beginning as if nothing followed, so equal
+        rows, and rows with which another row begins, are left out. The last token of a response
+        predicts nothing and is left out as well.
+
+        Returns the rows `(R, W)`, their lengths `(R,)`, the row of each response `(N,)`, and the
+        columns `(N, T)` whose states predict its tokens.
         """
         prompts, sizes = left_aligned(self.prompts)
-        before, total = sizes[self.of], sizes[self.of] + self.lengths - 1
+        before, total = sizes[self.prompt_of], sizes[self.prompt_of] + self.lengths - 1
         width = int(max(prompts.shape[1], total.max(initial=0)))
-        rows = _widened(prompts, width)[self.of]
+        rows = _widened(prompts, width)[self.prompt_of]
         columns = before[:, None] + np.arange(self.tokens.shape[1])
         row, t = np.nonzero(self.mask[:, 1:])
         rows[row, columns[row, t]] = self.tokens[row, t]
-        # Where -1 stands behind the end, sorting puts every row before those that it begins.
+        # With -1 after its end, a row is sorted right before the rows that begin with it.
         marked = np.where(np.arange(width) < total[:, None], rows, -1)
         order, new = _sorted(marked)
         marked = marked[order[new]]
+        # A row is kept if it differs from its successor at one of its own tokens.
         ends = np.append(np.any((marked[:-1] != marked[1:]) & (marked[:-1] >= 0), axis=1), True)
         where = np.empty(len(order), dtype=np.int64)
         where[order] = (np.cumsum(ends) - ends)[np.cumsum(new) - 1]
+        # Without a response there is no row, but `ends` has its one True.
         kept = marked[ends[: len(marked)]]
         return np.where(kept < 0, PAD, kept), (kept >= 0).sum(axis=1), where, columns - 1
 
 
 def require_prompts(prompts: Sequence[Ids]) -> None:
-    """`ValueError` unless there are prompts, each of at least one token id and no text."""
+    """`ValueError` unless there are prompts, each with at least one token id, and no texts."""
+    # A text is a sequence too, and would fail much later, within the network.
     if any(isinstance(part, str) for part in (prompts, *prompts[:1])):
         raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
     if not prompts or any(len(prompt) == 0 for prompt in prompts):
@@ -153,7 +166,7 @@ def left_aligned(sequences: Sequence[Ids]) -> tuple[Indices, Indices]:
 
 
 def onwards(per_token: Array) -> Array:
-    """The sum from each token on, itself included, `(N, T)`: what is still to come."""
+    """The sum over each token and all later ones, `(N, T)`: the reward to go."""
     return np.asarray(np.cumsum(per_token[:, ::-1], axis=1)[:, ::-1])
 
 
@@ -162,8 +175,8 @@ def _widened(tokens: Indices, width: int) -> Indices:
 
 
 def _sorted(rows: Indices) -> tuple[Indices, Mask]:
-    """An order in which `rows` `(N, W)` are sorted, equal ones as they stand, and which of them
-    differ from the one before."""
+    """The order `(N,)` that sorts `rows` `(N, W)`, and which sorted rows differ from the last."""
+    # `lexsort` takes its last key first. It is stable, so the first of equal rows stays the first.
     order = np.lexsort(rows.T[::-1])
     rows = rows[order]
     new = np.ones(len(rows), dtype=bool)

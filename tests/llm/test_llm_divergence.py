@@ -59,10 +59,9 @@ def _gradient(
     objective: Callable[..., Tensor],
 ) -> np.ndarray:
     proximal = ml.Proximal(objective)
-    readers = [(weight, reference.recall) for weight, reference in references]
-    loss = proximal.loss(policy.network, policy.decoding, q, readers)
+    loss = proximal.loss(policy, q, references)
     parameters = policy.network.load(policy.weights)
-    loss().backward()  # type: ignore[no-untyped-call]
+    loss().loss.backward()  # type: ignore[no-untyped-call]
     flat = [p.grad.flatten() for p in parameters.values() if p.grad is not None]
     return torch.cat(flat).numpy()
 

@@ -12,6 +12,7 @@ import pytest
 import tiny
 from mpo_llm import cli
 from mpo_llm import judges as pr
+from mpo_llm.config import JudgeConfig
 from mpo_llm.results.evaluation import evaluate_run, league
 from mpo_llm.training import checkpoint
 from mpo_llm.training.train import train
@@ -112,6 +113,7 @@ def test_league(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"limit": 0}, "`prompts.limit` must be at least 1"),
         ({"source": "missing.jsonl"}, "There is no file 'missing.jsonl'"),
         ({"against": ("no/such/model",)}, "Cannot load the model 'no/such/model'"),
+        ({"score": JudgeConfig("math:thing")}, "`score`: there is no function 'thing' in 'math'"),
     ],
 )
 def test_refusals(run: Path, arguments: dict[str, Any], match: str) -> None:

@@ -14,13 +14,13 @@ START = ml.TokenPolicy.of(transformer(), FIXED)
 
 
 def game(prompts: object = ((4,),)) -> ml.TextPreferenceGame:
-    def write(ids: ml.language.Ids) -> str:
+    def decode(ids: ml.responses.Ids) -> str:
         return " ".join(map(str, ids))
 
     def judge(prompts: object, a: list[str], b: object) -> np.ndarray:
         return np.full(len(a), 0.5)
 
-    return ml.TextPreferenceGame(prompts, START, judge, write, samples=4)  # type: ignore[arg-type]
+    return ml.TextPreferenceGame(prompts, START, judge, decode, samples=4)  # type: ignore[arg-type]
 
 
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {

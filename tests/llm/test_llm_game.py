@@ -35,7 +35,7 @@ def estimate(
         q = language.feedback(policy, opponent, rng=rng)
         np.testing.assert_allclose(q.weights.sum(), 1.0)
         for i in range(len(q.responses)):
-            x, y = q.responses.of[i], listed[q.responses.ids(i)]
+            x, y = q.responses.prompt_of[i], listed[q.responses.ids(i)]
             found[n, x, y] = len(language.prompts) * q.weights[i] * q.advantages[i, 0]
     return found.mean(0), found.std(0) / np.sqrt(draws)
 
@@ -63,7 +63,7 @@ def test_self_play_meets_all_the_others() -> None:
     """By hand: the mean preference over the other responses of the group, less 1/2."""
     language = game(table_network(), FIXED, samples=6)
     assert language.sampled is not None
-    drawn = language.start.sample(language.prompts, 6, np.random.default_rng(4))
+    drawn = ml.sample(language.start, language.prompts, 6, np.random.default_rng(4))
     q = language.feedback(language.start, rng=np.random.default_rng(4))
     listed = {ids: i for i, ids in enumerate(ml.all_responses(FIXED))}
     ys = [listed[drawn.ids(i)] for i in range(6)]
@@ -154,10 +154,11 @@ def test_same_seed_same_result(feedback: Any) -> None:
 
 def text_game(judge: ml.Judge, **options: Any) -> ml.TextPreferenceGame:
     start = ml.TokenPolicy.of(table_network(), ENDED)
-    write = "".join
-    return ml.TextPreferenceGame(
-        PROMPTS, start, judge, lambda ids: write("abcdef"[i] for i in ids), 8, **options
-    )
+
+    def decode(ids: ml.responses.Ids) -> str:
+        return "".join("abcdef"[i] for i in ids)
+
+    return ml.TextPreferenceGame(PROMPTS, start, judge, decode, 8, **options)
 
 
 def test_each_pair_of_texts_is_judged_once() -> None:
@@ -176,7 +177,7 @@ def test_each_pair_of_texts_is_judged_once() -> None:
     assert all("d" not in a + b for _, a, b in asked), "`eos` is no part of the text"
     assert any(a == "" or b == "" for _, a, b in asked), "an empty response is judged as such"
     for x in range(2):
-        rows = np.flatnonzero(q.responses.of == x)
+        rows = np.flatnonzero(q.responses.prompt_of == x)
         order = np.argsort(q.advantages[rows, 0])
         texts = [len(q.responses.ids(int(i))) - (q.responses.ids(int(i))[-1] == 3) for i in rows]
         assert (np.diff(np.array(texts)[order]) >= 0).all(), "longer ones win"
@@ -188,9 +189,9 @@ def test_prompts_of_a_step() -> None:
     rng = np.random.default_rng(0)
     for _ in range(8):
         q = language.feedback(language.start, rng=rng)
-        assert len(set(q.responses.of.tolist())) == 1
+        assert len(set(q.responses.prompt_of.tolist())) == 1
         np.testing.assert_allclose(q.weights.sum(), 1.0)
-        seen |= set(q.responses.of.tolist())
+        seen |= set(q.responses.prompt_of.tolist())
     assert seen == {0, 1}
 
 

@@ -65,11 +65,10 @@ def test_first_gradients_agree(objective: Any) -> None:
 
 def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: Any) -> Any:
     proximal = ml.Proximal(objective, **options)
-    references = [(0.7, policy.recall)]
     parameters = policy.network.load(policy.weights)
-    for part in q.parts(proximal.rows):
-        loss = proximal.loss(policy.network, policy.decoding, part, references)
-        loss().backward()  # type: ignore[no-untyped-call]
+    for part in q.parts(proximal.micro_batch):
+        loss = proximal.loss(policy, part, [(0.7, policy)])
+        loss().loss.backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).numpy()
 
 
@@ -78,7 +77,7 @@ def test_parts_of_a_minibatch_add_up(objective: Any) -> None:
     """Whole steps too: two minibatches, each in parts of three rows or at once."""
     weights = []
     for rows in (None, 3):
-        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, rows=rows)
+        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, micro_batch=rows)
         language = game(transformer(), ENDED, proximal, prompts=PROMPTS, samples=20)
         weights.append(mg.solve(language, mg.MPO(1.0, 0.1, 2), 3).policy.weights)
     for name, whole in weights[0].items():
@@ -88,9 +87,9 @@ def test_parts_of_a_minibatch_add_up(objective: Any) -> None:
 def test_parts_of_what_does_not_part_are_refused() -> None:
     for objective in (ml.Squared(), ml.Logistic()):
         with pytest.raises(ValueError, match="a sum over responses"):
-            ml.Proximal(objective, rows=8)
-    with pytest.raises(ValueError, match="`rows` must be at least 1, got 0"):
-        ml.Proximal(rows=0)
+            ml.Proximal(objective, micro_batch=8)
+    with pytest.raises(ValueError, match="`micro_batch` must be at least 1, got 0"):
+        ml.Proximal(micro_batch=0)
 
 
 def test_a_line_search_needs_a_potential() -> None:
@@ -115,7 +114,7 @@ def test_preferences_among_ones_own_are_those_of_the_judge() -> None:
         assert q.pairs is not None
         at = [listed[q.responses.ids(row)] for row in range(len(q.weights))]
         for (i, j), found in np.ndenumerate(q.pairs):
-            x, y = q.responses.of[[i, j]]
+            x, y = q.responses.prompt_of[[i, j]]
             assert found == pytest.approx(among[x, at[i], at[j]] - 0.5 if x == y else 0.0)
         np.testing.assert_array_equal(q.take(slice(1, 4)).pairs, q.pairs[1:4, 1:4])
     alone = language.feedback(policy, policy, rng=rng)
@@ -130,11 +129,11 @@ def test_no_row_is_run_twice() -> None:
     responses = ml.Responses.of_ids(
         PROMPTS, [0, 0, 0, 0, 1, 1], [(3,), (1, 3), (1, 0, 3), (1, 0, 2), (0,), (2, 0)]
     )
-    rows, lengths, where, columns = responses.written_out()
+    rows, lengths, where, columns = responses.input_rows()
     assert sorted(map(tuple, rows.tolist())) == [(4, 1, 0), (5, 1, 2)]
     np.testing.assert_array_equal(lengths, 3)
     for i in range(len(responses)):
-        prompt = PROMPTS[responses.of[i]]
+        prompt = PROMPTS[responses.prompt_of[i]]
         whole = (*prompt, *responses.ids(i))
         for t in range(responses.lengths[i]):
             before = rows[where[i], : columns[i, t] + 1]
@@ -171,3 +170,64 @@ def test_every_solver_of_one_step_is_that_step() -> None:
         solution = mg.solve(language, mg.MMD(1.0, 0.3), 3)
         found.append(language.table(solution.policy).probs)
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [None, 2.0])
+def test_the_first_step_of_adam_is_torchs(clip: float | None) -> None:
+    """At a constant rate, over several updates, bit for bit."""
+    adam = ml.Adam(5, 0.01, ml.constant, (0.9, 0.999), clip=clip)
+    language = game(transformer(), ENDED, ml.Proximal(minimise=adam, minibatches=2), samples=12)
+    start = language.start
+    magnet = replace(start, parts=((1.0, {n: 0.5 * w for n, w in start.weights.items()}),))
+    q = language.feedback(start, rng=np.random.default_rng(0))
+    stepped = start.mirror_step(q, magnet, eta=1.0, alpha=0.1)
+    parts = q.minibatches(2)
+    losses = [start.proximal.loss(start, part, [(1.0, start), (0.1, magnet)]) for part in parts]
+    parameters = start.network.load(start.weights)
+    optimiser = torch.optim.Adam(parameters.values(), 0.01, (0.9, 0.999), 1e-8, foreach=False)
+    norms = []
+    for i in range(10):
+        optimiser.zero_grad()
+        losses[i % 2]().loss.backward()  # type: ignore[no-untyped-call]
+        norms.append(torch.nn.utils.clip_grad_norm_(parameters.values(), clip or torch.inf))
+        optimiser.step()
+    assert min(norms) < 2.0 < max(norms), "some gradients are clipped and some are not"
+    for name, w in stepped.weights.items():
+        torch.testing.assert_close(w, parameters[name].detach(), atol=0.0, rtol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("proximal", "gradients"),
+    [
+        (ml.Proximal(ml.TokenLevel(), ml.Adam(3), minibatches=2), 6),
+        (ml.Proximal(ml.TokenLevel(), ml.Adam(3), micro_batch=2), 3),
+        (ml.Proximal(ml.SequenceLevel(), ml.LBFGS(10)), None),
+    ],
+)
+def test_a_step_says_what_it_did(proximal: ml.Proximal, gradients: int | None) -> None:
+    """KLs at both ends, gradients and loss, in the policy that it made and in no other."""
+    language = game(transformer(), ENDED, proximal, prompts=PROMPTS)
+    start = language.start
+    assert start.report is None
+    magnet = replace(start, parts=((1.0, {n: 0.5 * w for n, w in start.weights.items()}),))
+    stepped = start.mirror_step(language.feedback(start), magnet, eta=1.0, alpha=0.1)
+    report = stepped.report
+    assert report is not None
+    assert gradients in (None, report.gradients)
+    old, new = (float(language.divergence(p, magnet)) for p in (start, stepped))
+    moved = float(language.divergence(stepped, start))
+    assert report.first_kls[0] == pytest.approx(0.0, abs=1e-12)
+    if proximal.minibatches == 1:
+        assert report.first_kls[1] == pytest.approx(old, rel=1e-9)
+    if gradients is None:  # the responses are all there are, and the end is where nothing moves
+        assert report.gradients > 5
+        assert report.last_kls == pytest.approx((moved, new), rel=0.1)
+        q = language.feedback(start)
+        gain = q.weights @ (
+            np.exp(stepped.log_probs(q.responses) - q.behaviour).prod(1) * q.advantages[:, 0]
+        )
+        assert report.loss == pytest.approx(moved + 0.1 * new - gain, abs=1e-2)
+    assert stepped.snapshot().report is None
+    assert stepped.mix(start, 0.5).report is None
+    assert stepped.averaged(start, 0.5).report is None
+    assert stepped.restored(stepped.arrays()).report is None

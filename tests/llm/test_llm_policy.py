@@ -124,7 +124,7 @@ def alone(model: Any, responses: ml.Responses, temperature: float = 1.0) -> list
     """Log-probabilities one response at a time: no padding, no mask, no chunk."""
     found = []
     for row in range(len(responses)):
-        prompt, ids = responses.prompts[responses.of[row]], responses.ids(row)
+        prompt, ids = responses.prompts[responses.prompt_of[row]], responses.ids(row)
         with torch.no_grad():
             logits = model(torch.tensor([prompt + ids])).logits[0]
         logp = torch.log_softmax(logits / temperature, -1)
@@ -151,7 +151,7 @@ def test_the_cache_draws_what_the_whole_model_draws(build: Any) -> None:
     decoding = ml.Decoding(5, eos=0, temperature=1.3)
     cached = policy(model, decoding)
     whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole(model)), decoding)
-    one, two = (p.sample(LONG, 50, np.random.default_rng(3)) for p in (cached, whole))
+    one, two = (ml.sample(p, LONG, 50, np.random.default_rng(3)) for p in (cached, whole))
     np.testing.assert_array_equal(one.tokens, two.tokens)
     np.testing.assert_array_equal(one.lengths, two.lengths)
     assert len(set(one.lengths.tolist())) > 2
@@ -161,10 +161,10 @@ def test_the_cache_draws_what_the_whole_model_draws(build: Any) -> None:
 def test_samples_follow_the_exact_distribution(decoding: ml.Decoding) -> None:
     language = game(table_network(), decoding, prompts=PROMPTS)
     p = language.start
-    drawn = p.sample(PROMPTS, 20_000, np.random.default_rng(0))
+    drawn = ml.sample(p, PROMPTS, 20_000, np.random.default_rng(0))
     listed = {ids: i for i, ids in enumerate(ml.all_responses(decoding))}
     counts = np.zeros((2, len(listed)))
-    np.add.at(counts, (drawn.of, [listed[drawn.ids(i)] for i in range(len(drawn))]), 1.0)
+    np.add.at(counts, (drawn.prompt_of, [listed[drawn.ids(i)] for i in range(len(drawn))]), 1.0)
     probs = language.table(p).probs
     np.testing.assert_allclose(np.exp(p.log_probs(language.every).sum(1)).sum(), 2.0, atol=1e-9)
     deviation = (counts / 20_000 - probs) / np.sqrt(probs / 20_000)
@@ -184,7 +184,7 @@ def test_pad_and_eos_in_the_prompt_are_tokens_like_others() -> None:
 
 def test_a_response_goes_on_after_ids_that_mean_nothing() -> None:
     """Without `eos`, the pad id is a symbol like the others."""
-    drawn = policy(gpt2(), ml.Decoding(4)).sample(LONG, 40, np.random.default_rng(0))
+    drawn = ml.sample(policy(gpt2(), ml.Decoding(4)), LONG, 40, np.random.default_rng(0))
     assert (drawn.lengths == 4).all()
     assert (drawn.tokens == 0).any()
 
@@ -198,6 +198,21 @@ def test_kl_is_over_tokens_and_not_over_padding() -> None:
     for row in range(len(RESPONSES)):
         single = RESPONSES.take(np.array([row]))
         np.testing.assert_allclose(one.kl(two, single).sum(), kl[row].sum(), atol=1e-12)
+
+
+def test_terms_of_tokens_are_those_of_each_pair() -> None:
+    """Against two references at once as against one after the other."""
+    p = policy(gpt2())
+    others = [replace(p, parts=x.parts) for x in (transformed(p), transformed(transformed(p)))]
+    terms = scoring.token_terms(p, RESPONSES, others)
+    own = p.log_probs(RESPONSES)
+    np.testing.assert_array_equal(scoring.per_token(RESPONSES, terms.log_probs), own)
+    for other, ratio, kl in zip(others, terms.log_ratios, terms.kls, strict=True):
+        apart = own - other.log_probs(RESPONSES)
+        np.testing.assert_allclose(scoring.per_token(RESPONSES, ratio), apart, atol=1e-12)
+        np.testing.assert_array_equal(scoring.per_token(RESPONSES, kl), p.kl(other, RESPONSES))
+    none = scoring.token_terms(p, RESPONSES.take(slice(0, 0)), others)
+    assert [len(x) for x in (none.log_probs, *none.log_ratios, *none.kls)] == [0] * 5
 
 
 def transformed(p: ml.TokenPolicy) -> ml.TokenPolicy:
@@ -290,7 +305,7 @@ def test_gradient_checkpointing_changes_neither_step_nor_cache() -> None:
     saving.transformer.wpe.register_forward_hook(
         lambda module, inputs, output: widths.append(inputs[0].shape[-1])
     )
-    s.sample(LONG, 5, np.random.default_rng(0))
+    ml.sample(s, LONG, 5, np.random.default_rng(0))
     assert widths == [4, 1, 1]
 
 
@@ -301,8 +316,8 @@ def test_a_prompt_is_run_once(build: Any) -> None:
     model = build()
     p = policy(model)
     q = rollouts(p)
-    rows = q.responses.written_out()
-    answered = len(np.unique(q.responses.of))
+    rows = q.responses.input_rows()
+    answered = len(np.unique(q.responses.prompt_of))
     run: list[int] = []
     model.get_input_embeddings().register_forward_hook(
         lambda module, inputs, output: run.append(len(inputs[0]))
@@ -322,18 +337,18 @@ def test_a_prompt_is_run_once(build: Any) -> None:
 
 def test_what_was_read_is_not_read_again() -> None:
     """Where it was this policy that read it, and of some rows what is read of these alone."""
-    p = replace(policy(llama()), proximal=ml.Proximal(rows=2))
+    p = replace(policy(llama()), proximal=ml.Proximal(micro_batch=2))
     language = ml.TextPreferenceGame(LONG, p, lambda _, a, b: np.full(len(a), 0.5), str, 4)
     q = language.feedback(p, rng=np.random.default_rng(0))
-    assert p.recall(q) is q.reading
+    assert q.hidden_states(p) is q.hidden
     other = replace(p, parts=(*p.parts, (0.0, p.weights)))
-    assert other.recall(q) is not q.reading
+    assert q.hidden_states(other) is not q.hidden
     hotter = replace(p, decoding=replace(p.decoding, temperature=3.0))
-    assert hotter.recall(q).decoding.temperature == 3.0
+    assert q.hidden_states(hotter).decoding.temperature == 3.0
     for rows in (slice(None), slice(1, 4), np.array([3, 0])):
         some = q.take(rows)
-        again = p.read(some.responses).states[0]
-        torch.testing.assert_close(p.recall(some).states[0], again, atol=1e-12, rtol=0.0)
+        again = scoring.hidden_states(p, some.responses).states[0]
+        torch.testing.assert_close(some.hidden_states(p).states[0], again, atol=1e-12, rtol=0.0)
     np.testing.assert_allclose(q.behaviour, p.log_probs(q.responses), atol=1e-12)
 
 
@@ -379,8 +394,8 @@ def test_a_mixture_mixes_next_token_distributions() -> None:
     np.testing.assert_allclose(p.mix(r, 0.0).log_probs(prefix), p.log_probs(prefix), atol=1e-12)
     assert len(mixed.mix(p, 0.5).parts) == 2
     np.testing.assert_array_equal(
-        mixed.sample(LONG, 9, np.random.default_rng(0)).tokens,
-        mixed.sample(LONG, 9, np.random.default_rng(0)).tokens,
+        ml.sample(mixed, LONG, 9, np.random.default_rng(0)).tokens,
+        ml.sample(mixed, LONG, 9, np.random.default_rng(0)).tokens,
     )
 
 
@@ -411,11 +426,11 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="without a magnet"):
         p.mirror_step(rollouts(p), None, eta=1.0, alpha=0.1)
     with pytest.raises(ValueError, match="context is 12"):
-        p.sample([(1,) * 10], 2, np.random.default_rng(0))
+        ml.sample(p, [(1,) * 10], 2, np.random.default_rng(0))
     with pytest.raises(ValueError, match="context is 12"):
         p.log_probs(ml.Responses.of_ids([(1,) * 10], [0], [(1, 2, 3)]))
     with pytest.raises(ValueError, match="Every prompt needs a token"):
-        p.sample([()], 2, np.random.default_rng(0))
+        ml.sample(p, [()], 2, np.random.default_rng(0))
     with pytest.raises(ValueError, match="an empty text is `eos` alone"):
         ml.Responses.of_ids(LONG, [0], [()])
     with pytest.raises(ValueError, match="never produced"):
@@ -438,7 +453,7 @@ def test_nan_never_travels() -> None:
     broken = replace(p, parts=((1.0, {n: w * torch.nan for n, w in p.weights.items()}),))
     for attempt in (
         lambda: broken.log_probs(RESPONSES),
-        lambda: broken.sample(LONG, 2, np.random.default_rng(0)),
+        lambda: ml.sample(broken, LONG, 2, np.random.default_rng(0)),
         lambda: broken.mirror_step(rollouts(p), None, eta=1.0, alpha=0.0),
         lambda: p.mirror_step(rollouts(p), broken, eta=1.0, alpha=0.1),
     ):
@@ -463,7 +478,7 @@ def test_impossible_tokens_cost_nothing() -> None:
             return logits.masked_fill(torch.arange(6) == 2, -torch.inf)
 
     start = ml.TokenPolicy.of(ml.PlainNetwork(Forbidding()), ml.Decoding(2, vocabulary=4))
-    drawn = start.sample([(4,)], 30, np.random.default_rng(0))
+    drawn = ml.sample(start, [(4,)], 30, np.random.default_rng(0))
     assert not (drawn.tokens == 2).any()
     stepped = start.mirror_step(rollouts(start, drawn), start, eta=1.0, alpha=0.1)
     assert np.isfinite(stepped.kl(start, drawn)).all()

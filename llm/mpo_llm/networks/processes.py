@@ -1,8 +1,8 @@
 """The processes that share the work of a run.
 
-Every process holds the same state and draws the same random numbers; what is divided is work: the
-prompts that are drawn for, the rows that are run through networks, the pairs that are judged. What
-each has found is gathered, so that all go on with the same, and gradients are summed.
+Every process holds the same state and draws the same random numbers. Only work is divided: the
+prompts that are answered, the responses that are scored and trained on, the pairs that are judged.
+Results are gathered and gradients are summed, so all processes go on with the same numbers.
 """
 
 from __future__ import annotations
@@ -16,54 +16,55 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Team(Protocol):
-    """Processes that share work, of which this is one."""
+class Processes(Protocol):
+    """The processes of a run, seen from one of them. All of them must call each method."""
 
     @property
     def rank(self) -> int:
-        """Which one this is, from 0."""
+        """The number of this process, from 0."""
         ...
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """How many processes there are."""
         ...
 
-    def gather(self, part: Any) -> list[Any]:
-        """Every process's part, in their order."""
+    def gather(self, part: T) -> list[T]:
+        """The parts of all processes, in the order of their ranks."""
         ...
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over the processes."""
+        """Replace each tensor by its sum over the processes, in place."""
         ...
 
 
-class Alone:
-    """One process."""
+class OneProcess:
+    """A run in one process."""
 
     rank, size = 0, 1
 
-    def gather(self, part: Any) -> list[Any]:
+    def gather(self, part: T) -> list[T]:
         return [part]
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         return None
 
 
-class Processes:
-    """The processes of `torch.distributed`, as Accelerate has started them."""
+class Distributed:
+    """The processes of `torch.distributed`, which must have been initialised (Accelerate does)."""
 
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
 
-    def gather(self, part: Any) -> list[Any]:
+    def gather(self, part: T) -> list[T]:
         parts: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(parts, part)
         return parts
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """In one message for each kind of number."""
+        """Replace each tensor by its sum over the processes: one all-reduce for each dtype."""
+        # Sorted, because all processes must reduce the dtypes in the same order.
         for dtype in sorted({t.dtype for t in tensors}, key=str):
             alike = [t for t in tensors if t.dtype == dtype]
             whole = torch.cat([t.reshape(-1) for t in alike])
@@ -74,13 +75,17 @@ class Processes:
                 at += t.numel()
 
 
-def share(team: Team, count: int) -> slice:
-    """Which of `count` things this process takes: consecutive ones, as many as the others."""
-    bounds = [count * rank // team.size for rank in (team.rank, team.rank + 1)]
+def share(processes: Processes, count: int) -> slice:
+    """The share of this process of `count` items: consecutive ones, about as many as others."""
+    bounds = [count * rank // processes.size for rank in (processes.rank, processes.rank + 1)]
     return slice(*bounds)
 
 
-def in_step(team: Team, parts: Sequence[T]) -> list[T | None]:
-    """The parts, and None as often as it takes for every process to have as many."""
-    most = max(team.gather(len(parts)))
+def in_step(processes: Processes, parts: Sequence[T]) -> list[T | None]:
+    """The parts of this process, then None until every process has equally many.
+
+    With sharded weights a pass through the network is an operation of all processes: one that had
+    fewer parts than the others would leave them waiting.
+    """
+    most = max(processes.gather(len(parts)))
     return [*parts, *[None] * (most - len(parts))]

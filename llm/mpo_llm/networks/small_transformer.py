@@ -1,4 +1,4 @@
-"""A small causal transformer, `ids -> logits`: for enumerable languages, tests and teaching."""
+"""A small causal transformer for enumerable languages, tests and teaching."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 
 class SmallTransformer(nn.Module):
-    """Pre-norm blocks of attention and a two-layer perceptron, learned positions, no dropout.
+    """A module `ids -> logits`: pre-norm blocks, learned positions, no dropout.
 
-    Its logits start near 0, so that the first policy is near uniform.
+    A block is attention and a perceptron of two layers. `context` is the largest number of tokens
+    in a row, `width` the number d of a state's coordinates.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class SmallTransformer(nn.Module):
         self.head = nn.Linear(width, vocabulary, bias=False)
         for table in (self.token, self.position):
             nn.init.normal_(table.weight, std=0.5)
+        # Logits start near 0, so the first policy is nearly uniform.
         nn.init.normal_(self.head.weight, std=0.02)
 
     def forward(self, ids: Tensor) -> Tensor:

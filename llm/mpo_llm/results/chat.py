@@ -9,25 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from mpo_llm.config import Config, GenerationConfig, ModelConfig
+from mpo_llm.config import Config, ModelConfig
+from mpo_llm.engines import Autoregressive, Engine, sample
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Message, encode
 from mpo_llm.training import assemble, checkpoint
 
 
-def load(model: str, max_tokens: int, temperature: float) -> tuple[TokenPolicy, Any]:
-    """Load a policy and its tokenizer from a checkpoint, a run's folder, or any causal model.
+def load(model: str, max_tokens: int, temperature: float) -> tuple[TokenPolicy, Any, Engine]:
+    """Load a policy, its tokenizer and its engine from a checkpoint, a run's folder, or any model.
 
-    `max_tokens` limits an answer; `temperature` divides the logits. `ValueError` if there is no
-    such model.
+    The engine is the one that the configuration names. `max_tokens` limits an answer; `temperature`
+    divides the logits. `ValueError` if there is no such model.
     """
     # A run's folder and its checkpoints are told by their files; any other name is a model's.
-    if (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists():
-        policy, tokenizer = checkpoint.load_policy(model)
-        decoding = replace(policy.decoding, max_tokens=max_tokens, temperature=temperature)
-        return replace(policy, decoding=decoding), tokenizer
-    generation = GenerationConfig(max_tokens=max_tokens, temperature=temperature)
-    return assemble.start(Config(ModelConfig(model), generation=generation))
+    trained = (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists()
+    config = checkpoint.config_of(model) if trained else Config(ModelConfig(model))
+    generation = replace(config.generation, max_tokens=max_tokens, temperature=temperature)
+    config = replace(config, generation=generation)
+    policy, tokenizer = assemble.start(config)
+    if trained:
+        policy = checkpoint.policy_of(model, policy)
+    return policy, tokenizer, assemble.engine(config)
 
 
 def converse(
@@ -36,6 +39,7 @@ def converse(
     lines: Iterable[str],
     rng: np.random.Generator,
     system: str | None = None,
+    engine: Engine = Autoregressive(),
 ) -> Iterator[str]:
     """Answer each line as the next message of one conversation.
 
@@ -46,7 +50,7 @@ def converse(
     chat = getattr(tokenizer, "chat_template", None) is not None
     for line in lines:
         messages.append({"role": "user", "content": line})
-        drawn = policy.sample([encode(tokenizer, messages, chat)], 1, rng)
+        drawn = sample(policy, [encode(tokenizer, messages, chat)], 1, rng, engine)
         answer = str(tokenizer.decode(drawn.ids(0), skip_special_tokens=True))
         messages.append({"role": "assistant", "content": answer})
         yield answer

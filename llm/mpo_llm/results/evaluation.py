@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from mpo_llm import factories
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
-from mpo_llm.engines import Autoregressive
+from mpo_llm.engines import Engine, sample
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges import loading as oracle
 from mpo_llm.judges.protocol import Judge
@@ -221,7 +222,8 @@ def evaluate_by(
     }
     scores = {}
     if score.factory:
-        measure: Any = oracle.load(score)
+        named = ("score", "score_options")
+        measure: Score = factories.make("a score", score.factory, score.options, named=named)
         scores = {
             name: _scored(measure, bench.prompts.texts, of, kinds) for name, of in texts.items()
         }
@@ -230,7 +232,7 @@ def evaluate_by(
     for name, other in zip(against, others, strict=True):
         if other.policy.network is own.policy.network:
             each = own.policy.kl(other.policy, responses).sum(axis=1)
-            kls[name] = clustered(each, responses.of)
+            kls[name] = clustered(each, responses.prompt_of)
     found = {}
     for title, judge in asked.items():
         table = meet(judge, bench.prompts.texts, texts)
@@ -305,11 +307,12 @@ def as_json(found: Evaluation | League) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entrant:
-    """A policy with its own tokenizer, and the prompts in that tokenizer's ids."""
+    """A policy, its tokenizer, the prompts by its token ids, and the engine that draws from it."""
 
     policy: TokenPolicy
     tokenizer: Any
     prompts: Prompts
+    engine: Engine
 
 
 @dataclass(slots=True)
@@ -339,7 +342,8 @@ class _Bench:
             limit=config.evaluation.limit if limit is None else limit,
         )
         policy, tokenizer = assemble.start(config)
-        start = _Entrant(policy, tokenizer, prompts_of.load(settings, tokenizer))
+        asked = prompts_of.load(settings, tokenizer)
+        start = _Entrant(policy, tokenizer, asked, assemble.engine(config))
         return cls(config, settings, start, samples, seed)
 
     @property
@@ -355,26 +359,29 @@ class _Bench:
         if name == START:
             return self.start
         if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
+            model = checkpoint.config_of(name).model
             # The same base model: policies then share one network, in memory only once.
-            if checkpoint.config_of(name).model == self.config.model:
+            if model == self.config.model:
                 policy = checkpoint.policy_of(name, self.start.policy)
                 return replace(self.start, policy=policy)
             policy, tokenizer = checkpoint.load_policy(name)
         else:
-            policy, tokenizer = assemble.start(replace(self.config, model=ModelConfig(name)))
-        return _Entrant(policy, tokenizer, prompts_of.load(self.settings, tokenizer))
+            model = ModelConfig(name)
+            policy, tokenizer = assemble.start(replace(self.config, model=model))
+        # An engine may have loaded the run's own model, so another model has one of its own.
+        engine = assemble.engine(replace(self.config, model=model))
+        return _Entrant(policy, tokenizer, prompts_of.load(self.settings, tokenizer), engine)
 
     def draw(self, entrant: _Entrant) -> Responses:
         """`samples` responses of the entrant to each prompt."""
         self.drawn += 1
         rng = np.random.default_rng([self.seed, self.drawn])
-        engine = Autoregressive(self.config.generation.batch)
-        return engine(entrant.policy, entrant.prompts.ids, self.samples, rng).responses
+        return sample(entrant.policy, entrant.prompts.ids, self.samples, rng, entrant.engine)
 
     def decode(self, entrant: _Entrant, responses: Responses) -> list[list[str]]:
         """The texts of the responses, a list for each prompt."""
         texts: list[list[str]] = [[] for _ in range(len(self.prompts))]
-        for i, x in enumerate(responses.of.tolist()):
+        for i, x in enumerate(responses.prompt_of.tolist()):
             ids = responses.ids(i)
             texts[x].append(str(entrant.tokenizer.decode(ids, skip_special_tokens=True)))
         return texts

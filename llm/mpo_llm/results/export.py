@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mpo_llm.networks import loading as models
+from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.training import assemble, checkpoint
 
 
@@ -21,7 +22,7 @@ def export(path: str | Path, folder: str | Path) -> None:
         raise ValueError(f"{str(target)!r} exists: choose another folder.")
     config = checkpoint.config_of(path)
     model, tokenizer = models.load(config.model, config.seed)
-    start = assemble.policy(config, model, tokenizer)
+    start = assemble.policy(config, TransformersNetwork(model), tokenizer)
     policy = checkpoint.policy_of(path, start)
     # `save_pretrained` writes the module's weights, so they must be the policy's.
     policy.network.load(policy.weights)

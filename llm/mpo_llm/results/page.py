@@ -15,6 +15,7 @@ import numpy as np
 from mpo_games import plot
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
+from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
 from mpo_llm.results.evaluation import START, Evaluation, League
 from mpo_llm.training import assemble, checkpoint, config_file
@@ -123,8 +124,9 @@ def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tu
         config.prompts, source=config.evaluation.source or config.prompts.source, limit=count
     )
     asked = prompts_of.load(source, tokenizer)
+    engine = assemble.engine(config)
     drawn = [
-        policy.sample(asked.ids, 1, np.random.default_rng(seed))
+        sample(policy, asked.ids, 1, np.random.default_rng(seed), engine)
         for policy in (start, checkpoint.policy_of(run, start))
     ]
     texts = [

@@ -1,12 +1,13 @@
-r"""Forms of the KL in a token-level loss, as values: which gradient each of them estimates.
+r"""Forms of the KL in a token-level loss: functions that differ in the gradient they estimate.
 
 The gradient of the KL of whole responses, at the policy that drew them, is
 
 $$\nabla\,\mathrm{KL}(p\|r) = \mathbb E_{y\sim p}\sum_t\Big[\nabla\mathrm{KL}_t
   + \nabla\log p(y_t|y_{<t}) \sum_{s>t}\mathrm{KL}_s\Big]$$
 
-with $\mathrm{KL}_t$ the divergence of the next-token distributions. Forms that only put something
-into the loss miss the second term: they do not know that a token leads to where it will cost.
+with $\mathrm{KL}_t$ the KL of the next-token distributions. A form that only adds a term to the
+loss misses the second part of the sum: it does not see that a token leads to places where KL will
+cost.
 """
 
 from __future__ import annotations
@@ -17,27 +18,29 @@ import torch
 from torch import Tensor
 
 KLForm = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""`form(log_ratio, kl, ratio) -> (loss, to_go)`, all `(N, T)` with 0 at padding.
+"""`form(log_ratio, kl, ratio) -> (loss, to_go)`, all `(N, T)` with 0 at padding, in nats.
 
-`log_ratio` is `log p/r` of the tokens drawn, `kl` the full-vocabulary KL, `ratio` `p/b` against the
-policy that drew. `loss` is differentiated as it stands; `to_go`, a constant, is subtracted from the
-advantage of its token.
+`log_ratio` is `log p/r` of the drawn tokens and `kl` the KL over the whole vocabulary, both to one
+reference r; `ratio` is `p/b` to the policy b that drew the tokens. `loss` is differentiated as it
+stands. `to_go` is a constant, and is subtracted from the advantage of its token.
 """
 
 
 def exact_unbiased(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """The full-vocabulary KL, and what is to come of it as reward to go: unbiased, low variance."""
+    """The KL over the whole vocabulary, with the KL of later tokens as reward to go: unbiased, low
+    variance."""
     cost = kl.detach()
+    # A token's own KL is differentiated in the loss, so only later ones are a cost of choosing it.
     return kl, _onwards(cost) - cost
 
 
 def exact_in_loss(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """The full-vocabulary KL in the loss alone: least variance, biased."""
+    """The KL over the whole vocabulary, in the loss alone: least variance, biased."""
     return kl, torch.zeros_like(kl)
 
 
 def k1_in_reward(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """The sampled log-ratio as reward to go: unbiased, most variance."""
+    """The log-ratio of the drawn tokens as reward to go: unbiased, most variance."""
     return torch.zeros_like(kl), _onwards(log_ratio.detach())
 
 
@@ -47,8 +50,8 @@ def k2_in_loss(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Te
 
 
 def k3_in_loss(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """`r/p - 1 - log r/p`, differentiated as it stands: the gradient of the other KL, `KL(r || p)`,
-    badly biased far from r."""
+    """`r/p - 1 - log r/p`, differentiated as it stands: its mean gradient is that of the other KL,
+    `KL(r || p)`, and so badly biased far from r."""
     return torch.expm1(-log_ratio) + log_ratio, torch.zeros_like(kl)
 
 

@@ -1,4 +1,4 @@
-"""How the loss of a mirror step is minimised."""
+"""How the loss of a mirror step is minimised: Adam, or L-BFGS."""
 
 from __future__ import annotations
 
@@ -10,19 +10,34 @@ import torch
 from torch import Tensor, nn
 
 from mpo_llm.networks.base import Weights
-from mpo_llm.networks.processes import Alone, Team
+from mpo_llm.networks.processes import OneProcess, Processes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluated:
+    """A part of a loss at the workbench's present weights."""
+
+    loss: Tensor
+    """A number, differentiable."""
+    kls: tuple[Tensor, ...] = ()
+    """This part of the KL to each reference, in nats a response; constants, only reported."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """A loss at the workbench's weights."""
+    """A loss as a function of the workbench's weights, in parts that add up to it.
 
-    parts: Sequence[Callable[[], Tensor]]
-    """Their sum is it, here: their gradients add up, one part's activations in memory at a time."""
-    team: Team = Alone()
-    """Their sum over these processes is it."""
+    The loss on this process is the sum of the parts. They are back-propagated one at a time, so
+    only one part's activations are in memory.
+    """
+
+    parts: Sequence[Callable[[], Evaluated]]
+    """Each can be called again and again, at other weights."""
+    processes: Processes = OneProcess()
+    """The whole loss is the sum over these processes."""
     sharded: frozenset[str] = frozenset()
-    """Parameters of which each process has a part, its gradient already summed."""
+    """Names of parameters of which this process has only some rows. Their gradients arrive summed
+    over the processes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,42 +45,67 @@ class Moments:
     """What an optimiser keeps from one mirror step to the next."""
 
     second: Weights = field(default_factory=dict)
-    """Running mean of the squared gradients, by name; empty at first."""
+    """Running mean of the squared gradients, by parameter; empty at first."""
     count: int = 0
     """Updates so far."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Gradient:
+    """The loss and its KLs at weights whose gradient has been computed."""
+
+    loss: float
+    """Over all processes."""
+    kls: tuple[Tensor, ...]
+    """The parts of this process, added up."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Minimised:
+    """What a minimiser did."""
+
+    moments: Moments
+    """What it keeps."""
+    gradients: Sequence[Gradient]
+    """Every gradient that it computed, at least one, in order."""
+
+
 class Minimiser(Protocol):
-    """How the loss is minimised, in place."""
+    """Changes parameters so that losses fall."""
 
     @property
     def searches(self) -> bool:
-        """Whether it compares values of the loss, whose gradient must then be theirs."""
+        """Whether it compares values of the loss; then its gradient must be that of its value."""
         ...
 
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
-    ) -> Moments:
-        """Change `parameters`; each of `losses` is a minibatch's. Returns what to keep."""
+    ) -> Minimised:
+        """Change `parameters` in place. Each of `losses` belongs to a minibatch.
+
+        `FloatingPointError` if a loss is not finite.
+        """
         ...
 
 
 def falling(progress: float) -> float:
-    """A learning rate that falls in a line to 0."""
+    """A learning rate that falls linearly to 0."""
     return 1.0 - progress
 
 
 def constant(progress: float) -> float:  # noqa: ARG001
-    """A learning rate that stays."""
+    """A learning rate that stays as it is."""
     return 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Adam:
-    """Adam, made for a sequence of related problems (Kingma & Ba 2015).
+    """Adam for a sequence of related problems, the mirror steps (Kingma & Ba 2015).
 
-    The first moment starts at zero in every mirror step, since the problem is a new one; the second
-    is kept, since the scale of the gradients is not. An accurate step needs a rate that falls to 0.
+    The first moment starts at zero in every mirror step, because each step is a new problem. The
+    second moment is kept, because the scale of the gradients stays about the same. In the first
+    mirror step, at a constant rate, this is torch's Adam. An accurate step needs a rate that falls
+    to 0.
     """
 
     epochs: int = 8
@@ -73,68 +113,77 @@ class Adam:
     rate: float = 6e-4
     """Learning rate at the start of every mirror step."""
     schedule: Callable[[float], float] = falling
-    """Its course over the step: a factor, of the share of the updates already made."""
+    """The factor of the rate, as a function of the share of the step's updates already made."""
     betas: tuple[float, float] = (0.9, 0.9999)
+    """Decay of the first and of the second moment."""
     epsilon: float = 1e-8
+    """Added to the root of the second moment."""
     clip: float | None = None
-    """The largest norm of a gradient; longer ones are scaled down to it."""
+    """The largest norm of a gradient; a longer one is scaled down to it. None never clips."""
 
     searches: ClassVar[bool] = False
 
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
-    ) -> Moments:
-        first: dict[str, Tensor] = {}
-        second = dict(moments.second)
+    ) -> Minimised:
+        mean: dict[str, Tensor] = {}
+        square = dict(moments.second)
         a, b = self.betas
         updates = self.epochs * len(losses)
+        gradients = []
         for i in range(updates):
             for p in parameters.values():
                 p.grad = None
-            _backward([losses[i % len(losses)]], parameters)
+            gradients.append(_backward([losses[i % len(losses)]], parameters))
             if self.clip is not None:
                 norm = _norm(losses[0], parameters)
                 nn.utils.clip_grads_with_norm_(list(parameters.values()), self.clip, norm)
+            # The second moment has seen all updates so far, the first only those of this step.
             scale = (1.0 - b ** (moments.count + i + 1)) ** 0.5
             rate = self.rate * self.schedule(i / updates) / (1.0 - a ** (i + 1))
-            # One tensor after the other, moments when they are needed: less stands in memory.
+            # One tensor after the other: its gradient is dropped when it has been used, and its
+            # moments are made when it is their turn, so that less is in memory at the same time.
             for name, p in parameters.items():
                 if p.grad is None:
                     continue
                 gradient, p.grad = p.grad, None
-                if name not in first:
-                    first[name] = torch.zeros_like(p)
-                    known = second.get(name)
-                    second[name] = torch.zeros_like(p) if known is None else known.to(p, copy=True)
-                m, v = first[name], second[name]
+                if name not in mean:
+                    mean[name] = torch.zeros_like(p)
+                    known = square.get(name)
+                    # A copy: the old policy's moments must not change.
+                    square[name] = torch.zeros_like(p) if known is None else known.to(p, copy=True)
+                m, v = mean[name], square[name]
                 with torch.no_grad():
                     m.lerp_(gradient, 1.0 - a)
                     v.mul_(b).addcmul_(gradient, gradient, value=1.0 - b)
                     p.addcdiv_(m, v.sqrt().div_(scale).add_(self.epsilon), value=-rate)
-        return Moments(second, moments.count + updates)
+        return Minimised(Moments(square, moments.count + updates), gradients)
 
 
 @dataclass(frozen=True, slots=True)
 class LBFGS:
-    """Limited-memory BFGS with line search (Nocedal 1980): the accurate inner solve.
+    """L-BFGS with a line search (Nocedal 1980): the accurate inner solve.
 
-    The responses of a step are judged once, so its loss is a plain function, to be minimised well:
-    of an objective with a `potential`. All minibatches are one.
+    The responses of a step are judged once, so the step's loss is a plain function that can be
+    minimised well. All minibatches together make one loss. Needs an objective with a `potential`;
+    `ValueError` if weights are sharded.
     """
 
     iterations: int = 20
+    """Quasi-Newton steps at most."""
     tolerance: float = 1e-9
-    """Of the gradient's largest entry."""
+    """Stop when no entry of the gradient is larger."""
 
     searches: ClassVar[bool] = True
-    """Along a line, for the Wolfe conditions."""
 
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
-    ) -> Moments:
+    ) -> Minimised:
+        # Products of vectors over some rows alone would give each process another direction.
         if losses[0].sharded:
             raise ValueError("L-BFGS needs whole weights: use Adam where they are sharded.")
-        # One vector, of which the parameters are views.
+        # torch's L-BFGS walks through all parameters again and again. Here it sees one vector, and
+        # the parameters are views of it.
         flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters.values()]))
         gradient = flat.grad = torch.zeros_like(flat)
         at = 0
@@ -149,35 +198,43 @@ class LBFGS:
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",
         )
+        gradients: list[Gradient] = []
 
         def closure() -> float:
             gradient.zero_()
-            return _backward(losses, parameters)
+            gradients.append(_backward(losses, parameters))
+            return gradients[-1].loss
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
-        return moments
+        return Minimised(moments, gradients)
 
 
-def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) -> float:
-    """The mean of the losses; adds its gradient to those at hand of the parameters."""
+def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) -> Gradient:
+    """Add the gradient of the losses' mean, over all processes, to those of the parameters."""
     first = losses[0]
     own = [p for name, p in parameters.items() if name not in first.sharded]
+    # In double precision, so that the sum over parts and processes adds no rounding of its own.
     whole = torch.zeros((), dtype=torch.float64, device=next(iter(parameters.values())).device)
+    kls: tuple[Tensor, ...] | None = None
     for part in (part for loss in losses for part in loss.parts):
-        value = part() / len(losses)
+        found = part()
+        value = found.loss / len(losses)
         value.backward()  # type: ignore[no-untyped-call]
         whole += value.detach()
-    first.team.add([whole, *(p.grad for p in own if p.grad is not None)])
+        kls = found.kls if kls is None else tuple(map(torch.add, kls, found.kls))
+    # The loss goes with the gradients, so that processes agree on whether it is finite.
+    first.processes.add([whole, *(p.grad for p in own if p.grad is not None)])
     number = float(whole)
-    if number - number:  # infinity or NaN
+    # Infinity and NaN alone differ from themselves by something else than 0.
+    if number - number:
         raise FloatingPointError(
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."
         )
-    return number
+    return Gradient(number, kls or ())
 
 
 def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
-    """The norm of the whole gradient."""
+    """The norm of the whole gradient, on every process."""
     own, parts = (
         nn.utils.get_total_norm(
             [
@@ -190,6 +247,7 @@ def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
     )
     if not loss.sharded:
         return own
+    # Whole parameters have the same gradient everywhere, so only the squares of rows are summed.
     squares = parts.square()
-    loss.team.add([squares])
+    loss.processes.add([squares])
     return (own.square() + squares).sqrt()

@@ -1,9 +1,11 @@
-r"""What a mirror step minimises, as values: losses whose minimum is the core's closed form.
+r"""Objectives: the losses that a mirror step can minimise.
 
 $$\min_p\; -\langle q, p\rangle + \sum_k w_k\,\mathrm{KL}(p\|r_k),\qquad
 \log p = \frac{1}{\sum_k w_k}\Big(q + \sum_k w_k\log r_k\Big) - \log Z$$
 
-with the references $r_k$ the old policy, of weight $1/\eta$, and the magnet, of weight $\alpha$.
+On the right is the minimum, the core's closed form. The references $r_k$ are the old policy, with
+weight $w_k = 1/\eta$, and the magnet, with weight $\alpha$. Objectives differ in how they estimate
+this from samples.
 """
 
 from __future__ import annotations
@@ -20,77 +22,80 @@ from mpo_llm.step.kl_forms import KLForm, exact_unbiased
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Judged responses and their scores. `(N, T)` tensors are 0 at padding."""
+    """N judged responses and their terms. `(N, T)` tensors are 0 at padding."""
 
     log_probs: Tensor
-    """Log-probability of each token under the policy that is sought, `(N, T)`; differentiable."""
+    """Log-probability of each token by the policy p that is sought, `(N, T)`; differentiable."""
     behaviour: Tensor
-    """The same under the policy that drew it, `(N, T)`."""
+    """Log-probability of each token by the policy b that drew it, `(N, T)`."""
     advantages: Tensor
-    """What was gained from each token on, `(N, T)`."""
+    """The advantage of the response from each token on, in units of preference, `(N, T)`."""
     pulls: Sequence[tuple[float, Tensor, Tensor]]
-    """For each reference its weight, in units of preference, log-ratio and KL, `(N, T)`."""
+    """For each reference its weight in units of preference, log-ratios and KLs, `(N, T)` each."""
     weights: Tensor
-    """Each response's share, `(N,)`."""
-    of: Tensor
-    """Which prompt a row answers, `(N,)`."""
+    """The share of each response, `(N,)`."""
+    prompt_of: Tensor
+    """The index of the prompt that each response answers, `(N,)`."""
     pairs: Tensor | None
-    """`P(y_i > y_j) - 1/2` among the responses to one prompt, `(N, N)`; None where not judged."""
+    """`P(y_i > y_j) - 1/2` for responses to the same prompt, `(N, N)`; None if not compared."""
 
     @property
     def total(self) -> float:
-        """The weights of all references together."""
+        """The sum of the weights of all references."""
         return sum(weight for weight, _, _ in self.pulls)
 
     @property
     def drift(self) -> Tensor:
-        """How far each response has been moved: the weighted sum of its log-ratios, `(N,)`."""
+        """The weighted sum of each response's log-ratios, `(N,)`: how far p has moved it."""
         drifts = (weight * log_ratio.sum(1) for weight, log_ratio, _ in self.pulls)
         return torch.stack(list(drifts)).sum(0)
 
     @property
     def peers(self) -> Tensor:
-        """The share of each response (columns) among those to the prompt of each (rows), `(N, N)`:
-        times a vector, the mean over the prompt's responses."""
-        shares = (self.of[:, None] == self.of) * self.weights
+        """A matrix `(N, N)` that turns values of responses into means over each one's prompt.
+
+        Row i has the shares of the responses to the prompt of response i.
+        """
+        shares = (self.prompt_of[:, None] == self.prompt_of) * self.weights
         return shares / shares.sum(1, keepdim=True)
 
 
 class Objective(Protocol):
-    """The loss of each response."""
+    """A loss of judged responses."""
 
     @property
     def potential(self) -> bool:
-        """Whether its gradient is that of its value, so that a line search may follow it."""
+        """Whether its gradient is the gradient of its value, as a line search needs."""
         ...
 
     @property
     def separable(self) -> bool:
-        """Whether the loss of a response does not depend on which others are in the batch."""
+        """Whether the loss of a response is the same whichever others are in the batch."""
         ...
 
     def __call__(self, batch: Batch, /) -> Tensor:
-        """Losses `(N,)`, to be summed with the batch's weights."""
+        """The losses of the responses, `(N,)`: the batch's is their sum, weighted by `weights`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLevel:
-    r"""The practical surrogate: every token's ratio for itself, over prefixes as they were drawn.
+    r"""The practical surrogate: importance ratios of single tokens, on the drawn prefixes.
 
     $$-\sum_t \frac{p(y_t|y_{<t})}{b(y_t|y_{<t})}\,(A_t - \text{KL to go}) + \text{KL in the loss}$$
 
-    At the policy that drew the responses its gradient is the true one if `kl` is unbiased. Away
-    from it the two part, but for `k1_in_reward`, whose stationary point is the closed form.
+    At the policy that drew the responses its gradient is the true one if `kl` is unbiased.
+    Elsewhere it is not, except with `k1_in_reward`, whose stationary point is the closed form.
     """
 
     kl: KLForm = exact_unbiased
-    """How the KLs, to the magnet and to the old policy, enter."""
+    """How the KLs to the old policy and to the magnet enter."""
     separable: ClassVar[bool] = True
 
     @property
     def potential(self) -> bool:
-        """False where a KL is a reward to go: that is not differentiated."""
+        """Whether no KL is a reward to go, which is not differentiated."""
+        # Two tokens, because the reward to go of `exact_unbiased` is 0 at the last one.
         one = torch.ones(1, 2)
         return not self.kl(one, one, one)[1].any()
 
@@ -105,12 +110,12 @@ class TokenLevel:
 
 @dataclass(frozen=True, slots=True)
 class SequenceLevel:
-    r"""The objective itself: the ratio of whole responses, KL under the new policy's prefixes.
+    r"""The objective itself: ratios of whole responses, and KLs on the new policy's prefixes.
 
     $$-\frac{p(y)}{b(y)}A(y) + \sum_t\frac{p(y_{<t})}{b(y_{<t})}\,\mathrm{KL}_t$$
 
-    Its minimum over all distributions is the core's closed form. Unbiased at every p; the variance
-    of the ratios grows with the length of the responses.
+    Its minimum over all distributions is the core's closed form. It is unbiased at every p, but the
+    variance of the ratios grows with the length of the responses.
     """
 
     potential: ClassVar[bool] = True
@@ -119,6 +124,7 @@ class SequenceLevel:
     def __call__(self, batch: Batch, /) -> Tensor:
         apart = batch.log_probs - batch.behaviour
         upto = apart.cumsum(1)
+        # A prefix has the ratio of the tokens before t alone. At padding the KL is 0 anyway.
         before = torch.exp(upto - apart)
         loss = -torch.exp(upto[:, -1]) * batch.advantages[:, 0]
         for weight, _, kl in batch.pulls:
@@ -133,16 +139,16 @@ class Squared:
     $$\frac{1}{2\sum_k w_k}\big(r(y) - \bar r\big)^2,\qquad
     r(y) = A(y) - \sum_k w_k\log\frac{p(y)}{r_k(y)}$$
 
-    with $\bar r$ the mean over the prompt's responses: half of INPO's mean over pairs, and SPPO's
-    loss with its partition constant fitted. At the policy that drew the responses the gradient is
-    that of `SequenceLevel`; where all residuals agree, p is the closed form. No ratios: it weighs
-    responses as they were drawn.
+    with $\bar r$ the mean of r over the prompt's responses. It is half of INPO's mean over pairs,
+    and SPPO's loss with a fitted partition constant. At the policy that drew the responses its
+    gradient is that of `SequenceLevel`; if all residuals r of a prompt are equal, p is the closed
+    form. There are no ratios: responses are weighted as they were drawn.
     """
 
+    # The mean is held constant. Its gradient would multiply the sum of r - mean, which is 0.
     potential: ClassVar[bool] = True
-    """True: the mean, though held, has no gradient to give at first order."""
+    # The mean is taken over the responses in the batch.
     separable: ClassVar[bool] = False
-    """False: the mean is that of the batch."""
 
     def __call__(self, batch: Batch, /) -> Tensor:
         residual = batch.advantages[:, 0] - batch.drift
@@ -152,25 +158,28 @@ class Squared:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    r"""DPO's loss over all judged pairs of a prompt's responses (Rafailov et al. 2023).
+    r"""DPO's loss over all judged pairs of responses to a prompt (Rafailov et al. 2023).
 
     $$-\frac{1}{2\sum_k w_k}\,\mathbb E_{y'}\big[P\log\sigma(d) + (1-P)\log\sigma(-d)\big],\quad
     d = \sum_k w_k\Big(\log\frac{p(y)}{r_k(y)} - \log\frac{p(y')}{r_k(y')}\Big)$$
 
-    in the mean over labels, with $P = P(y\succ y')$. The closed form of the feedback r, where
-    preferences are Bradley and Terry's of rewards r; where they cycle there are no such rewards,
-    and it fits some. At the policy that drew, without a magnet, it has the policy gradient.
+    with $P = P(y\succ y')$, which is DPO's loss in the mean over labels. If the preferences are
+    those of a Bradley-Terry model with rewards r, its minimum is the closed form of the feedback r.
+    If they cycle, no such rewards exist, and it fits some. At the policy that drew the responses,
+    without a magnet, it has the policy gradient. `ValueError` for responses that were not compared.
     """
 
     potential: ClassVar[bool] = True
+    # Pairs are those among the responses in the batch.
     separable: ClassVar[bool] = False
-    """False: pairs are those of the batch."""
 
     def __call__(self, batch: Batch, /) -> Tensor:
         if batch.pairs is None:
             raise ValueError(
-                "`Logistic` needs the preferences among the responses, met in self-play or a pool."
+                "`Logistic` needs the preferences among the responses themselves: let them meet in "
+                "self-play, or use a pool."
             )
         apart = batch.drift[:, None] - batch.drift
+        # softplus(d) - P d is -P log sigma(d) - (1 - P) log sigma(-d), and never overflows.
         losses = nn.functional.softplus(apart) - (0.5 + batch.pairs) * apart
         return (batch.peers * losses).sum(1) / (2.0 * batch.total)

@@ -1,9 +1,10 @@
-r"""The mirror step of a network: an objective, minimised from the old weights.
+r"""The mirror step of a network: an objective is minimised, from the old weights.
 
 $$\min_p\; -\langle q, p\rangle + \alpha\,\mathrm{KL}(p\|\rho)
 + \tfrac1\eta\,\mathrm{KL}(p\|\text{old})$$
 
-the core's objective in units of preference. Objective and minimiser are values.
+This is the core's objective, divided by $-\eta$, in units of preference. How it is estimated
+(`Objective`) and how it is minimised (`Minimiser`) are values.
 """
 
 from __future__ import annotations
@@ -16,34 +17,56 @@ import torch
 from torch import Tensor
 
 from mpo_games.protocol import Array
-from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.inputs import Rows
-from mpo_llm.networks.processes import Team, in_step, share
-from mpo_llm.responses import Decoding
-from mpo_llm.step.minimisers import Adam, Loss, Minimiser, Moments
+from mpo_llm.networks.base import Weights
+from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.processes import Processes, in_step, share
+from mpo_llm.step.minimisers import Adam, Evaluated, Gradient, Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective, TokenLevel
 from mpo_llm.step.rollouts import Rollouts
-from mpo_llm.step.scoring import Reading, read, score
+from mpo_llm.step.scoring import WORKBENCH, HiddenStates, Scorable
 
-Reader = Callable[[Rollouts], Reading]
-"""`TokenPolicy.recall` of a reference policy."""
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a mirror step did. KLs are in nats a response, to each reference of the step: the old
+    policy, then the magnet if it pulled."""
+
+    gradients: int
+    """How many gradients were computed."""
+    loss: float
+    """The loss at the last gradient."""
+    first_kls: tuple[float, ...]
+    """KLs at the first gradient, of the policy that the step starts from."""
+    last_kls: tuple[float, ...]
+    """KLs at the last gradient, after all updates but one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solved:
+    """The outcome of a mirror step."""
+
+    weights: Weights
+    """The new weights."""
+    moments: Moments
+    """What the optimiser keeps for the next step."""
+    report: StepReport
 
 
 @dataclass(frozen=True, slots=True)
 class Proximal:
     """How a mirror step is solved.
 
-    `ValueError` for an objective without a potential where the minimiser searches, and for parts of
-    an objective that does not part.
+    `ValueError` for a minimiser that searches together with an objective without a potential, and
+    for a `micro_batch` together with an objective that is no sum over responses.
     """
 
     objective: Objective = TokenLevel()
     minimise: Minimiser = Adam()
     minibatches: int = 1
     """Parts into which the responses are split; each update uses one."""
-    rows: int | None = None
-    """Responses of a minibatch whose activations stand in memory at once: gradients add up over
-    such parts, with the same result. All when None."""
+    micro_batch: int | None = None
+    """The largest number of responses whose activations are in memory at the same time. Gradients
+    add up over such parts of a minibatch, so the result is the same. All if None."""
 
     def __post_init__(self) -> None:
         if self.minimise.searches and not self.objective.potential:
@@ -51,89 +74,102 @@ class Proximal:
                 f"{type(self.minimise).__name__} compares values of the loss, and the gradient of "
                 f"{self.objective} is not that of its value: use `SequenceLevel()` or `Adam()`."
             )
-        if self.rows is not None and not (self.rows >= 1 and self.objective.separable):
+        if self.micro_batch is not None and not (
+            self.micro_batch >= 1 and self.objective.separable
+        ):
             raise ValueError(
-                f"`rows` must be at least 1, got {self.rows}, and {self.objective} a sum over "
-                "responses."
+                f"`micro_batch` must be at least 1, got {self.micro_batch}, and {self.objective} "
+                "a sum over responses."
             )
 
     def solve(
         self,
-        network: Network,
-        decoding: Decoding,
-        start: Weights,
+        policy: Scorable,
         moments: Moments,
         q: Rollouts,
-        references: Sequence[tuple[float, Reader]],
-    ) -> tuple[Weights, Moments]:
-        """The new weights, from `start`, and the optimiser's memory.
+        references: Sequence[tuple[float, Scorable]],
+    ) -> Solved:
+        """Step from the weights of the first part of `policy`.
 
-        `references` are weights in units of preference and the policies pulled to, read once.
-        Raises `FloatingPointError`, and returns nothing, if the loss is not finite.
+        `references` are the policies that the step is pulled to, each with its weight in units of
+        preference: the old policy, then the magnet. `FloatingPointError` if a loss is not finite;
+        nothing has changed then.
         """
+        network, start = policy.network, policy.parts[0][1]
+        assert start is not None
         losses = []
         for batch in q.minibatches(self.minibatches):
-            parts = _shared(batch, network.team).parts(self.rows)
+            parts = _shared(batch, network.processes).parts(self.micro_batch)
             if network.sharded:
+                # Every process must run as often as the others, if only for a part of weight 0.
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
-                parts = tuple(part or idle for part in in_step(network.team, parts))
-            loss = [self.loss(network, decoding, part, references) for part in parts]
-            losses.append(Loss(loss, network.team, network.sharded))
+                parts = tuple(part or idle for part in in_step(network.processes, parts))
+            loss = [self.loss(policy, part, references) for part in parts]
+            losses.append(Loss(loss, network.processes, network.sharded))
         parameters = network.load(start)
         with network.training():
-            moments = self.minimise(parameters, losses, moments)
-        return network.weights(), moments
+            done = self.minimise(parameters, losses, moments)
+        first, last = _kls(network.processes, done.gradients[0], done.gradients[-1])
+        report = StepReport(len(done.gradients), done.gradients[-1].loss, first, last)
+        return Solved(network.weights(), done.moments, report)
 
     def loss(
-        self,
-        network: Network,
-        decoding: Decoding,
-        q: Rollouts,
-        references: Sequence[tuple[float, Reader]],
-    ) -> Callable[[], Tensor]:
-        """The loss at the workbench's weights, as a function to be called again and again."""
-        responses, rows = q.responses, Rows.of_responses(q.responses, network.device)
-        pulls = [(weight, reader(q)) for weight, reader in references]
+        self, policy: Scorable, q: Rollouts, references: Sequence[tuple[float, Scorable]]
+    ) -> Callable[[], Evaluated]:
+        """The loss on some responses, a function of the workbench's weights of `policy.network`."""
+        network, responses = policy.network, q.responses
+        # What no update changes is computed once, here.
+        inputs = Inputs.of_responses(responses, network.device)
+        pulls = [(weight, q.hidden_states(reference)) for weight, reference in references]
         mask = torch.from_numpy(responses.mask).to(network.device)
         tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]
-        of = torch.from_numpy(responses.of).to(network.device)
+        prompt_of = torch.from_numpy(responses.prompt_of).to(network.device)
 
         def padded(values: Tensor) -> Tensor:
             return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
-        def loss() -> Tensor:
-            reading = read(network, decoding, ((1.0, None),), rows)
-            scores = score(reading, [r for _, r in pulls], tokens)
-            log_probs = padded(scores.log_probs)
+        def loss() -> Evaluated:
+            sought = HiddenStates.of(network, policy.decoding, WORKBENCH, inputs)
+            terms = sought.terms(tokens, [states for _, states in pulls])
+            log_probs = padded(terms.log_probs)
 
             def given(values: Array) -> Tensor:
                 return torch.from_numpy(values).to(log_probs)
 
-            apart = [
-                (weight, padded(ratio), padded(kl))
-                for (weight, _), ratio, kl in zip(pulls, scores.log_ratios, scores.kls, strict=True)
-            ]
-            pairs = None if q.pairs is None else given(q.pairs)
             batch = Batch(
                 log_probs,
                 given(q.behaviour),
                 given(q.advantages),
-                apart,
+                [
+                    (weight, padded(ratio), padded(kl))
+                    for (weight, _), ratio, kl in zip(
+                        pulls, terms.log_ratios, terms.kls, strict=True
+                    )
+                ],
                 given(q.weights),
-                of,
-                pairs,
+                prompt_of,
+                None if q.pairs is None else given(q.pairs),
             )
-            return batch.weights @ self.objective(batch)
+            kls = tuple(batch.weights @ kl.detach().sum(1) for _, _, kl in batch.pulls)
+            return Evaluated(batch.weights @ self.objective(batch), kls)
 
         return loss
 
 
-def _shared(q: Rollouts, team: Team) -> Rollouts:
-    """The rows of this process's prompts; one that counts nothing where it has none."""
-    if team.size == 1:
+def _shared(q: Rollouts, processes: Processes) -> Rollouts:
+    """The responses that this process trains on: those to its share of the prompts."""
+    if processes.size == 1:
         return q
-    prompts = np.unique(q.responses.of)
-    rows = np.isin(q.responses.of, prompts[share(team, len(prompts))])
+    # Whole groups, as some objectives compare the responses to a prompt.
+    prompts = np.unique(q.responses.prompt_of)
+    rows = np.isin(q.responses.prompt_of, prompts[share(processes, len(prompts))])
     if rows.any():
         return q.take(np.flatnonzero(rows))
+    # With fewer prompts than processes some have none, but a loss needs a response.
     return replace(q.take(slice(0, 1)), weights=np.zeros(1))
+
+
+def _kls(processes: Processes, *gradients: Gradient) -> list[tuple[float, ...]]:
+    """The KLs at some gradients, summed over the processes."""
+    parts = processes.gather([[float(kl) for kl in gradient.kls] for gradient in gradients])
+    return [tuple(map(float, kls)) for kls in np.sum(parts, axis=0)]

@@ -1,4 +1,4 @@
-"""Judged responses: what a token-level policy learns from."""
+"""Judged responses: the feedback that a token-level policy learns from."""
 
 from __future__ import annotations
 
@@ -10,43 +10,53 @@ import torch
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.responses import Responses
-from mpo_llm.step.scoring import Reading
+from mpo_llm.step.scoring import HiddenStates, Scorable, hidden_states
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollouts:
-    """Responses with what they are worth: the feedback `q` of a language game.
+    r"""N judged responses: the feedback q of a language game, as a sample or in full.
 
-    Stands for `<q, p> = sum_i weights[i] p(y_i) / b(y_i) advantage_i`, b the policy that drew them.
+    They stand for $\langle q, p\rangle = \sum_i w_i\, \frac{p(y_i)}{b(y_i)}\, A_i$, with weights w,
+    advantages A and the policy b that drew them.
     """
 
     responses: Responses
     """Each distinct response once."""
     weights: Array
-    """Each response's share, `(N,)`: of the draws, or its exact probability. Together they make 1,
-    each prompt the same."""
+    """The share of each response among all draws, or its exact probability, `(N,)`. They add up to
+    1, and equally for each prompt."""
     advantages: Array
-    """What was gained from each token on, in units of preference, `(N, T)`."""
+    """The advantage of a response from each token on, in units of preference, `(N, T)`."""
     behaviour: Array
-    """Log-probability of each token under the policy that drew it, `(N, T)`; 0 at padding."""
+    """Log-probability of each token by the policy that drew it, `(N, T)` in nats, 0 at padding."""
     pairs: Array | None = None
-    """`P(y_i > y_j) - 1/2` among the responses to one prompt, `(N, N)`, 0 across prompts; None
-    where they did not meet."""
+    """`P(y_i > y_j) - 1/2` for responses to the same prompt, `(N, N)`, and 0 across prompts. None
+    if the responses were not compared with each other."""
     mismatch: float = 0.0
-    """How far the engine that drew the responses was from this, in nats a response: the mean
-    absolute difference."""
-    reading: Reading | None = None
-    """What the policy that drew the responses knows before each token, where it is at hand: it need
-    not read them again."""
+    """The mean absolute difference between the log-probabilities of a response by the engine that
+    drew it and by the network, in nats."""
+    hidden: HiddenStates | None = None
+    """The states of the policy that drew the responses, if they are at hand."""
+
+    def hidden_states(self, policy: Scorable) -> HiddenStates:
+        """The states of `policy` over the responses: at hand, if it drew them, or computed now."""
+        known = self.hidden
+        # Identity, not equality: weights are never written to, so the same tensors are the same
+        # weights, and comparing their numbers would take as long as a pass over them.
+        if known is None or known.parts is not policy.parts or known.decoding != policy.decoding:
+            return hidden_states(policy, self.responses)
+        return known
 
     def take(self, rows: Indices | slice) -> Self:
-        """Some of the rows, with their weights as they are."""
-        reading, mask = self.reading, self.responses.mask
-        if reading is not None:
+        """Some of the responses, with the weights that they have."""
+        hidden, mask = self.hidden, self.responses.mask
+        if hidden is not None:
+            # States have a row a token, so the indices of the tokens of these responses are needed.
             token = np.full(mask.shape, -1)
             token[mask] = np.arange(mask.sum())
             taken = torch.from_numpy(token[rows][mask[rows]])
-            reading = reading.take(taken.to(reading.states[0].device))
+            hidden = hidden.take(taken.to(hidden.states[0].device))
         return type(self)(
             self.responses.take(rows),
             self.weights[rows],
@@ -54,22 +64,24 @@ class Rollouts:
             self.behaviour[rows],
             None if self.pairs is None else self.pairs[rows][:, rows],
             self.mismatch,
-            reading,
+            hidden,
         )
 
-    def parts(self, rows: int | None) -> tuple[Self, ...]:
-        """Consecutive parts of at most `rows` rows, whose sum is the whole; one when None."""
-        count = len(self.weights)
-        if rows is None or rows >= count:
+    def parts(self, count: int | None) -> tuple[Self, ...]:
+        """Consecutive parts of at most `count` responses, which make up the whole; or one part."""
+        size = len(self.weights)
+        if count is None or count >= size:
             return (self,)
-        return tuple(self.take(slice(i, i + rows)) for i in range(0, count, rows))
+        return tuple(self.take(slice(i, i + count)) for i in range(0, size, count))
 
     def minibatches(self, count: int) -> tuple[Self, ...]:
-        """`count` parts of about equal size, each an estimate of the whole: their mean is it.
+        """`count` minibatches of about the same size; their mean is the whole.
 
-        Every `count`-th row goes to the same part, so that each sees all prompts.
+        Weights are multiplied by `count`, so each minibatch is an estimate of the whole.
         """
         if count == 1:
             return (self,)
+        # Responses are sorted by prompt, so every `count`-th of them is one of all prompts.
         parts = (self.take(np.arange(i, len(self.weights), count)) for i in range(count))
+        # With fewer responses than minibatches some are empty.
         return tuple(replace(p, weights=count * p.weights) for p in parts if len(p.weights))

@@ -1,124 +1,236 @@
-"""Log-probabilities and exact KL of responses' tokens, chunk by chunk.
+"""Log-probabilities and exact KLs of the tokens of responses, a chunk of positions at a time.
 
-Logits `(positions, V)` stand in memory for `CHUNK` positions at a time, in the backward pass too.
-Padding is never scored: only the positions that predict a response's token are read.
+The networks are run once over all rows and give a state before each of the M tokens. Logits
+`(M, V)` of all of them would be the largest tensor of a run, so they are made, used and dropped for
+`CHUNK` positions at a time, in the backward pass too. Padding has no states: it is never scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.inputs import Rows
-from mpo_llm.responses import Decoding
+from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.processes import in_step, share
+from mpo_llm.responses import Decoding, Responses
 
 CHUNK = 256
-"""Positions whose logits stand in memory at once."""
+"""Positions whose logits are in memory at the same time."""
 
 Parts = tuple[tuple[float, Weights | None], ...]
-"""Exponents and weights of a geometric mixture of networks; None for the workbench's weights."""
+"""Exponents and weights of a geometric mixture of networks. None stands for the weights of the
+network's workbench, which are the ones that gradients change."""
+
+WORKBENCH: Parts = ((1.0, None),)
+"""The policy that a mirror step is looking for."""
+
+
+class Scorable(Protocol):
+    """A policy, as far as scoring is concerned."""
+
+    @property
+    def network(self) -> Network:
+        """The network that runs all its parts."""
+        ...
+
+    @property
+    def decoding(self) -> Decoding:
+        """How logits become probabilities."""
+        ...
+
+    @property
+    def parts(self) -> Parts:
+        """Exponents and weights."""
+        ...
+
+    @property
+    def micro_batch(self) -> int | None:
+        """The largest number of responses that are run at the same time; None for all."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """What a policy's networks know before each token of some responses."""
+class TokenTerms:
+    """What losses are made of: `(M,)` tensors in nats, a number a token of some responses."""
+
+    log_probs: Tensor
+    """Log-probabilities of the tokens."""
+    log_ratios: tuple[Tensor, ...]
+    """For each reference r the log-ratios `log p - log r` of the tokens."""
+    kls: tuple[Tensor, ...]
+    """For each reference r the KLs `KL(p || r)` of the next-token distributions, over all V ids."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenStates:
+    """The states of a policy's networks before each token of some responses."""
 
     network: Network
     decoding: Decoding
     parts: Parts
     states: tuple[Tensor, ...]
-    """The states of each part, `(M, d)`: a row per token, response after response."""
+    """The states of each part, `(M, d)`: a row a token, response after response."""
 
-    def take(self, tokens: Tensor) -> Reading:
-        """What stands before the given tokens, `(m,)`."""
+    @classmethod
+    def of(cls, network: Network, decoding: Decoding, parts: Parts, inputs: Inputs) -> HiddenStates:
+        """Run each part over the inputs. Only states of the workbench have gradients."""
+        states = []
+        for _, weights in parts:
+            with torch.set_grad_enabled(weights is None):
+                states.append(network.states(inputs, weights))
+        return cls(network, decoding, parts, tuple(states))
+
+    def take(self, tokens: Tensor) -> HiddenStates:
+        """The states before some of the tokens, given by their indices `(m,)`."""
         return replace(self, states=tuple(states[tokens] for states in self.states))
 
+    def joined(self, others: Sequence[HiddenStates]) -> HiddenStates:
+        """These states, then those of the same policy over other responses."""
+        if not others:
+            return self
+        columns = zip(self.states, *(other.states for other in others), strict=True)
+        return replace(self, states=tuple(torch.cat(states) for states in columns))
+
     def log_softmax(self, positions: slice) -> Tensor:
-        """Next-token log-probabilities, `(positions, V)`."""
+        """Next-token log-probabilities at some of the positions, `(positions, V)`."""
         logits = [
             self.network.logits(states[positions], weights)
             for states, (_, weights) in zip(self.states, self.parts, strict=True)
         ]
         return log_softmax(self.decoding, self.parts, logits)
 
+    def terms(self, tokens: Tensor, references: Sequence[HiddenStates] = ()) -> TokenTerms:
+        """Terms of the `tokens` `(M,)` after these states; differentiable if the states are.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """Per token of some responses, `(M,)` each; differentiable where the reading was."""
-
-    log_probs: Tensor
-    """Of the tokens."""
-    log_ratios: tuple[Tensor, ...]
-    """`log p - log r` of the tokens, for each reference r."""
-    kls: tuple[Tensor, ...]
-    """`KL(p || r)` over the whole vocabulary, for each reference r."""
+        `references` are the states of other policies before the same tokens. `FloatingPointError`
+        if a log-probability is NaN.
+        """
+        return _from_table(_table(self, tokens, references))
 
 
 def log_softmax(decoding: Decoding, parts: Parts, logits: Sequence[Tensor]) -> Tensor:
-    """The next-token log-probabilities `(..., V)` that the parts' logits stand for.
+    """The next-token log-probabilities `(..., V)` of a mixture, from the logits of its parts.
 
-    In sampling as in scoring, this is where vocabulary, mixture and temperature enter.
+    Drawing and scoring both come here: vocabulary, mixture and temperature enter nowhere else.
     """
     whole: Any = 0.0
     for (exponent, _), part in zip(parts, logits, strict=True):
         kept = part[..., : decoding.vocabulary]
+        # In half precision a sum over the vocabulary would lose its small terms.
         whole = whole + exponent * kept.to(torch.promote_types(kept.dtype, torch.float32))
     return torch.log_softmax(whole / decoding.temperature, dim=-1)
 
 
-def read(network: Network, decoding: Decoding, parts: Parts, rows: Rows) -> Reading:
-    """Run the parts' networks over the rows; without gradients but for the workbench."""
-    states = []
-    for _, weights in parts:
-        with torch.set_grad_enabled(weights is None):
-            states.append(network.states(rows, weights))
-    return Reading(network, decoding, parts, tuple(states))
+def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
+    """The states of `policy` before each token of the responses, without gradients.
 
-
-def joined(readings: Sequence[Reading]) -> Reading:
-    """One policy's readings, one after the other."""
-    if len(readings) == 1:
-        return readings[0]
-    columns = zip(*(reading.states for reading in readings), strict=True)
-    return replace(readings[0], states=tuple(torch.cat(states) for states in columns))
-
-
-def score(reading: Reading, references: Sequence[Reading], tokens: Tensor) -> Scores:
-    """Scores of `tokens` `(M,)` under a reading, and against references over the same responses.
-
-    `FloatingPointError` if a log-probability is NaN.
+    `ValueError` if a prompt and its response are longer than the network's context.
     """
+    sizes = np.array([len(prompt) for prompt in responses.prompts])
+    policy.network.require_room(sizes[responses.prompt_of] + responses.lengths)
+    count = policy.micro_batch or len(responses)
+    first, *rest = (
+        HiddenStates.of(
+            policy.network,
+            policy.decoding,
+            policy.parts,
+            Inputs.of_responses(responses.take(slice(i, i + count)), policy.network.device),
+        )
+        for i in range(0, len(responses), count)
+    )
+    return first.joined(rest)
+
+
+def token_terms(
+    policy: Scorable, responses: Responses, references: Sequence[Scorable] = ()
+) -> TokenTerms:
+    """Terms of the responses' tokens by `policy`, and its ratios and KLs to `references`.
+
+    On the CPU, without gradients; `micro_batch` responses are run at a time, and the processes
+    share the work. `ValueError` for tokens that are never drawn and for rows longer than the
+    context, `FloatingPointError` if the network returns NaN.
+    """
+    require_producible(policy.decoding, responses)
+    network = policy.network
+    mine = range(len(responses))[share(network.processes, len(responses))]
+    count = policy.micro_batch or max(1, len(mine))
+    slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
+    tables = [_scored(policy, responses.take(rows), references) for rows in slices]
+    if network.sharded:
+        # Every process must run as often as the others; what these passes compute is dropped.
+        for _ in in_step(network.processes, tables)[len(tables) :]:
+            _scored(policy, responses.take(slice(0, 1)), references)
+    everyone = [table for tables in network.processes.gather(tables) for table in tables]
+    # Without a response there is no table to join.
+    return _from_table(torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1))
+
+
+def per_token(responses: Responses, values: Tensor) -> Array:
+    """Values of the responses' tokens `(M,)` as `(N, T)` in double precision, 0 at padding."""
+    found = np.zeros(responses.tokens.shape)
+    found[responses.mask] = values.double().cpu().numpy()
+    return found
+
+
+def require_producible(decoding: Decoding, responses: Responses) -> None:
+    """`ValueError` if the responses hold ids that are never drawn."""
+    limit = decoding.vocabulary
+    if limit is not None and len(responses) and responses.tokens.max() >= limit:
+        raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
+
+
+def _scored(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
+    """The table of the responses, `(1 + 2 K, M)`, on the CPU."""
+    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+    with torch.no_grad():
+        states, *others = (hidden_states(p, responses) for p in (policy, *references))
+        return _table(states, tokens, others).cpu()
+
+
+def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates]) -> Tensor:
+    """Log-probabilities, then log-ratio and KL of each reference, `(1 + 2 K, M)`."""
     pieces = []
+    # A single chunk may keep its logits for the backward pass; of several each is made again there.
     recompute = torch.is_grad_enabled() and len(tokens) > CHUNK
     for start in range(0, len(tokens), CHUNK):
         chunk = slice(start, min(start + CHUNK, len(tokens)))
         if recompute:
             pieces.append(
-                checkpoint(_score, reading, references, tokens, chunk, use_reentrant=False)
+                checkpoint(_chunk, states, tokens, references, chunk, use_reentrant=False)
             )
         else:
-            pieces.append(_score(reading, references, tokens, chunk))
-    log_probs, *rest = torch.cat(pieces, dim=1)
-    if torch.isnan(log_probs).any():
+            pieces.append(_chunk(states, tokens, references, chunk))
+    table = torch.cat(pieces, dim=1)
+    # Refused here, because NaN would travel on unnoticed into weights and advantages.
+    if torch.isnan(table[0]).any():
         raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
-    return Scores(log_probs, tuple(rest[::2]), tuple(rest[1::2]))
+    return table
 
 
-def _score(reading: Reading, references: Sequence[Reading], tokens: Tensor, chunk: slice) -> Tensor:
-    """Log-probabilities, then log-ratio and KL of each reference, `(1 + 2 references, chunk)`."""
+def _chunk(
+    states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates], chunk: slice
+) -> Tensor:
+    """Some columns of the table."""
     chosen = tokens[chunk, None]
-    log_p = reading.log_softmax(chunk)
+    log_p = states.log_softmax(chunk)
     lines = [log_p.gather(1, chosen)[:, 0]]
     for reference in references:
         with torch.no_grad():
             log_r = reference.log_softmax(chunk)
-        # An impossible token (logit -inf) costs nothing: 0 log 0.
+        # A token that p forbids (logit -inf) costs nothing, as 0 log 0 = 0; computed it is NaN.
         apart = (log_p - log_r).masked_fill(log_p == -torch.inf, 0.0)
         lines += [apart.gather(1, chosen)[:, 0], (log_p.exp() * apart).sum(-1)]
     return torch.stack(lines)
+
+
+def _from_table(table: Tensor) -> TokenTerms:
+    log_probs, *rest = table
+    return TokenTerms(log_probs, tuple(rest[::2]), tuple(rest[1::2]))

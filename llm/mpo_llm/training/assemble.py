@@ -1,4 +1,4 @@
-"""From a configuration to the nouns: the policy, the game and the solver of a run."""
+"""From a configuration to the policy, the game and the solver of a run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ import torch
 import mpo_games as mg
 from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
-from mpo_games.protocol import MagnetSchedule, Solver
-from mpo_llm.config import Config, SolverConfig, StepConfig
-from mpo_llm.engines import Generator
+from mpo_games.protocol import MagnetSchedule
+from mpo_games.solvers.magnetic import matched_step
+from mpo_llm import factories, magnets
+from mpo_llm.config import (
+    AgainstMixture,
+    Config,
+    Every,
+    MagnetChoice,
+    SolverConfig,
+    StepConfig,
+    WeightEma,
+    WhenGapFell,
+)
+from mpo_llm.engines import Autoregressive, Engine
 from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.magnets import WeightEma
 from mpo_llm.networks import loading as models
 from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.responses import Decoding, Ids
@@ -38,15 +49,38 @@ SCHEDULES = {"falling": falling, "constant": constant}
 
 
 def start(config: Config, device: torch.device | None = None) -> tuple[TokenPolicy, Any]:
-    """The policy that a run starts from, and its tokenizer, on a CUDA device if there is one
-    unless a `device` is given."""
+    """The policy that a run starts from, and its tokenizer.
+
+    It is on `device`: when None, on a CUDA device if there is one, else on the CPU.
+    """
+    found, tokenizer = network(config, device or models.device())
+    return policy(config, found, tokenizer), tokenizer
+
+
+def network(
+    config: Config,
+    device: torch.device,
+    processes: Processes = OneProcess(),
+    *,
+    shard: bool = False,
+) -> tuple[TransformersNetwork, Any]:
+    """The network of the configuration's model, and its tokenizer.
+
+    With `shard` the processes share the weights of its layers, not only the work.
+    """
     model, tokenizer = models.load(config.model, config.seed)
-    return policy(config, model.to(device or models.device()), tokenizer), tokenizer
+    offload = config.model.offload
+    found = TransformersNetwork(model.to(device), offload=offload, processes=processes)
+    if shard:
+        found.shard(found.layers)
+    return found, tokenizer
 
 
-def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
-    """The policy that `model` is, taking mirror steps as the configuration says."""
-    network = TransformersNetwork(model, offload=config.model.offload)
+def policy(config: Config, network: TransformersNetwork, tokenizer: Any) -> TokenPolicy:
+    """The policy of a network, with the decoding and the mirror step of the configuration.
+
+    `ValueError` for an end token that the tokenizer does not have.
+    """
     end = tokenizer.eos_token_id
     if config.generation.end is not None:
         end = tokenizer.get_vocab().get(config.generation.end)
@@ -56,9 +90,25 @@ def policy(config: Config, model: Any, tokenizer: Any) -> TokenPolicy:
         config.generation.max_tokens,
         eos=end,
         temperature=config.generation.temperature,
-        vocabulary=min(len(tokenizer), model.config.vocab_size),
+        # Models pad their embeddings: ids beyond the tokenizer's have a logit but no text.
+        vocabulary=min(len(tokenizer), network.config.vocab_size),
     )
     return TokenPolicy.of(network, decoding, proximal(config.step))
+
+
+def engine(config: Config) -> Engine:
+    """The engine that draws responses, in training and after it.
+
+    `ValueError`, in a sentence, for a factory that cannot be found or called.
+    """
+    settings = config.generation
+    if not settings.engine:
+        return Autoregressive(settings.batch)
+    named = ("generation.engine", "generation.options")
+    found: Engine = factories.make(
+        "an engine", settings.engine, settings.options, config, named=named
+    )
+    return found
 
 
 def game(
@@ -67,9 +117,20 @@ def game(
     tokenizer: Any,
     prompts: Prompts,
     judge: Judge,
-    generate: Generator,
+    engine: Engine,
 ) -> TextPreferenceGame:
-    """The game that is trained on."""
+    """The game that a run is trained on.
+
+    `ValueError` for more prompts in a step than there are, and for a magnet that needs the exact
+    duality gap.
+    """
+    if isinstance(config.solver.magnet, WhenGapFell):
+        raise ValueError(
+            f"`solver.magnet: {{when_gap_fell: {config.solver.magnet.ratio}}}` needs the exact "
+            "duality gap, which is unknown where responses are sampled: use `{every: 50}`, for "
+            "example."
+        )
+    # The game checks this as well, but does not know the name of the setting.
     at_once = config.solver.prompts
     if at_once is not None and at_once > len(prompts):
         raise ValueError(f"`solver.prompts` is {at_once}, but there are {len(prompts)} prompts.")
@@ -77,42 +138,58 @@ def game(
         prompts.ids,
         start,
         judge,
-        writer(prompts, tokenizer),
+        decoder(prompts, tokenizer),
         config.solver.samples,
         at_once,
         config.solver.truncation,
-        generate,
+        engine,
     )
 
 
-def writer(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
-    """What a judge reads: prompts as they were asked, responses as they were written."""
+def decoder(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
+    """The function from token ids to the text that a judge reads."""
+    # A decoded prompt would show the judge the chat template; these are the user's own words.
     asked = dict(zip(prompts.ids, prompts.texts, strict=True))
 
-    def write(ids: Ids) -> str:
+    def decode(ids: Ids) -> str:
         text = asked.get(ids)
         return str(tokenizer.decode(ids, skip_special_tokens=True)) if text is None else text
 
-    return write
+    return decode
 
 
-def solver(settings: SolverConfig) -> Solver:
-    """The core's solver."""
-    if settings.method == "nash_md":
-        return mg.NashMD(settings.eta, settings.alpha)
-    magnet: MagnetSchedule = mg.Fixed()
-    if settings.magnet_period is not None:
-        magnet = mg.Every(settings.magnet_period)
-    if settings.magnet_rate is not None:
-        magnet = WeightEma(settings.magnet_rate)
-    feedback = FEEDBACKS[settings.feedback]
+def solver(settings: SolverConfig) -> mg.MMD:
+    """The core's solver, with a value for each choice of the configuration."""
+    eta, alpha = settings.eta, settings.alpha
+    if isinstance(settings.feedback, AgainstMixture):
+        feedback: Feedback = mg.AgainstMixture(settings.feedback.weight)
+    elif settings.feedback == "against_mixture":
+        feedback = mg.AgainstMixture(eta * alpha)
+    else:
+        feedback = FEEDBACKS[settings.feedback]
+    # `in_reward` takes Nash-MD's step at Nash-MD's own step size, `proximal` at a larger one.
+    if settings.mixes and settings.pull == "proximal":
+        eta = matched_step(eta, alpha)
     if settings.pool:
         feedback = Replayed(feedback, settings.pool)
-    return mg.MMD(settings.eta, settings.alpha, magnet, feedback, PULLS[settings.pull])
+    return mg.MMD(eta, alpha, magnet(settings.magnet), feedback, PULLS[settings.pull])
+
+
+def magnet(choice: MagnetChoice) -> MagnetSchedule:
+    """The schedule that moves the magnet."""
+    match choice:
+        case Every(period):
+            return mg.Every(period)
+        case WeightEma(rate):
+            return magnets.WeightEma(rate)
+        case WhenGapFell(ratio):
+            return mg.WhenGapFell(ratio)
+        case "fixed":
+            return mg.Fixed()
 
 
 def proximal(settings: StepConfig) -> Proximal:
-    """How mirror steps are solved."""
+    """How the mirror step is solved by gradient."""
     objectives: dict[str, Objective] = {
         "token": TokenLevel(getattr(divergence, settings.kl)),
         "sequence": SequenceLevel(),
@@ -131,4 +208,4 @@ def proximal(settings: StepConfig) -> Proximal:
         )
     )
     objective = objectives[settings.objective]
-    return Proximal(objective, minimise, settings.minibatches, settings.rows)
+    return Proximal(objective, minimise, settings.minibatches, settings.micro_batch)

@@ -1,8 +1,9 @@
-"""Checkpoints: everything a run needs to go on, in safetensors and JSON, whole or not at all.
+"""Checkpoints: all that a run needs to go on, in safetensors and JSON, written whole or not at all.
 
-A run's folder holds `config.yaml`, `metrics.jsonl` and `checkpoints/step-NNNNNN/`, each with
-`state.safetensors` (the policy with the optimiser's moments, the magnet, and what the solver
-remembers: previous policies, replay pool) and `state.json` (counters, random generator, budget).
+A run's folder holds `config.yaml`, `metrics.jsonl`, `samples.jsonl` and `checkpoints/step-NNNNNN/`.
+Each checkpoint has `state.safetensors` (the policy with the optimiser's moments, the magnet, and
+the solver's memory, such as previous policies and the replay pool) and `state.json` (counters, the
+random generator, and what has been spent of the budget).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safetensors.numpy import save_file
 
 from mpo_games.protocol import State
 from mpo_llm.config import Config
+from mpo_llm.networks.base import Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.training import assemble, config_file
 
@@ -30,14 +32,16 @@ STATE, HEADER = "state.safetensors", "state.json"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A moment of a run."""
+    """A run after one of its steps."""
 
     state: State[TokenPolicy]
+    """The solver's state."""
     rng: Mapping[str, Any]
-    """The state of the random generator, which is also the position in the data."""
+    """The state of the random generator, which draws the prompts as well as the responses."""
     counts: Mapping[str, int]
-    """What has been spent of the budget."""
+    """What has been spent, by the names of a budget's limits."""
     seconds: Mapping[str, float]
+    """Seconds by what they were spent on."""
 
 
 def save(
@@ -45,8 +49,8 @@ def save(
 ) -> Path:
     """Write `folder/step-NNNNNN`, and remove all but the last `keep` checkpoints.
 
-    Where processes share the weights all of them must call, and one of them `writes`. `OSError`,
-    with the older checkpoints as they were, if the disk is full.
+    Returns the checkpoint's folder. All processes must call it, as sharded weights are gathered;
+    one of them `writes`. `OSError` if the disk is full; older checkpoints stay as they are.
     """
     state = checkpoint.state
     target = folder / f"step-{state.step:06d}"
@@ -59,7 +63,8 @@ def save(
         parts = item.arrays() if isinstance(item, TokenPolicy) else {"array": np.asarray(item)}
         for part, array in parts.items():
             key, place = f"{name}/{part}", (array.__array_interface__["data"][0], array.shape)
-            # Weights are never written to, so policies share them: each is saved once.
+            # Weights are never written to, so policies share them, and each is saved once. Equal
+            # shapes, too: a view may begin where the whole does.
             if array.size and place in known:
                 aliases[key] = known[place]
             else:
@@ -76,6 +81,7 @@ def save(
         "seconds": checkpoint.seconds,
         "aliases": aliases,
     }
+    # Written beside the target and renamed at the end, so that a checkpoint is never half there.
     partial = folder / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -98,10 +104,10 @@ def save(
 
 
 def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
-    """Read a checkpoint written by `save`, bit for bit; `start` runs its policies.
+    """Read a checkpoint, bit for bit; the network of `start` runs its policies.
 
-    With `only="policy"` the rest of the state is left where it is: the magnet is `start`, and
-    nothing is remembered. `ValueError` for what is no checkpoint of such a run.
+    With `only="policy"` nothing else is read: then the magnet is `start`, and the solver's memory
+    is empty. `ValueError` for anything but a checkpoint of such a run.
     """
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -114,6 +120,8 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
                     array = file.get_tensor(aliases.get(key, key))
                     items.setdefault(name, {})[part] = array
         found = {name: _item(parts, start) for name, parts in items.items()}
+        if not start.network.offload:
+            found = _reunited(found, aliases)
         state = State(
             found.pop("policy"),
             found.pop("magnet", start),
@@ -135,7 +143,7 @@ def listed(folder: Path) -> list[Path]:
 def last(folder: Path) -> Path:
     """The newest checkpoint of a run's folder, or the folder itself if it is a checkpoint.
 
-    `ValueError` where there is none.
+    `ValueError` if there is none.
     """
     if (folder / HEADER).is_file():
         return folder
@@ -146,12 +154,12 @@ def last(folder: Path) -> Path:
 
 
 def config_of(path: str | Path) -> Config:
-    """The configuration of the run that a checkpoint, or a run's folder, belongs to."""
+    """The configuration of a run, given its folder or one of its checkpoints."""
     return config_file.load(last(Path(path)).parents[1] / "config.yaml")
 
 
 def metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The records of a run's steps."""
+    """The lines of a run's `metrics.jsonl`, one a step."""
     lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -159,7 +167,7 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
 def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
     """The policy of a checkpoint, or of a run's newest one, and its tokenizer.
 
-    The model that the run started from is loaded again. `ValueError` where there is no checkpoint.
+    It loads the model that the run started from. `ValueError` if there is no checkpoint.
     """
     start, tokenizer = assemble.start(config_of(path))
     return policy_of(path, start), tokenizer
@@ -171,14 +179,34 @@ def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
 
 
 def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
+    """An array, a number or a policy."""
     if "array" in parts:
         array = parts["array"]
         return array if array.ndim else array.item()
     return start.restored(parts)
 
 
+def _reunited(items: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The items, with weights that policies shared when they were saved shared again.
+
+    A mixture runs shared weights once: twice, it would differ in the last digit.
+    """
+    known: dict[frozenset[str], Weights] = {}
+    found = dict(items)
+    for name, item in items.items():
+        if isinstance(item, TokenPolicy):
+            parts = []
+            for i, (exponent, weights) in enumerate(item.parts):
+                keys = [f"{name}/part {i} {n}" for n in weights]
+                saved = frozenset(aliases.get(key, key) for key in keys)
+                parts.append((exponent, known.setdefault(saved, weights)))
+            found[name] = replace(item, parts=tuple(parts))
+    return found
+
+
 def _flush(path: Path) -> None:
-    """Onto the disk; a folder that cannot be opened so is left to the system."""
+    """Have the system write a file or a folder to the disk now."""
+    # Windows cannot open folders.
     with suppress(PermissionError):
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,24 +1,26 @@
-"""Runs' settings as YAML files: read with their types checked, and written back."""
+"""The settings of a run as a YAML file: read with types checked, written back, and translated from
+the spellings of earlier releases."""
 
 from __future__ import annotations
 
 import difflib
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 
-from mpo_llm.config import Config
+from mpo_llm.config import Choice, Config
 
 C = TypeVar("C")
 
 
 def load(path: str | Path) -> Config:
-    """Read a YAML file. `ValueError`, in a sentence, for what is no configuration."""
+    """Read a YAML file. `ValueError`, in a sentence, if it is not a configuration."""
     source = Path(path)
     try:
         found = yaml.safe_load(source.read_text(encoding="utf-8"))
@@ -27,12 +29,50 @@ def load(path: str | Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{str(path)!r} is not YAML: {said}.") from error
+    # To YAML a file without settings, and below a section without any, is None.
     return parse(Config, {} if found is None else found)
 
 
 def dump(config: Config) -> str:
-    """The YAML that `load` reads back to the same configuration."""
-    return str(yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+    """The YAML text that `load` reads back to the same configuration."""
+    return str(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+
+
+def changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration with other values of some settings, given by their dotted names.
+
+    `ValueError` for a name that is no setting and for a value of another type.
+    """
+    found: dict[str, Any] = plain(config)
+    for name, value in current(settings).items():
+        *sections, field = name.split(".")
+        place = found
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                raise ValueError(f"There is no setting `{name}` to vary.")
+            place = place[section]
+        place[field] = value
+    return parse(Config, found)
+
+
+def current(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted names, in today's spelling.
+
+    A choice may be part of the name: `solver.magnet.every` with 50 is `solver.magnet` with
+    `{every: 50}`. The names of earlier releases are translated with a `FutureWarning`.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        section, _, field = name.rpartition(".")
+        if section in CHOICES:
+            value = {field: value}
+            section, _, field = section.rpartition(".")
+        sections.setdefault(section, {})[field] = value
+    return {
+        f"{section}.{field}" if section else field: value
+        for section, found in sections.items()
+        for field, value in _today(section, found).items()
+    }
 
 
 def parse(kind: type[C], found: Any, where: str = "") -> C:
@@ -42,20 +82,22 @@ def parse(kind: type[C], found: Any, where: str = "") -> C:
     hints = typing.get_type_hints(kind)
     names = [f.name for f in fields(typing.cast(Any, kind))]
     values = {}
-    for name, value in found.items():
+    for name, value in _today(where, found).items():
         path = f"{where}.{name}" if where else str(name)
         if name not in names:
-            close = difflib.get_close_matches(str(name), names, 1)
-            hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}."
+            hint = _close(name, names) or f"there are {', '.join(names)}."
             raise ValueError(f"There is no setting `{path}`: {hint}")
         values[name] = _value(hints[name], value, path)
     return kind(**values)
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """`value` as what `hint` asks for."""
+    """`value` with the type that `hint` asks for."""
     if is_dataclass(hint):
         return parse(typing.cast(type[Any], hint), {} if value is None else value, where)
+    choices = Choices.of(hint, where)
+    if choices is not None:
+        return choices.read(value)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         if value is None and type(None) in parts:
@@ -79,6 +121,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
+    # True is an int in Python, but `eta: true` is a mistake.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
@@ -89,11 +132,174 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     raise ValueError(f"`{where}` must be a {wanted}, got {value!r}.")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Mappings, lists and scalars, as YAML writes them."""
+    if isinstance(value, Choice):
+        (number,) = vars(value).values()
+        return {value.word(): number}
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     return str(value) if isinstance(value, Path) else value
+
+
+def _inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    # In a list, since YAML ends a bare scalar by a line with three dots.
+    text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"))
+    return text.strip()[1:-1]
+
+
+def _close(name: object, names: Iterable[str]) -> str:
+    """A hint at the nearest of the names, or nothing."""
+    known, word = list(names), str(name)
+    # `ema` is part of `weight_ema`, but by its letters it is too far away.
+    close = difflib.get_close_matches(word, known, 1) or [n for n in known if word and word in n]
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+# ---------------------------------------------------------------------------------------- choices
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a setting such as `solver.magnet` can be."""
+
+    where: str
+    """The setting's dotted name."""
+    words: tuple[str, ...]
+    """Choices without a number."""
+    kinds: Mapping[str, type[Choice]]
+    """Choices with one, by their words."""
+
+    @classmethod
+    def of(cls, hint: Any, where: str) -> Choices | None:
+        """The choices that a type hint allows; None if it is no union with a kind of `Choice`."""
+        parts = typing.get_args(hint)
+        kinds = [p for p in parts if isinstance(p, type) and issubclass(p, Choice)]
+        words = [w for p in parts if p not in kinds for w in typing.get_args(p)]
+        return cls(where, tuple(words), {k.word(): k for k in kinds}) if kinds else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All words, each once."""
+        return tuple(dict.fromkeys((*self.words, *self.kinds)))
+
+    def number(self, word: str) -> type:
+        """The type of a choice's number."""
+        (kind,) = typing.get_type_hints(self.kinds[word]).values()
+        return typing.cast(type, kind)
+
+    def read(self, value: Any) -> str | Choice:
+        """A choice from its YAML, `word` or `{word: number}`. `ValueError` for anything else."""
+        if isinstance(value, Mapping) and len(value) > 1:
+            raise ValueError(f"`{self.where}` is one choice, got {_inline(dict(value))}.")
+        numbered = isinstance(value, Mapping) and len(value) == 1
+        word, number = next(iter(value.items())) if numbered else (value, None)
+        if word not in self.names:
+            hint = _close(word, self.names)
+            raise ValueError(
+                f"`{self.where}` must be one of {', '.join(self.names)}, got {_inline(value)}"
+                + (f": {hint}" if hint else ".")
+            )
+        if not numbered and word in self.words:
+            return str(word)
+        if not numbered:
+            wanted = self.number(word).__name__
+            raise ValueError(
+                f"`{self.where}: {word}` needs a number: `{self.where}: {{{word}: {wanted}}}`."
+            )
+        if word not in self.kinds:
+            raise ValueError(f"`{self.where}: {word}` has no number, got {_inline(value)}.")
+        choice: Any = self.kinds[word]
+        found: Choice = choice(_value(self.number(word), number, f"{self.where}.{word}"))
+        return found
+
+
+def _choices() -> Iterator[Choices]:
+    for section, kind in typing.get_type_hints(Config).items():
+        if is_dataclass(kind):
+            for field, hint in typing.get_type_hints(kind).items():
+                found = Choices.of(hint, f"{section}.{field}")
+                if found is not None:
+                    yield found
+
+
+CHOICES: Mapping[str, Choices] = {choices.where: choices for choices in _choices()}
+"""The settings that are choices, by their dotted names."""
+
+
+# ----------------------------------------------------------------------------- earlier spellings
+
+
+def _magnet(solver: Mapping[str, Any]) -> Mapping[str, Any]:
+    names = ("magnet_period", "magnet_rate", "magnet")
+    _only_one(f"`solver.{name}`" for name in names if solver.get(name) is not None)
+    if solver.get("magnet_period") is not None:
+        return {"magnet": {"every": solver["magnet_period"]}}
+    if solver.get("magnet_rate") is not None:
+        return {"magnet": {"weight_ema": solver["magnet_rate"]}}
+    return {"magnet": solver.get("magnet", "fixed")}
+
+
+def _feedback(solver: Mapping[str, Any]) -> Mapping[str, Any]:
+    method, feedback = solver["method"], solver.get("feedback", "current")
+    if method == "mmd":
+        return {}
+    if method != "nash_md":
+        raise ValueError(f"`solver.method` was one of mmd, nash_md, got {method!r}.")
+    # Release 0.1.0 wrote `feedback: current` beside it, and did not look at `pull`.
+    if feedback != "current":
+        _only_one(("`solver.method: nash_md`", f"`solver.feedback: {_inline(feedback)}`"))
+    proximal = {} if solver.get("pull", "proximal") == "proximal" else {"pull": "proximal"}
+    return {"feedback": "against_mixture", **proximal}
+
+
+def _micro_batch(step: Mapping[str, Any]) -> Mapping[str, Any]:
+    _only_one(f"`step.{name}`" for name in ("rows", "micro_batch") if name in step)
+    return {"micro_batch": step["rows"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Settings of an earlier release."""
+
+    section: str
+    names: tuple[str, ...]
+    today: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    """From all settings of the section to those that replace these; none if they say nothing."""
+
+
+EARLIER = (
+    Earlier("solver", ("magnet_period", "magnet_rate"), _magnet),
+    Earlier("solver", ("method",), _feedback),
+    Earlier("step", ("rows",), _micro_batch),
+)
+"""Every setting that has been renamed since release 0.1.0."""
+
+
+def _today(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section in today's spelling, with a warning that names it."""
+    found = dict(settings)
+    for earlier in EARLIER:
+        old = {n: found[n] for n in earlier.names if earlier.section == section and n in found}
+        if old:
+            new = earlier.today(found)
+            found = {**{n: v for n, v in found.items() if n not in old}, **new}
+            verb = "are" if len(old) > 1 else "is"
+            now = f"{verb} now {_said(section, new)}" if new else "can be left out"
+            warnings.warn(f"{_said(section, old)} {now}.", FutureWarning, stacklevel=2)
+    return found
+
+
+def _said(section: str, settings: Mapping[str, Any]) -> str:
+    return " and ".join(f"`{section}.{n}: {_inline(v)}`" for n, v in settings.items())
+
+
+def _only_one(names: Iterable[str]) -> None:
+    said = list(names)
+    if len(said) > 1:
+        raise ValueError(f"Only one of {' and '.join(said)} can be set.")

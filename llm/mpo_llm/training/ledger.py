@@ -1,4 +1,4 @@
-"""What a run has cost so far, and where its time goes: wrappers that count what passes through."""
+"""What a run has cost so far: functions that count and time what they call."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from mpo_llm.engines import Drawn, Generator
+import mpo_games as mg
+from mpo_games.protocol import State
+from mpo_llm.engines import Drawn, Engine
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.networks.base import Network
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids
+from mpo_llm.step.proximal import StepReport
+from mpo_llm.step.rollouts import Rollouts
 
 PASSES = ("forward_tokens", "backward_tokens")
-"""Tokens that networks predicted, in generation, scoring and step, and those of them whose gradient
-was followed back."""
+"""Counts of the tokens that networks have predicted, in drawing, scoring and training; and of those
+among them through which a gradient went back."""
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes in use at the height: of a CUDA device, or else of the process."""
+    """The most memory that was in use, in bytes: of a CUDA device, or else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # Linux counts in KiB.
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of everything a budget can name and of passes, and seconds by what they were spent
-    on."""
+    """Counts of all that a budget can limit, and of passes; seconds; and the last mirror step."""
 
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
@@ -52,9 +57,14 @@ class Ledger:
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("generation", "judging", "scoring", "step"), 0.0)
     )
+    """Seconds by what they were spent on; `scoring` is what belongs to none of the others."""
+    rollouts: Rollouts | None = None
+    """What the last mirror step has learned from, without hidden states."""
+    report: StepReport | None = None
+    """What the last mirror step has done."""
 
     def exhausted(self, budget: Mapping[str, int | None]) -> str | None:
-        """The first limit of `budget` that has been reached, by its name."""
+        """The name of the first limit in `budget` that is reached; None if none is."""
         for name, limit in budget.items():
             if limit is not None and self.counts[name] >= limit:
                 return name
@@ -62,7 +72,7 @@ class Ledger:
 
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Charge the seconds spent within to `name` alone."""
+        """Charge the seconds within this context to `name`, but for those charged to others."""
         began, inner = time.perf_counter(), sum(self.seconds.values())
         try:
             yield
@@ -72,16 +82,20 @@ class Ledger:
 
     @contextmanager
     def passes(self, network: Network) -> Iterator[None]:
-        """Count what the processes' networks predict within."""
-        before = network.passed.copy()
+        """Count the tokens that the networks of all processes predict within this context."""
+        before = network.tokens_passed.copy()
         yield
-        forward, backward = np.sum(network.team.gather(network.passed - before), axis=0).tolist()
+        spent = network.processes.gather(network.tokens_passed - before)
+        forward, backward = np.sum(spent, axis=0).tolist()
+        # A token with a gradient went forward, too.
         for name, tokens in zip(PASSES, (forward + backward, backward), strict=True):
             self.counts[name] += tokens
 
     def judge(self, judge: Judge, failed: Callable[[], int] = lambda: 0) -> Judge:
-        """The judge, its calls counted, and its failures where `failed` knows of them: comparisons
-        that it could not make, and that are ties."""
+        """The judge, its calls counted and timed.
+
+        `failed` tells how many comparisons it has failed to make so far, which count as ties.
+        """
 
         def metered(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> ArrayLike:
             before = failed()
@@ -93,8 +107,8 @@ class Ledger:
 
         return metered
 
-    def generator(self, engine: Generator) -> Generator:
-        """The engine, its samples and tokens counted."""
+    def engine(self, engine: Engine) -> Engine:
+        """The engine, its responses and tokens counted, and timed."""
 
         def metered(
             policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
@@ -106,3 +120,26 @@ class Ledger:
             return drawn
 
         return metered
+
+    def solver(self, solver: mg.MMD) -> mg.MMD:
+        """The solver, its gradients counted, its mirror steps and its magnet timed.
+
+        What its last mirror step has learned from and done is kept in `rollouts` and `report`.
+        """
+
+        # A solver takes every mirror step by its pull: also the half steps, whose policies do not
+        # stay in any state, and the penalised ones, before the penalty changes the advantages.
+        def pull(policy: TokenPolicy, q: Rollouts, magnet: TokenPolicy, **choices: Any) -> Any:
+            with self.time("step"):
+                stepped: TokenPolicy = solver.pull(policy, q, magnet, **choices)
+            assert stepped.report is not None
+            self.counts["gradient_steps"] += stepped.report.gradients
+            # Hidden states would be the largest tensors to stay in memory until the next step.
+            self.rollouts, self.report = replace(q, hidden=None), stepped.report
+            return stepped
+
+        def magnet(game: Any, state: State[Any]) -> State[Any]:
+            with self.time("step"):
+                return solver.magnet(game, state)
+
+        return replace(solver, pull=pull, magnet=magnet)

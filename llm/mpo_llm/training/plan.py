@@ -1,4 +1,4 @@
-"""What a run will take, before it is begun: arithmetic for memory and tokens, a probe for time."""
+"""What a run will cost: memory and tokens by arithmetic, time by a probe of one short step."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ from mpo_llm.step.scoring import CHUNK
 from mpo_llm.training import assemble
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.train import Run
-from mpo_llm.training.watch import Watch
 
 GIB = 2.0**30
+
+LOGITS = 9
+"""Single-precision arrays `(CHUNK, V)` that are alive at the same time while a chunk's gradient is
+computed against two references. Measured: 8.5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run's expected cost, for one process."""
+    """The expected cost of a run."""
 
     prompts: int
-    """Prompts a step, of all processes."""
+    """Prompts a step, of all processes together."""
     responses: int
-    """Responses a step."""
+    """Responses a step, of all processes together."""
     tokens: int
-    """The most tokens a step can draw."""
+    """The most tokens that a step can draw."""
     comparisons: int
-    """The most comparisons a step can ask for without a pool."""
+    """The most comparisons that a step without a pool can ask for."""
     gradients: int
+    """Gradients a step."""
     memory: Mapping[str, float]
-    """Bytes, by what they hold; an estimate."""
+    """Bytes of one process by what they hold, an estimate."""
     seconds: Mapping[str, float]
-    """A step's, by what they are spent on, from a probe of one prompt."""
+    """Seconds of a step by what they are spent on, from the probe."""
     peak: int
-    """Bytes in use at the probe's height: of the process, or of a CUDA device."""
+    """The most bytes in use during the probe, of the process or of a CUDA device."""
     steps: int | None
-    """How many steps the budget allows, where that can be told."""
+    """The steps that the budget allows; None if only the run can tell."""
 
     def __str__(self) -> str:
         held = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
@@ -64,13 +68,14 @@ class Plan:
 
 
 def plan(config: Config) -> Plan:
-    """Put the run together, take a step with one prompt, and reckon. Nothing is written."""
+    """Load the run and take one short step as a probe. Nothing is written."""
     run = Run.of(config)
-    game, solver = run.game.game, config.solver
+    game, solver = run.game, config.solver
     prompts = game.prompts_per_step or len(game.prompts)
     responses = prompts * solver.samples
     spent = _probe(run)
-    share = math.ceil(prompts / run.team.size)
+    # The probe has one prompt and one gradient; a process has its share of the prompts.
+    share = math.ceil(prompts / run.processes.size)
     seconds = {name: s * share for name, s in spent.items()}
     seconds["step"] *= config.step.epochs * config.step.minibatches
     return Plan(
@@ -87,45 +92,48 @@ def plan(config: Config) -> Plan:
 
 
 def _probe(run: Run) -> Mapping[str, float]:
-    """Seconds of a step with the longest prompt and one gradient."""
-    game = run.game.game
+    """Seconds of a step with the longest prompt and one gradient, by what they are spent on."""
+    game = run.game
     ledger = Ledger()
     longest = int(np.argmax([len(prompt) for prompt in game.prompts]))
     once = replace(run.config.step, epochs=1, minibatches=1)
-    watch = Watch(ledger, run.team)
-    start = replace(game.start, proximal=watch.proximal(assemble.proximal(once)))
+    start = replace(game.start, proximal=assemble.proximal(once))
     probe = replace(
         game,
         prompts=(game.prompts[longest],),
         start=start,
         prompts_per_step=None,
         judge=ledger.judge(game.judge),
-        generate=ledger.generator(game.generate),
+        engine=ledger.engine(game.engine),
     )
     states: Iterator[State[TokenPolicy]] = mg.iterate(
-        watch.game(probe), run.solver, rng=np.random.default_rng(0)
+        probe, ledger.solver(run.solver), rng=np.random.default_rng(0)
     )
+    # The first state is the start; the second is one step on.
     next(states)
-    with ledger.time("step"):
+    with ledger.time("scoring"):
         next(states)
     return ledger.seconds
 
 
 def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> dict[str, float]:
-    """What stands in memory at the height of a step."""
+    """Bytes in memory when a step needs most, by what they hold."""
     network, settings = start.network, config.solver
     assert isinstance(network, TransformersNetwork)
     inner = network.config
     trained = sum(w.numel() for w in network.trainable.values())
-    whole, half = network.size, config.model.dtype == "bfloat16"
-    policies = 1  # the one stepped from; the one sought is the network itself
-    policies += settings.alpha > 0.0 or bool(config.evaluation.source)  # the start
-    policies += settings.magnet_period is not None or settings.magnet_rate is not None
+    whole, half = network.bytes, config.model.dtype == "bfloat16"
+    # The old policy (the one that is sought is the model itself), the start (as magnet, or opponent
+    # in evaluation), a magnet that has left the start, and the policy before the old one.
+    policies = 1
+    policies += settings.alpha > 0.0 or bool(config.evaluation.source)
+    policies += settings.magnet != "fixed"
     policies += settings.feedback == "optimistic"
     width = 2 if half else 4
-    rows = min(config.step.rows or responses, responses)
+    rows = min(config.step.micro_batch or responses, responses)
     tokens = prompt + config.generation.max_tokens
     layers, hidden = inner.num_hidden_layers, inner.hidden_size
+    # Numbers that a layer keeps for the backward pass, per token: an estimate.
     layer = 10 * hidden + 4 * (getattr(inner, "intermediate_size", None) or 4 * hidden)
     kept = layers * hidden + layer if config.model.gradient_checkpointing else layers * layer
     heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
@@ -135,9 +143,10 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
         "model": whole,
         "policies": 4.0 * trained * policies,
         "gradients": 4.0 * trained * (2 if half else 1),
+        # L-BFGS keeps 50 pairs of vectors.
         "optimiser": 4.0 * trained * (4 if config.step.minimiser == "adam" else 100),
         "activations": float(width * rows * tokens * kept),
-        "logits": 4.0 * CHUNK * inner.vocab_size * 9,
+        "logits": 4.0 * CHUNK * inner.vocab_size * LOGITS,
         "cache": float(2 * width * drawn * tokens * layers * heads * size),
     }
 

@@ -1,4 +1,4 @@
-"""Many runs that differ in a few settings, by joblib and whatever backend it is given."""
+"""Many runs that differ in a few settings, by joblib with any of its backends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import yaml
 
 from mpo_llm.config import Config
 from mpo_llm.training import checkpoint, config_file
@@ -17,20 +16,14 @@ from mpo_llm.training.train import train
 
 
 def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
-    """A configuration for each combination of the settings' values, each with a folder of its own
-    within `output.folder`. `ValueError` for settings that are none."""
+    """A configuration for each combination of values of the settings, by their dotted names.
+
+    Each has a folder of its own within `output.folder`, named by its values. `ValueError` for a
+    name that is no setting.
+    """
     found = []
     for values in product(*vary.values()):
-        plain: dict[str, Any] = yaml.safe_load(config_file.dump(config))
-        for name, value in zip(vary, values, strict=True):
-            *sections, field = name.split(".")
-            place = plain
-            for section in sections:
-                if not isinstance(place.get(section), dict):
-                    raise ValueError(f"There is no setting `{name}` to vary.")
-                place = place[section]
-            place[field] = value
-        one = config_file.parse(Config, plain)
+        one = config_file.changed(config, dict(zip(vary, values, strict=True)))
         labels = [f"{n.rpartition('.')[2]}={v}" for n, v in zip(vary, values, strict=True)]
         folder = config.output.folder / ",".join(labels)
         found.append(replace(one, output=replace(one.output, folder=folder)))
@@ -38,7 +31,10 @@ def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
 
 
 def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> str:
-    """Run all, or what is left of them; a line on each. What fails does not stop the others."""
+    """Run all configurations, or go on with those begun before; returns a line on each.
+
+    `jobs` run at the same time. A run that fails does not stop the others.
+    """
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
         lines = joblib.Parallel()(joblib.delayed(_run)(config) for config in configs)
     return "\n".join(lines)
@@ -48,12 +44,13 @@ def _run(config: Config) -> str:
     folder = config.output.folder
     try:
         summary = train(config, resume=True)
+    # What a setting can cause. Any other error is a bug, and ends the sweep.
     except (ValueError, ArithmeticError, OSError) as error:
         return f"{folder}  failed: {error}"
     return f"{folder}  {summary.state.step} steps{_outcome(folder)}"
 
 
 def _outcome(folder: Path) -> str:
-    """The last win rate on held-out prompts, where there is one."""
+    """The last win rate on held-out prompts, if there is one."""
     rates = [row["win_rate"] for row in checkpoint.metrics(folder) if "win_rate" in row]
     return f", win rate {rates[-1]:.3f} against the start" if rates else ""

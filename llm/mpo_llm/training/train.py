@@ -1,18 +1,17 @@
-"""The training loop: the core's states, one after the other, recorded and saved.
+"""The training loop: it takes the core's states one after the other, records and saves them.
 
-Whatever a step is, `mg.iterate` takes it; here are only what surrounds it: budgets, records,
-checkpoints and the ends of a run.
+`mg.iterate` takes the steps. Here is only what surrounds them: budgets, records, checkpoints, and
+the ways in which a run ends.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,31 +21,24 @@ import torch
 
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
-from mpo_games.protocol import Solver, State
+from mpo_games.protocol import State
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
-from mpo_llm.engines import Autoregressive
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges import loading as oracle
 from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
-from mpo_llm.measures.report import Report, evaluate
+from mpo_llm.measures.report import evaluate
 from mpo_llm.networks import loading as models
-from mpo_llm.networks.hugging_face import TransformersNetwork
-from mpo_llm.networks.processes import Alone, Processes, Team
+from mpo_llm.networks.processes import Distributed, OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.step.rollouts import Rollouts
-from mpo_llm.training import assemble, checkpoint, config_file
+from mpo_llm.training import assemble, checkpoint, config_file, records
 from mpo_llm.training.checkpoint import Checkpoint
 from mpo_llm.training.ledger import Ledger, peak_memory
-from mpo_llm.training.watch import Watch, Watched
-
-TABLE_PROMPTS = 4
-"""Prompts in an entry of the sample table."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has saved what it had."""
+    """A signal asked the run to stop, and it has saved a checkpoint."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -55,20 +47,26 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to."""
+    """The outcome of a run."""
 
     state: State[TokenPolicy]
+    """The last state."""
     reached: str
-    """Which limit of the budget ended it."""
+    """The limit of the budget that ended the run."""
     counts: Mapping[str, int]
+    """What was spent, by the names of a budget's limits."""
     seconds: Mapping[str, float]
+    """Seconds by what they were spent on."""
     saved: Path
+    """The last checkpoint."""
     processes: int
+    """How many processes shared the work."""
     sharded: bool
-    """Whether they share the weights, too."""
+    """Whether they shared the weights as well."""
 
     def __str__(self) -> str:
         spent = ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in self.counts.items())
+        # A run whose budget was spent before has no seconds.
         total = sum(self.seconds.values()) or 1.0
         where = ", ".join(f"{name} {s / total:.0%}" for name, s in self.seconds.items())
         return "\n".join(
@@ -85,12 +83,12 @@ class Summary:
 
 
 def train(config: Config, *, resume: bool = False) -> Summary:
-    """Run a configuration to the end of its budget, from the start or from its last checkpoint if
-    there is one.
+    """Run a configuration to the end of its budget; with `resume`, from its last checkpoint.
 
-    A resumed run goes on bit for bit as if it had never ended. Raises `Interrupted` after SIGINT or
-    SIGTERM, with a checkpoint saved; `ValueError` for what cannot be run, before anything is drawn;
-    `OSError` if a checkpoint cannot be written, with the last one as it was.
+    On a CPU a resumed run goes on bit for bit as if it had never stopped. Raises `Interrupted`
+    after SIGINT or SIGTERM, when a checkpoint has been saved. `ValueError` for a configuration that
+    cannot be run, before anything is drawn. `OSError` if a checkpoint cannot be written; the last
+    one is still there.
     """
     saved = checkpoint.listed(config.output.folder / "checkpoints")
     if saved and not resume:
@@ -107,23 +105,26 @@ def train(config: Config, *, resume: bool = False) -> Summary:
 
 @dataclass(slots=True)
 class Run:
-    """A configuration with its nouns made, and where the run stands."""
+    """A run: what its configuration stands for, and how far it is."""
 
     config: Config
-    game: Watched
-    solver: Solver
+    game: TextPreferenceGame
+    """The game that is trained on; the ledger counts what it asks for."""
+    solver: mg.MMD
     held_out: TextPreferenceGame | None
+    """The same game on the prompts of evaluation, not counted; None without them."""
     ledger: Ledger
     rng: np.random.Generator
-    team: Team
+    processes: Processes
     device: torch.device
     trackers: Any
+    """Accelerate's `Accelerator`, which holds the trackers."""
     state: State[TokenPolicy] | None = None
-    """None at the start."""
+    """Where the run is; None at the start."""
 
     @classmethod
     def of(cls, config: Config) -> Run:
-        """Load, check and put together; nothing is drawn or written yet."""
+        """Load and check everything; nothing is drawn or written yet."""
         from accelerate import Accelerator
 
         accelerator = Accelerator(
@@ -131,25 +132,20 @@ class Run:
             log_with=list(config.output.trackers) or None,
             project_dir=config.output.folder,
         )
-        team: Team = Processes() if accelerator.num_processes > 1 else Alone()
-        judge = oracle.load(config.judge)
-        policy, tokenizer = assemble.start(config, accelerator.device)
-        network = policy.network
-        assert isinstance(network, TransformersNetwork)
-        network.team = team
+        processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
+        # Before the model: a factory that cannot be called is the error that is found fastest.
+        judge, engine = oracle.load(config.judge), assemble.engine(config)
         # Accelerate itself does not shard on CPUs, but says that it was asked to.
-        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and team.size > 1:
-            network.shard(network.layers, team)
-            policy = TokenPolicy.of(network, policy.decoding, policy.proximal)
+        fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and processes.size > 1
+        network, tokenizer = assemble.network(config, accelerator.device, processes, shard=fsdp)
+        policy = assemble.policy(config, network, tokenizer)
         ledger = Ledger()
-        watch = Watch(ledger, team)
-        policy = replace(policy, proximal=watch.proximal(policy.proximal))
         prompts = prompts_of.load(config.prompts, tokenizer)
-        engine = Autoregressive(config.generation.batch)
-        asked = shared(team, judge)
+        asked = shared(processes, judge)
 
+        # Each process has asked the judge about its share of the comparisons only.
         def failed() -> int:
-            return sum(team.gather(tally(judge)["failed"]))
+            return sum(processes.gather(tally(judge)["failed"]))
 
         game = assemble.game(
             config,
@@ -157,7 +153,7 @@ class Run:
             tokenizer,
             prompts,
             ledger.judge(asked, failed),
-            ledger.generator(engine),
+            ledger.engine(engine),
         )
         held_out = None
         if config.evaluation.source:
@@ -169,34 +165,34 @@ class Run:
                 game,
                 prompts=others.ids,
                 judge=asked,
-                write=assemble.writer(others, tokenizer),
+                decode=assemble.decoder(others, tokenizer),
                 prompts_per_step=None,
-                generate=engine,
+                engine=engine,
             )
         return cls(
             config,
-            watch.game(game),
+            game,
             assemble.solver(config.solver),
             held_out,
             ledger,
             np.random.default_rng(config.seed),
-            team,
+            processes,
             accelerator.device,
             accelerator,
         )
 
     @property
     def folder(self) -> Path:
-        """Where the run is written."""
+        """The run's folder."""
         return self.config.output.folder
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self.team.rank == 0
+        """Whether this process is the one that writes files."""
+        return self.processes.rank == 0
 
     def restore(self, saved: Path) -> None:
-        """Go back to a checkpoint. `ValueError` if it was run with other settings."""
+        """Go on from a checkpoint. `ValueError` if the run was begun with other settings."""
         _require_same(self.config, config_file.load(self.folder / "config.yaml"))
         found = checkpoint.load(saved, self.game.initial_policy())
         self.state = found.state
@@ -205,30 +201,33 @@ class Run:
         self.ledger.seconds.update(found.seconds)
 
     def open(self) -> None:
-        """Begin to write: the folder, the configuration, the trackers; older records end here."""
+        """Make the folder, write the configuration, start the trackers, and shorten old records."""
         step = 0 if self.state is None else self.state.step
         if self.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self.folder / "config.yaml", config_file.dump(self.config).encode())
+            # Steps after the checkpoint are taken again, and recorded again.
             for name in ("metrics.jsonl", "samples.jsonl"):
-                _cut(self.folder / name, step)
+                records.cut(self.folder / name, step)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         if self.config.output.trackers:
             self.trackers.init_trackers("tracker")
 
     def go(self) -> Summary:
-        """Step to the end of the budget."""
+        """Take steps until the budget is spent."""
         output, budget = self.config.output, asdict(self.config.budget)
         network = self.game.initial_policy().network
-        states = mg.iterate(self.game, self.solver, state=self.state, rng=self.rng)
+        solver = self.ledger.solver(self.solver)
+        states = mg.iterate(self.game, solver, state=self.state, rng=self.rng)
         begun = saved = None
         with _asked_to_stop() as asked, self._bar() as bar:
             while True:
-                with self.ledger.passes(network), self.ledger.time("step"):
+                with self.ledger.passes(network), self.ledger.time("scoring"):
                     state = next(states)
                 self.ledger.counts["steps"] = state.step
                 self.state = state
+                # The first state is where the run begins: no step has been taken yet.
                 if begun is None:
                     begun = state.step
                 else:
@@ -237,7 +236,8 @@ class Run:
                 if begun != state.step and state.step % output.checkpoint_every == 0:
                     saved = self._save(state)
                 reached = self.ledger.exhausted(budget)
-                stop = next((s for s in self.team.gather(asked[0]) if s), None)
+                # A signal may have reached one process alone, but all must stop at the same step.
+                stop = next((s for s in self.processes.gather(asked[0]) if s), None)
                 if reached is None and stop is None:
                     continue
                 if saved is None or saved[0] != state.step:
@@ -254,7 +254,7 @@ class Run:
                     self.ledger.counts,
                     self.ledger.seconds,
                     saved[1],
-                    self.team.size,
+                    self.processes.size,
                     bool(state.policy.network.sharded),
                 )
 
@@ -263,24 +263,32 @@ class Run:
         rng = self.rng.bit_generator.state
         found = Checkpoint(state, rng, self.ledger.counts, self.ledger.seconds)
         checkpoint.save(folder, found, self.config.output.keep, writes=self.first)
-        self.team.gather(None)  # nobody goes on before it is written
+        # No process goes on, and perhaps ends, before the checkpoint is written.
+        self.processes.gather(None)
         return state.step, folder / f"step-{state.step:06d}"
 
     def _record(self, state: State[TokenPolicy]) -> None:
-        """A line of metrics, and now and then samples and an evaluation."""
+        """Write a line of metrics, and now and then an evaluation and samples."""
         output, step = self.config.output, state.step
-        q = self.game.watch.feedback
+        q, report = self.ledger.rollouts, self.ledger.report
         assert q is not None
-        row: dict[str, Any] = {"step": step, **self.ledger.counts, **_drawn(q)}
-        row |= self.game.watch.drift()
+        assert report is not None
+        row: dict[str, Any] = {
+            "step": step,
+            **self.ledger.counts,
+            **records.drawn(q),
+            **records.moved(report),
+        }
         if self.held_out is not None and step % self.config.evaluation.every == 0:
+            # Its own random numbers: evaluation must not change what is drawn for training.
             rng = np.random.default_rng([self.config.seed, step])
             start = self.game.initial_policy()
             samples = self.config.evaluation.samples
-            report = evaluate(self.held_out, state.policy, {"start": start}, samples, rng)
-            row |= _reported(report)
+            found = evaluate(self.held_out, state.policy, {"start": start}, samples, rng)
+            row |= records.evaluated(found)
         row |= {f"seconds_{name}": round(s, 3) for name, s in self.ledger.seconds.items()}
         row["peak_memory"] = peak_memory(self.device)
+        # Only here, since all processes take part in the evaluation.
         if not self.first:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -288,98 +296,43 @@ class Run:
         self.trackers.log({k: v for k, v in row.items() if v is not None}, step=step)
         if step % output.table_every == 0:
             with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
-                for entry in self._table(step, q):
-                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-
-    def _table(self, step: int, q: Rollouts) -> Iterator[dict[str, Any]]:
-        game = self.game.game
-        for x in np.unique(q.responses.of)[:TABLE_PROMPTS]:
-            rows = np.flatnonzero(q.responses.of == x)
-            yield {
-                "step": step,
-                "prompt": game.write(game.prompts[x]),
-                "responses": [
-                    {
-                        "text": game.write(q.responses.ids(int(row))),
-                        "share": float(q.weights[row]),
-                        "advantage": float(q.advantages[row, 0]),
-                    }
-                    for row in rows[np.argsort(-q.advantages[rows, 0], kind="stable")]
-                ],
-            }
+                for entry in records.samples(self.game, q):
+                    file.write(json.dumps({"step": step, **entry}, ensure_ascii=False) + "\n")
 
     def _bar(self) -> Any:
-        """A bar on a terminal, for the limit in steps if there is one."""
+        """A progress bar on a terminal, up to the limit in steps if there is one."""
         from tqdm import tqdm
 
         step = 0 if self.state is None else self.state.step
+        # None lets tqdm decide: it hides the bar if standard error is no terminal.
         hidden = None if self.first else True
         return tqdm(total=self.config.budget.steps, initial=step, unit="step", disable=hidden)
-
-
-def _drawn(q: Rollouts) -> dict[str, float]:
-    """What the responses of a step looked like."""
-    lengths, surprise = q.responses.lengths, -q.behaviour.sum(axis=1)
-    whole = q.responses.tokens.shape[1]
-    return {
-        "length": float(q.weights @ lengths),
-        "longest": float(q.weights @ (lengths == whole)),
-        "entropy": float(q.weights @ surprise),
-        "distinct": len(q.responses),
-        "advantage_std": float(np.sqrt(q.weights @ q.advantages[:, 0] ** 2)),
-        "mismatch": q.mismatch,
-    }
-
-
-def _reported(report: Report) -> dict[str, float | None]:
-    win = report.win_rate["start"]
-    low, high = win.interval
-    cyclic = report.cyclic_share
-    return {
-        "win_rate": win.value,
-        "win_rate_low": low,
-        "win_rate_high": high,
-        "kl_start": report.kl["start"].value,
-        "held_out_length": report.length.value,
-        "held_out_gap": report.gap.value,
-        "cyclic_share": None if math.isnan(cyclic) else cyclic,
-    }
 
 
 def _require_same(ours: Config, theirs: Config) -> None:
     """`ValueError` unless only what may change between the parts of a run has changed."""
     free = {"budget", "output", "evaluation"}
-    for name, section in asdict(ours).items():
-        other = asdict(theirs)[name]
-        if name in free or section == other:
+    for name in (f.name for f in fields(ours) if f.name not in free):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        if one == other:
             continue
-        field = (
-            next((f"{name}.{k}" for k in section if section[k] != other[k]), name)
-            if (isinstance(section, dict))
-            else name
-        )
+        if is_dataclass(one):
+            parts = (f.name for f in fields(one))
+            name = next(f"{name}.{n}" for n in parts if getattr(one, n) != getattr(other, n))
         raise ValueError(
-            f"The run was begun with another `{field}`: resume it with the settings it has."
+            f"The run was begun with another `{name}`: resume it with the settings it has."
         )
-
-
-def _cut(path: Path, step: int) -> None:
-    """Drop the lines of a record after `step`, and one that was not finished."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    write_bytes(path, "".join(kept).encode())
 
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int | None]]:
-    """A list whose one entry becomes the signal that asks to stop; repeated, it is not caught."""
+    """A list whose one entry becomes the number of the signal that asks to stop."""
     asked: list[int | None] = [None]
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def note(signum: int, _: FrameType | None) -> None:
         asked[0] = asked[0] or signum
+        # Not caught a second time: who repeats it does not want to wait for the step to end.
         signal.signal(signum, before[signal.Signals(signum)])
 
     for s in before:

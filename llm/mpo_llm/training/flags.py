@@ -1,0 +1,87 @@
+"""The settings of a run as flags of the command line: choices, and flags of earlier releases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import yaml
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from mpo_llm.config import Choice
+from mpo_llm.training import config_file
+from mpo_llm.training.config_file import CHOICES, EARLIER, Choices
+
+NONE = "None"
+"""How tyro spells a setting that is None."""
+
+
+def registry() -> ConstructorRegistry:
+    """Rules by which tyro reads choices: `--solver.magnet` takes `fixed`, or `every 50`."""
+    found = ConstructorRegistry()
+    for choices in CHOICES.values():
+        found.primitive_rule(partial(_rule, choices))
+    return found
+
+
+def current(arguments: Sequence[str]) -> list[str]:
+    """The arguments in the spelling that tyro reads.
+
+    `--solver.magnet.every 50` becomes `--solver.magnet every 50`, and so does the
+    `--solver.magnet-period 50` of earlier releases, with a `FutureWarning`.
+    """
+    renamed = {f"{earlier.section}.{name}" for earlier in EARLIER for name in earlier.names}
+    kept: list[str] = []
+    settings: dict[str, Any] = {}
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        flag, _, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or not (name in renamed or name.rpartition(".")[0] in CHOICES):
+            kept.append(argument)
+            continue
+        # No value begins with two dashes; a flag without one fails where its type is checked.
+        if "=" not in argument:
+            value = left.pop(0) if left and not left[0].startswith("--") else ""
+        settings[name] = _number(value)
+    # All at once: `--solver.magnet-period None --solver.magnet-rate 0.1` is one choice.
+    for name, value in config_file.current(settings).items():
+        kept += [f"--{name}", *_words(value)]
+    return kept
+
+
+def _rule(choices: Choices, info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How tyro reads and shows a choice; None for settings of another type."""
+    # Tyro tells a rule the type of a field, but not its name.
+    if Choices.of(info.type, choices.where) != choices:
+        return None
+
+    def read(words: list[str]) -> str | Choice:
+        word, *number = words
+        return choices.read({word: _number(number[0])} if number else word)
+
+    numbered = (f"{word} {choices.number(word).__name__.upper()}" for word in choices.kinds)
+    return PrimitiveConstructorSpec(
+        nargs=(1, 2),
+        metavar=f"{{{','.join((*choices.words, *numbered))}}}",
+        instance_from_str=read,
+        is_instance=lambda value: value in choices.words or isinstance(value, Choice),
+        str_from_instance=lambda value: _words(config_file.plain(value)),
+    )
+
+
+def _words(value: Any) -> list[str]:
+    """A value as arguments."""
+    if isinstance(value, Mapping):
+        return [str(part) for item in value.items() for part in item]
+    return [str(value)]
+
+
+def _number(text: str) -> Any:
+    """The value that a YAML file would have in the argument's place; the text if it is no YAML."""
+    try:
+        return None if text == NONE else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

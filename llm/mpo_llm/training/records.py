@@ -1,0 +1,86 @@
+"""The records of a run: what stands in a line of metrics and in an entry of the sample table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo_games.atomic import write_bytes
+from mpo_llm.game import TextPreferenceGame
+from mpo_llm.measures.report import Report
+from mpo_llm.step.proximal import StepReport
+from mpo_llm.step.rollouts import Rollouts
+
+TABLE_PROMPTS = 4
+"""The number of prompts in an entry of the sample table."""
+
+
+def drawn(q: Rollouts) -> dict[str, float]:
+    """Lengths in tokens, entropy and mismatch in nats a response, of a step's responses."""
+    lengths, surprise = q.responses.lengths, -q.behaviour.sum(axis=1)
+    # The width of the rows is the length of the longest response.
+    whole = q.responses.tokens.shape[1]
+    return {
+        "length": float(q.weights @ lengths),
+        "longest": float(q.weights @ (lengths == whole)),
+        "entropy": float(q.weights @ surprise),
+        "distinct": len(q.responses),
+        "advantage_std": float(np.sqrt(q.weights @ q.advantages[:, 0] ** 2)),
+        "mismatch": q.mismatch,
+    }
+
+
+def moved(report: StepReport) -> dict[str, float]:
+    """How far the mirror step went: KLs in nats a response, of the old policy to the magnet if it
+    pulled, and to the old policy after all updates but the last."""
+    names = ("kl_step", "kl_magnet")
+    kls = (report.last_kls[0], *report.first_kls[1:])
+    return dict(zip(names, kls, strict=False))
+
+
+def evaluated(report: Report) -> dict[str, float | None]:
+    """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles."""
+    win = report.win_rate["start"]
+    low, high = win.interval
+    cyclic = report.cyclic_share
+    return {
+        "win_rate": win.value,
+        "win_rate_low": low,
+        "win_rate_high": high,
+        "kl_start": report.kl["start"].value,
+        "held_out_length": report.length.value,
+        "held_out_gap": report.gap.value,
+        # JSON has no NaN, which stands for prompts without three distinct responses.
+        "cyclic_share": None if math.isnan(cyclic) else cyclic,
+    }
+
+
+def samples(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, Any]]:
+    """Entries of the sample table: some of the prompts with all their responses, the best first."""
+    for x in np.unique(q.responses.prompt_of)[:TABLE_PROMPTS]:
+        rows = np.flatnonzero(q.responses.prompt_of == x)
+        yield {
+            "prompt": game.decode(game.prompts[x]),
+            "responses": [
+                {
+                    "text": game.decode(q.responses.ids(int(row))),
+                    "share": float(q.weights[row]),
+                    "advantage": float(q.advantages[row, 0]),
+                }
+                for row in rows[np.argsort(-q.advantages[rows, 0], kind="stable")]
+            ],
+        }
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop the lines of a record after `step`, and a line that was not finished."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    write_bytes(path, "".join(kept).encode())
