@@ -25,8 +25,8 @@ never raises it.
 smoothed entropy, and that they keep it with a step size that is measured instead of bounded. The
 Euclidean proofs use the parallelogram law, which Bregman divergences lack. For `gamma` near 1 the
 smoothed entropy is Euclidean to first order, and on random games of 10 to 100 actions the two ended
-alike in measurements. For no first-order method is there a useful bound on the number of
-evaluations until the final support is found.
+alike in measurements. No first-order method has a useful bound on the number of evaluations until
+the final support is found.
 """
 
 from __future__ import annotations
