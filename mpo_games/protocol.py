@@ -174,8 +174,8 @@ class State(Generic[P]):
     | written by | names |
     | --- | --- |
     | `choices.feedback` | `previous`, `previous_q`, `base` |
-    | `choices.magnets` | `gap_at_start`, `gap_at_move`; of `Leap`: `travelled`, `gathered`, `mean`,
-    `mean_q`, `leaps` |
+    | `WhenGapFell`, `Leap` | `gap_at_start`, `gap_at_move` |
+    | `Leap` | `travelled`, `gathered`, `mean`, `mean_q`, `leaps` |
     | `Averaged`, `PlayedAverage` | `average`, `average_weight`; `iterate` |
     | `RegretMatching`, `Restarted` | `regrets`; `restarted`, `gap_at_restart` |
     | `AutoMPO` | `noise` |
