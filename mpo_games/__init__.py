@@ -4,8 +4,11 @@
 `mg.solve(mg.load("comal"), mg.MPO(eta=0.3, alpha=0.1, period=50), budget=3000)`.
 """
 
+import sys as _sys
+
 from mpo_games import cyclicity as cyclicity
 from mpo_games import exact as exact
+from mpo_games import games as _games
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
@@ -30,6 +33,7 @@ from mpo_games.choices.strength import Decaying as Decaying
 from mpo_games.choices.strength import Measured as Measured
 
 # Earlier names, for scripts written before release 0.2.
+from mpo_games.compat import mmd_dilated as _mmd_dilated
 from mpo_games.compat.earlier_names import AverageOf as AverageOf
 from mpo_games.compat.earlier_names import Mixed as Mixed
 from mpo_games.compat.earlier_names import WhenSettled as WhenSettled
@@ -102,3 +106,8 @@ build = build_tree
 describe = catalogue.describe
 exact_trees = exact.trees
 names = catalogue.names
+
+# The drop-in's earlier address, for scripts with `from mpo_games.games.mmd_dilated import ...`. A
+# module there would import what stands above it.
+_games.mmd_dilated = _mmd_dilated  # type: ignore[attr-defined]
+_sys.modules["mpo_games.games.mmd_dilated"] = _mmd_dilated
