@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,20 @@ def test_old_checkpoints_go(tmp_path: Path) -> None:
     train(tiny.config(tmp_path, output={"checkpoint_every": 1, "keep": 2}))
     found = checkpoint.listed(tmp_path / "run" / "checkpoints")
     assert [p.name for p in found] == ["step-000003", "step-000004"]
+
+
+def test_a_checkpoint_holds_the_strength_of_the_last_step(tmp_path: Path) -> None:
+    """One of release 0.1.0 does not, and is read all the same."""
+    summary = train(tiny.config(tmp_path, solver={"eta": 0.5, "alpha": 0.25}))
+    start = summary.state.policy
+    found = checkpoint.load(summary.saved, start).state
+    assert (found.eta, found.alpha) == (summary.state.eta, summary.state.alpha) == (0.5, 0.25)
+    path = summary.saved / checkpoint.HEADER
+    header = json.loads(path.read_text())
+    del header["eta"], header["alpha"]
+    path.write_text(json.dumps(header))
+    found = checkpoint.load(summary.saved, start).state
+    assert (found.eta, found.alpha) == (None, None)
 
 
 def test_held_out_prompts_are_evaluated(tmp_path: Path) -> None:
