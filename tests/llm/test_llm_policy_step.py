@@ -83,8 +83,8 @@ def test_a_prompt_is_run_once(build: Any) -> None:
         torch.testing.assert_close(again.weights[f"model.{name}"], w, atol=1e-10, rtol=0.0)
 
 
-def test_what_was_read_is_not_read_again() -> None:
-    """Where it was this policy that read it, and of some rows what is read of these alone."""
+def test_hidden_states_are_computed_once() -> None:
+    """By the policy that drew the responses; those of some responses are as if they were alone."""
     p = replace(policy(llama()), proximal=ml.Proximal(micro_batch=2))
     language = ml.TextPreferenceGame(LONG, p, lambda _, a, b: np.full(len(a), 0.5), str, 4)
     q = language.feedback(p, rng=np.random.default_rng(0))

@@ -73,7 +73,7 @@ def test_half_precision_is_saved_bit_for_bit() -> None:
 
 
 def test_masters_run_as_their_rounding() -> None:
-    """In drawing, reading and scoring; the network's own weights stay as they were."""
+    """When they draw and when they score; the network's own weights stay as they were."""
     p = policy(gpt2().to(torch.bfloat16))
     q = rollouts(p)
     masters = p.mirror_step(q, p, eta=1.0, alpha=0.1)
@@ -86,11 +86,11 @@ def test_masters_run_as_their_rounding() -> None:
     )
     np.testing.assert_array_equal(one.responses.tokens, two.responses.tokens)
     np.testing.assert_array_equal(one.log_probs, two.log_probs)
-    read = masters.log_probs(q.responses)
+    found = masters.log_probs(q.responses)
     np.testing.assert_array_equal(
-        read, replace(masters, parts=((1.0, halves),)).log_probs(q.responses)
+        found, replace(masters, parts=((1.0, halves),)).log_probs(q.responses)
     )
-    assert not np.array_equal(read, p.log_probs(q.responses))
+    assert not np.array_equal(found, p.log_probs(q.responses))
     for name, w in p.network.trainable.items():
         torch.testing.assert_close(w.detach(), before[name], atol=0.0, rtol=0.0)
 

@@ -68,7 +68,7 @@ def test_two_processes_are_one(name: str, options: list[str], tmp_path: Path) ->
         assert one.keys() == two.keys()
         for key in one.keys() - {"mismatch", *PASSES}:
             assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
-        for key in PASSES:  # processes that share work read what they drew once more
+        for key in PASSES:  # processes that share work run over their responses once more
             assert one[key] <= two[key] <= 1.5 * one[key], key
     ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
     assert ours.keys() == theirs.keys()

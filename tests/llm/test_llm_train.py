@@ -87,7 +87,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
         for name in ("tokens", "forward_tokens", "backward_tokens")
     )
     np.testing.assert_allclose(tokens, [8 * row["length"] for row in rows])
-    # Distinct responses are read by who drew them, by the magnet, and in both epochs.
+    # The policy that drew, the magnet and both epochs run over the distinct responses.
     apart = backward // 2
     np.testing.assert_array_equal(forward, 2 + tokens - 8 + 2 * apart + backward)
     assert (apart <= tokens).all()

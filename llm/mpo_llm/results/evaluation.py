@@ -15,7 +15,7 @@ from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.engines import Engine, sample
 from mpo_llm.estimates import Estimate, clustered
-from mpo_llm.judges import loading as oracle
+from mpo_llm.judges import loading
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.judges.scores import Score, scored
 from mpo_llm.judges.wrappers import tally
@@ -229,7 +229,7 @@ class _Bench:
 
     def judge(self, settings: JudgeConfig) -> Judge:
         """The judge of these settings, or the run's own if they name none."""
-        return oracle.load(settings if settings.factory else self.config.judge)
+        return loading.load(settings if settings.factory else self.config.judge)
 
     def entrant(self, name: str) -> _Entrant:
         """The entrant of this name: `START`, a checkpoint, a run, or a model's name or path."""
