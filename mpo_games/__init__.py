@@ -97,6 +97,7 @@ from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.trace import Trace as Trace
 
+# More earlier names: of `build_tree`, `exact.trees`, and two functions of `catalogue`.
 build = build_tree
 describe = catalogue.describe
 exact_trees = exact.trees

@@ -9,13 +9,13 @@ from pathlib import Path
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by a file with `content`; an interrupt or a full disk leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a rename is atomic only within a file system.
+    # In the same folder, because a rename is atomic only within one file system.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
-            # Else a crash may leave the new name with nothing in it.
+            # Without this a crash may leave an empty file under the new name.
             os.fsync(file.fileno())
         partial.replace(path)
     finally:

@@ -1,6 +1,6 @@
 """Capabilities: what only some methods ask of a policy, a game or a solver.
 
-A method that needs one says so in its docstring, and refuses anything else in a sentence.
+A method that needs one names it in its docstring.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 from numpy.typing import NDArray
 
 from mpo_games.protocol import Array, F, Game, Mask, Number, P, Policy
+
+# `runtime_checkable` marks the capabilities that code tests by `isinstance`. Such a test compares
+# names of methods only, so it is a guard and no proof.
 
 
 @runtime_checkable
@@ -36,28 +39,28 @@ class Measurable(Policy[Array], Protocol):
         ...
 
     def distance(self, other: Self) -> float:
-        """The local length of the way from `other`."""
+        """The distance from `other` in the local norm of the geometry, in units of `extent`."""
         ...
 
     def dual_norm(self, q: Array, other: Self) -> float:
         """The length of the feedback `q` in the norm dual to `distance`, between here and `other`.
 
-        A constant added to `q` in every row does not change it.
+        It does not change if a constant is added to all entries of a row of `q`.
         """
         ...
 
     def magnitude(self, q: Array) -> float:
-        """The dual norm of `q` itself, constants included: its rounding errors scale with it."""
+        """The dual norm of `q` with its constants: the scale of rounding errors of `dual_norm`."""
         ...
 
 
 @runtime_checkable
 class Located(Policy[Array], Protocol):
-    """A policy that is a point in which utilities are linear; `Leap` needs it."""
+    """A policy that is known by a point in which utilities are linear; `Leap` needs it."""
 
     @property
     def point(self) -> Array:
-        """The point: probabilities, or a realisation plan."""
+        """Probabilities, `(..., rows, actions)`, or a realisation plan, `(..., sequences)`."""
         ...
 
     def at(self, point: Array) -> Self:
@@ -91,15 +94,22 @@ class Matching(Policy[Array], Protocol):
         ...
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
-        """What each action is worth beyond the mean of its row; of one `player` only if given."""
+        """The value of each action less the mean value of its row, in units of payoff.
+
+        With a `player`, `q` is the feedback of that side, and the other side's regrets are 0.
+        """
         ...
 
     def centred(self, values: Array) -> Array:
         """`values - <p, values>` in every row."""
         ...
 
+    # A method of the policy, because only it knows where its rows or information states begin.
     def matching(self, weights: Array, player: int | None = None) -> Self:
-        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        """The policy that plays in proportion to the positive `weights`, uniformly where none is.
+
+        With a `player`, the other side keeps its play.
+        """
         ...
 
     def owned(self, player: int) -> Mask:
@@ -113,7 +123,7 @@ class Stored(Policy[F], Protocol[F]):
 
     @property
     def kind(self) -> str:
-        """What the arrays mean: equal for policies whose arrays can stand for each other."""
+        """A name for the meaning of the arrays: two policies of one kind can exchange arrays."""
         ...
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
@@ -121,7 +131,7 @@ class Stored(Policy[F], Protocol[F]):
         ...
 
     def restored(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The policy that `arrays` came from; `ValueError` if it was of another shape."""
+        """The policy whose `arrays()` these are; `ValueError` if their shapes are others."""
         ...
 
 
@@ -136,14 +146,14 @@ class Checkable(Protocol):
 
 @runtime_checkable
 class SelfTunable(Game[P, Array], Protocol[P]):
-    """A game for methods that tune themselves: `smoothed` geometry, `Leap`, free gaps."""
+    """A game for methods that tune themselves: the geometry `smoothed`, `Leap` and free gaps."""
 
     def smoothed(self, policy: P) -> tuple[P, float]:
-        """The same play in a smoothed geometry, and the evaluations that it took to find it."""
+        """The same play in a smoothed geometry, and the evaluations that the change costs."""
         ...
 
     def gap(self, policy: P, q: Array) -> Number:
-        """The duality gap of the policy whose own feedback is `q`, without asking for feedback."""
+        """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""
         ...
 
 
@@ -168,7 +178,7 @@ class Wrapping(Protocol):
 
 @runtime_checkable
 class Deciding(Protocol):
-    """A solver that names its own decisions, which `solve` records beside the gap."""
+    """A solver with metrics of its own decisions, which `solve` records beside the gap."""
 
     @property
     def decisions(self) -> Mapping[str, Any]:

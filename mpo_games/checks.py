@@ -1,4 +1,4 @@
-"""Checks of settings at the border: each raises `ValueError` in a sentence."""
+"""Checks of arguments: each raises a `ValueError` whose message is a sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpo_games.protocol import Array, Number
 
 def require_positive(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and above 0."""
-    # Positive tests, negated: NaN fails every comparison.
+    # `not x > 0`, and not `x <= 0`: NaN fails every comparison, and must be refused.
     if not (isfinite(number) and number > 0.0):
         raise ValueError(f"`{name}` must be a finite number above 0, got {number}.")
 
@@ -25,7 +25,7 @@ def require_weight(name: str, number: float) -> None:
 
 def require_no_pull(alpha: Number) -> None:
     """`ValueError` unless `alpha` is 0, as it must be in a mirror step without a magnet."""
-    # `np.any` takes as long as a step on a small game: ask it about arrays only.
+    # `np.any` takes as long as a step on a small game, so it is called for arrays only.
     if alpha if isinstance(alpha, float) else np.any(alpha):
         raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
 
@@ -44,7 +44,7 @@ def require_steps(name: str, steps: int) -> None:
 
 
 def require_count(name: str, count: int) -> None:
-    """`ValueError` unless there is at least one."""
+    """`ValueError` unless `count` is at least 1."""
     if count < 1:
         raise ValueError(f"`{name}` must be at least 1, got {count}.")
 

@@ -27,8 +27,8 @@ POLISHES = 3
 """Newton steps after the trust-region method."""
 
 TOLERANCE = 1e-9
-"""Largest gradient of a fit: the largest difference, up to the ridge, between the sums of a
-response's win rates in the model and in the data."""
+"""The largest gradient that a fit may have. Up to the ridge, the gradient at a response is the
+difference between the sums of its win rates in the model and in the data."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,14 +150,16 @@ def report(game: PreferenceGame) -> CyclicityReport:
         raise ValueError(f"`game` must be a PreferenceGame, got {type(game).__name__}.")
     if game.preferences.ndim != 3:
         raise ValueError("`game` is a batch of games: pass them to `report` one by one.")
+    # A game for each context, because the gaps and values of a game are means over its contexts.
     return CyclicityReport(tuple(_context(PreferenceGame(table)) for table in game.preferences))
 
 
 def cyclic_share(preferences: Array) -> float:
     """The share of the triples of `preferences`, `(Y, Y)`, whose strict majorities form a cycle."""
+    # With a margin, so that a tie which rounding has tilted closes no cycle.
     beats = (preferences > 0.5 + TIE).astype(np.float64)
     triples = comb(len(beats), 3)
-    # Over 3, because the sum counts a cycle once from each of its responses.
+    # Divided by 3, because the sum counts a cycle once from each of its responses.
     return float(np.sum((beats @ beats) * beats.T) / 3.0 / triples) if triples else 0.0
 
 
@@ -186,7 +188,7 @@ def fit_bradley_terry(preferences: Array) -> Array:
     def hessian(s: Array) -> Array:
         p = expit(s[:, None] - s)
         curvature = p * p.T
-        # The ridge also makes it regular: a shift of all scores changes no win rate.
+        # The ridge also makes it regular: without it a shift of all scores would change nothing.
         return np.asarray(
             np.diag(curvature.sum(axis=1)) - curvature + RIDGE * np.eye(n), dtype=np.float64
         )
@@ -215,8 +217,10 @@ def _context(game: PreferenceGame) -> ContextReport:
     scores = fit_bradley_terry(p)
     model = expit(scores[:, None] - scores)
     beaten = (p > 0.5 + TIE).sum(axis=1)
+    # The diagonal adds 1/2 to the sum of every response, which does not change their order.
     reward, borda = int(np.argmax(scores)), int(np.argmax(p.sum(axis=1)))
-    # `misfit` sums over ordered pairs: the two orders are the two terms of a Bernoulli KL.
+    # `misfit` sums over ordered pairs: the two orders are the two terms of a Bernoulli KL. With a
+    # single response there is no pair to divide by.
     return ContextReport(
         cyclic_share=cyclic_share(p),
         condorcet_winner=int(np.argmax(beaten)) if beaten.max() == n - 1 else None,

@@ -1,4 +1,4 @@
-"""What is recorded along a run: functions `(game, state) -> float` (or an array over a batch).
+"""Metrics that `solve` records: functions `(game, state) -> float` (or an array over a batch).
 
 Each metric is defined once. Duality gap = NashConv = the sum over players of what a best response
 would gain; exploitability = NashConv / 2. KL is in nats, payoffs in the game's units.
@@ -17,7 +17,7 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import ExactGame, Game, Number, P, Policy, State
 
 Metric = Callable[[Any, State[Any]], Number]
-"""What `solve` records: a function of the game and the state, one number a game of a batch."""
+"""A function of the game and the state: a number, or one number for each game of a batch."""
 
 
 def duality_gap(game: Checkable, state: State[P]) -> Number:
@@ -32,14 +32,14 @@ def exploitability(game: Checkable, state: State[P]) -> Number:
 
 def average_gap(game: Checkable, state: State[P]) -> Number:
     """The duality gap of the average iterate; `ValueError` unless the solver is an `Averaged`."""
-    # Before the first step the average of nothing is the start.
+    # Before the first step there is no average yet, and the start stands for it.
     if state.step and "average" not in state.memory:
         raise ValueError("`average_gap` needs the average iterate: run the solver as `Averaged`.")
     return game.duality_gap(state.memory.get("average", state.policy))
 
 
 def better_gap(game: Checkable, state: State[P]) -> Number:
-    """The smaller gap of last iterate and average: what a `Restarted(Averaged(...))` may return."""
+    """The smaller gap of last iterate and average: `Restarted(Averaged(...))` restarts there."""
     return np.minimum(game.duality_gap(state.policy), average_gap(game, state))
 
 
@@ -74,7 +74,7 @@ def magnet_divergence(game: ExactGame[P, Any], state: State[P]) -> Number:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A number that the solver keeps in `state.memory[name]`; `unknown` until it does."""
+    """The number in `state.memory[name]`; `unknown` as long as the solver has not written it."""
 
     name: str
     unknown: float = 0.0
@@ -108,7 +108,7 @@ def entropy(_: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:
 
 @dataclass(frozen=True, slots=True)
 class SupportSize:
-    """How many actions have probability above `threshold`, averaged over the policy's rows."""
+    """The number of actions with a probability above `threshold`, averaged over the rows."""
 
     threshold: float = 1e-6
 

@@ -47,17 +47,22 @@ class Policy(Protocol[F]):
         $$\arg\max_p\; \eta\langle q, p\rangle - \eta\alpha\,\mathrm{KL}(p\,\|\,\text{magnet})
         - \mathrm{KL}(p\,\|\,\text{self})$$
 
-        Tables solve it in closed form, networks by gradient descent. `magnet=None` asks for
-        `alpha == 0`. `player` updates one side only.
+        Tables and trees solve it in closed form, networks by gradient descent. `q` has the shape of
+        the game's feedback. `q` and `alpha` are in units of payoff, `eta` in 1 / payoff. `player`
+        updates one side only. Without a magnet there is no pull: then `alpha` must be 0, else
+        `ValueError`.
         """
         ...
 
     def penalise(self, q: F, magnet: Self, *, alpha: Number) -> F:
-        """The feedback with the KL in it, `q - alpha * log(self / magnet)` (MPO-RT, R-NaD)."""
+        """The feedback less the KL penalty, `q - alpha * log(self / magnet)` (MPO-RT, R-NaD)."""
         ...
 
     def mix(self, other: Self, weight: float) -> Self:
-        """The geometric mixture `self^(1 - weight) * other^weight`, normalised."""
+        """The geometric mixture `self^(1 - weight) * other^weight`, normalised.
+
+        `ValueError` unless `0 <= weight <= 1`.
+        """
         ...
 
     def snapshot(self) -> Self:
@@ -67,11 +72,12 @@ class Policy(Protocol[F]):
 
 @dataclass(frozen=True, slots=True)
 class Mixture(Generic[P]):
-    """A signed combination of policies, `sum_i weights[i] * policies[i]`, to be played *against*.
+    """An opponent: a signed combination of policies, `sum_i weights[i] * policies[i]`.
 
-    Feedback is linear in the opponent, so a predicted opponent such as `2 p_t - p_{t-1}`
-    (optimism), a replay pool or an average need no arithmetic on feedback: a table combines the
-    opponents' probabilities, a language game weighs the opponents' responses.
+    Feedback is linear in the opponent. So a predicted opponent such as `2 p_t - p_{t-1}`
+    (optimism), a replay pool and an average need no arithmetic on feedback: a table combines the
+    opponents' probabilities, a language game weights the opponents' responses. `ValueError` unless
+    there is one weight per policy.
     """
 
     policies: tuple[P, ...]
@@ -85,6 +91,7 @@ class Mixture(Generic[P]):
             )
 
 
+# Checkable at run time, so that `solve` can refuse a name or a class in a sentence.
 @runtime_checkable
 class Game(Protocol[P, F_co]):
     """A two-player zero-sum game, or a symmetric constant-sum one played against oneself."""
@@ -106,9 +113,11 @@ class Game(Protocol[P, F_co]):
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> F_co:
-        """Utilities of the policy's own actions against `opponent` (the policy itself when None).
+        """Utilities of the policy's own actions against `opponent`, in units of payoff.
 
-        `player` asks for one side only (half an evaluation). `rng` drives sampled feedback.
+        Without an `opponent` the policy plays itself. On tables and trees the result has the shape
+        of the policy's probabilities. `player` asks for one side only, which costs half an
+        evaluation. `rng` drives sampled feedback; exact feedback ignores it.
         """
         ...
 
@@ -146,34 +155,36 @@ class ExactGame(Game[P, F_co], Protocol[P, F_co]):
 
 @dataclass(frozen=True, slots=True)
 class State(Generic[P]):
-    """Everything a solver needs to go on, and nothing else. Saved and restored bit for bit."""
+    """Everything that a solver needs for its next step. Saved and restored bit for bit."""
 
     policy: P
     """The point that is played: the last iterate."""
     magnet: P
-    """Where the KL pull points."""
+    """The policy towards which the KL pulls."""
     step: int = 0
     """Steps taken."""
     moved_at: int = 0
     """The step at which the magnet last moved."""
     evaluations: float = 0.0
-    """Feedback calls so far: the fair budget. One side alone counts half."""
+    """Feedback evaluations so far: the budget by which methods are compared. The feedback of one
+    side alone counts half."""
     memory: Mapping[str, Any] = field(default_factory=dict)
-    """What is private to the choice or solver that wrote it (policies, arrays, numbers), by name.
+    """Policies, arrays and numbers that a choice or a solver keeps for later steps, by name.
 
     | written by | names |
     | --- | --- |
     | `choices.feedback` | `previous`, `previous_q`, `base` |
-    | `choices.magnets` | `gap_at_start`, `gap_at_move`; of `Leap`: `travelled`, `gathered`, `mean`,
-    `mean_q`, `leaps` |
+    | `WhenGapFell`, `Leap` | `gap_at_start`, `gap_at_move` |
+    | `Leap` | `travelled`, `gathered`, `mean`, `mean_q`, `leaps` |
     | `Averaged`, `PlayedAverage` | `average`, `average_weight`; `iterate` |
     | `RegretMatching`, `Restarted` | `regrets`; `restarted`, `gap_at_restart` |
     | `AutoMPO` | `noise` |
     | `mpo_llm.Replayed` | `pool/...` |
     """
+    # The next three are fields and not entries of `memory`, because several files read them.
     q: Any = None
-    """The feedback of the policy that is played, where the solver keeps it (`popov`): the duality
-    gap is then free. None where it is not kept."""
+    """The feedback of `policy`, if the solver keeps it (`popov` does). The duality gap is then
+    free. None if it is not kept."""
     eta: Number | None = None
     """The step size of the last step; None before the first."""
     alpha: Number | None = None
@@ -188,8 +199,9 @@ class State(Generic[P]):
     ) -> Self:
         """The state one step later, at `policy`, with `evaluations` charged.
 
-        `memory` is added to what is remembered. `q` is the feedback of `policy` if that is known.
+        `memory` is added to the state's memory. `q` is the feedback of `policy`, if that is known.
         """
+        # Without a new `q` the old one is dropped: it is the feedback of the policy before.
         return type(self)(
             policy,
             self.magnet,
@@ -203,20 +215,21 @@ class State(Generic[P]):
         )
 
     def move(self, magnet: P) -> Self:
-        """The same state with the magnet moved to `magnet`, now.
+        """The same state with the magnet moved to `magnet` at this step.
 
-        What a solver remembers is kept: a prediction of the next feedback is as good as before.
-        What depends on the steps since the move reads `step - moved_at`.
+        The memory is kept, because a prediction of the next feedback stays as good as it was. The
+        number of steps since the move is `step - moved_at`.
         """
         return replace(self, magnet=magnet, moved_at=self.step)
 
     def charge(self, evaluations: float) -> Self:
-        """The same state with `evaluations` more on the bill."""
+        """The same state with `evaluations` added to those that it counts."""
         return replace(self, evaluations=self.evaluations + evaluations)
 
     def remember(self, **memory: Any) -> Self:
-        """The same state with `memory` added to what it remembers."""
-        # Field by field: `replace` takes three times as long, which a step of microseconds shows.
+        """The same state with `memory` added to its memory."""
+        # Field by field, here and in the two methods beside it: `replace` takes three times as
+        # long, which shows in a step of microseconds.
         return type(self)(
             self.policy,
             self.magnet,
@@ -230,7 +243,7 @@ class State(Generic[P]):
         )
 
     def at_strength(self, eta: Number, alpha: Number | None) -> Self:
-        """The same state with the step size and the magnet's weight of the step that begins."""
+        """The same state with the step size and the magnet's weight of the step that begins now."""
         return type(self)(
             self.policy,
             self.magnet,
@@ -252,19 +265,21 @@ class State(Generic[P]):
 class MagnetSchedule(Protocol):
     """Decides when and where the magnet moves.
 
-    Any callable `(game, state) -> state` that returns the state as it is, or `state.move(...)`.
-    What the decision costs in feedback it adds by `state.charge(...)`.
+    Any callable `(game, state) -> state` that returns the state as it is, or `state.move(...)`. If
+    the decision costs feedback evaluations, the schedule adds them by `state.charge(...)`.
     """
+
+    # Positional, so that any function of two arguments is a schedule, whatever it calls them.
 
     def __call__(self, game: Game[Any, Any], state: State[Any], /) -> State[Any]: ...
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """Settings with one pure method. A frozen dataclass that reads like its paper's equation."""
+    """Settings with one pure method: a frozen dataclass that reads like its paper's equation."""
 
     def step(
         self, game: Game[Any, Any], state: State[Any], rng: np.random.Generator | None = None
     ) -> State[Any]:
-        """The next state."""
+        """The next state; `state` itself is not changed. `rng` drives sampled feedback."""
         ...

@@ -18,16 +18,20 @@ from mpo_games.protocol import Array, Solver
 def spell(solver: Solver) -> str:
     """The solver's settings as text, equal for equal settings.
 
-    A function stands there by its name alone, since its address changes from run to run.
+    A function appears by its name alone, because its address changes from run to run.
     """
     return re.sub(r"<function (\S+) at 0x\w+>", r"\1", repr(solver))
 
 
 def describe(game: object) -> str:
-    """The game's class and, of its payoffs, shape and checksum: enough to tell two games apart."""
+    """The class of the game, with the shape and the checksum of its payoffs if it has an array.
+
+    This is enough to refuse a resumed run on another game.
+    """
     name = type(game).__name__
     if isinstance(game, Wrapping):
         return f"{name} of {describe(game.game)}"
+    # The Protocol only sees that there is a `payoff`, which may also be a method.
     if not isinstance(game, _Payoffs) or not isinstance(game.payoff, np.ndarray):
         return name
     size = " x ".join(map(str, game.payoff.shape))
@@ -39,7 +43,9 @@ def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
     return {
         "game": describe(game),
         "solver": spell(solver),
+        # JSON refuses the integers of NumPy.
         "seed": int(seed),
+        # A copy, because all runs share the cached one.
         "versions": dict(_versions()),
     }
 

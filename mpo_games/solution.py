@@ -1,4 +1,4 @@
-"""The outcome of a run, saved as npz with JSON provenance and read back without pickle."""
+"""The outcome of a run, and its file: an npz with JSON provenance, without pickle."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from mpo_games.trace import Trace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution(Generic[P]):
-    """The outcome of `solve`: the last iterate, the best checked one, and the trace of the run."""
+    """The outcome of `solve`: the last iterate, the best recorded one, and the trace of the run."""
 
     state: State[P]
     """Everything needed to go on (with `solve(..., resume=solution)`)."""
     trace: Trace
     """The recorded metrics."""
     best: P
-    """The checked iterate of smallest gap (of smallest worst gap, for a batch)."""
+    """The recorded iterate with the smallest gap (for a batch, with the smallest worst gap)."""
     best_gap: float
-    """Its duality gap; infinity where none was recorded."""
+    """The duality gap of `best`; infinity if no gap was recorded."""
     converged: bool
     """Whether the gap reached `tol`."""
     rng_state: Mapping[str, Any]
     """The state of the random generator."""
     provenance: Mapping[str, Any]
-    """Solver, game, seed, versions."""
+    """Solver, game, seed and versions, as `provenance.provenance` writes them."""
 
     @property
     def policy(self) -> P:
@@ -43,7 +43,7 @@ class Solution(Generic[P]):
 
     @property
     def gap(self) -> float:
-        """The last recorded duality gap (the worst of a batch); `KeyError` where none was."""
+        """The last recorded duality gap (the worst of a batch); `KeyError` if none was recorded."""
         return float(np.max(self.trace["gap"][-1]))
 
     def plot(self, metric: str = "gap", **options: Any) -> Any:
@@ -57,7 +57,7 @@ class Solution(Generic[P]):
         """Write the solution to one `.npz` file, atomically, without pickle.
 
         Raises `ValueError` if the state holds something that is not an array, a number or a policy
-        like the one that is played.
+        of the same kind as `policy`.
         """
         state = self.state
         items = {"policy": state.policy, "magnet": state.magnet, "best": self.best}
@@ -70,7 +70,7 @@ class Solution(Generic[P]):
         for name, column in self.trace.columns.items():
             arrays[f"trace/{name}"] = column
         header = {
-            # Found before the solver chose its geometry, `best` may be of another kind.
+            # `best` may be of another kind: an iterate from before the solver chose its geometry.
             "kinds": {"policy": _stored(self.policy).kind, "best": _stored(self.best).kind},
             "step": state.step,
             "moved": state.moved_at,
@@ -91,13 +91,13 @@ class Solution(Generic[P]):
     def load(cls, path: str | Path, game: Game[P, Any], policy: P | None = None) -> Solution[P]:
         """Read a solution of `game` written by `save`, bit for bit.
 
-        A state has a meaning only together with its game, which rebuilds the policies; a run that
-        was started from a `policy` of another geometry than the game's own needs one here too.
-        Raises `ValueError` for a file that is not a saved solution of such a game.
+        The file holds arrays only, so the policies are built anew from those of `game`. If the run
+        was started from a `policy` in another geometry than the game's own, pass a policy in that
+        geometry here too. Raises `ValueError` for a file that is not a saved solution of this game.
         """
         source = _npz(path)
         start = game.initial_policy() if policy is None else policy
-        # A run begins in the game's geometry, and a self-tuning solver leaves it.
+        # Two kinds: a run begins in the game's geometry, and a self-tuning solver may change it.
         templates = {_stored(start).kind: start}
         if isinstance(game, SelfTunable):
             other, _ = game.smoothed(start)
@@ -116,7 +116,7 @@ class Solution(Generic[P]):
             if kind not in templates:
                 raise ValueError(
                     f"{str(source)!r} holds policies of kind {kind}, not {_stored(start).kind}: "
-                    "pass such a `policy`."
+                    "pass a `policy` of the kind in the file."
                 )
         try:
             columns = {n[6:]: arrays.pop(n) for n in list(arrays) if n.startswith("trace/")}
@@ -128,7 +128,7 @@ class Solution(Generic[P]):
                 name: _unpack(item, templates[kinds.get(name, kinds["policy"])])
                 for name, item in parts.items()
             }
-            # Until release 0.2 feedback and step size stood in the memory.
+            # Before release 0.2 feedback and step size were entries of the memory.
             kept = {name: items.pop(name, items.pop(f"memory/{name}", None)) for name in KEPT}
             best = items.pop("best")
             state: State[P] = State(
@@ -154,7 +154,7 @@ class Solution(Generic[P]):
 
 
 KEPT = ("q", "eta", "alpha")
-"""What a state keeps of its last step, beside its memory."""
+"""The fields of a state, beside its memory, that are saved if they are not None."""
 
 
 def _npz(path: str | Path) -> Path:
@@ -173,10 +173,10 @@ def _stored(policy: object) -> Stored[Any]:
 
 
 def _pack(name: str, item: object, policy: object) -> Mapping[str, Array]:
-    """A policy as what its `arrays()` names; a number or an array as itself, named `array`."""
+    """The arrays of an item by name: `arrays()` of a policy, or one `array` of numbers."""
     if isinstance(item, Stored):
         if name != "best" and item.kind != (kind := _stored(policy).kind):
-            raise ValueError(f"Cannot save `{name}`: it is no {kind} as the policy is.")
+            raise ValueError(f"Cannot save `{name}`: it must be a {kind}, as the policy is.")
         return item.arrays()
     # Objects would be pickled, and reading pickles runs foreign code.
     array = np.asarray(item)

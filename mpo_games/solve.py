@@ -27,10 +27,10 @@ def iterate(
     state: State[P] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Iterator[State[P]]:
-    """The states of `solver` on `game`, the initial one first, for ever.
+    """Yield the states of `solver` on `game` without end, the initial one first.
 
-    Starts at `policy` (the game's own start when None) with the magnet there too, or at `magnet`;
-    or goes on from `state`.
+    The run starts at `policy`, or at the game's own start if that is None. The first magnet is
+    `magnet`, or the start if that is None. If `state` is given, the run goes on from it instead.
     """
     if state is None:
         start = game.initial_policy() if policy is None else policy
@@ -59,27 +59,29 @@ def solve(
     """Run `solver` on `game` for `budget` feedback evaluations, or until the gap is below `tol`.
 
     Args:
-        game: what is solved.
-        solver: how.
-        budget: feedback evaluations, the fair cost: two a step for extragradient, half an
-            evaluation for one player alone. Recording metrics is free.
+        game: the game.
+        solver: the method with its settings.
+        budget: feedback evaluations, the cost by which methods are compared: two a step for
+            extragradient, half an evaluation for one player alone. Recording metrics is free.
         policy: where to start (the game's own start when None).
         magnet: the first magnet (the start when None).
-        resume: a solution to go on from instead, bit for bit, up to `budget` evaluations in all
-            (the record at which it had stopped stays in the trace).
+        resume: a solution from which to go on instead, bit for bit, until `budget` evaluations
+            are spent in all (the record at which that run stopped stays in the trace).
         metrics: what to record, by name; by default the duality gap as `gap` where the game has
-            one, and the solver's `decisions` where it names any.
-        at: the evaluations at which to record (log-spaced when None); the last step always is.
+            one, and the solver's `decisions` where it has any.
+        at: the evaluations at which to record (log-spaced when None); the last step is always
+            recorded.
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
         seed: of the random generator that drives sampled feedback.
         callback: called with the solution so far at every record.
         checkpoint: a file that receives the solution, atomically, if the run is interrupted
-            (by a `KeyboardInterrupt`); resumed, the run goes on as if nothing had happened.
+            (by a `KeyboardInterrupt`); resumed from it, the run goes on as if it had not been.
         progress: show a progress bar if standard error is a terminal.
 
     Raises:
         ValueError: for a budget that is not positive, a negative `tol`, or `tol` without a gap; for
-            feedback to a table that is of another shape than the table.
+            a policy, magnet or solution of another game; for feedback whose shape is not that of
+            the table.
         FloatingPointError: if a metric or a table is NaN: the run stops at that record.
 
     >>> game = PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
@@ -98,7 +100,9 @@ def solve(
         metrics = {"gap": duality_gap} if isinstance(game, Checkable) else {}
         metrics |= solver.decisions if isinstance(solver, Deciding) else {}
     if not metrics.keys().isdisjoint(("step", "evaluations")):
-        raise ValueError("`metrics` may not be named `step` or `evaluations`: these are recorded.")
+        raise ValueError(
+            "`metrics` may not be named `step` or `evaluations`: `solve` records these by itself."
+        )
     if tol is not None and "gap" not in metrics:
         raise ValueError("`tol` needs a metric named `gap`: pass one in `metrics`.")
     if tol is not None and not tol >= 0.0:
@@ -112,7 +116,7 @@ def solve(
     if resume is not None:
         rng.bit_generator.state = resume.rng_state
         recorder.restore(resume)
-        # Another step would leave the point at which the earlier run had stopped.
+        # Another step would leave the point at which the earlier run stopped.
         if recorder.converged:
             return recorder.solution()
     marks = iter(sorted(log_spaced(budget) if at is None else at))
@@ -126,10 +130,10 @@ def solve(
     )
     state = next(states)
     _require_feedback(game, state.policy, seed)
-    # A resumed run has its first record already; a fresh one still owes that of its start.
+    # A resumed run has recorded its first state already; a fresh one must record its start.
     done = state.evaluations if resume is not None else -1.0
     mark = min(next((m for m in marks if m > done), budget), budget)
-    # What an interrupted run goes on from: one assignment, so that the two always belong together.
+    # For the checkpoint. One assignment, so that an interrupt cannot come between the two.
     safe = state, rng.bit_generator.state
     with _bar(budget, progress) as bar:
         try:
@@ -143,7 +147,7 @@ def solve(
                         break
                     mark = min(next((m for m in marks if m > state.evaluations), budget), budget)
                 state = next(states)
-                # The generator's state is a large dict: it is only fetched for who wants it.
+                # The generator's state is a large dict: it is only built if a checkpoint needs it.
                 if checkpoint is not None:
                     safe = state, rng.bit_generator.state
         except KeyboardInterrupt:
@@ -155,7 +159,7 @@ def solve(
 
 
 def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
-    """Evaluations at which to record: 0, then `per_decade` a decade, then `budget`."""
+    """The evaluations at which to record, ascending: 0, `per_decade` in each decade, `budget`."""
     exponents = np.arange(0.0, np.log10(max(budget, 1.0)), 1.0 / per_decade)
     return sorted(
         {0.0, float(budget), *(m for m in np.round(10.0**exponents).tolist() if m < budget)}
@@ -181,7 +185,7 @@ class _Recorder(Generic[P]):
         self.best_gap = float("inf")
 
     def restore(self, solution: Solution[P]) -> None:
-        """Take over what an earlier run recorded."""
+        """Take over the records of an earlier run; `ValueError` if it was another run than this."""
         if set(solution.trace.columns) != set(self.names):
             raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
         for noun in ("game", "solver"):
@@ -194,7 +198,7 @@ class _Recorder(Generic[P]):
         self.rows = list(zip(*(solution.trace[name] for name in self.names), strict=True))
         self.state, self.rng_state = solution.state, solution.rng_state
         self.best, self.best_gap = solution.best, solution.best_gap
-        # The generator is the earlier run's, so its seed is too.
+        # The generator is that of the earlier run, so the seed is too.
         self.provenance = {**self.provenance, "seed": solution.provenance["seed"]}
 
     @property
@@ -207,20 +211,20 @@ class _Recorder(Generic[P]):
     def record(self, state: State[P], rng_state: Mapping[str, Any]) -> None:
         """Record the metrics of `state`, once."""
         self.state, self.rng_state = state, rng_state
-        # An interrupt may come right after a record: a step never has two rows.
+        # An interrupt may come right after a record, and a step must not have two rows.
         if self.rows and self.rows[-1][0] == state.step:
             return
         values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
         table = state.policy.coordinates if isinstance(state.policy, Coordinated) else 0.0
         for name, number in {**values, "policy": table}.items():
-            # A maximum carries NaN along, in half the time of `isnan(...).any()`.
+            # The maximum is NaN if any entry is, and takes half the time of `isnan(...).any()`.
             if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
                 raise FloatingPointError(
                     f"`{name}` is NaN at step {state.step}: the game's feedback is not finite, "
                     "or a step overflowed. Check the payoffs and lower `eta`."
                 )
         gap = float(np.max(values["gap"])) if "gap" in values else float("inf")
-        # The latest of equals: without gaps (all infinite) the best is the last.
+        # `<=`, so that in a run without gaps, where all are infinite, the best is the last.
         if gap <= self.best_gap:
             self.best, self.best_gap = state.policy.snapshot(), gap
         self.rows.append((state.step, state.evaluations, *values.values()))
@@ -242,7 +246,7 @@ class _Recorder(Generic[P]):
 
 
 def _require_nouns(game: object, solver: object, resume: object) -> None:
-    """`ValueError` for what a first script passes by mistake: names, and classes for instances."""
+    """`ValueError` for mistakes of a first script: a name, or a class in place of an instance."""
     if not isinstance(game, Game) or isinstance(game, type):
         raise ValueError(f'`game` must be a game like `load("comal")`, got {game!r}.')
     if not isinstance(solver, Solver) or isinstance(solver, type):
@@ -258,7 +262,10 @@ def _require_nouns(game: object, solver: object, resume: object) -> None:
 
 
 def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:
-    """`ValueError` unless `policy`, if it is a table of numbers, is one of this game's shape."""
+    """`ValueError` unless `policy` has the type of the game's own policies, and their shape.
+
+    Shapes are compared where both have coordinates, and without the axes of a batch.
+    """
     if policy is None:
         return
     like = game.initial_policy()
@@ -275,9 +282,9 @@ def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:
 
 
 def _require_feedback(game: Game[P, Any], policy: P, seed: int) -> None:
-    """`ValueError` if the game's feedback to a table is of another shape, which might broadcast.
+    """`ValueError` if the feedback to a table has another shape, because NumPy might broadcast it.
 
-    The question is off the bill and has random numbers of its own, so it changes no run.
+    The feedback for this check is not charged and has a generator of its own: it changes no run.
     """
     like = game.initial_policy()
     if not isinstance(policy, TabularPolicy) or not isinstance(like, TabularPolicy):
@@ -303,7 +310,7 @@ class _Bar(Protocol):
 
 
 class _NoBar:
-    """The progress bar that is not shown."""
+    """The bar of a run that shows no progress."""
 
     n = 0.0
 

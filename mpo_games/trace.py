@@ -1,4 +1,4 @@
-"""What a run recorded."""
+"""The records of a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from mpo_games.protocol import Array
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What was recorded: columns of equal length, among them `step` and `evaluations`.
+    """The records of a run: columns of equal length, among them `step` and `evaluations`.
 
-    A column has shape `(records,)`, or `(records, batch...)` for a batch of games.
+    A column is `(records,)`, or `(records, batch...)` for a batch of games. `trace["gap"]` is one
+    column; `KeyError` for a metric that was not recorded.
     """
 
     columns: Mapping[str, Array]
@@ -29,4 +30,5 @@ class Trace:
         return name in self.columns
 
     def __len__(self) -> int:
+        # The number of records, and not of columns: every run records `step`.
         return len(self.columns["step"])

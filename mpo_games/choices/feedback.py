@@ -15,7 +15,7 @@ from mpo_games.capabilities import TwoSided
 from mpo_games.protocol import Array, Game, Mixture, P, State
 
 Rng = np.random.Generator | None
-"""What drives sampled feedback; None where feedback is exact."""
+"""The random generator that drives sampled feedback; None if feedback is exact."""
 
 
 class Prox(Protocol[P]):
@@ -46,16 +46,17 @@ def optimistic(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> 
     p = state.policy
     predicted = Mixture((p, state.memory.get("previous", p)), (2.0, -1.0))
     q = game.feedback(p, predicted, rng=rng)
-    # A snapshot: the next step must not carry the optimiser's memory of a network along.
+    # A snapshot, which leaves out a network's optimiser: an opponent only has to be played.
     return state.advance(prox(p, q), 1.0, {"previous": p.snapshot()})
 
 
 def popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """`p' = prox(z, q), z' = prox(z, q'), q' = F(p')`: single-call extragradient (Popov 1980).
 
-    The state keeps the feedback `q` of the policy that is played, so its duality gap is free. The
-    first step only looks and the second only tries: the policy stays where it is until a step size
-    can be measured there. When the magnet moves, the base point `z` moves with it.
+    The state keeps the feedback `q` of the policy that is played, so its duality gap is free. In
+    the first two steps the policy stays where it is: the first asks for its feedback, the second
+    for that of a trial step, and a step size can be measured from the two. When the magnet moves,
+    the base point `z` moves to the policy.
     """
     if "previous" not in state.memory:
         return _opening(game, state, prox, rng)
@@ -125,18 +126,18 @@ def alternating_popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: R
 
 
 class Earlier(NamedTuple):
-    """What `popov` remembers of the step before."""
+    """The point before the present one, as `popov` remembers it."""
 
     policy: Any
     """The policy that was played, or tried."""
     q: Array
-    """Its feedback."""
+    """The feedback of `policy`."""
     tried: bool
-    """Whether it was only tried, so that the step size was a guess."""
+    """Whether `policy` was a trial of the opening, whose step size is a guess."""
 
 
 def earlier(state: State[P]) -> Earlier | None:
-    """The policy before this one and its feedback; None as long as `popov` has only looked."""
+    """The policy before this one and its feedback; None until `popov` has made its trial step."""
     memory = state.memory
     if "previous" not in memory:
         return None
@@ -144,7 +145,7 @@ def earlier(state: State[P]) -> Earlier | None:
 
 
 def _opening(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
-    """Two evaluations without a move: the feedback here, then that of a step that is not taken."""
+    """The first two steps: the feedback of the policy, then that of a step that is not taken."""
     policy, q = state.policy, state.q
     if q is None:
         return state.advance(policy, 1.0, None, game.feedback(policy, rng=rng))
@@ -156,7 +157,7 @@ def _opening(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> St
 
 def _base(state: State[P]) -> P:
     """The base point of `popov`: the policy itself at the start and after a move of the magnet."""
-    # A base point of before the move would drag play back to where the old magnet pulled.
+    # A base point from before the move would drag play back to where the old magnet pulled.
     if state.moved_at == state.step or "base" not in state.memory:
         return state.policy
     base: P = state.memory["base"]

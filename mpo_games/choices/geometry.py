@@ -1,7 +1,7 @@
 """Fifth choice of a mirror-type solver: in which geometry it moves.
 
-Each is a function `(game, state) -> state`, asked at the start and after every move of the magnet,
-that returns the same play in the geometry it wants.
+Each is a function `(game, state) -> state` that returns the same play in its geometry. A solver
+calls it at the start and after every move of the magnet.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ def as_given(game: Game[P, Any], state: State[P]) -> State[P]:
 
 
 def smoothed(game: Game[P, Any], state: State[P]) -> State[P]:
-    """A geometry in which dead actions come back.
+    """A geometry in which an action of probability 0 can come back as fast as it went.
 
-    On tables this is the smoothed entropy, on trees the smoothed dilated entropy with weights
-    scaled by the payoff at stake where play is now. `ValueError` unless the game is `SelfTunable`.
+    On tables this is the smoothed entropy. On trees it is the smoothed dilated entropy; its weights
+    are the payoffs at stake under the present policy. `ValueError` unless the game is
+    `SelfTunable`.
     """
     tunable = self_tunable(game)
     policy, evaluations = tunable.smoothed(state.policy)
-    # Where the magnet is the policy, one look serves both, and they stay one object.
+    # If the magnet is the policy, one conversion serves both, and they stay one object.
     magnet, _ = (policy, 0.0) if state.magnet is state.policy else tunable.smoothed(state.magnet)
     return replace(state, policy=policy, magnet=magnet).charge(evaluations)
 
@@ -42,6 +43,6 @@ def self_tunable(game: Game[P, Array]) -> SelfTunable[P]:
     if not isinstance(game, SelfTunable):
         raise ValueError(
             f"`game` must have `smoothed(policy)` and `gap(policy, q)` for this geometry; "
-            f"a {type(game).__name__} has not."
+            f"a {type(game).__name__} does not."
         )
     return game

@@ -1,7 +1,8 @@
 """Fourth choice of a mirror-type solver: when and where the magnet moves.
 
 Each is a `MagnetSchedule`: a frozen value, called after every step with `(game, state)`. It returns
-the state as it is, or with the magnet moved (`state.move`), and charges what the decision cost.
+the state as it is, or with the magnet moved (`state.move`). If the decision cost evaluations, the
+schedule charges them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from mpo_games.checks import require_ratio, require_steps
 from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
 
 SOLVED = 1e-15
-"""A gap this small, relative to the first, is rounding error: the magnet rests."""
+"""A gap below this share of the first gap is a rounding error, and the magnet no longer moves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Never moves: the regularised equilibrium of MMD is the end (Sokota et al. 2023)."""
+    """Never moves: MMD converges to the regularised equilibrium (Sokota et al. 2023)."""
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return state
@@ -33,8 +34,9 @@ class Every:
     """Moves to the current policy every `period` steps: MPO (Wang et al. 2025).
 
     `period = 1` is plain mirror descent, and circles. With a `floor` the magnet is the policy with
-    that share of uniform play mixed in at every decision: actions that died can come back, at the
-    price of a gap of the order of the floor.
+    that share of uniform play mixed in at every decision. Actions whose probability fell to 0 can
+    then come back; in return, a gap of the order of the floor remains. `ValueError` for a `floor`
+    outside [0, 1), or with a policy that is not `Smoothable`.
     """
 
     period: int
@@ -62,8 +64,8 @@ class Every:
 class Ema:
     """Drifts towards the policy every step: `magnet^(1 - rate) policy^rate`, normalised.
 
-    The moving magnet of the MMD paper (Sokota et al. 2023). It drifts, and so never sets
-    `state.moved_at`.
+    This is the moving magnet of the MMD paper (Sokota et al. 2023). It drifts and never jumps, so
+    it never sets `state.moved_at`. `ValueError` unless `0 < rate <= 1`.
     """
 
     rate: float
@@ -80,10 +82,10 @@ class Ema:
 class WhenGapFell:
     """Moves when the duality gap has fallen to `ratio` times its value at the last move.
 
-    Looks every `check` steps. A look is free where the solver keeps the feedback of the policy
-    that is played (`popov`); else it charges an evaluation, and one more for the first magnet's
-    gap. Needs an `ExactGame`. In a batch of games all magnets move together, when the worst gap has
-    fallen far enough.
+    It looks at the gap every `check` steps. A look is free if the solver keeps the feedback of the
+    policy that is played (`popov`); otherwise it charges an evaluation, and one more for the gap of
+    the first magnet. In a batch of games all magnets move together, when the worst gap has fallen
+    far enough. `ValueError` for a game without `duality_gap`, and unless `0 < ratio < 1`.
     """
 
     ratio: float
@@ -108,7 +110,7 @@ class WhenGapFell:
         gap = _gap(game, state)
         if price:
             state = state.charge(price)
-        # Moving again and again on rounding errors would forget the anchor for nothing.
+        # On rounding errors the magnet would move again and again, and lose the anchor for nothing.
         solved = gap <= SOLVED * state.memory["gap_at_start"]
         if solved or gap > self.ratio * state.memory["gap_at_move"]:
             return state
@@ -122,9 +124,10 @@ class WhenInnerSolved:
     $$\text{regularised gap} \le \text{ratio}\;\alpha\,\mathrm{KL}(\text{policy}\|\text{magnet})$$
 
     This is the relative-error criterion of an inexact proximal point step, at the `alpha` of the
-    solver's last step. Looks every `check` steps and charges an evaluation for each look. Needs an
-    `ExactGame` and a solver whose `alpha` is a number above 0, else `ValueError`. In a batch of
-    games all magnets move together, when every game is solved so.
+    solver's last step. It looks every `check` steps and charges an evaluation for each look. It
+    needs an `ExactGame`, and a solver whose `alpha` is a number above 0, else `ValueError`. In a
+    batch of games all magnets move together, when the largest gap of any game satisfies this with
+    the smallest KL of any game.
     """
 
     ratio: float
@@ -152,20 +155,22 @@ class WhenInnerSolved:
 class Leap:
     r"""Moves like `schedule`, and leaps ahead where play drifts.
 
-    Where an action that must die still lives, the game among the living has no equilibrium, and
-    play circles about a point that drifts at constant speed towards the boundary (the displacement
-    vector of Applegate et al. 2024), for as long as it takes. At every power of two of the steps
-    `k` since the last move, from `first` on, the means of play over the last two windows,
-    `[k/4, k/2)` and `[k/2, k)`, give its direction $d = \bar p - \bar p'$. Policy and magnet leap
-    to
+    Play may still give weight to an action that no equilibrium uses. The game among the actions
+    with weight then has no equilibrium inside its simplex, and play circles about a point that
+    drifts towards the boundary at constant speed (the displacement vector of Applegate et al.
+    2024). This lasts until the action is gone. `Leap` covers that way at once. Let `k` be the steps
+    since the last move. At every power of two `k`, from `first` on, the means of play over the last
+    two windows, `[k/4, k/2)` and `[k/2, k)`, give the direction $d = \bar p - \bar p'$. Policy and
+    magnet leap to
 
     $$\bar p + s\,d,\qquad
     s = \max\{s : \bar p + s\,d \text{ is a policy},\ \text{gap}(\bar p + s\,d) \le
     \text{gap}(\bar p)\}$$
 
     if `s` is at least `windows` and does not magnify rounding errors to the size of the gap.
-    Feedback and gap there are free, since feedback is linear. Needs exact feedback that is kept
-    (`popov`), a `Located` policy and a `SelfTunable` game.
+    Feedback and gap there are free, because feedback is linear. `Leap` needs exact feedback that is
+    kept (`popov`), a `Located` policy and a `SelfTunable` game. `ValueError` unless `windows` is
+    above 0 and `first` a power of two of at least 4.
     """
 
     schedule: MagnetSchedule
@@ -181,7 +186,7 @@ class Leap:
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         state = self.schedule(game, state)
         k = state.step - state.moved_at
-        # A move, or sampled feedback, begins the windows anew.
+        # The windows begin anew after a move, and where the state has no feedback to add up.
         if k == 0 or state.q is None:
             return state.remember(travelled=0.0, gathered=0.0)
         policy = cast(Located, state.policy)
@@ -233,8 +238,11 @@ def _room(point: Array, drift: Array) -> float:
 
 
 def _largest(holds: Callable[[float], bool], high: float) -> float:
-    """The largest `s <= high` that `holds`, of an interval from 0, to one per cent; 0 if `high` is
-    infinite."""
+    """The largest `s` in `[0, high]` for which `holds(s)`, to one per cent.
+
+    `holds` must be true from 0 up to some number, and false from there on. The result is 0 if
+    `high` is infinite.
+    """
     if not np.isfinite(high):
         return 0.0
     if holds(high):
@@ -243,7 +251,7 @@ def _largest(holds: Callable[[float], bool], high: float) -> float:
     while high - low > 0.01 * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if holds(middle) else (low, middle)
-        # So short a leap is not taken: its exact length is not worth the search.
+        # A leap this short gains nothing, so its exact length is not worth the search.
         if high < 1.0:
             break
     return low

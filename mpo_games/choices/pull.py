@@ -1,7 +1,8 @@
 r"""Third choice of a mirror-type solver: how the magnet pulls.
 
-Exactly in the step, or as a penalty in the feedback ("perturbed payoffs", "reward
-transformation"). Each is a function `(policy, q, magnet, eta, alpha, player) -> policy`.
+The pull is either a term of the step, solved exactly, or a penalty in the feedback ("perturbed
+payoffs", "reward transformation"). Each function is `(policy, q, magnet, eta, alpha, player) ->
+policy`. `q` and `alpha` are in units of payoff, `eta` in 1 / payoff.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Number, P, Policy
 
 LOG_RATIO_LIMIT = 40.0
-"""`mutation` divides by probabilities: ratios above `exp(40) ~ 2e17` are cut there."""
+"""The largest logarithm of a ratio of probabilities in `mutation`, `exp(40) ~ 2e17`."""
 
 
 class Pull(Protocol[P]):
     """`pull(policy, q, magnet, ...)`: a step from `policy` along `q`, pulled to the magnet."""
 
+    # `q` is whatever the game gives: an array, or the judged responses of a network.
     def __call__(
         self, policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player: int | None
     ) -> P: ...
@@ -36,6 +38,7 @@ def in_reward(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, playe
     In tables the same map as `proximal` at step size $\eta/(1-\eta\alpha)$.
     """
     penalised = policy.penalise(q, magnet, alpha=alpha)
+    # No magnet and no `alpha`, here and below: the pull is in the feedback already.
     return policy.mirror_step(penalised, None, eta=eta, alpha=0.0, player=player)
 
 
@@ -50,12 +53,12 @@ def mutation(
 ) -> TabularPolicy:
     r"""Mutation towards the magnet: $q(a) + \alpha(\rho(a)/p(a) - 1)$ (M2WU, Abe et al. 2023).
 
-    This is the gradient of the reverse KL. Its ratio is unbounded and is cut at
-    `exp(LOG_RATIO_LIMIT)`, since it would overflow to NaN.
-    `ValueError` for a policy that is no table.
+    This is the gradient of the reverse KL. The ratio is unbounded. It is cut at
+    `exp(LOG_RATIO_LIMIT)`, because it would overflow and end as NaN. `ValueError` for a policy that
+    is not a table.
     """
     require_table(policy)
-    # Coordinates are -inf at illegal actions, and -inf - -inf is NaN.
+    # Log-probabilities are -inf at illegal actions, and -inf - -inf is NaN.
     legal = policy.legal
     drift = np.where(legal, magnet.log_probs, 0.0) - np.where(legal, policy.log_probs, 0.0)
     ratio = np.where(legal, np.exp(np.minimum(drift, LOG_RATIO_LIMIT)) - 1.0, 0.0)
@@ -73,17 +76,18 @@ def squared(
 ) -> TabularPolicy:
     r"""Squared distance in the feedback: $q - \alpha(p - \rho)$ (APMD, Abe et al. 2024).
 
-    `ValueError` for a policy that is no table.
+    `ValueError` for a policy that is not a table.
     """
     require_table(policy)
+    # Illegal actions need no mask here: both probabilities are 0.
     perturbed = q - alpha * (policy.probs - magnet.probs)
     return policy.mirror_step(perturbed, None, eta=eta, alpha=0.0, player=player)
 
 
 def require_table(policy: Policy[Any]) -> None:
-    """`ValueError` unless `policy` is a table: its probabilities are what feedback is linear in."""
+    """`ValueError` unless `policy` is a table, in whose probabilities the feedback is linear."""
     if not isinstance(policy, TabularPolicy):
         raise ValueError(
             f"This method is for tables, not for a {type(policy).__name__}: "
-            "a tree is one as `BehaviouralGame(game)`."
+            "pass a tree as the table `BehaviouralGame(game)`."
         )

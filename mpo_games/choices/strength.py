@@ -1,7 +1,7 @@
 """Second choice of a mirror-type solver: how long the step is, and how strong the magnet.
 
-`eta` and `alpha` are numbers, or functions of the state. `eta` is asked first, so a function for
-`alpha` finds the present one in `state.eta`.
+`eta`, in 1 / payoff, and `alpha`, in units of payoff, are numbers or functions of the state. `eta`
+is computed first, so a function for `alpha` finds the step size of the same step in `state.eta`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Setting = float | Callable[[State[Any]], Number]
 """A number, or a function of the state (of `state.step - state.moved_at`, say)."""
 
 NEAR = 1e-6
-"""Only steps shorter than this, in the geometry's unit, or feedback that hardly changes by a step,
-can be rounding errors."""
+"""`Measured` suspects rounding errors if a step is shorter than this share of the geometry's unit,
+or if `eta` times the change of feedback is smaller than this share of the step."""
 
 ROUNDING = 1e-14
 """Changes below this, relative to the feedback, are rounding errors."""
@@ -58,14 +58,15 @@ class Anchored:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    r"""A step size measured where play is: `ratio` over the local Lipschitz constant of feedback.
+    r"""A step size measured at the policy: `ratio` over the local Lipschitz constant of feedback.
 
     $$\eta_{t+1} = \min\Big(\text{growth}\;\eta_t,\;
     \text{ratio}\,\frac{\|p_t - p_{t-1}\|}{\|q_t - q_{t-1}\|_*}\Big)$$
 
-    in the norm of the geometry at `p` and its dual; the first step is the inverse of `q`'s norm.
-    Needs a `Measurable` policy and a feedback that keeps `q` (`popov`). Once both changes are below
-    `ROUNDING`, the step size stays as it is.
+    in the norm of the geometry at `p` and its dual. The first step size is the geometry's unit of
+    length over the norm of `q`. Once a change is a rounding error, the step size stays as it is.
+    It needs a `Measurable` policy and a feedback that keeps `q` (`popov`). `ValueError` unless
+    `ratio` and `growth` are above 0.
     """
 
     ratio: float
@@ -83,7 +84,7 @@ class Measured:
         assert isinstance(eta, float)
         moved = policy.distance(before.policy)
         changed = policy.dual_norm(q - before.q, before.policy)
-        # A quotient of two rounding errors would be a step size out of thin air.
+        # The quotient of two rounding errors would be an arbitrary step size.
         if moved < NEAR * policy.extent or eta * changed < NEAR * moved:
             rounding = ROUNDING * policy.magnitude(q)
             if not (changed > rounding and moved > eta * rounding):
@@ -95,13 +96,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    r"""A step size that shrinks with every surprise, and so with the noise.
+    r"""A step size that shrinks with every change of feedback, and therefore with noise.
 
     $$\eta_t = \text{ratio}\;D\,\Big(\sum_{s\le t}\|q_s - q_{s-1}\|_*^2\Big)^{-1/2}$$
 
     with `D` the geometry's unit of length and $q_0 = 0$ (Rakhlin & Sridharan 2013). The gap of the
-    average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. Needs a
-    `Measurable` policy and a feedback that keeps `q` (`popov`).
+    average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. It needs a
+    `Measurable` policy and a feedback that keeps `q` (`popov`). `ValueError` unless `ratio` is
+    above 0.
     """
 
     ratio: float
@@ -116,7 +118,7 @@ class Adaptive:
             return self.ratio * _opening(state)
         assert isinstance(state.eta, float)
         surprise = policy.dual_norm(state.q - before.q, before.policy)
-        # 1 / eta is the root of the sum of squares so far: one more square joins it.
+        # 1 / eta is the root of the sum of squares so far; `hypot` adds one more square to it.
         return float(1.0 / math.hypot(1.0 / state.eta, surprise / length))
 
 
@@ -125,7 +127,7 @@ def at(name: str, setting: Setting, state: State[Any]) -> Number:
     if not callable(setting):
         return setting
     number = setting(state)
-    # The check by NumPy takes longer than a step of a small table: floats are compared first.
+    # Floats are compared first, since the check by NumPy takes longer than a step of a small table.
     if isinstance(number, float) and 0.0 <= number < math.inf:
         return number
     if not (np.isfinite(number) & (np.asarray(number) >= 0.0)).all():
@@ -134,7 +136,10 @@ def at(name: str, setting: Setting, state: State[Any]) -> Number:
 
 
 def _opening(state: State[Measurable]) -> float:
-    """The step size of `popov`'s opening: anything for the look, then a unit of length."""
+    """The step size of `popov`'s opening: the trial step has the geometry's unit of length.
+
+    The step before the trial does not move, so any number will do for it.
+    """
     policy, q = state.policy, state.q
     if q is None:
         return 1.0

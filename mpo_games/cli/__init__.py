@@ -23,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 2: bad input; a sentence on standard error says what is wrong. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Commands written before release 0.2.
+    # Commands from before release 0.2 have the earlier name.
     arguments = ["when-gap-fell" if word == "when-solved" else word for word in arguments]
-    # Tyro would demand a subcommand.
+    # Before tyro, which would demand a subcommand.
     if arguments == ["--version"]:
         from importlib.metadata import version
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args=arguments or ["--help"],
         prog="mpo-games",
         description="Last-iterate Nash equilibria of preference games, matrix games and trees.\n\n"
-        "Begin with `mpo-games list` and `mpo-games solve comal`; `--version` says which.",
+        "Begin with `mpo-games list` and `mpo-games solve comal`; `--version` prints the version.",
         config=(
             tyro.conf.CascadeSubcommandArgs,
             tyro.conf.OmitArgPrefixes,

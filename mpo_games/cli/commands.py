@@ -74,8 +74,8 @@ class Solve:
     """Save there if the run is interrupted with Ctrl-C."""
 
     def run(self) -> str:
-        """Solve, and write the files that were asked for; the table that is printed."""
-        # Before the run: hours of work must not end at a file that cannot be written.
+        """Solve the game and write the files of the options; returns the table that is printed."""
+        # Before the run, because hours of work must not end at a file that cannot be written.
         inputs.require_writable("--plot", self.plot, (".png", ".svg", ".pdf"))
         inputs.require_writable("--save", self.save, (".npz",))
         inputs.require_writable("--checkpoint", self.checkpoint, (".npz",))
@@ -126,7 +126,7 @@ class Solve:
         """Rows of the table: how far from equilibrium the run ended, in the game without noise."""
         rows = [("duality gap", f"{solution.gap:.3g} of the last iterate")]
         alpha = getattr(plain, "alpha", None)
-        # A magnet that moves makes it another regularised game; `Ema` drifts without `moved_at`.
+        # A move of the magnet changes the regularised game. `Ema` moves, and never sets `moved_at`.
         still = not solution.state.moved_at and not isinstance(
             getattr(plain, "magnet", None), mg.Ema
         )

@@ -1,4 +1,4 @@
-"""What the arguments of the command line name: games, policies, saved runs, files to write."""
+"""The objects behind the arguments of the command line: games, policies, saved runs, files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpo_games.protocol import Array, Game, P, Solver
 from mpo_games.provenance import spell
 
 Loaded = mg.MatrixGame | mg.PreferenceGame | mg.SequenceFormGame
-"""What a command can solve."""
+"""The games that a command can solve."""
 
 
 def load(text: str, kind: str) -> tuple[str, Loaded]:
@@ -30,7 +30,7 @@ def load(text: str, kind: str) -> tuple[str, Loaded]:
     path = Path(text)
     if path.suffix in {".csv", ".npy"}:
         table = _table(path)
-        # Preferences, unless `--kind` says otherwise; written as decimals, they add up to about 1.
+        # With a tolerance, because preferences in decimals add up to 1 only approximately.
         balanced = (
             table.ndim >= 2
             and table.shape[-1] == table.shape[-2]
@@ -46,7 +46,7 @@ def load(text: str, kind: str) -> tuple[str, Loaded]:
             game: Loaded = mg.PreferenceGame(table) if preference else mg.MatrixGame(table)
         except ValueError as error:
             raise ValueError(f"{text!r}: {error}") from error
-        # Said aloud, since `auto` may have decided against what the user meant.
+        # The description says it, because `auto` may not have decided as the user meant.
         size = " x ".join(map(str, table.shape))
         return f"{text}, read as {size} {'preferences' if preference else 'payoffs'}", game
     if kind != "auto":
@@ -92,7 +92,7 @@ def policy(game: Loaded, text: str) -> mg.TabularPolicy:
     if isinstance(game, mg.SequenceFormGame):
         raise ValueError("`--start` is for tables: the policies of a tree have no rows.")
     try:
-        # A single row is every player's.
+        # A single row stands for every player.
         return game.policy(*(rows * game.players if len(rows) == 1 else rows))
     except TypeError as error:
         raise ValueError(
@@ -120,15 +120,17 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
     Raises `ValueError` if it is not one of this game and solver.
     """
     solution = mg.Solution.load(path, game)
-    # Spelled out, a solver shows every setting: going on with another one would mix two runs.
+    # The spelling shows every setting. To go on with another setting would mix two runs.
     ours, theirs = spell(solver), respelled(solution.provenance["solver"])
     if ours != theirs:
-        raise ValueError(f"{str(path)!r} was run with {theirs}, not with {ours}: repeat that.")
+        raise ValueError(
+            f"{str(path)!r} was run with {theirs}, not with {ours}: pass the same solver."
+        )
     return solution
 
 
 def require_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
-    """Raise `ValueError` if the value of `option` is no file that could be written."""
+    """Raise `ValueError` unless the value of `option` names a file that can be written."""
     if path is None:
         return
     if path.suffix not in suffixes:

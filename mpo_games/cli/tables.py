@@ -1,4 +1,4 @@
-"""What the command line prints: policies, settings and lists, in aligned columns."""
+"""The output of the command line: policies, settings and lists, in aligned columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import mpo_games as mg
 
 SUPPORT = 1e-6
-"""An action of larger probability counts as in the support."""
+"""An action belongs to the support if its probability is above this."""
 
 LISTED = 20
 """The most actions of a row, or information states of a tree, that the final table lists."""
@@ -19,7 +19,7 @@ LISTED = 20
 def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
     """Lines with the action probabilities of each row, by the name of each policy.
 
-    Of more than `LISTED` actions the likeliest are listed, and the rest is summed up.
+    If a row has more than `LISTED` actions, the likeliest are listed and the rest is summed up.
     """
     if not all(isinstance(policy, mg.TabularPolicy) for policy in policies.values()):
         return
@@ -36,7 +36,7 @@ def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
         cells = [("action", *policies), *((str(a), *(f"{p:.6f}" for p in row[a])) for a in shown)]
         yield from (f"  {line}" for line in aligned(cells))
         if len(shown) < len(actions):
-            # Where the rest is 0, rounding may leave it below.
+            # A rest of 0 may be a little below 0 by rounding.
             rest = row[actions, 0].sum() - row[shown, 0].sum()
             yield f"  and {len(actions) - len(shown)} more, {max(rest, 0.0):.6f} in all"
 

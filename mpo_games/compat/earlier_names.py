@@ -1,4 +1,4 @@
-"""Names that had another spelling before release 0.2, for scripts and saved files that use them."""
+"""The names from before release 0.2, for scripts and saved files that use them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ SPELLINGS = {
     r"\bAverageOf\(": "PlayedAverage(",
     r"\bWhenSettled\(ratio=([^,]+), alpha=[^,]+, ": r"WhenInnerSolved(ratio=\1, ",
 }
-"""Earlier spellings in the text of a solver, and today's."""
+"""Regular expressions for earlier spellings in the text of a solver, and today's spellings."""
 
 
 def WhenSettled(ratio: float, alpha: float, check: int = 10) -> WhenInnerSolved:
-    """`WhenInnerSolved`, when it had to be told the solver's `alpha` a second time."""
+    """`WhenInnerSolved` by its earlier name and with its earlier parameter `alpha`."""
+    # Today the schedule reads `alpha` from the state, so it is only checked here.
     require_positive("alpha", alpha)
     return WhenInnerSolved(ratio, check)
 
 
 def respelled(solver: str) -> str:
-    """The text of a solver, as a saved run has it, in today's names."""
+    """The text of a solver from a saved run, in today's names."""
     for earlier, today in SPELLINGS.items():
         solver = re.sub(earlier, today, solver)
     return solver

@@ -54,7 +54,10 @@ class Equilibrium(Generic[P]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantalResponse(Generic[P]):
-    """The unique equilibrium of a game whose players pay `alpha KL(own policy || magnet)`."""
+    """The equilibrium of a game whose players pay `alpha KL(own policy || magnet)`.
+
+    It is unique, except where it is an agent QRE of a tree.
+    """
 
     policy: P
     """The equilibrium."""

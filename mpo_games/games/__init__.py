@@ -1,1 +1,1 @@
-"""Games: what gives feedback."""
+"""Games: they give feedback to policies."""

@@ -70,9 +70,9 @@ class BehaviouralGame:
     feed: Feed = q_values
     """Q-values or counterfactual values."""
     cells: Indices = field(init=False)
-    """The place in the flattened table of each sequence but the empty ones, `(sequences - 2,)`."""
+    """The index in the flattened table of each sequence but the empty ones, `(sequences - 2,)`."""
     above: Indices = field(init=False)
-    """The sequence before each sequence but the empty ones, `(sequences - 2,)`."""
+    """The parent of each sequence but the empty ones, also a sequence, `(sequences - 2,)`."""
     blank: Array = field(init=False)
     """The log-probabilities of a table that is all padding, `(states, 2, actions)`."""
 
@@ -103,7 +103,7 @@ class BehaviouralGame:
 
     @property
     def players(self) -> int:
-        """2, the rows of every pair."""
+        """2: each player owns one row of every pair."""
         return 2
 
     @property

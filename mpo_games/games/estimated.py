@@ -1,4 +1,4 @@
-"""The common part of games with sampled feedback: only the feedback is estimated."""
+"""The common part of games with sampled feedback. Only the feedback is an estimate."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from mpo_games.protocol import Array, Mixture, P
 
 @dataclass(frozen=True, eq=False)
 class EstimatedGame(ABC, Generic[P]):
-    """Estimates the feedback of an inner game and passes every other question to it, exactly.
+    """A game that estimates the feedback of an inner game.
 
-    Values, gaps and divergences therefore have the units and shapes of the inner game.
+    Every other method is that of the inner game, so values, gaps and divergences are exact, and
+    have its units and shapes.
     """
 
     game: Any
@@ -63,6 +64,7 @@ class EstimatedGame(ABC, Generic[P]):
 
     def smoothed(self, policy: P) -> tuple[P, float]:
         """The same play in the smoothed entropy, and the evaluations that this costs."""
+        # This method and `gap` make the game `SelfTunable`, so that `AutoMPO` runs on samples.
         smooth: tuple[P, float] = self.game.smoothed(policy)
         return smooth
 
@@ -106,10 +108,10 @@ def against_each(
 ) -> Array:
     """The feedback against each policy of the mixture, combined with the mixture's weights.
 
-    `feedback(policy, rng)` is called once per policy. All calls meet the same random numbers, so
-    that in `2 p - p_previous` most draws coincide.
+    `feedback(policy, rng)` is called once per policy. All calls have the same random numbers, so
+    most draws coincide in `2 p - p_previous`.
     """
-    # One draw from `rng` whatever the mixture, and a fresh generator of that seed for each policy.
+    # One draw from `rng` whatever the mixture, so that later draws do not depend on its length.
     seed = None if rng is None else int(rng.integers(2**63))
     terms = (
         weight * feedback(policy, None if seed is None else np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Tables seen through samples: the feedback is an unbiased estimate, the gap stays exact.
+"""Tables with noisy or sampled feedback: an unbiased estimate. The gap stays exact.
 
 All randomness comes from the `rng` that is passed to `feedback`. Shapes are those of the inner
 game: policies and feedback are `(..., rows, actions)`.
@@ -77,7 +77,7 @@ class NoisyGame(_EstimatedTables):
 
 @dataclass(frozen=True)
 class SampledGame(_EstimatedTables):
-    """Plays against sampled actions of the opponent, the same ones for every own action.
+    """Evaluates every own action against the same sampled actions of the opponent.
 
     In each row the opponent draws `samples` actions, and `q` is the mean over them. The policies of
     a `Mixture` are sampled separately but *with the same random numbers*. In `2 p - p_previous`

@@ -35,8 +35,8 @@ FORMAT = 2
 """The version of the layout of cached files. A file of another version is not read."""
 
 LARGEST, PLAYS = 1e9, 31
-"""A number of leaves that fits into no memory, and the number of random plays that estimate it. A
-game is refused if the median estimate is above `LARGEST`."""
+"""`PLAYS` random plays estimate the number of leaves of a game. The game is refused if the median
+estimate is above `LARGEST`, a number that fits into no memory."""
 
 WORTH_CACHING = 2000
 """The number of leaves from which a compiled game is kept on disk. Smaller games compile in
@@ -64,7 +64,7 @@ def compile_game(
     source = turn_based(game)
     path = _cache_path(source)
     if path is not None:
-        # A damaged file can fail in any way (zip, zlib, JSON, shapes). It is then written anew.
+        # A damaged file can fail in any way (zip, zlib, JSON, shapes). It is then overwritten.
         with suppress(Exception):
             return _unpack(path.read_bytes(), dilation, str(source))
     _require_size(source)
@@ -134,7 +134,7 @@ def turn_based(game: str | pyspiel.Game) -> pyspiel.Game:
     if kind.utility != pyspiel.GameType.Utility.ZERO_SUM:
         raise ValueError(f"`game` must be zero-sum: {loaded} is {kind.utility.name.lower()}.")
     if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
-        raise ValueError(f"`game` must list its chances: {loaded} only samples them.")
+        raise ValueError(f"`game` must list its chance outcomes: {loaded} only samples them.")
     if not kind.provides_information_state_string:
         raise ValueError(f"`game` must name its information states: {loaded} does not.")
     if kind.dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS:
@@ -233,7 +233,7 @@ def _cells(game: SequenceFormGame, table: OpenSpielTable) -> tuple[Indices, Indi
     """The row and the column of each action in OpenSpiel's `TabularPolicy`, `(sequences - 2,)`."""
     tree = game.tree
     if len(set(tree.labels)) != tree.states:
-        raise ValueError("`game` has states of both players with one name: no table tells them.")
+        raise ValueError("`game` has one name for states of both players: no table can hold it.")
     try:
         rows = [table.state_lookup[label] for label in tree.labels]
     except KeyError as error:

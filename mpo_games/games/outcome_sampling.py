@@ -27,7 +27,7 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
     $$\hat q(s) = u / b(s),\qquad \mathrm E\,\hat q = q$$
 
     with $b(s)$ the probability of the own moves. The variance is of order $1/b$, and `exploration`
-    bounds it. Against a `Mixture`, each of its policies is met with the same random numbers. Gaps,
+    bounds it. Against a `Mixture`, all its policies are sampled with the same random numbers. Gaps,
     values and best responses are exact. `ValueError` unless `trajectories >= 1` and
     `0 <= exploration <= 1`.
     """
@@ -75,7 +75,7 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
         behaviour = policy.smooth(self.exploration).plan if self.exploration else policy.plan
         other = policy.plan if opponent is None else opponent.plan
         q = np.zeros(self.tree.sequences)
-        # Numbers are drawn for both sides even if one is asked: its estimate is then the same.
+        # Numbers are drawn for both sides even if one is asked for: its estimate stays the same.
         for side, uniforms in enumerate(rng.uniform(size=(2, self.trajectories))):
             if player in (None, side):
                 own, met = (rows, game.column) if side == 0 else (game.column, rows)

@@ -30,9 +30,9 @@ class SequenceFormGame:
     """Player 0 receives `x' A y` and player 1 `-x' A y`, with `x` and `y` their realisation plans.
 
     `A` is a sparse matrix from player 0's sequences to player 1's, with `row` its CSR row pointer
-    and `column`, `chance` and `payoff` its entries. An entry sums up the leaves that have the same
-    pair of last own sequences. Compile a game from OpenSpiel (`openspiel.compile_game`) or build it
-    from Python data (`tree_builder.build`).
+    and `column`, `chance` and `payoff` its entries. An entry is the sum over the leaves that share
+    one pair of sequences. Compile a game from OpenSpiel (`openspiel.compile_game`) or build it from
+    Python data (`tree_builder.build_tree`).
 
     `dilation` chooses the weights of the dilated entropy in which the game's policies move.
     `ValueError` if the arrays do not describe such a game.
@@ -44,15 +44,16 @@ class SequenceFormGame:
     column: Indices
     """Player 1's sequence of each entry, `(entries,)`."""
     chance: Array
-    """The probability of chance's part of each entry: `sum chance x y = 1` for all plans."""
+    """The probability of chance's moves at each entry, `(entries,)`: `sum chance x y = 1` for all
+    plans `x` and `y`."""
     payoff: Array
-    """Player 0's payoff of each entry, times its chance."""
+    """Player 0's payoff of each entry, times its chance, `(entries,)`."""
     dilation: Dilation = unit
     """A function `(game) -> weights` of `mpo_games.dilation`, or one like them."""
     source: str = ""
-    """The OpenSpiel game string that it was compiled from, or nothing."""
+    """The OpenSpiel game string from which the game was compiled, or nothing."""
     geometry: DilatedEntropy = field(init=False)
-    """The dilated entropy with these weights."""
+    """The dilated entropy with the weights that `dilation` gives."""
 
     def __post_init__(self) -> None:
         # Kernels do not check bounds: arrays that contradict each other would read foreign memory.
@@ -82,7 +83,7 @@ class SequenceFormGame:
 
     @property
     def players(self) -> int:
-        """2."""
+        """2: one policy holds the play of both."""
         return 2
 
     @property
@@ -124,12 +125,13 @@ class SequenceFormGame:
     ) -> Array:
         """The gradient in sequence form, `[A y, -A' x]` in one vector, `(..., sequences)`.
 
-        With a `player`, the entries of the other one are 0. `ValueError` for a policy that is no
-        `TreeplexPolicy`, or of another number of sequences.
+        `rng` is not used: the feedback is exact. With a `player`, the entries of the other one are
+        0. `ValueError` for a policy that is not a `TreeplexPolicy`, or that has another number of
+        sequences.
         """
         plan = self._plan(policy if opponent is None else opponent)
         side = kernels.BOTH if player is None else player
-        # One run, by far the most frequent case, is spared the reshapes.
+        # A single run, by far the most frequent case, is spared the reshapes.
         if plan.ndim == 1:
             return kernels.bilinear(self.row, self.column, self.payoff, plan, side)
         flow = plan.reshape(-1, plan.shape[-1])
@@ -204,5 +206,5 @@ class SequenceFormGame:
         return np.asarray(policy.divergence(other).sum(axis=-1))
 
     def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:
-        """The policy whose realisation plan is the mixture's; it plays like it (Kuhn 1953)."""
+        """The policy with the mixture's realisation plan: it plays like the mixture (Kuhn 1953)."""
         return mixture.policies[0].at(realisation_plan(mixture))

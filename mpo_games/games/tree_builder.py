@@ -99,8 +99,8 @@ class TreeBuilder:
     ) -> range:
         """The sequences of the actions of an information state.
 
-        `at` is the pair of the players' sequences at the node. `ValueError` for a state that
-        contradicts what was said of it before, and for imperfect recall.
+        `at` is the pair of the players' sequences at the node. `ValueError` for a state whose
+        actions differ from those at an earlier node, and for imperfect recall.
         """
         if player not in (0, 1):
             raise ValueError(f"A decision belongs to player 0 or 1, got {player}.")
@@ -137,7 +137,10 @@ class TreeBuilder:
         self.payoffs.append(chance * value)
 
     def finish(self, dilation: Dilation = unit, source: str = "") -> SequenceFormGame:
-        """The game of all that was added; `source` is its OpenSpiel game string, or nothing."""
+        """The game of all states and leaves that were added.
+
+        `source` is its OpenSpiel game string, or nothing.
+        """
         size = [len(names) for names in self.names]
         above = np.append([-1, -1], np.repeat(np.arange(len(size)), size))
         moves: list[int] = []

@@ -23,6 +23,7 @@ from mpo_games.protocol import Array, Indices
 # The smallest normal number: `log` does not take smaller ones.
 _TINY = np.finfo(np.float64).tiny
 
+# Without "nnan" and "ninf", as in `kernels.tables`: they would let the compiler assume NaN away.
 _FAST = {"reassoc", "contract", "nsz"}
 
 BOTH = -1
@@ -227,6 +228,7 @@ def _bilinear(
 ) -> None:
     for s in range(row.size - 1):
         total, weight = 0.0, z[s]
+        # A loop for each case keeps the branch out of the loops over entries.
         if player == 0:
             for k in range(row[s], row[s + 1]):
                 total += payoff[k] * z[column[k]]
@@ -284,6 +286,7 @@ def _dilated_step(
                 x = shrink * p[j, a] + pull * m[j, a] + (push * g[j, a] + v[j, a]) * inverse[j]
                 c[a, j] = x
                 top[j] = max(top[j], x)
+        # Less the maximum, so that no exponential overflows.
         for a in range(size):
             for j in range(n):
                 x = exp(c[a, j] - top[j])
@@ -361,6 +364,7 @@ def _matching(
             # Not `w > 0`: that is False for NaN, which would end as uniform play, unseen.
             out[a] = 0.0 if weights[a] <= 0.0 else weights[a]
             total += out[a]
+        # Parents stand before children, so this is the reach under the new play.
         reach = z[parent[j]]
         for a in range(begin, end):
             out[a] = 1.0 / (end - begin) if total <= 0.0 else out[a] / total

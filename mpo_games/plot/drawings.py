@@ -1,4 +1,4 @@
-"""What is drawn into matplotlib's axes: traces, policies of three actions, tables."""
+"""Drawings in matplotlib's axes: traces, policies of three actions, tables."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def convergence(
     """Draw a recorded metric of each run on a logarithmic axis; returns the matplotlib axes.
 
     Args:
-        traces: a trace for each label, or several: then, as for a trace with batch axes, the line
-            is the median of the runs.
+        traces: a trace for each label, or several. With several traces, and for a trace with batch
+            axes, the line is the median of the runs.
         metric: the recorded column that is drawn.
         ax: matplotlib axes; new ones by default.
         x: the column on the horizontal axis.

@@ -1,1 +1,1 @@
-"""What takes a mirror step: tables, trees, and the geometries they step in."""
+"""Policies, which take mirror steps: tables, trees, and the geometries of their steps."""

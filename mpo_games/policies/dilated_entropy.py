@@ -199,8 +199,8 @@ class DilatedEntropy:
         return gradient
 
     def extent(self, tree: Tree, plan: Array) -> float:
-        """The unit of `distance`, `(sum_j w_j z_p)^(1/2)`: the weights, as far as `plan` reaches
-        them."""
+        """The unit of `distance`, `(sum_j w_j z_p)^(1/2)`: each weight counts as often as `plan`
+        reaches its state."""
         return math.sqrt(smoothed.reached(tree.parent, self.weights, plan))
 
     def distance(

@@ -42,8 +42,8 @@ class Geometry(Protocol):
     ) -> Array:
         """The coordinates after a mirror step from `theta`, `(..., rows, actions)`.
 
-        `magnet` holds the magnet's coordinates; None asks for `alpha = 0`. `eta` and `alpha` are
-        floats, or arrays that broadcast against `(..., rows, actions)`.
+        `magnet` holds the magnet's coordinates; if it is None, there is no pull, whatever `alpha`
+        is. `eta` and `alpha` are floats, or arrays that broadcast against `(..., rows, actions)`.
         """
         ...
 
@@ -72,7 +72,7 @@ class Entropy:
         self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
     ) -> Array:
         """`log p' = log_softmax((log p + eta q + eta alpha log magnet) / (1 + eta alpha))`."""
-        # The kernel takes an array; times `alpha = 0` any will do.
+        # The kernel needs an array; with `alpha = 0` it has no effect.
         if magnet is None:
             magnet, alpha = theta, 0.0
         # One setting for all rows goes to the kernel, which takes numbers; arrays go to NumPy.

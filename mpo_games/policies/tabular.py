@@ -22,7 +22,7 @@ from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
 
 ILLEGAL = np.array(-np.inf)
-"""The coordinate of an illegal action: as an array it is compared with in half the time."""
+"""The coordinate of an illegal action. Comparing with an array takes half the time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +85,7 @@ class TabularPolicy:
     @property
     def legal(self) -> Mask:
         """Boolean mask of the legal actions."""
-        return np.asarray(self.coordinates != ILLEGAL)  # NaN is legal: so it is seen
+        return np.asarray(self.coordinates != ILLEGAL)  # NaN is legal, so that it is not hidden
 
     def mirror_step(
         self,
@@ -107,14 +107,17 @@ class TabularPolicy:
         pull = None if magnet is None else magnet.coordinates
         theta = self.geometry.step(self.coordinates, q, pull, eta, alpha)
         if player is not None:
-            # All rows are stepped in one call of the kernel, which is faster than to cut one out.
+            # One call of the kernel for all rows is faster than to cut one row out first.
             row = theta[..., player, :]
             theta = np.array(np.broadcast_to(self.coordinates, theta.shape))
             theta[..., player, :] = row
         return type(self)(theta, self.geometry)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
-        """`centred(q)`: in a table, feedback is what every action is worth."""
+        """`centred(q)`, because the feedback to a table is the value of every action.
+
+        `player` is not used: the feedback of one side is 0 in the other side's rows.
+        """
         return self.centred(q)
 
     def centred(self, values: Array) -> Array:
@@ -123,7 +126,7 @@ class TabularPolicy:
         return advantages(rows(self.probs, shape), rows(values, shape)).reshape(shape)
 
     def matching(self, weights: Array, player: int | None = None) -> Self:
-        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        """The policy in proportion to the positive `weights`, uniform in a row that has none."""
         legal = rows(self.legal, weights.shape)
         probs = proportional(rows(weights, weights.shape), legal).reshape(weights.shape)
         coordinates = self.geometry.coordinates(probs, legal.reshape(weights.shape))
@@ -177,30 +180,30 @@ class TabularPolicy:
 
     @property
     def extent(self) -> float:
-        """The unit of `distance`: 1, as log-probabilities are without one."""
+        """The unit of `distance`: 1, because log-probabilities have no unit."""
         return 1.0
 
     def distance(self, other: TabularPolicy) -> float:
-        r"""Local length of the way from `other`, all rows and games together: the root of the
+        r"""The local distance from `other`, over all rows and games together: the root of the
         symmetrised divergence $\langle\theta-\theta',\,p-p'\rangle$."""
         tables = (self.coordinates, other.coordinates, self.probs, other.probs)
         return math.sqrt(max(symmetrised(*(rows(x, x.shape) for x in tables)), 0.0))
 
     def dual_norm(self, q: Array, other: TabularPolicy) -> float:
-        r"""Length of `q` in the norm dual to `distance`, between here and `other`.
+        r"""The length of `q` in the norm dual to `distance`, between this policy and `other`.
 
         $$\|q\|_*^2 = \min_c \sum_a H^{-1}_a (q_a - c)^2$$
 
         in every row, with $H^{-1}$ the mean of both policies' inverse Hessians.
         """
         weights = self.geometry.inverse_hessian(self.coordinates)
-        # `popov` asks for the norm at one point in its opening: half the work.
+        # In its opening `popov` asks for the norm at one point, which is half the work.
         if other is not self:
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
         return _length(weights, q, True)
 
     def magnitude(self, q: Array) -> float:
-        """The dual norm of `q` with every `c` at 0: what its rounding errors are relative to."""
+        """The dual norm of `q` with every `c` at 0: the scale of its rounding errors."""
         weights = self.geometry.inverse_hessian(self.coordinates)
         return _length(weights, q, False)
 
@@ -215,7 +218,7 @@ class TabularPolicy:
 
     def within(self, geometry: Geometry) -> Self:
         """The same play in another geometry."""
-        # Going there and back would cost a rounding error.
+        # A conversion to probabilities and back would cost a rounding error.
         if geometry == self.geometry:
             return self
         return type(self)(geometry.coordinates(self.probs, self.legal), geometry)
@@ -230,7 +233,7 @@ class TabularPolicy:
 
     @property
     def kind(self) -> str:
-        """What the coordinates mean, as it stands in saved files."""
+        """The meaning of the coordinates, as saved files name it."""
         return f"{type(self).__name__}({self.geometry})"
 
     def arrays(self) -> dict[str, Array]:
@@ -238,7 +241,7 @@ class TabularPolicy:
         return {"coordinates": self.coordinates}
 
     def restored(self, arrays: Mapping[str, Array]) -> Self:
-        """The policy that `arrays` came from; `ValueError` if it had other rows or actions."""
+        """The policy whose `arrays()` these are; `ValueError` for other rows or actions."""
         coordinates = arrays["coordinates"]
         require_shape("coordinates", coordinates, self.coordinates)
         return self.replace(coordinates)

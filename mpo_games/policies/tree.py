@@ -51,7 +51,7 @@ class Tree:
             raise ValueError("`offset` must have one entry more than `parent` and begin with 2.")
         if (np.diff(offset) < 1).any():
             raise ValueError("Every information state needs at least one action.")
-        # Kernels rely on this order: going down the tree is a loop over states, going up its
+        # Kernels rely on this order: a pass down the tree is a loop over states, a pass up its
         # reverse.
         if (parent < 0).any() or (parent >= offset[:-1]).any():
             raise ValueError("`parent` must be a sequence that stands before its state's actions.")
@@ -91,6 +91,7 @@ class Tree:
 
         `ValueError` unless they are a distribution at every information state.
         """
+        # A copy, because the entries of the empty sequences are overwritten below.
         p = np.array(probs, dtype=np.float64)
         if p.shape[-1:] != (self.sequences,):
             raise ValueError(f"`probs` must be (..., {self.sequences}), got shape {p.shape}.")
@@ -107,9 +108,10 @@ class Tree:
         return kernels.realisation_plan(self.parent, self.offset, flat).reshape(*lead, -1)
 
     def behaviour(self, plan: Array, spare: Array) -> tuple[Array, Array]:
-        """Log-probabilities of a plan and the plan, summed up exactly; all `(..., sequences)`.
+        """Log-probabilities of a plan, and the plan that they have; all `(..., sequences)`.
 
-        At states that the plan does not reach, they are those of `spare`.
+        The sums of `plan` need not be exact: it is normalised at every state. At states that the
+        plan does not reach, the log-probabilities are those of `spare`.
         """
         lead, (flow, log_p) = runs(plan, spare)
         return _shaped(lead, *kernels.behaviour(self.parent, self.offset, flow, log_p))
@@ -134,8 +136,11 @@ class Tree:
     def matching(
         self, weights: Array, log_p: Array, plan: Array, player: int | None
     ) -> tuple[Array, Array]:
-        """Log-probabilities and plan in proportion to the positive `weights`, uniform where there
-        are none; those given for the other side. All `(..., sequences)`."""
+        """Log-probabilities and plan in proportion to the positive `weights`, `(..., sequences)`.
+
+        They are uniform at states without a positive weight. With a `player`, the other side keeps
+        `log_p` and `plan`.
+        """
         lead, (push, flat, flow) = runs(weights, log_p, plan)
         first, last = self.span(player)
         found = kernels.matching(self.parent, self.offset, push, flat, flow, first, last)
@@ -150,7 +155,7 @@ def runs(
     The batch shape is the broadcast leading axes of the `arrays` with the shapes of `over` (step
     sizes, say). Each array becomes a vector if the batch has no axes, else `(runs, n)`.
     """
-    # A single run is by far the most frequent case, and this the quickest way to recognise it.
+    # A single run is by far the most frequent case, and this loop recognises it fastest.
     for array in arrays:
         if array.ndim > 1 or over:
             break
@@ -158,6 +163,7 @@ def runs(
         return (), arrays
     lead = np.broadcast_shapes(*(a.shape[:-1] for a in arrays), *(np.shape(x) for x in over))
     flat = (-1,) if lead else ()
+    # In C order, because the kernels reshape arrays and are compiled anew for another order.
     wide = (np.broadcast_to(a, (*lead, a.shape[-1])) for a in arrays)
     return lead, [np.ascontiguousarray(a).reshape(*flat, a.shape[-1]) for a in wide]
 
@@ -173,7 +179,8 @@ def _blocks(parent: Indices, offset: Indices) -> Indices:
 
 
 def _shaped(lead: tuple[int, ...], log_p: Array, plan: Array) -> tuple[Array, Array]:
-    """What a kernel returned for a batch of shape `lead`, with that batch's axes."""
+    """The results of a kernel, `(runs, sequences)`, with the axes `lead` of the batch."""
+    # A single run, the most frequent case, is spared the reshapes.
     if not lead:
         return log_p, plan
     return log_p.reshape(*lead, -1), plan.reshape(*lead, -1)

@@ -25,8 +25,8 @@ class TreeplexPolicy:
     tree: Tree
     geometry: DilatedEntropy
     coordinates: Array
-    """The mirror coordinates: log-probabilities of each sequence's last action in the plain dilated
-    entropy, `(..., sequences)`; 0 for the empty ones."""
+    """The mirror coordinates, `(..., sequences)`; 0 for the empty ones. In the plain dilated
+    entropy they are the log-probabilities of each sequence's last action."""
     plan: Array
     """The realisation plan: the product of the player's own probabilities down to each sequence,
     `(..., sequences)`."""
@@ -75,12 +75,12 @@ class TreeplexPolicy:
 
     @property
     def extent(self) -> float:
-        """The unit of `distance`: the root of the weights, as far as play reaches them."""
+        """The unit of `distance`: the root of the sum of the weights times the reach."""
         return self.geometry.extent(self.tree, self.plan)
 
     @property
     def kind(self) -> str:
-        """What the numbers of `coordinates` mean, as saved files say it."""
+        """The meaning of the coordinates, as saved files name it."""
         gamma = self.geometry.gamma
         return f"TreeplexPolicy(gamma={gamma})" if gamma else "TreeplexPolicy()"
 
@@ -106,7 +106,10 @@ class TreeplexPolicy:
         return type(self)(self.tree, self.geometry, coordinates, plan)
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Number) -> Array:
-        """`q - alpha grad D(self || magnet)`: plain, that is `q - alpha w log(self / magnet)`."""
+        """`q - alpha grad D(self || magnet)`.
+
+        In the plain dilated entropy this is `q - alpha w log(self / magnet)`.
+        """
         gradient = self.geometry.gradient(self.tree, self.coordinates)
         drift = gradient - magnet.geometry.gradient(self.tree, magnet.coordinates)
         return np.asarray(q - np.asarray(alpha)[..., None] * drift)
@@ -162,8 +165,8 @@ class TreeplexPolicy:
         return self._located(self.tree, self.geometry, coordinates)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
-        """The counterfactual regrets of the gradient `q`, `(..., sequences)`, where play goes on by
-        this policy; 0 for the other side."""
+        """The counterfactual regrets of the gradient `q`, `(..., sequences)`, if play goes on by
+        this policy. With a `player`, those of the other side are 0."""
         return self.tree.regrets(self.log_probs, q, player)
 
     def centred(self, values: Array) -> Array:
@@ -171,7 +174,7 @@ class TreeplexPolicy:
         return self.tree.centred(self.probs, values)
 
     def matching(self, weights: Array, player: int | None = None) -> Self:
-        """Plays in proportion to the positive `weights`, uniformly where there are none."""
+        """The policy in proportion to the positive `weights`, uniform at a state that has none."""
         return self._plain(*self.tree.matching(weights, self.log_probs, self.plan, player))
 
     def _plain(self, log_p: Array, plan: Array) -> Self:
@@ -189,16 +192,16 @@ class TreeplexPolicy:
         return np.stack([states[..., :split].sum(-1), states[..., split:].sum(-1)], axis=-1)
 
     def distance(self, other: Self) -> float:
-        """Local length of the way from `other`: the root of the symmetrised divergence."""
+        """The local distance from `other`: the root of the symmetrised divergence."""
         theirs = other.coordinates, other.plan
         return self.geometry.distance(self.tree, self.coordinates, self.plan, *theirs)
 
     def dual_norm(self, q: Array, other: Self) -> float:
-        """Length of `q` in the norm dual to `distance`, here; `other` is not looked at."""
+        """The length of `q` in the norm dual to `distance`, at this policy; `other` is not used."""
         return self.geometry.dual_norm(self.tree, self.coordinates, self.plan, q, True)
 
     def magnitude(self, q: Array) -> float:
-        """Length of `|q|` without centring: what rounding errors of `dual_norm` are relative to."""
+        """The length of `|q|` without centring: the scale of the rounding errors of `dual_norm`."""
         return self.geometry.dual_norm(self.tree, self.coordinates, self.plan, np.abs(q), False)
 
     def arrays(self) -> dict[str, Array]:
@@ -207,8 +210,8 @@ class TreeplexPolicy:
         return {"weights": weights, "coordinates": self.coordinates, "plan": self.plan}
 
     def restored(self, arrays: Mapping[str, Array]) -> Self:
-        """The policy that `arrays` came from, bit for bit; `ValueError` for another tree's."""
-        # The plan is read, too: computed again it would be rounded otherwise.
+        """The policy whose `arrays()` these are, bit for bit; `ValueError` for another tree's."""
+        # The plan is stored too, because a computation from the coordinates may round differently.
         parts = self.arrays() | dict(arrays)
         for name, own in self.arrays().items():
             require_shape(name, parts[name], own)

@@ -16,8 +16,9 @@ class Averaged:
 
     $$\bar p_T = \sum_{t\le T} t^{d} p_t \Big/ \sum_{t\le T} t^{d}$$
 
-    with `degree` d = 0 the uniform average, 1 linear (CFR+), 2 quadratic (DCFR).
-    `metrics.average_gap` reads it. The iterates are those of `solver`, bit for bit.
+    The `degree` d is 0 for the uniform average, 1 for the linear one (CFR+) and 2 for the quadratic
+    one (DCFR). `metrics.average_gap` reads the average. The iterates are those of `solver`, bit for
+    bit. `ValueError` for a negative `degree`.
     """
 
     solver: Solver
@@ -35,7 +36,7 @@ class Averaged:
         total = state.memory.get("average_weight", 0.0) + weight
         average = state.memory.get("average", state.policy)
         share = weight / total
-        # Games of a batch that were restarted at different times have weights of their own.
+        # `Restarted` may restart the games of a batch at different times: each has its own weight.
         if isinstance(share, np.ndarray):
             share = along(share, np.ndim(average.coordinates))
         average = cast(ExactGame[P, Any], game).average(
@@ -45,17 +46,16 @@ class Averaged:
 
 
 def along(numbers: Array | Mask, axes: int) -> Array:
-    """Numbers over the leading axes, such that they broadcast against arrays of `axes` axes."""
+    """`numbers` with trailing axes of length 1, to broadcast against an array of `axes` axes."""
     lead = np.shape(numbers)
     return np.reshape(numbers, (*lead, *(1,) * (axes - len(lead))))
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedAverage:
-    """Runs `solver` out of sight and hands out the average of its policies, as `Averaged` has it.
+    """Runs `solver` and makes the average of its policies the policy of the state.
 
-    The policy is the average; the iterate, against which feedback is asked, is
-    `memory["iterate"]`.
+    The iterate of `solver`, from which it steps and asks for feedback, is `memory["iterate"]`.
     """
 
     solver: Averaged
@@ -64,7 +64,7 @@ class PlayedAverage:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """A step of `solver` from its own iterate."""
-        # Feedback must be asked where the steps are taken, not at the average.
+        # The steps are taken at the iterate, so the feedback must be asked there too.
         iterate: P = state.memory.get("iterate", state.policy)
         state = self.solver.step(game, replace(state, policy=iterate), rng)
         average: P = state.memory["average"]

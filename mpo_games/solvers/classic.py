@@ -17,7 +17,7 @@ from mpo_games.protocol import Array, ExactGame, Game, Mixture, P, State
 class FictitiousPlay:
     """Best-respond to the opponents' average; the policy *is* the average (Brown 1951).
 
-    `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`: the start counts as the first play.
+    `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`. It needs an `ExactGame`.
     """
 
     def step(
@@ -38,6 +38,8 @@ class GradientAscent:
 
     $$\theta' = \theta + \eta\,\nabla_\theta\langle q, p_\theta\rangle
       = \theta + \eta\,p\circ(q - \langle q, p\rangle)$$
+
+    `ValueError` unless `eta` is above 0, and for a policy that is not a table.
     """
 
     eta: float

@@ -1,4 +1,4 @@
-r"""Magnetic mirror descent, and every method that is it with one choice changed.
+r"""Magnetic mirror descent, and the methods that differ from it in one or two choices.
 
 $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(p\|\rho_t)
 - \mathrm{KL}(p\|p_t)$$
@@ -18,7 +18,7 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 | `APMD` | current | alpha | squared distance | every `period` |
 | `M2WU` | current | alpha | mutation | every `period` |
 
-`self_tuning.AutoMPO` changes all of them at once.
+`self_tuning.AutoMPO` changes all of these choices but the pull.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EXAMPLES = {
     "pull": "`in_reward`",
     "geometry": "`smoothed`",
 }
-"""A value of each choice, for error messages."""
+"""An example of each choice, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,14 @@ class MMD:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """Follow the feedback by the pulled mirror step, then let the magnet move."""
-        # Asked only at the start and after moves: in between the weights of a tree must not change.
+        # Only at the start and after moves: in between the weights of a tree must not change.
         if self.geometry is not as_given and state.step == state.moved_at:
             state = self.geometry(game, state)
         eta = at("eta", self.eta, state)
         if callable(self.alpha):
             state = state.at_strength(eta, state.alpha)
         alpha = at("alpha", self.alpha, state)
-        # Constant settings are the same objects in every step, so nothing is built for them.
+        # `is`: constant settings are the same objects in every step, so no new state is built.
         if eta is not state.eta or alpha is not state.alpha:
             state = state.at_strength(eta, alpha)
         pull, magnet = self.pull, state.magnet
@@ -104,8 +104,8 @@ class MMD:
 
 
 def MPO(eta: Setting, alpha: Setting, period: int) -> MMD:
-    """Magnetic preference optimisation: the magnet moves to the policy every `period` steps, so
-    that the regularised equilibria walk to the Nash equilibrium (Wang et al., ICLR 2025)."""
+    """Magnetic preference optimisation: the magnet moves to the policy every `period` steps, and
+    the regularised equilibria approach the Nash equilibrium (Wang et al., ICLR 2025)."""
     return MMD(eta, alpha, magnet=Every(period))
 
 
@@ -116,7 +116,7 @@ def OptimisticMPO(eta: Setting, alpha: Setting, period: int) -> MMD:
 
 def MPO_RT(eta: Setting, alpha: Setting, period: int) -> MMD:
     """MPO with the KL in the reward (Wang et al. 2025; R-NaD, Perolat et al. 2021). In tables it is
-    `MPO` at step size `eta / (1 - eta alpha)`; the difference is at the token level."""
+    `MPO` at step size `eta / (1 - eta alpha)`; the two differ for policies made of tokens."""
     return MMD(eta, alpha, magnet=Every(period), pull=in_reward)
 
 
@@ -139,7 +139,7 @@ def Extragradient(eta: Setting) -> MMD:
 
 def EGPO(eta: float, alpha: float) -> MMD:
     """Regularised extragradient (Cen, Wei & Chi 2021; EGPO, Zhou et al. 2025) in its own step size:
-    `h = p^(1 - eta alpha) rho^(eta alpha) exp(eta F(p)) / Z`, the same with `F(h)` for `p'`.
+    `h = p^(1 - eta alpha) rho^(eta alpha) exp(eta F(p)) / Z`, and `p'` is the same with `F(h)`.
 
     This is MMD's step at `eta / (1 - eta alpha)`; `ValueError` unless `eta alpha < 1`.
     """
@@ -147,12 +147,13 @@ def EGPO(eta: float, alpha: float) -> MMD:
 
 
 def NashMD(eta: float, alpha: float) -> MMD:
-    r"""Nash-MD (Munos et al., ICML 2024): play, and start the step from, the geometric mixture.
+    r"""Nash-MD (Munos et al., ICML 2024): the opponent is the geometric mixture of policy and
+    magnet, and the step starts from it.
 
     $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t\,|\,m_t), p\rangle - \mathrm{KL}(p\|m_t),\qquad
     m_t \propto p_t^{1-\eta\alpha}\,\rho^{\eta\alpha}$$
 
-    This is MMD's step at `eta / (1 - eta alpha)` against `m_t`. Comes within `O(eta)` of the
+    This is MMD's step at `eta / (1 - eta alpha)` against `m_t`. It comes within `O(eta)` of the
     regularised equilibrium. `ValueError` unless `0 < eta`, `0 <= alpha` and `eta alpha < 1`.
     """
     require_positive("eta", eta)
@@ -174,8 +175,8 @@ def APMD(eta: Setting, alpha: Setting, period: int) -> MMD:
 
 
 def M2WU(eta: Setting, alpha: Setting, period: int | None = None) -> MMD:
-    """Mutant multiplicative weights (Abe et al., AISTATS 2023); with `period` the reference of the
-    mutation moves."""
+    """Mutant multiplicative weights (Abe et al., AISTATS 2023). The magnet is the reference of the
+    mutation; it moves every `period` steps, or never if that is None."""
     return MMD(eta, alpha, magnet=Fixed() if period is None else Every(period), pull=mutation)
 
 

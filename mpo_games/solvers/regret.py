@@ -1,9 +1,9 @@
-r"""Regret matching in tables, and by it CFR on trees.
+r"""Regret matching in tables, and counterfactual regret minimisation (CFR) on trees.
 
-Counterfactual regret minimisation is regret matching at every information state on counterfactual
-values (Zinkevich et al. 2007): `RegretMatching` on a `SequenceFormGame`, or, the same iterates in a
-table, on the view `BehaviouralGame(tree, counterfactual_values)`. Its descendants differ in five
-independent choices:
+CFR is regret matching at every information state, on counterfactual values (Zinkevich et al. 2007).
+That is `RegretMatching` on a `SequenceFormGame`. On the view
+`BehaviouralGame(tree, counterfactual_values)` it has the same iterates, as tables. The descendants
+of CFR differ in five independent choices:
 
 | method | plus | predictive | discount | updates | average |
 | --- | --- | --- | --- | --- | --- |
@@ -36,7 +36,7 @@ from mpo_games.solvers.averaged import Averaged
 
 @dataclass(frozen=True, slots=True)
 class Discount:
-    r"""Forgets regrets: after step t, positive ones are multiplied by $t^\alpha/(t^\alpha+1)$,
+    r"""Discounts regrets: after step t, positive ones are multiplied by $t^\alpha/(t^\alpha+1)$,
     negative ones by $t^\beta/(t^\beta+1)$ (Brown & Sandholm 2019)."""
 
     alpha: float = 1.5
@@ -58,24 +58,26 @@ class RegretMatching:
     $$R_{t+1} = R_t + r_t,\qquad p_{t+1} \propto [R_{t+1} + m_{t+1}]^+,\qquad
     r_t = q_t - \langle q_t, p_t\rangle$$
 
-    None of them: Hart & Mas-Colell (2000). A step of any costs one evaluation, with `half_step`
-    two. `ValueError` for choices that exclude each other.
+    Without any of the improvements this is the method of Hart & Mas-Colell (2000). A step costs one
+    evaluation, or two with `half_step`. `ValueError` for choices that exclude each other, and with
+    a `floor` for a policy that is not a table.
     """
 
     plus: bool = False
     r"""Cut the regrets at 0 after every step, $R \leftarrow [R]^+$ (RM+, Tammelin 2014)."""
     predictive: bool = False
-    """Add the last regret as the guess `m` of the next (Farina, Kroer & Sandholm 2021)."""
+    """Add a prediction `m` of the next regret, which is the last one (Farina, Kroer & Sandholm
+    2021)."""
     half_step: bool = False
     r"""Add the regrets of the policy one step ahead, $h \propto [R + r(p)]^+$ (extragradient)."""
     alternating: bool = False
     """Update the players one after the other, each against the newest opponent."""
     floor: float = 0.0
-    r"""Cut to the nearest point of $R \ge 0,\ \sum_a R_a \ge$ `floor`, and begin at `floor` $p$. It
-    makes the policy a smooth function of the regrets, and `1 / floor` acts as the step size
-    (Farina, Grand-Clément, Kroer, Lee & Luo 2023)."""
+    r"""Project the regrets to the nearest point with $R \ge 0,\ \sum_a R_a \ge$ `floor`, and begin
+    at `floor` $p$. The policy is then a smooth function of the regrets, and `1 / floor` acts as
+    the step size (Farina, Grand-Clément, Kroer, Lee & Luo 2023)."""
     discount: Discount | None = None
-    """Forget old regrets."""
+    """Discount old regrets."""
     alpha: float = 0.0
     r"""Transform the rewards: $q - \alpha(p - \rho)$ pulls towards the magnet $\rho$."""
     magnet: MagnetSchedule = Fixed()
@@ -95,7 +97,7 @@ class RegretMatching:
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
         if self.floor:
             require_table(policy)
-            # Without regrets at the start the floor would play uniformly, whatever the start was.
+            # With regrets of 0 the floor would play uniformly at first, whatever the start is.
             fresh = np.reshape(np.equal(state.step, 0), (*np.shape(state.step), 1, 1))
             regrets = np.where(fresh, self.floor * policy.probs, regrets)
         sides = range(game.players) if self.alternating and game.players > 1 else (None,)
@@ -111,11 +113,11 @@ class RegretMatching:
                 total = self._cut(policy, total)
             guess = self._cut(policy, total + regret) if self.predictive else total
             if player is not None and (self.discount or self.alpha or self.floor):
-                # Feedback, and so its regret, is 0 on the other side. These are not.
+                # On the other side the feedback is 0, and its regret too. These changes are not.
                 total = np.where(policy.owned(player), total, regrets)
             policy, regrets = policy.matching(guess, player), total
         evaluations = 2.0 if self.half_step else 1.0
-        # The magnet may ask how strong its pull is.
+        # A magnet schedule such as `WhenInnerSolved` reads the weight of the pull from the state.
         if state.alpha is not self.alpha:
             state = replace(state, alpha=self.alpha)
         return self.magnet(game, state.advance(policy, evaluations, {"regrets": regrets}))
@@ -140,7 +142,7 @@ class RegretMatching:
         if not self.floor:
             return positive
         legal = cast(TabularPolicy, policy).legal
-        # Cutting to a floor is a projection on a scaled simplex, which the Euclidean step is.
+        # Where the sum is too small, this is a projection to a scaled simplex: the Euclidean step.
         scaled = np.where(legal, regrets / self.floor, -np.inf)
         nearest = Euclidean().step(scaled, np.zeros(scaled.shape), None, 1.0, 0.0)
         short = np.sum(positive * legal, axis=-1, keepdims=True) < self.floor
@@ -153,7 +155,7 @@ def CFR() -> Averaged:
 
 
 def CFRPlus() -> Averaged:
-    """CFR+ (Tammelin 2014), its linear average weighing step `t` by `t`, without delay."""
+    """CFR+ (Tammelin 2014). Its average weights step `t` by `t`, without delay."""
     return Averaged(RegretMatching(plus=True, alternating=True), degree=1)
 
 

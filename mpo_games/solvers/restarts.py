@@ -1,4 +1,4 @@
-"""Restarts: a method that begins again from the best it has."""
+"""Restarts: a method begins again from its best policy whenever that has improved enough."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mpo_games.protocol import ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
 
 KEPT = ("regrets",)
-"""What survives a restart: regret matching that forgets its regrets forgets its policy at once.
-(With a `floor` it begins anew by itself.)"""
+"""The entries of the memory that survive a restart. Without its regrets, regret matching would lose
+the policy in the next step. (With a `floor` it makes new regrets from the policy.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    r"""Restarts `solver` from its policy whenever that has become better by `ratio`.
+    r"""Restarts `solver` whenever its gap has fallen to `ratio` times that of the last restart.
 
-    From the better of policy and average where `solver` is an `Averaged` (Chakrabarti, Diakonikolas
-    & Kroer 2023; so does PDLP, Applegate et al. 2021), else from the last iterate (Cai et al.
-    2023). Every `check` steps the gap is compared with that at the last restart: once
-    $\text{gap} \le \text{ratio}\cdot\text{gap}_{\text{last}}$ that point becomes policy, magnet and
-    average, and all begins anew. For a method with an $O(1/T)$ gap on a sharp problem, which
-    zero-sum games are, this is a linear rate. A look charges an evaluation for each point, and the
-    start's gap one. In a batch every game restarts by itself. `ValueError` unless `0 < ratio < 1`
-    and `check >= 1`.
+    If `solver` is an `Averaged`, it restarts from the better of policy and average (Chakrabarti,
+    Diakonikolas & Kroer 2023; PDLP does the same, Applegate et al. 2021), otherwise from the last
+    iterate (Cai et al. 2023). Every `check` steps the gap is compared with that of the last
+    restart. Once $\text{gap} \le \text{ratio}\cdot\text{gap}_{\text{last}}$, that point becomes
+    policy, magnet and average, and the method begins anew. If a method has an $O(1/T)$ gap on a
+    sharp problem, as zero-sum games are, restarts make its rate linear. A comparison charges an
+    evaluation for each point, and the gap of the start one more. In a batch every game restarts by
+    itself. `ValueError` unless `0 < ratio < 1` and `check >= 1`.
     """
 
     solver: Solver
@@ -41,7 +41,7 @@ class Restarted:
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
-        """A step of `solver`, which counts its steps from the last restart; perhaps a restart."""
+        """A step of `solver`, which counts steps from the last restart; then perhaps a restart."""
         exact = cast(ExactGame[P, Any], game)
         if "restarted" not in state.memory:
             gap = exact.duality_gap(state.policy)
@@ -59,7 +59,7 @@ class Restarted:
     def _look(
         self, game: ExactGame[P, Any], state: State[P], start: Number, last: Number
     ) -> State[P]:
-        """Compare the gaps; restart the games in which the better one is good enough."""
+        """The state after a restart of the games whose gap has fallen far enough."""
         best, gap = state.policy, game.duality_gap(state.policy)
         if isinstance(self.solver, Averaged):
             average = state.memory["average"]
@@ -77,7 +77,7 @@ class Restarted:
         }
         memory["restarted"] = np.where(restart, state.step, start)[()]
         memory["gap_at_restart"] = np.where(restart, gap, last)[()]
-        # The feedback kept belongs to the policy that is left.
+        # The kept feedback is that of the policy before the restart.
         q = None if state.q is None or restart.all() else _where(restart, best, state.q)
         policy, magnet = (_where(restart, best, old) for old in (state.policy, state.magnet))
         begun = replace(state, policy=policy, memory=memory, q=q, eta=None, alpha=None)
@@ -85,7 +85,10 @@ class Restarted:
 
 
 def _where(chosen: Mask, new: Any, old: Any) -> Any:
-    """The `new` policy in the games that are `chosen`, else the `old` one; for a number, 0."""
+    """The `new` policy in the `chosen` games, the `old` one in the others.
+
+    If `old` is a number or an array, it becomes 0 in the `chosen` games.
+    """
     if not isinstance(old, Coordinated):
         return np.where(along(chosen, np.ndim(old)), 0.0, old)
     if not np.ndim(chosen):

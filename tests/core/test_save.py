@@ -64,7 +64,7 @@ def test_a_run_in_another_geometry_needs_its_policy(tmp_path: Path) -> None:
     start = mg.TabularPolicy.from_probs(START.probs, START.legal, mg.Euclidean())
     first = mg.solve(GAME, MPO, 50, policy=start)
     file = first.save(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"Euclidean.* pass such a `policy`"):
+    with pytest.raises(ValueError, match=r"Euclidean.* pass a `policy` of the kind"):
         mg.Solution.load(file, GAME)
     loaded = mg.Solution.load(file, GAME, start)
     assert_same_solution(loaded, first)
