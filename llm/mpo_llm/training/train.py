@@ -25,7 +25,7 @@ from mpo_games.protocol import State
 from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.judges import loading as judges
+from mpo_llm.judges import loading as oracle
 from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.report import evaluate
@@ -134,7 +134,7 @@ class Run:
         )
         processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
         # Before the model: a factory that cannot be called is the error that is found fastest.
-        judge, engine = judges.load(config.judge), assemble.engine(config)
+        judge, engine = oracle.load(config.judge), assemble.engine(config)
         # Accelerate itself does not shard on CPUs, but says that it was asked to.
         fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and processes.size > 1
         network, tokenizer = assemble.network(config, accelerator.device, processes, shard=fsdp)
