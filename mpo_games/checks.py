@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.protocol import Array
+from mpo_games.protocol import Array, Number
 
 
 def require_positive(name: str, number: float) -> None:
@@ -21,6 +21,13 @@ def require_weight(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and at least 0."""
     if not (isfinite(number) and number >= 0.0):
         raise ValueError(f"`{name}` must be a finite number of at least 0, got {number}.")
+
+
+def require_no_pull(alpha: Number) -> None:
+    """`ValueError` unless `alpha` is 0, as it must be in a mirror step without a magnet."""
+    # `np.any` takes as long as a step on a small game, so it is called for arrays only.
+    if alpha if isinstance(alpha, float) else np.any(alpha):
+        raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
 
 
 def require_ratio(ratio: float, check: int) -> None:

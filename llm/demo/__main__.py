@@ -17,7 +17,8 @@ import tyro
 
 from mpo_llm.config import JudgeConfig
 from mpo_llm.results import page
-from mpo_llm.results.evaluation import as_json, evaluate_by, league
+from mpo_llm.results.evaluation import evaluate_by, league
+from mpo_llm.results.outcomes import as_json
 from mpo_llm.training import checkpoint, config_file
 from mpo_llm.training.train import train
 

@@ -36,7 +36,8 @@ import yaml
 from mpo_games import plot
 from mpo_llm.config import Config
 from mpo_llm.results import page
-from mpo_llm.results.evaluation import START, League, as_json, league
+from mpo_llm.results.evaluation import START, league
+from mpo_llm.results.outcomes import League, as_json
 from mpo_llm.training import assemble, checkpoint, config_file
 from mpo_llm.training.ledger import PASSES
 from mpo_llm.training.train import train

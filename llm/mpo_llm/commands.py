@@ -13,7 +13,8 @@ import yaml
 from mpo_llm.config import JudgeConfig
 from mpo_llm.judges.command import fit_preferences, summary
 from mpo_llm.judges.fit import Fit
-from mpo_llm.results.evaluation import START, Evaluation, League, as_json, evaluate_run, league
+from mpo_llm.results.evaluation import START, evaluate_run, league
+from mpo_llm.results.outcomes import Evaluation, League, as_json
 
 
 @dataclass(frozen=True)

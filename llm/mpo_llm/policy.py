@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpo_games.checks import require_no_pull
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.responses import Decoding, Responses, onwards
@@ -77,8 +78,8 @@ class TokenPolicy:
         units of 1 / preference, `alpha` of preference. `ValueError` for an `alpha` above 0 without
         a magnet.
         """
-        if magnet is None and alpha:
-            raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
+        if magnet is None:
+            require_no_pull(alpha)
         references = [(1.0 / float(eta), self)]
         # Each reference costs memory and a pass over its head, so one of weight 0 is left out.
         if magnet is not None and alpha:

@@ -19,6 +19,7 @@ from mpo_llm.judges.fit import fit_both as fit_both
 from mpo_llm.judges.language_model import LanguageModelJudge as LanguageModelJudge
 from mpo_llm.judges.pairs import Pair as Pair
 from mpo_llm.judges.pairs import pairs as pairs
+from mpo_llm.judges.pairwise import Encoder as Encoder
 from mpo_llm.judges.pairwise import PreferenceModel as PreferenceModel
 from mpo_llm.judges.scores import BradleyTerry as BradleyTerry
 from mpo_llm.judges.scores import Higher as Higher
@@ -31,3 +32,6 @@ from mpo_llm.judges.wrappers import Cached as Cached
 from mpo_llm.judges.wrappers import OrderDebiased as OrderDebiased
 from mpo_llm.judges.wrappers import Retried as Retried
 from mpo_llm.judges.wrappers import tally as tally
+
+Reader = Encoder
+"""The encoder's earlier name."""

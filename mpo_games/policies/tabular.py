@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_shape
+from mpo_games.checks import require_no_pull, require_shape
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
@@ -102,9 +102,8 @@ class TabularPolicy:
         (many settings in one batch). `player` changes that row only. `ValueError` for a pull
         (`alpha` other than 0) without a magnet.
         """
-        # `np.any` takes as long as the step itself, so it is called for arrays only.
-        if magnet is None and (alpha if isinstance(alpha, float) else np.any(alpha)):
-            raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
+        if magnet is None:
+            require_no_pull(alpha)
         pull = None if magnet is None else magnet.coordinates
         theta = self.geometry.step(self.coordinates, q, pull, eta, alpha)
         if player is not None:

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_shape
+from mpo_games.checks import require_no_pull, require_shape
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
@@ -97,9 +97,8 @@ class TreeplexPolicy:
 
         `ValueError` for a pull (`alpha` other than 0) without a magnet.
         """
-        # `np.any` takes as long as a step on a small tree, so it is called for arrays only.
-        if magnet is None and (alpha if isinstance(alpha, float) else np.any(alpha)):
-            raise ValueError(f"`alpha` must be 0 without a magnet, got {alpha}: pass `magnet`.")
+        if magnet is None:
+            require_no_pull(alpha)
         pull = self.coordinates if magnet is None else magnet.coordinates
         coordinates, plan = self.geometry.step(
             self.tree, self.coordinates, self.plan, q, pull, eta, alpha, player

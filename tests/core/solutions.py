@@ -52,6 +52,7 @@ def assert_same_state(a: mg.State, b: mg.State) -> None:
     assert (a.step, a.moved_at, a.evaluations) == (b.step, b.moved_at, b.evaluations)
     assert same(a.policy, b.policy)
     assert same(a.magnet, b.magnet)
+    assert all(same(getattr(a, name), getattr(b, name)) for name in ("q", "eta", "alpha"))
     assert a.memory.keys() == b.memory.keys()
     assert all(same(a.memory[name], b.memory[name]) for name in a.memory)
 

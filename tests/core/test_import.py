@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import mpo_games as mg
+from mpo_games.compat import mmd_dilated
+from mpo_games.games.mmd_dilated import MMDDilatedEnt
 
 HEAVY = ("torch", "pyspiel", "open_spiel", "scipy.optimize", "matplotlib", "tyro", "tqdm", "joblib")
 
@@ -39,3 +41,7 @@ def test_star_import_gives_the_public_names() -> None:
     exec("from mpo_games import *", scope)
     public = {name for name in vars(mg) if not name.startswith("_")}
     assert public <= scope.keys()
+
+
+def test_the_drop_in_is_found_at_its_earlier_address() -> None:
+    assert MMDDilatedEnt is mmd_dilated.MMDDilatedEnt

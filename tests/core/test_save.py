@@ -40,6 +40,13 @@ def test_memory_of_every_kind_comes_back(tmp_path: Path) -> None:
         assert type(loaded.state.memory[name]) is type(memory[name])
 
 
+def test_feedback_and_strength_of_the_last_step_come_back(tmp_path: Path) -> None:
+    solution = mg.solve(GAME, mg.MMD(0.3, mg.Decaying(0.1, 0.5), feedback=mg.popov), 10)
+    state = solution.state
+    assert (state.q is None, state.eta, state.alpha) == (False, 0.3, 0.1 / (9 + 1) ** 0.5)
+    assert_same_solution(mg.Solution.load(solution.save(tmp_path / "run"), GAME), solution)
+
+
 @pytest.mark.parametrize("bad", [None, object(), [START, START], {"a": 1}])
 def test_memory_that_cannot_be_saved_says_so(bad: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Cannot save `memory/pool`"):

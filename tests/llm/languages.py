@@ -1,4 +1,4 @@
-"""Small languages and networks that the tests share."""
+"""Small enumerable games and their networks, which the tests share."""
 
 from __future__ import annotations
 

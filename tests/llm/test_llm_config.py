@@ -1,28 +1,20 @@
-"""Runs' settings and prompts: what is read, and what is refused with which words."""
+"""Runs' settings: what is read, and what is refused with which words."""
 
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import datasets
-import pyarrow
 import pytest
-from pyarrow import parquet
 
-import mpo_games as mg
-import mpo_llm as ml
 import tiny
 from mpo_llm import cli, config
-from mpo_llm.config import Config, PromptsConfig, SolverConfig
-from mpo_llm.feedback import against_start
-from mpo_llm.prompts import Prompts, load
-from mpo_llm.training import assemble, config_file
+from mpo_llm.config import Config, SolverConfig
+from mpo_llm.training import config_file
 from mpo_llm.training.sweep import variants
 from mpo_llm.training.train import train
 
@@ -162,73 +154,6 @@ def test_every_setting_is_documented() -> None:
                 assert isinstance(after, ast.Expr), f"{c.name}.{ast.unparse(field)}"
 
 
-# ---------------------------------------------------------------------------- choices of a solver
-
-
-def solver(**settings: Any) -> mg.MMD:
-    """The solver of these settings, as they are in YAML."""
-    return assemble.solver(config_file.parse(Config, {"solver": settings}).solver)
-
-
-@pytest.mark.parametrize(
-    ("said", "schedule"),
-    [
-        ("fixed", mg.Fixed()),
-        ({"every": 50}, mg.Every(50)),
-        ({"weight_ema": 0.01}, ml.WeightEma(0.01)),
-        ({"when_gap_fell": 0.5}, mg.WhenSolved(0.5)),
-    ],
-)
-def test_every_magnet(said: Any, schedule: object) -> None:
-    assert solver(magnet=said, eta=1.0) == mg.MMD(1.0, 0.01, schedule)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("said", "feedback"),
-    [
-        ("current", mg.current),
-        ("optimistic", mg.optimistic),
-        ("half_step", mg.half_step),
-        ("against_start", against_start),
-    ],
-)
-def test_every_feedback(said: str, feedback: object) -> None:
-    assert solver(feedback=said, eta=1.0).feedback is feedback
-    assert solver(feedback=said, pool=3).feedback == ml.Replayed(feedback, 3)  # type: ignore[arg-type]
-
-
-def test_nash_md_is_a_feedback() -> None:
-    """With its own step size, and a mixture of another weight where one is given."""
-    exact = solver(feedback="against_mixture", eta=1.5, alpha=0.1)
-    assert exact == mg.NashMD(1.5, 0.1)
-    assert solver(feedback={"against_mixture": 1.5 * 0.1}, eta=1.5, alpha=0.1) == exact
-    other = solver(feedback={"against_mixture": 0.5}, eta=1.5, alpha=0.1)
-    assert (other.eta, other.feedback) == (exact.eta, mg.Mixed(0.5))
-    moving = solver(feedback="against_mixture", magnet={"every": 3}, pool=2)
-    assert moving.magnet == mg.Every(3)
-    assert isinstance(moving.feedback, ml.Replayed)
-
-
-def test_nash_md_is_one_method_by_either_pull() -> None:
-    """In tables the KL in the reward and the KL in the step are the same map."""
-    one, two = (
-        mg.solve(
-            mg.load("comal"),
-            solver(feedback="against_mixture", eta=1.5, alpha=0.1, pull=pull),
-            budget=20,
-        )
-        for pull in ("proximal", "in_reward")
-    )
-    assert one.policy.probs == pytest.approx(two.policy.probs, abs=1e-12)
-
-
-def test_a_magnet_that_needs_the_exact_gap_is_refused(tmp_path: Path) -> None:
-    """Before anything is drawn, where responses are sampled."""
-    with pytest.raises(ValueError, match=r"when_gap_fell: 0\.5}` needs the exact duality gap"):
-        train(tiny.config(tmp_path, solver={"magnet": {"when_gap_fell": 0.5}}))
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -295,8 +220,6 @@ def test_choices_are_swept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean `every`"):
         variants(base, {"solver.magnet.evry": [3]})
 
-
-# ------------------------------------------------------------------------------ earlier spellings
 
 EARLIER: list[tuple[str, str, dict[str, Any]]] = [
     (
@@ -420,100 +343,3 @@ def test_a_run_in_the_earlier_spelling_is_resumed(tmp_path: Path) -> None:
     other = tiny.config(tmp_path, solver={"magnet": {"every": 3}})
     with pytest.raises(ValueError, match=r"another `solver\.magnet`"):
         train(other, resume=True)
-
-
-# --------------------------------------------------------------------------------------- prompts
-
-MESSAGES: list[dict[str, str]] = [
-    {"role": "user", "content": "a b"},
-    {"role": "assistant", "content": "c"},
-    {"role": "user", "content": "d"},
-]
-
-
-def read(source: Path, **settings: Any) -> Prompts:
-    return load(PromptsConfig(str(source), **settings), tiny.tokenizer())
-
-
-def written(folder: Path, kind: str) -> Path:
-    """The same two prompts in every format."""
-    rows = [{"prompt": "a b"}, {"prompt": "c"}]
-    path = folder / f"prompts.{kind}"
-    if kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif kind == "csv":
-        path.write_text("id,prompt\n1,a b\n2,c\n")
-    elif kind == "parquet":
-        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    elif kind == "dataset":
-        datasets.Dataset.from_list(rows).save_to_disk(path)
-    else:
-        splits = {"train": datasets.Dataset.from_list(rows)}
-        datasets.DatasetDict(splits).save_to_disk(path)
-    return path
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "dataset", "splits"])
-def test_every_format_holds_the_same(kind: str, tmp_path: Path) -> None:
-    tokenizer = tiny.tokenizer()
-    found = read(written(tmp_path, kind))
-    assert found.texts == ("a b", "c")
-    assert [tokenizer.decode(ids) for ids in found.ids] == ["<user> a b <bot>", "<user> c <bot>"]
-    assert len(read(written(tmp_path, kind), limit=1)) == 1
-
-
-def test_conversations_go_through_the_template(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"messages": MESSAGES}))
-    tokenizer = tiny.tokenizer()
-    found = read(path, column="messages", system="e")
-    assert tokenizer.decode(found.ids[0]) == "<user> e <user> a b <bot> c <user> d <bot>"
-    assert found.texts == ("user: a b\n\nassistant: c\n\nuser: d",)
-    plain = read(path, column="messages", chat=False)
-    assert tokenizer.decode(plain.ids[0]) == "a b c d"
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (
-            '{"prompt": "a"}\n{"prompt": \n',
-            "Row 2 of",
-        ),
-        ('{"prompt": "a"}\n[1]\n', "Row 2 of"),
-        ('{"prompt": "a"}\n{"promt": "b"}\n', "no column 'prompt'"),
-        ('{"promt": "b"}', "did you mean 'promt'?"),
-        ('{"x": "b", "y": 1}', "there are x, y."),
-        ('{"prompt": "a"}\n{"prompt": 3}\n', "Row 2 of"),
-        ('{"prompt": "a"}\n{"prompt": null}\n', "must hold a text or a list of messages, got None"),
-        ('{"prompt": []}', "must hold a text or a list of messages, got []"),
-        ('{"prompt": " "}', "holds an empty message"),
-        ('{"prompt": [{"role": "user"}]}', "a message needs the texts `role` and `content`"),
-        (
-            '{"prompt": [{"role": "assistant", "content": "a"}]}',
-            "ends with a message of the assistant",
-        ),
-        ('{"prompt": "' + "a " * 99 + '"}', "has 101 tokens, but `prompts.max_tokens` is 50"),
-        ("", "holds no prompts"),
-    ],
-)
-def test_bad_rows_are_named(rows: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(rows)
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        read(path, max_tokens=50)
-    assert said in str(error.value)
-    assert str(path) in str(error.value)
-
-
-def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="There is no file"):
-        read(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="Cannot load the data set"):
-        read(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"set `prompts\.source`"):
-        load(PromptsConfig(), tiny.tokenizer())
-    (tmp_path / "bad.parquet").write_text("nothing")
-    with pytest.raises(ValueError, match="is not a Parquet file"):
-        read(tmp_path / "bad.parquet")

@@ -31,7 +31,7 @@ def start(**options: float) -> ml.TokenPolicy:
 
 @pytest.mark.parametrize("batch", [1, 7, 12, 100])
 def test_batches_do_not_matter(batch: int) -> None:
-    """Nor that rows leave when they have ended."""
+    """Nor that responses leave the batch when they have ended."""
     p = start()
     one, two = (
         engine(p, LONG, 6, np.random.default_rng(0))

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import tiny
-from mpo_llm import cli
-from mpo_llm import judges as pr
+from mpo_llm import cli, judges
 from mpo_llm.config import JudgeConfig
 from mpo_llm.results.evaluation import evaluate_run, league
 from mpo_llm.training import checkpoint
@@ -76,8 +75,10 @@ def test_another_judge(run: Path) -> None:
 
 def test_a_run_tells_of_its_judges_failures(tmp_path: Path) -> None:
     """Failed comparisons are ties, and are counted in the metrics."""
-    silent = pr.OneByOne(lambda x, a, b: None if len(a) > len(b) else tiny.cyclic([x], [a], [b])[0])
-    tiny.judges["silent"] = pr.Retried(silent, times=0, most=1.0)
+    silent = judges.OneByOne(
+        lambda x, a, b: None if len(a) > len(b) else tiny.cyclic([x], [a], [b])[0]
+    )
+    tiny.judges["silent"] = judges.Retried(silent, times=0, most=1.0)
     train(tiny.config(tmp_path, judge={"options": {"name": "silent"}}))
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     failures = [row["judge_failures"] for row in rows]

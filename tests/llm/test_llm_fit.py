@@ -14,9 +14,8 @@ import transformers
 
 import mpo_games as mg
 import tiny
-from mpo_llm import cli
-from mpo_llm import judges as pr
-from mpo_llm.judges import named as judges
+from mpo_llm import cli, judges
+from mpo_llm.judges import named
 from mpo_llm.judges.fit import quality
 from mpo_llm.judges.pairwise import Head, log_odds
 
@@ -42,7 +41,7 @@ def bert(folder: Path) -> Path:
     return folder
 
 
-def planted(kind: str, count: int, noise: float = 0.1, seed: int = 0) -> list[pr.Pair]:
+def planted(kind: str, count: int, noise: float = 0.1, seed: int = 0) -> list[judges.Pair]:
     """Comparisons of responses of three styles; in a share `noise` of them the worse one is chosen.
 
     In `cycles` paper beats rock, scissors beats paper, and rock beats scissors. In `scores`
@@ -60,22 +59,22 @@ def planted(kind: str, count: int, noise: float = 0.1, seed: int = 0) -> list[pr
             " ".join([*rng.choice(list("abcdefgh"), rng.integers(1, 4)), STYLES[style]])
             for style in ((one, two) if ahead else (two, one))
         ]
-        found.append(pr.Pair(prompt.strip(), *texts))
+        found.append(judges.Pair(prompt.strip(), *texts))
     return found
 
 
-FIT = pr.Fit(planes=2, epochs=25, rate=3e-3, held_out=0.2)
+FIT = judges.Fit(planes=2, epochs=25, rate=3e-3, held_out=0.2)
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> pr.Encoder:
-    return pr.Encoder.load(bert(tmp_path_factory.mktemp("encoder")), batch=128)
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> judges.Encoder:
+    return judges.Encoder.load(bert(tmp_path_factory.mktemp("encoder")), batch=128)
 
 
 @pytest.mark.parametrize("kind", ["cycles", "scores"])
-def test_planted_preferences(kind: str, encoder: pr.Encoder) -> None:
+def test_planted_preferences(kind: str, encoder: judges.Encoder) -> None:
     """No model can be right more often than .9; on cycles a score is right half of the time."""
-    fitted = pr.fit_both(planted(kind, 900), encoder, FIT)
+    fitted = judges.fit_both(planted(kind, 900), encoder, FIT)
     two, one = fitted.pairwise_quality, fitted.bradley_terry_quality
     assert two.accuracy.interval[1] > 0.88
     assert two.calibration_error < 0.15  # of 180 comparisons in 10 bins .07 is noise
@@ -100,29 +99,29 @@ def table(judge: Callable[..., Any]) -> np.ndarray:
     return found
 
 
-def test_what_was_learned_is_a_game(encoder: pr.Encoder) -> None:
+def test_what_was_learned_is_a_game(encoder: judges.Encoder) -> None:
     """The table of the styles has the planted cycle; its equilibrium is close to 1/3 each."""
-    found = table(pr.fit_both(planted("cycles", 900), encoder, FIT).pairwise)
+    found = table(judges.fit_both(planted("cycles", 900), encoder, FIT).pairwise)
     np.testing.assert_allclose(found + found.T, 1.0, atol=1e-12)
     np.testing.assert_array_equal(found > 0.7, [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
     probs = mg.exact.nash(mg.PreferenceGame(found)).policy.probs
     np.testing.assert_allclose(probs, 1 / 3, atol=0.1)
 
 
-def test_the_encoder_can_be_trained(encoder: pr.Encoder) -> None:
+def test_the_encoder_can_be_trained(encoder: judges.Encoder) -> None:
     """A copy of the encoder is trained; the given encoder does not change."""
     before = {n: p.clone() for n, p in encoder.model.named_parameters()}
-    fit = pr.Fit(planes=1, epochs=2, encoder_rate=1e-3, held_out=0.2)
-    fitted = pr.fit_both(planted("cycles", 120), encoder, fit)
+    fit = judges.Fit(planes=1, epochs=2, encoder_rate=1e-3, held_out=0.2)
+    fitted = judges.fit_both(planted("cycles", 120), encoder, fit)
     after = dict(fitted.pairwise.encoder.model.named_parameters())
     assert any(not torch.equal(after[n], p) for n, p in before.items())
     for n, p in encoder.model.named_parameters():
         assert torch.equal(p, before[n])
 
 
-def test_same_seed_same_model(encoder: pr.Encoder) -> None:
-    fit = pr.Fit(planes=1, epochs=2, held_out=0.2)
-    one, two = (pr.fit_both(planted("scores", 100), encoder, fit, seed=3) for _ in range(2))
+def test_same_seed_same_model(encoder: judges.Encoder) -> None:
+    fit = judges.Fit(planes=1, epochs=2, held_out=0.2)
+    one, two = (judges.fit_both(planted("scores", 100), encoder, fit, seed=3) for _ in range(2))
     assert one.pairwise_quality == two.pairwise_quality
 
 
@@ -163,21 +162,23 @@ def test_quality_by_hand() -> None:
     assert q.calibration_error == pytest.approx(0.75 * abs(0.75 - 2 / 3))
 
 
-def test_a_model_is_saved_and_loaded(encoder: pr.Encoder, tmp_path: Path) -> None:
+def test_a_model_is_saved_and_loaded(encoder: judges.Encoder, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = pr.PreferenceModel(encoder, Head(encoder.width, 2))
+    model = judges.PreferenceModel(encoder, Head(encoder.width, 2))
     model.save(tmp_path / "saved")
     x, a, b = ["a", "b c"], ["rock", "paper a"], ["a b", "rock"]
-    np.testing.assert_allclose(pr.PreferenceModel.load(tmp_path / "saved")(x, a, b), model(x, a, b))
+    np.testing.assert_allclose(
+        judges.PreferenceModel.load(tmp_path / "saved")(x, a, b), model(x, a, b)
+    )
     assert not list((tmp_path / "saved").glob("*.bin"))
     with pytest.raises(ValueError, match="holds no preference model"):
-        pr.PreferenceModel.load(tmp_path)
+        judges.PreferenceModel.load(tmp_path)
 
 
 def test_a_causal_encoder_takes_the_last_token(tmp_path: Path) -> None:
     """Embeddings in batches equal those of single texts: padding is never seen."""
     tiny.save(tmp_path)
-    encoder = pr.Encoder.load(tmp_path, batch=2)
+    encoder = judges.Encoder.load(tmp_path, batch=2)
     assert encoder.causal()
     x, y = ["a", "a b c d", "c"], ["rock", "paper", "a b scissors"]
     with torch.no_grad():
@@ -204,7 +205,7 @@ def test_formats() -> None:
         {"chosen": answers[0], "rejected": answers[1]},
         safe,
     ]
-    assert pr.pairs(rows, "safer_response_id") == [pr.Pair("x", "good", "bad")] * 4
+    assert judges.pairs(rows, "safer_response_id") == [judges.Pair("x", "good", "bad")] * 4
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_formats() -> None:
 def test_bad_rows_are_named(row: dict[str, object], match: str) -> None:
     good = {"prompt": "x", "chosen": "y", "rejected": "z"}
     with pytest.raises(ValueError, match=match):
-        pr.pairs([good, row])
+        judges.pairs([good, row])
 
 
 @pytest.mark.parametrize(
@@ -232,14 +233,14 @@ def test_bad_rows_are_named(row: dict[str, object], match: str) -> None:
 )
 def test_bad_settings(options: dict[str, float], match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        pr.Fit(**options)  # type: ignore[arg-type]
+        judges.Fit(**options)  # type: ignore[arg-type]
 
 
-def test_too_little_data(encoder: pr.Encoder) -> None:
+def test_too_little_data(encoder: judges.Encoder) -> None:
     with pytest.raises(ValueError, match="3 comparisons are too few to hold 10% of them out"):
-        pr.fit_both(planted("cycles", 3), encoder, pr.Fit())
+        judges.fit_both(planted("cycles", 3), encoder, judges.Fit())
     with pytest.raises(ValueError, match="`planes` must be at least 1"):
-        pr.fit_both(planted("cycles", 30), encoder, pr.Fit(planes=0))
+        judges.fit_both(planted("cycles", 30), encoder, judges.Fit(planes=0))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,7 +259,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "no score explains these preferences" in capsys.readouterr().out
     report = json.loads((out / "report.json").read_text())
     assert report["pairwise"]["accuracy"]["value"] > report["bradley_terry"]["accuracy"]["value"]
-    judge = judges.preference_model(str(out / "pairwise"), device="cpu")
+    judge = named.preference_model(str(out / "pairwise"), device="cpu")
     np.testing.assert_array_equal(table(judge) > 0.6, [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
     assert cli.main(arguments) == 2
     assert "There is already something" in capsys.readouterr().err

@@ -14,8 +14,8 @@ import transformers
 import mpo_games as mg
 import mpo_llm as ml
 import tiny
-from mpo_llm import judges as pr
-from mpo_llm.judges import named as judges
+from mpo_llm import judges
+from mpo_llm.judges import named
 from mpo_llm.judges.protocol import judged
 
 PROMPTS = ["a b", "c", "c", "d"]
@@ -40,10 +40,10 @@ def swapped(judge: ml.Judge) -> np.ndarray:
 
 def test_scores_as_judges() -> None:
     """The lengths differ by -1, -3, 0 and 3 characters; the probabilities are computed by hand."""
-    np.testing.assert_array_equal(said(pr.Higher(length)), [0, 0, 0.5, 1])
-    np.testing.assert_array_equal(said(pr.Higher(length, tie=1)), [0.5, 0, 0.5, 1])
+    np.testing.assert_array_equal(said(judges.Higher(length)), [0, 0, 0.5, 1])
+    np.testing.assert_array_equal(said(judges.Higher(length, tie=1)), [0.5, 0, 0.5, 1])
     odds = np.exp(np.array([-1, -3, 0, 3]) / 2)
-    np.testing.assert_allclose(said(pr.BradleyTerry(length, scale=2)), odds / (1 + odds))
+    np.testing.assert_allclose(said(judges.BradleyTerry(length, scale=2)), odds / (1 + odds))
 
 
 def test_equal_responses_are_scored_once() -> None:
@@ -53,7 +53,7 @@ def test_equal_responses_are_scored_once() -> None:
         asked.extend(zip(prompts, responses, strict=True))
         return [0] * len(prompts)
 
-    said(pr.Higher(score))
+    said(judges.Higher(score))
     assert len(asked) == len(set(asked)) == 7
 
 
@@ -61,13 +61,13 @@ def test_a_majority_of_rankings_is_cyclic() -> None:
     """Condorcet's three voters: no ranking of theirs has a cycle, but their majority is one."""
     orders = ("rock paper scissors", "paper scissors rock", "scissors rock paper")
     voters = tuple(
-        pr.Higher(lambda _, ys, order=order: [-order.index(y) for y in ys]) for order in orders
+        judges.Higher(lambda _, ys, order=order: [-order.index(y) for y in ys]) for order in orders
     )
     names = orders[0].split()
     first, second = zip(*[(a, b) for a in names for b in names], strict=True)
     tables = [
-        np.reshape(pr.Vote(voters, rule)([""] * 9, first, second), (3, 3))
-        for rule in (pr.majority, pr.mean)
+        np.reshape(judges.Vote(voters, rule)([""] * 9, first, second), (3, 3))
+        for rule in (judges.majority, judges.mean)
     ]
     np.testing.assert_array_equal(tables[0], [[0.5, 1, 0], [0, 0.5, 1], [1, 0, 0.5]])
     np.testing.assert_allclose(tables[1], 0.5 + (tables[0] - 0.5) / 3)
@@ -76,49 +76,49 @@ def test_a_majority_of_rankings_is_cyclic() -> None:
 
 
 def test_a_vote_fails_with_a_voter() -> None:
-    silent = pr.OneByOne(lambda x, a, b: None if x == "d" else 1.0)
-    found = said(pr.Vote((pr.Higher(length), silent)))
+    silent = judges.OneByOne(lambda x, a, b: None if x == "d" else 1.0)
+    found = said(judges.Vote((judges.Higher(length), silent)))
     np.testing.assert_array_equal(found, [0.5, 0.5, 1.0, np.nan])
 
 
 def test_rock_paper_scissors_by_criteria() -> None:
     """A response is the word that it has most of, in standard units."""
 
-    def count(word: str) -> pr.Score:
+    def count(word: str) -> judges.Score:
         return lambda _, ys: [10.0 * y.split().count(word) + 5 for y in ys]
 
     words = ["rock", "paper", "scissors"]
     sample = ["rock", "paper", "scissors", "rock paper scissors"]
-    standard = pr.Standardised.on([count(w) for w in words], [""] * 4, sample)
+    standard = judges.Standardised.on([count(w) for w in words], [""] * 4, sample)
     each = standard.each([""] * 4, sample)
     np.testing.assert_allclose(each.mean(1), 0, atol=1e-12)
     np.testing.assert_allclose(each.std(1), 1)
     np.testing.assert_array_equal(standard.best_at([""] * 3, sample[:3]), [0, 1, 2])
-    np.testing.assert_array_equal(said(pr.RockPaperScissors(standard)), [0, 0, 0.5, 0])
-    np.testing.assert_array_equal(swapped(pr.RockPaperScissors(standard)), [1, 1, 0.5, 1])
+    np.testing.assert_array_equal(said(judges.RockPaperScissors(standard)), [0, 0, 0.5, 0])
+    np.testing.assert_array_equal(swapped(judges.RockPaperScissors(standard)), [1, 1, 0.5, 1])
 
 
 def test_a_second_opinion_has_the_same_aims() -> None:
     x = "How do bees make honey?"
     ys = ["What a lovely, wonderful, great question!", "Nectar.", "Bees make sad honey from honey."]
-    scores = (pr.tone, pr.fewer_words, pr.echo)
+    scores = (judges.tone, judges.fewer_words, judges.echo)
     best = [int(np.argmax(np.asarray(score([x] * 3, ys)))) for score in scores]
     assert best == [0, 1, 2]
-    assert pr.echo([x], [x])[0] == pytest.approx(1.0)
-    judge = judges.second_opinion()  # one vote each and a tie; then two votes of three
+    assert judges.echo([x], [x])[0] == pytest.approx(1.0)
+    judge = named.second_opinion()  # one vote each and a tie; then two votes of three
     np.testing.assert_array_equal(judge([x] * 2, ys[:2], ys[1:]), [0.5, 1.0])
 
 
 def test_standard_units_are_whole() -> None:
     """Each score needs a mean and a spread; where a score fails, a response is best at nothing."""
-    good: pr.Score = lambda _, ys: [float(len(y)) for y in ys]  # noqa: E731
-    failing: pr.Score = lambda _, ys: [None if y == "b" else 0.0 for y in ys]  # noqa: E731
+    good: judges.Score = lambda _, ys: [float(len(y)) for y in ys]  # noqa: E731
+    failing: judges.Score = lambda _, ys: [None if y == "b" else 0.0 for y in ys]  # noqa: E731
     for means, spreads in (((0.0,), (1.0, 1.0)), ((0.0, 0.0), (1.0, 0.0)), ((0.0, np.nan), (1, 1))):
         with pytest.raises(ValueError, match=r"as many means|above 0"):
-            pr.Standardised((good, good), means, spreads)
-    standard = pr.Standardised((good, failing, good), (0.0,) * 3, (1.0,) * 3)
+            judges.Standardised((good, good), means, spreads)
+    standard = judges.Standardised((good, failing, good), (0.0,) * 3, (1.0,) * 3)
     np.testing.assert_array_equal(standard.best_at(["x"] * 2, ["a", "b"]), [0, -1])
-    found = pr.RockPaperScissors(standard)(["x"] * 2, ["a", "a"], ["a", "b"])
+    found = judges.RockPaperScissors(standard)(["x"] * 2, ["a", "a"], ["a", "b"])
     np.testing.assert_array_equal(found, [0.5, np.nan])
 
 
@@ -136,23 +136,23 @@ class Longest:
 
 
 def test_a_pairwise_judges_failure_is_nobodys_win() -> None:
-    judge = pr.FromPairwiseJudge(Longest())
+    judge = judges.FromPairwiseJudge(Longest())
     np.testing.assert_array_equal(said(judge), [0, 0, np.nan, 1])
-    patient = pr.Retried(judge)
+    patient = judges.Retried(judge)
     np.testing.assert_array_equal(said(patient), [0, 0, 0.5, 1])
-    assert pr.tally(patient) == {"comparisons": 4, "asked": 6, "retried": 2, "failed": 1}
+    assert judges.tally(patient) == {"comparisons": 4, "asked": 6, "retried": 2, "failed": 1}
     with pytest.raises(ValueError, match="comparison 2"):
         judged(judge, PROMPTS, A, B)
 
 
 def test_a_table() -> None:
     cycle = [[0.5, 0.9, 0.2], [0.1, 0.5, 0.7], [0.8, 0.3, 0.5]]
-    table = pr.Table(["a b", "c"], ["rock", "paper", "scissors"], cycle)
+    table = judges.Table(["a b", "c"], ["rock", "paper", "scissors"], cycle)
     np.testing.assert_array_equal(table(PROMPTS[:3], A[:3], B[:3]), [0.9, 0.7, 0.5])
     with pytest.raises(ValueError, match="'scissors a b'"):
-        said(pr.Table(["a b", "c", "d"], ["rock", "paper", "scissors"], cycle))
+        said(judges.Table(["a b", "c", "d"], ["rock", "paper", "scissors"], cycle))
     with pytest.raises(ValueError, match=r"must be \(1, 2, 2\), got shape \(1, 3, 3\)"):
-        pr.Table(["a"], ["b", "c"], cycle)
+        judges.Table(["a"], ["b", "c"], cycle)
 
 
 # -------------------------------------------------------------------------------- around judges
@@ -160,8 +160,8 @@ def test_a_table() -> None:
 
 def test_both_orders_are_asked() -> None:
     """The judge favours the first place; of its answers only the antisymmetric part remains."""
-    first = pr.OneByOne(lambda x, a, b: 0.9 if a < b else 0.7)  # prefers what it sees first
-    judge = pr.OrderDebiased(first)
+    first = judges.OneByOne(lambda x, a, b: 0.9 if a < b else 0.7)  # prefers what it sees first
+    judge = judges.OrderDebiased(first)
     np.testing.assert_allclose(said(judge) + swapped(judge), 1.0, atol=1e-15)
     np.testing.assert_allclose(said(judge)[:3], [0.4, 0.6, 0.5])
 
@@ -173,24 +173,24 @@ def test_a_memory_changes_no_answer() -> None:
         asked.extend(prompts)
         return [0.01 * len(x) + 0.001 * len(y) for x, y in zip(a, b, strict=True)]
 
-    cached = pr.Cached(judge, size=6)
+    cached = judges.Cached(judge, size=6)
     for _ in range(2):
         np.testing.assert_array_equal(said(cached), judge(PROMPTS, A, B))
     assert len(asked) == 3 * 4
     assert cached.counts == {"cached": 4}
     np.testing.assert_array_equal(swapped(cached), judge(PROMPTS, B, A))
     said(cached)  # of 8 comparisons one is the other's mirror image, so 7 were met and 6 kept
-    assert pr.tally(pr.Retried(cached))["cached"] == 4 + 1 + 3
+    assert judges.tally(judges.Retried(cached))["cached"] == 4 + 1 + 3
 
 
 def test_failures_are_not_remembered() -> None:
     answers = iter([[None, 0.2, 0.5, 1.0], [0.7]])
-    cached = pr.Cached(lambda x, a, b: next(answers))
-    patient = pr.Retried(cached)
+    cached = judges.Cached(lambda x, a, b: next(answers))
+    patient = judges.Retried(cached)
     np.testing.assert_array_equal(said(patient), [0.7, 0.2, 0.5, 1.0])
-    assert pr.tally(patient) == {"comparisons": 4, "asked": 5, "retried": 1}
+    assert judges.tally(patient) == {"comparisons": 4, "asked": 5, "retried": 1}
     np.testing.assert_array_equal(said(patient), [0.7, 0.2, 0.5, 1.0])
-    assert pr.tally(patient)["cached"] == 4
+    assert judges.tally(patient)["cached"] == 4
 
 
 def test_lost_connections_are_failures() -> None:
@@ -201,7 +201,7 @@ def test_lost_connections_are_failures() -> None:
             raise error
         return [1.0] * len(prompts)
 
-    patient = pr.Retried(judge)
+    patient = judges.Retried(judge)
     np.testing.assert_array_equal(said(patient), 1.0)
     assert patient.counts["retried"] == 8
 
@@ -216,7 +216,7 @@ def test_lost_connections_are_failures() -> None:
     ],
 )
 def test_broken_judges_are_not_tolerated(judge: ml.Judge, match: str) -> None:
-    patient = pr.Retried(judge)
+    patient = judges.Retried(judge)
     with pytest.raises(ValueError, match=match):
         [said(patient) for _ in range(9)]
 
@@ -235,9 +235,9 @@ def classifier(folder: Path) -> Path:
     return folder
 
 
-def test_a_reward_model_reads_batches_as_it_reads_single_texts(tmp_path: Path) -> None:
+def test_a_reward_model_scores_a_batch_as_single_texts(tmp_path: Path) -> None:
     """Padding, batches and their order change no score; a long exchange loses its beginning."""
-    model = pr.RewardModel.load(classifier(tmp_path), batch=3)
+    model = judges.RewardModel.load(classifier(tmp_path), batch=3)
     texts = [*A, *B]
     together = model([*PROMPTS, *PROMPTS], texts)
     alone = [model([x], [y])[0] for x, y in zip([*PROMPTS, *PROMPTS], texts, strict=True)]
@@ -246,9 +246,9 @@ def test_a_reward_model_reads_batches_as_it_reads_single_texts(tmp_path: Path) -
     with torch.no_grad():
         by_hand = float(model.model(**ids).logits)
     assert together[0] == pytest.approx(by_hand, rel=1e-4)
-    short = pr.RewardModel.load(tmp_path, longest=2)
+    short = judges.RewardModel.load(tmp_path, longest=2)
     assert short(["a b"], ["rock"]) == pytest.approx(short(["c d e"], ["rock"]))
-    judge = judges.reward_model(str(tmp_path), device="cpu")
+    judge = named.reward_model(str(tmp_path), device="cpu")
     gaps = together[:4] - together[4:]
     np.testing.assert_allclose(said(judge), 1 / (1 + np.exp(-gaps)), rtol=1e-4)
 
@@ -279,16 +279,16 @@ def test_a_language_model_as_judge(tmp_path: Path) -> None:
     Asked in both orders, it is antisymmetric.
     """
     question = "{prompt} ? {a} ? {b}"
-    judge = pr.LanguageModelJudge.load(letters(tmp_path), question=question, batch=3, sense=0.0)
+    judge = judges.LanguageModelJudge.load(letters(tmp_path), question=question, batch=3, sense=0.0)
     ids = judge.tokenizer("a b ? rock ? paper", return_tensors="pt")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     with torch.no_grad():
         a, b = model(**ids).logits[0, -1].softmax(0)[2:4].tolist()
     assert said(judge)[0] == pytest.approx(a / (a + b), rel=1e-4)
-    debiased = pr.OrderDebiased(judge)
+    debiased = judges.OrderDebiased(judge)
     np.testing.assert_allclose(said(debiased) + swapped(debiased), 1.0, atol=1e-12)
     assert np.ptp(said(debiased)) > 1e-3
-    strict = pr.LanguageModelJudge.load(tmp_path, question=question, sense=(a + b) * 1.01)
+    strict = judges.LanguageModelJudge.load(tmp_path, question=question, sense=(a + b) * 1.01)
     assert np.isnan(said(strict)[0]), "no answer is a failure"
 
 
@@ -297,7 +297,7 @@ def test_a_judge_without_letters_is_refused() -> None:
         return {"input_ids": [1, 2]}
 
     with pytest.raises(ValueError, match="must have A and B as tokens"):
-        pr.LanguageModelJudge(None, tokenizer)  # type: ignore[arg-type]
+        judges.LanguageModelJudge(None, tokenizer)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------ criteria
@@ -314,25 +314,26 @@ def test_everyday_criteria() -> None:
         "For dinner tonight you could cook a bad, boring pasta; cook it for dinner, tonight.",
     )
     kind, short, relevant = (
-        np.array(score([x] * 3, ys)) for score in (pr.positivity, pr.brevity, pr.Relevance.minilm())
+        np.array(score([x] * 3, ys))
+        for score in (judges.positivity, judges.brevity, judges.Relevance.minilm())
     )
     assert kind.argmax() == 0
     assert short.argmax() == 1
     assert relevant.argmax() == 2
-    assert 0.99 < pr.Relevance.minilm()([x], [x])[0] <= 1.0 + 1e-6
-    judge = judges.everyday(device="cpu")
+    assert 0.99 < judges.Relevance.minilm()([x], [x])[0] <= 1.0 + 1e-6
+    judge = named.everyday(device="cpu")
     first, second = zip(*[(a, b) for a in ys for b in ys], strict=True)
     table = np.reshape(judge([x] * 9, first, second), (3, 3))
     np.testing.assert_allclose(table + table.T, 1.0)
-    soft = np.reshape(judges.everyday("mean", "cpu")([x] * 9, first, second), (3, 3))
+    soft = np.reshape(named.everyday("mean", "cpu")([x] * 9, first, second), (3, 3))
     np.testing.assert_array_equal(np.sign(soft - 0.5), np.sign(table - 0.5))
     # At the usual length nobody is best at brevity but who is brief.
     longer = [text if text == "No." else 4 * text for text in ys]
     first, second = zip(*[(a, b) for a in longer for b in longer], strict=True)
-    style = np.reshape(judges.rock_paper_scissors("cpu")([x] * 9, first, second), (3, 3))
+    style = np.reshape(named.rock_paper_scissors("cpu")([x] * 9, first, second), (3, 3))
     np.testing.assert_array_equal(style, [[0.5, 0, 1], [1, 0.5, 0], [0, 1, 0.5]])
-    mean = np.reshape(judges.mean_score("cpu")([x] * 9, first, second), (3, 3))
+    mean = np.reshape(named.mean_score("cpu")([x] * 9, first, second), (3, 3))
     odds = np.log(mean / mean.T)
     assert odds[0, 1] + odds[1, 2] == pytest.approx(odds[0, 2])
     with pytest.raises(ValueError, match="must be majority or mean"):
-        judges.everyday("median")  # type: ignore[arg-type]
+        named.everyday("median")  # type: ignore[arg-type]

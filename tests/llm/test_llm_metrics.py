@@ -1,4 +1,4 @@
-"""Sampled metrics, compared with the exact ones of an enumerable language."""
+"""Sampled metrics, compared with the exact ones of an enumerable game."""
 
 from __future__ import annotations
 

@@ -74,10 +74,10 @@ def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: 
 
 @pytest.mark.parametrize("objective", [ml.TokenLevel(), ml.SequenceLevel()])
 def test_parts_of_a_minibatch_add_up(objective: Any) -> None:
-    """Whole steps too: two minibatches, each in parts of three rows or at once."""
+    """Whole steps too: two minibatches, each in parts of three responses or at once."""
     weights = []
-    for rows in (None, 3):
-        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, micro_batch=rows)
+    for responses in (None, 3):
+        proximal = ml.Proximal(objective, ml.Adam(2), minibatches=2, micro_batch=responses)
         language = game(transformer(), ENDED, proximal, prompts=PROMPTS, samples=20)
         weights.append(mg.solve(language, mg.MPO(1.0, 0.1, 2), 3).policy.weights)
     for name, whole in weights[0].items():

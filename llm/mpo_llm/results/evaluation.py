@@ -1,13 +1,9 @@
-"""After training: evaluations of a run on held-out prompts, and the league of its checkpoints.
-
-All standard errors are for new prompts of the same kind. Win rates are probabilities in [0, 1], in
-which a tie counts 1/2; lengths are in characters.
-"""
+"""After training: evaluations of a run on held-out prompts, and the league of its checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.engines import Engine, sample
 from mpo_llm.estimates import Estimate, clustered
-from mpo_llm.judges import loading as oracle
+from mpo_llm.judges import loading
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.judges.scores import Score, scored
 from mpo_llm.judges.wrappers import tally
@@ -27,125 +23,11 @@ from mpo_llm.measures.tournament import meet
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.responses import Responses
+from mpo_llm.results.outcomes import Evaluation, League, Opponent, Scored
 from mpo_llm.training import assemble, checkpoint
 
 START = "start"
 """The name by which all commands call the model that a run started from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opponent:
-    """The results of a policy against one opponent."""
-
-    win_rate: Estimate
-    """The probability that a response of the policy is preferred to one of the opponent."""
-    length_controlled: Estimate
-    """The win rate at equal lengths."""
-    kl: Estimate | None
-    """The KL divergence of the policy from the opponent, in nats a response; None if the opponent
-    has another base model, whose tokens may differ."""
-    length: Estimate
-    """The mean length of the opponent's responses, in characters."""
-    categories: Mapping[str, Estimate]
-    """The win rate on each category of prompts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The scores of a policy's responses: rewards, or costs, which are above 0 for harm."""
-
-    mean: Estimate
-    """The mean score, in the score's unit."""
-    positive: Estimate
-    """The share of responses whose score is above 0."""
-    categories: Mapping[str, Estimate]
-    """That share on each category of prompts."""
-
-    def __str__(self) -> str:
-        parts = [f"mean {self.mean}", f"above 0 {_rate(self.positive)}"]
-        return ", ".join(parts + [f"{c} {_rate(e)}" for c, e in self.categories.items()])
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The results of a policy against its opponents, by one judge."""
-
-    policy: str
-    """The checkpoint or run that was evaluated."""
-    prompts: int
-    """The number of prompts."""
-    samples: int
-    """The number of responses of each policy to each prompt."""
-    length: Estimate
-    """The mean length of the policy's responses, in characters."""
-    opponents: Mapping[str, Opponent]
-    """The results by the opponents' names."""
-    failures: int
-    """Comparisons on which the judge failed after all repetitions; they count as ties."""
-    scores: Mapping[str, Scored]
-    """The scores of the policy and of its opponents, by name; empty if no score was asked for."""
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.policy}: {self.prompts} prompts, {self.samples} responses to each, of "
-            f"{self.length} characters; the judge failed on {self.failures} comparisons"
-        ]
-        for name, o in self.opponents.items():
-            lines += [
-                f"against {name} ({o.length} characters)",
-                f"  win rate           {_rate(o.win_rate)}",
-                f"  at equal lengths   {_rate(o.length_controlled)}",
-            ]
-            lines += [] if o.kl is None else [f"  KL                 {o.kl} nats a response"]
-            lines += [f"  {c:18} {_rate(e)}" for c, e in o.categories.items()]
-        lines += [f"score of {name}: {found}" for name, found in self.scores.items()]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class League:
-    """The results of n entrants, all against all, by one judge.
-
-    The last entrant is the model in question: the one that would be released.
-    """
-
-    names: tuple[str, ...]
-    """The names of the n entrants."""
-    win_rates: Sequence[Sequence[float]]
-    """The probability `[i][j]` that a response of i is preferred to one of j, `(n, n)`."""
-    errors: Sequence[Sequence[float]]
-    """The standard errors of the win rates."""
-    equilibrium: Mapping[str, float]
-    """The Nash equilibrium of choosing an entrant: the mixture that no entrant beats."""
-    alpha_rank: Mapping[str, float]
-    """The mass of each entrant in alpha-rank, the largest first."""
-    exploitability: Mapping[str, Estimate]
-    """By how much the best rival beats each entrant, at least: `max_j P(j > i) - 1/2`. An entrant
-    whose value is 0 needs no pool of others beside it."""
-    failures: int
-    """Comparisons on which the judge failed after all repetitions; they count as ties."""
-
-    def __str__(self) -> str:
-        width = max(12, *(len(name) + 2 for name in self.names))
-        head = "".join(f"{name:>{width}}" for name in self.names)
-        lines = [f"{'win rate of':{width}}{head}"]
-        for name, row in zip(self.names, self.win_rates, strict=True):
-            lines.append(f"{name:{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
-        lines.append(f"{'':{width}}{'equilibrium':>{width}}{'alpha-rank':>{width}}  exploitability")
-        for name, mass in self.alpha_rank.items():
-            lines.append(
-                f"{name:{width}}{self.equilibrium[name]:>{width}.3f}{mass:>{width}.3f}"
-                f"  {self.exploitability[name]}"
-            )
-        last = self.exploitability[self.names[-1]]
-        # Only an interval above 0 shows that a rival wins; noise alone can make the value positive.
-        verdict = (
-            "beaten by another entrant: keep a pool of models"
-            if last.interval[0] > 0.0
-            else "not shown to be beaten by any entrant: one model is enough"
-        )
-        lines.append(f"{self.names[-1]} is {verdict}")
-        return "\n".join(lines)
 
 
 def evaluate_run(
@@ -300,11 +182,6 @@ def league(
     )
 
 
-def as_json(found: Evaluation | League) -> dict[str, Any]:
-    """All results, as JSON. An estimate is an object with `value` and `error`."""
-    return asdict(found)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entrant:
     """A policy, its tokenizer, the prompts by its token ids, and the engine that draws from it."""
@@ -352,7 +229,7 @@ class _Bench:
 
     def judge(self, settings: JudgeConfig) -> Judge:
         """The judge of these settings, or the run's own if they name none."""
-        return oracle.load(settings if settings.factory else self.config.judge)
+        return loading.load(settings if settings.factory else self.config.judge)
 
     def entrant(self, name: str) -> _Entrant:
         """The entrant of this name: `START`, a checkpoint, a run, or a model's name or path."""
@@ -416,8 +293,3 @@ def _scored(
     harm, numbers = (table > 0.0).mean(axis=1), np.arange(len(prompts))
     shares = {kind: clustered(harm[rows], numbers[rows]) for kind, rows in kinds.items()}
     return Scored(clustered(table.mean(axis=1), numbers), clustered(harm, numbers), shares)
-
-
-def _rate(e: Estimate) -> str:
-    low, high = e.interval
-    return f"{e.value:.3f} [{low:.3f}, {high:.3f}]"

@@ -17,7 +17,8 @@ from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
-from mpo_llm.results.evaluation import START, Evaluation, League
+from mpo_llm.results.evaluation import START
+from mpo_llm.results.outcomes import Evaluation, League
 from mpo_llm.training import assemble, checkpoint, config_file
 
 CURVES = {

@@ -3,7 +3,7 @@
 A run's folder holds `config.yaml`, `metrics.jsonl`, `samples.jsonl` and `checkpoints/step-NNNNNN/`.
 Each checkpoint has `state.safetensors` (the policy with the optimiser's moments, the magnet, and
 the solver's memory, such as previous policies and the replay pool) and `state.json` (counters, the
-random generator, and what has been spent of the budget).
+strength of the last step, the random generator, and what has been spent of the budget).
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ def save(
         "step": state.step,
         "moved": state.moved_at,
         "evaluations": state.evaluations,
+        "eta": state.eta,
+        "alpha": state.alpha,
         "rng": checkpoint.rng,
         "counts": checkpoint.counts,
         "seconds": checkpoint.seconds,
@@ -129,6 +131,9 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
             header["moved"],
             header["evaluations"],
             {name.removeprefix("memory "): item for name, item in found.items()},
+            # Checkpoints of release 0.1 have neither; the next step sets both.
+            eta=header.get("eta"),
+            alpha=header.get("alpha"),
         )
         return Checkpoint(state, header["rng"], header["counts"], header["seconds"])
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:

@@ -1,0 +1,49 @@
+"""The command line of the adapter, from training to sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tiny
+from mpo_llm import cli
+from mpo_llm.training import config_file
+from mpo_llm.training.sweep import variants
+from runs import lines
+
+
+def test_a_sweep_runs_every_combination_and_what_fails_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(tmp_path, budget={"steps": 2})
+    path = tmp_path / "sweep.yaml"
+    path.write_text(config_file.dump(config))
+    found = variants(config, {"solver.eta": [1.0, 2.0], "step.rate": [0.01, 1e30], "seed": [3]})
+    folders = [str(c.output.folder.relative_to(tmp_path)) for c in found]
+    assert folders[1] == "run/eta=1.0,rate=1e+30,seed=3"
+    assert [c.solver.eta for c in found] == [1.0, 1.0, 2.0, 2.0]
+    options = ["--vary", "step.rate=0.01,1.0e+30", "--seeds", "0", "1", "--backend", "threading"]
+    assert cli.main(["sweep", str(path), *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert ["2 steps" in line for line in said] == [True, True, False, False]
+    assert all("failed: The " in line for line in said[2:])
+    assert lines(tmp_path / "run" / "rate=0.01,seed=1")[-1]["step"] == 2
+    with pytest.raises(ValueError, match=r"no setting `solver\.eat`"):
+        variants(config, {"solver.eat": [1]})
+    with pytest.raises(ValueError, match=r"no setting `sover\.eta` to vary"):
+        variants(config, {"sover.eta": [1]})
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(config_file.dump(tiny.config(tmp_path)))
+    assert cli.main(["train", str(path), "--budget.steps", "1"]) == 0
+    assert "ended by  budget.steps" in capsys.readouterr().out
+    assert cli.main(["train", str(path)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert cli.main(["train", str(path), "--resume"]) == 0
+    assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    assert cli.main(["chat", str(tmp_path / "nothing")]) == 2
+    assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
+    assert "Cannot read" in capsys.readouterr().err

@@ -1,0 +1,110 @@
+"""Files of prompts: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+import tiny
+from mpo_llm.config import PromptsConfig
+from mpo_llm.prompts import Prompts, load
+
+MESSAGES: list[dict[str, str]] = [
+    {"role": "user", "content": "a b"},
+    {"role": "assistant", "content": "c"},
+    {"role": "user", "content": "d"},
+]
+
+
+def read(source: Path, **settings: Any) -> Prompts:
+    return load(PromptsConfig(str(source), **settings), tiny.tokenizer())
+
+
+def written(folder: Path, kind: str) -> Path:
+    """The same two prompts in every format."""
+    rows = [{"prompt": "a b"}, {"prompt": "c"}]
+    path = folder / f"prompts.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "csv":
+        path.write_text("id,prompt\n1,a b\n2,c\n")
+    elif kind == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif kind == "dataset":
+        datasets.Dataset.from_list(rows).save_to_disk(path)
+    else:
+        splits = {"train": datasets.Dataset.from_list(rows)}
+        datasets.DatasetDict(splits).save_to_disk(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "dataset", "splits"])
+def test_every_format_holds_the_same(kind: str, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    found = read(written(tmp_path, kind))
+    assert found.texts == ("a b", "c")
+    assert [tokenizer.decode(ids) for ids in found.ids] == ["<user> a b <bot>", "<user> c <bot>"]
+    assert len(read(written(tmp_path, kind), limit=1)) == 1
+
+
+def test_conversations_go_through_the_template(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": MESSAGES}))
+    tokenizer = tiny.tokenizer()
+    found = read(path, column="messages", system="e")
+    assert tokenizer.decode(found.ids[0]) == "<user> e <user> a b <bot> c <user> d <bot>"
+    assert found.texts == ("user: a b\n\nassistant: c\n\nuser: d",)
+    plain = read(path, column="messages", chat=False)
+    assert tokenizer.decode(plain.ids[0]) == "a b c d"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            '{"prompt": "a"}\n{"prompt": \n',
+            "Row 2 of",
+        ),
+        ('{"prompt": "a"}\n[1]\n', "Row 2 of"),
+        ('{"prompt": "a"}\n{"promt": "b"}\n', "no column 'prompt'"),
+        ('{"promt": "b"}', "did you mean 'promt'?"),
+        ('{"x": "b", "y": 1}', "there are x, y."),
+        ('{"prompt": "a"}\n{"prompt": 3}\n', "Row 2 of"),
+        ('{"prompt": "a"}\n{"prompt": null}\n', "must hold a text or a list of messages, got None"),
+        ('{"prompt": []}', "must hold a text or a list of messages, got []"),
+        ('{"prompt": " "}', "holds an empty message"),
+        ('{"prompt": [{"role": "user"}]}', "a message needs the texts `role` and `content`"),
+        (
+            '{"prompt": [{"role": "assistant", "content": "a"}]}',
+            "ends with a message of the assistant",
+        ),
+        ('{"prompt": "' + "a " * 99 + '"}', "has 101 tokens, but `prompts.max_tokens` is 50"),
+        ("", "holds no prompts"),
+    ],
+)
+def test_bad_rows_are_named(rows: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(rows)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        read(path, max_tokens=50)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="There is no file"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="Cannot load the data set"):
+        read(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"set `prompts\.source`"):
+        load(PromptsConfig(), tiny.tokenizer())
+    (tmp_path / "bad.parquet").write_text("nothing")
+    with pytest.raises(ValueError, match="is not a Parquet file"):
+        read(tmp_path / "bad.parquet")
