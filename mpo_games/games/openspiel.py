@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mpo_games.atomic import write_bytes
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
@@ -200,6 +199,9 @@ def _walk(source: pyspiel.Game, progress: bool) -> TreeBuilder:
     builder = TreeBuilder()
     # A stack instead of recursion, whose depth Python limits. `share` is a node's part of the bar.
     stack = [(source.new_initial_state(), (0, 1), 1.0, 1.0)]
+    # Only a walk needs the bar, and an import of the package should stay light.
+    from tqdm import tqdm
+
     bar = tqdm(
         total=1.0,
         delay=1.0,

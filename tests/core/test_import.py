@@ -3,9 +3,10 @@
 import subprocess
 import sys
 
+from mpo_games.games.mmd_dilated import MMDDilatedEnt
+
 import mpo_games as mg
 from mpo_games.compat import mmd_dilated
-from mpo_games.games.mmd_dilated import MMDDilatedEnt
 
 HEAVY = ("torch", "pyspiel", "open_spiel", "scipy.optimize", "matplotlib", "tyro", "tqdm", "joblib")
 
