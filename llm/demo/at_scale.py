@@ -44,12 +44,12 @@ from mpo_llm.training.train import train
 
 HERE = Path(__file__).parent
 MPO = "MPO"
-STAYS: Mapping[str, Any] = {"magnet": "fixed"}
+FIXED_MAGNET: Mapping[str, Any] = {"magnet": "fixed"}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     MPO: {},
-    "MMD": STAYS,
-    "Nash-MD": {**STAYS, "feedback": "against_mixture"},
-    "Self-play PG": {**STAYS, "alpha": 0.0},
+    "MMD": FIXED_MAGNET,
+    "Nash-MD": {**FIXED_MAGNET, "feedback": "against_mixture"},
+    "Self-play PG": {**FIXED_MAGNET, "alpha": 0.0},
 }
 """The settings of the configuration's solver that each method replaces."""
 H100 = 989e12
@@ -183,11 +183,11 @@ def _curve(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _meet(runs: Mapping[str, Config], samples: int) -> League:
-    """The league of the start and the last policies of all runs; MPO's is the one in question."""
+    """The league of the start and the last policies of all runs; MPO's stands last."""
     places = {str(run.output.folder): name for name, run in runs.items() if name != MPO}
     home = runs[MPO].output.folder
     saved = checkpoint.listed(home / "checkpoints")
-    # So large an `every` that only MPO's last checkpoint takes part.
+    # With this `every` only MPO's last checkpoint takes part.
     found = league(str(home), list(places), samples=samples, every=len(saved))
     # The league calls entrants by folders; the page calls them by methods.
     names = {START: START, **places, saved[-1].name: MPO}
@@ -212,7 +212,7 @@ def _page(
     drawn = page.embedded(saved.read_text(encoding="utf-8"))
     spent = {name: _columns(cost) for name, cost in costs.items()}
     last = {name: page.sample_answers(run.output.folder) for name, run in runs.items()}
-    # Every run has the same prompts and start: prompt and start's answer stand once.
+    # Every run has the same prompts and start, so the start's answer to a prompt stands once.
     answers = [
         (*rows[0][:2], *(after for _, _, after in rows))
         for rows in zip(*last.values(), strict=True)

@@ -1,7 +1,7 @@
 """A real model whose equilibrium is known: `make llm-demo-rps`.
 
-Of positivity, brevity and relevance, the one that a response is best at makes it rock, paper or
-scissors. In every equilibrium a third of the responses is of each class. The model starts with
+A response is rock, paper or scissors by the criterion at which it is best: positivity, brevity or
+relevance. In every equilibrium a third of the responses is of each class. The model starts with
 mostly brief answers.
 
 Claim: on these preferences, which have cycles, MPO moves the shares of the classes towards 1/3
@@ -21,11 +21,11 @@ import tyro
 
 from mpo_games import plot
 from mpo_games.protocol import Array
-from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig
 from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate, clustered
-from mpo_llm.judges import named as judges
+from mpo_llm.judges.named import standardised
+from mpo_llm.prompts import load as load_prompts
 from mpo_llm.results import page
 from mpo_llm.training import assemble, checkpoint, config_file
 from mpo_llm.training.train import train
@@ -100,7 +100,7 @@ def _into(run: Config, folder: Path, judge: JudgeConfig | None = None) -> Config
 
 def _on_the_way(run: Config) -> Array:
     """The shares of the classes among the responses of each recorded step, `(steps, 3)`."""
-    best_at = judges.standardised(**run.judge.options).best_at
+    best_at = standardised(**run.judge.options).best_at
     shares: dict[int, Array] = {}
     for line in (run.output.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -120,9 +120,9 @@ def _held_out(
     """
     run = runs[PREFERENCES]
     start, tokenizer = assemble.start(run)
-    asked = prompts_of.load(replace(run.prompts, source=run.evaluation.source), tokenizer)
-    best_at = judges.standardised(**run.judge.options).best_at
-    # Every policy draws by the same random numbers, so those do not make the difference.
+    asked = load_prompts(replace(run.prompts, source=run.evaluation.source), tokenizer)
+    best_at = standardised(**run.judge.options).best_at
+    # Every policy draws by the same random numbers, so they do not make the difference.
     policies = {"start": start}
     policies |= {n: checkpoint.policy_of(str(r.output.folder), start) for n, r in runs.items()}
     found, columns = {}, [list(asked.texts)]

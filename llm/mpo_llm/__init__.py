@@ -1,11 +1,11 @@
 """Magnetic Preference Optimization of language models: the solvers of `mpo_games` on tokens.
 
-`mg.solve(game, mg.MPO(eta, alpha, period), budget)` with a `TextPreferenceGame`.
+A run is `mg.solve(game, mg.MPO(eta, alpha, period), budget)` with a `TextPreferenceGame`.
 
-The nouns stand in this folder: policy, game, engines, feedback, magnets; their machinery stands in
-the folders within. Shapes everywhere: N responses, T tokens of the longest, X prompts, V ids of the
-vocabulary, d coordinates of a hidden state. Token ids and indices are int64. Log-probabilities and
-KLs are in nats, advantages are in units of preference.
+This folder holds the nouns: policy, game, engines, feedback, magnets. Its subfolders hold the
+machinery behind them. Shapes everywhere: N responses, T tokens in the longest of them, X prompts, V
+ids of the vocabulary, d coordinates of a hidden state. Token ids and indices are int64.
+Log-probabilities and KLs are in nats, advantages are in units of preference.
 """
 
 from mpo_llm import judges as judges

@@ -142,11 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         settings = Config()
-        # Read before the flags: the file's settings are their defaults, and `--help` shows them.
+        # Read before the flags: the file's settings are the flags' defaults, which `--help` shows.
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             settings = config_file.load(arguments.pop(1))
         if arguments[:1] == ["train"]:
-            arguments = flags.current(arguments)
+            arguments = flags.translate(arguments)
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
         command: Any = tyro.cli(
             Annotated[Train, training]
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Interrupted as stop:
         print(f"mpo-llm: {stop}", file=sys.stderr)
-        # As a shell reports a process that a signal has ended.
+        # A shell reports this code for a process that a signal has ended.
         return 128 + stop.signum
     return 0
 
@@ -208,9 +208,9 @@ def _lines(prompt: str) -> Iterator[str]:
 
 
 def _end(code: int) -> None:
-    """End the process; everything is written by now."""
+    """End the process. All files have been written."""
     # A thread of gloo that still holds a tensor while the interpreter shuts down aborts it
-    # (pytorch/pytorch#179291), and a good run would end as a failure: so several skip that.
+    # (pytorch/pytorch#179291), and a good run would seem to fail. Several processes skip that.
     if "LOCAL_RANK" in os.environ:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -33,7 +33,7 @@ class FitPreferences:
     split: str = "train"
     """The split of a data set."""
     longest: int = 512
-    """Most tokens of prompt and response together; a longer text loses its beginning."""
+    """Largest number of tokens of prompt and response; longer texts lose their beginning."""
     fit: Fit = Fit()
     """The settings of the fit."""
     device: str = "cpu"
@@ -93,14 +93,14 @@ class Evaluate:
             self.against,
             source=self.prompts,
             category=self.category,
-            judge=_named(self.judge, self.judge_options),
+            judge=_factory(self.judge, self.judge_options),
             # A score comes from a factory as a judge does, so its settings have the same form.
-            score=_named(self.score, self.score_options),
+            score=_factory(self.score, self.score_options),
             samples=self.samples,
             limit=self.limit,
             seed=self.seed,
         )
-        return _reported(found, self.out)
+        return _report(found, self.out)
 
 
 @dataclass(frozen=True)
@@ -134,23 +134,23 @@ class PlayLeague:
             self.folder,
             self.others,
             source=self.prompts,
-            judge=_named(self.judge, self.judge_options),
+            judge=_factory(self.judge, self.judge_options),
             samples=self.samples,
             limit=self.limit,
             every=self.every,
             seed=self.seed,
         )
-        return _reported(found, self.out)
+        return _report(found, self.out)
 
 
-def _reported(found: Evaluation | League, out: Path | None) -> str:
-    # The text of a league leaves out the errors of its win rates.
+def _report(found: Evaluation | League, out: Path | None) -> str:
+    # The file holds what the text leaves out, such as the errors of a league's win rates.
     if out is not None:
         out.write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
     return str(found)
 
 
-def _named(factory: str, options: tuple[str, ...]) -> JudgeConfig:
+def _factory(factory: str, options: tuple[str, ...]) -> JudgeConfig:
     split = [option.partition("=") for option in options]
     if not all(name and sign for name, sign, _ in split):
         raise ValueError(f"Every option must read name=value, got {options}.")

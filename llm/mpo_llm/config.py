@@ -20,7 +20,7 @@ def _at_least(name: str, number: int, least: int) -> None:
 
 
 def _above(name: str, number: float) -> None:
-    # Asked for what is right, since NaN is never below a bound.
+    # `number <= 0.0` would let NaN pass, because every comparison with NaN is false.
     if not (isfinite(number) and number > 0.0):
         raise ValueError(f"`{name}` must be a finite number above 0, got {number}.")
 
@@ -85,15 +85,15 @@ class GenerationConfig:
     max_tokens: int = 64
     """Longest response, in tokens, the end token included."""
     end: str | None = None
-    """The token that ends a response; None is the tokenizer's own."""
+    """The token that ends a response; None is the tokenizer's end-of-sequence token."""
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     batch: int = 128
-    """Most responses that are drawn at the same time."""
+    """Largest number of responses that are drawn at the same time."""
     engine: str = ""
     """Factory of the engine that draws, `module:function` or `path/to/file.py:function`. It is
     called as `factory(config, **options)`, with the run's `Config` (whose model it may load), and
-    returns an `mpo_llm.Engine`. When empty, our own engine draws."""
+    returns an `mpo_llm.Engine`. When empty, the built-in engine draws."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the factory. On the command line: `--generation.options name value`."""
 
@@ -127,7 +127,7 @@ class Choice:
 
 
 # Not the solver's own values: those have fields that no language model can use (`Every.floor`),
-# and judges and prompts, which read these settings, would import networks.
+# and with them judges and prompts, which read these settings, would import networks.
 @dataclass(frozen=True)
 class Every(Choice):
     """The magnet moves to the policy every `period` steps (MPO)."""
@@ -144,7 +144,7 @@ class WeightEma(Choice):
     """The magnet drifts towards the policy in weights: `magnet + rate (policy - magnet)`."""
 
     rate: float
-    """Share of the distance that it goes in a step, in (0, 1]."""
+    """The share of the distance to the policy that the magnet goes in a step, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate <= 1.0:
@@ -157,7 +157,7 @@ class WhenGapFell(Choice):
     value at the last move."""
 
     ratio: float
-    """In (0, 1)."""
+    """The share to which the gap must fall, in (0, 1)."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.ratio < 1.0:
@@ -199,19 +199,19 @@ class SolverConfig:
     alpha: float = 0.01
     """Weight of the KL to the magnet, in units of preference."""
     magnet: MagnetChoice = "fixed"
-    """When the magnet moves. `fixed`: it stays at the start (MMD). `every 50`: it moves to the
-    policy every 50 steps (MPO). `weight_ema 0.01`: every step its weights go 0.01 of the way to
+    """When the magnet moves. `fixed`: it stays at the start model (MMD). `every 50`: it moves to
+    the policy every 50 steps (MPO). `weight_ema 0.01`: every step its weights go 0.01 of the way to
     the policy's. `when_gap_fell 0.5`: it moves when the exact duality gap has halved, which only a
     game that computes its gap can tell."""
     feedback: FeedbackChoice = "current"
     """Which opponent the responses meet. `current`: the policy itself. `optimistic`: the predicted
     policy `2 p_t - p_(t-1)`. `half_step`: the policy after a trial step, at two evaluations a step.
     `against_start`: the start model, without self-play. `against_mixture`: the mixture of policy
-    and magnet of weight `eta alpha`, from which the step starts as well (Nash-MD; `eta` is its own
-    step size, MMD's is `eta / (1 - eta alpha)`). `against_mixture 0.1`: the same against the
-    mixture of weight 0.1."""
+    and magnet of weight `eta alpha`, from which the step starts as well (Nash-MD, whose step size
+    is `eta`; the same step of MMD has the step size `eta / (1 - eta alpha)`). `against_mixture
+    0.1`: the same against the mixture of weight 0.1."""
     pool: int = 0
-    """The opponent's responses are those of this many last steps, reweighted; 0 is this step's."""
+    """Number of recent steps whose responses, reweighted, the opponent plays; 0 is no pool."""
     pull: Literal["proximal", "in_reward"] = "proximal"
     """Where the KL to the magnet is: in the step (MPO), or in the reward (MPO-RT)."""
     truncation: float = 4.0
@@ -259,21 +259,21 @@ class StepConfig:
     rate: float = 1e-5
     """Adam's learning rate at the start of every step."""
     schedule: Literal["falling", "constant"] = "falling"
-    """The learning rate over a step: it falls to 0 in a line, or stays."""
+    """The learning rate within a step: it falls linearly to 0, or stays constant."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
     clip: float | None = 1.0
     """Largest norm of a gradient; a longer one is scaled down. None never clips."""
     micro_batch: int | None = 16
-    """Most responses whose activations are in memory at the same time; the gradients of the parts
-    add up. None is all, which `squared` and `logistic` need."""
+    """Largest number of responses whose activations are in memory at the same time; the gradients
+    of such parts are added up. None is all, which `squared` and `logistic` need."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             _at_least(f"step.{name}", getattr(self, name), 1)
         if self.micro_batch is not None:
             _at_least("step.micro_batch", self.micro_batch, 1)
-            # These losses compare the responses to a prompt: they are no sum over parts of them.
+            # These losses compare the responses to a prompt, so they are no sums over parts.
             if self.objective in ("squared", "logistic"):
                 raise ValueError(
                     f"`step.objective: {self.objective}` needs `step.micro_batch: null`."
@@ -328,7 +328,7 @@ class EvaluationConfig:
         if self.limit is not None:
             _at_least("evaluation.limit", self.limit, 1)
         _at_least("evaluation.every", self.every, 1)
-        # The gap is estimated on two halves of the responses, and an error needs two in each.
+        # The gap is estimated on two halves of the responses, and its error needs two in each half.
         _at_least("evaluation.samples", self.samples, 4)
 
 
@@ -345,7 +345,7 @@ class OutputConfig:
     table_every: int = 10
     """Steps between entries of the table of samples, `samples.jsonl`."""
     trackers: tuple[str, ...] = ("tensorboard",)
-    """Accelerate's trackers that get the metrics as well as `metrics.jsonl`."""
+    """Trackers of Accelerate that also get the metrics of `metrics.jsonl`."""
 
     def __post_init__(self) -> None:
         _at_least("output.checkpoint_every", self.checkpoint_every, 1)

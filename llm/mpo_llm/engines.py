@@ -1,7 +1,7 @@
 """Engines draw responses: their protocol, and the one that runs the policy's own networks.
 
-Whatever draws responses, in training, evaluation or chat, does it by `sample` or by the engine of
-its game. A configuration names an engine by `generation.engine`. Shapes: X prompts with `count`
+Training, evaluation and chat draw responses by `sample`, or by the engine of a game. A
+configuration names an engine by `generation.engine`. Shapes: X prompts with `count`
 responses each, N = X count responses, T tokens, V ids.
 """
 
@@ -29,12 +29,12 @@ class Drawn:
     responses: Responses
     """`count` responses to each prompt, prompt by prompt."""
     log_probs: Array
-    """The log-probability by which the engine drew each token, `(N, T)` in nats, 0 at padding. An
-    engine of other arithmetic, or in half precision, has other numbers than scoring has."""
+    """The log-probability of each token by the engine, `(N, T)` in nats, 0 at padding. It differs
+    from the network's if the engine computes in another way or in half precision."""
 
 
 class Engine(Protocol):
-    """Draws `count` responses of `policy` to each prompt, all its randomness from `rng`.
+    """Draws `count` responses of `policy` to each prompt, with random numbers from `rng` alone.
 
     If several processes share a run, each of them calls its engine with the same arguments, and all
     must get the same responses.
@@ -50,15 +50,15 @@ class Autoregressive:
     """Draws token by token by the policy's own networks, which keep keys and values.
 
     A token is the inverse CDF of a uniform number from `rng`. Prompts of similar length are run
-    together, each once, however many responses it gets, and a response that has ended leaves the
-    batch. Except for rounding, the responses depend neither on `batch` nor on how many processes
-    share the prompts. `ValueError` for a prompt that leaves no room for `max_tokens` in the
-    network's context.
+    together. Each prompt is run once, however many responses it gets, and a response that has ended
+    leaves the batch. Except for rounding, the responses depend neither on `batch` nor on how many
+    processes share the prompts. `ValueError` for a prompt that leaves no room for `max_tokens` in
+    the network's context.
     """
 
     batch: int | None = None
-    """The largest number of responses that are drawn at the same time: those to whole prompts, at
-    least one. All if None."""
+    """The largest number of responses that are drawn at the same time; None for all. A batch has
+    all responses to its prompts, and at least one prompt."""
 
     def __call__(
         self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
@@ -67,13 +67,13 @@ class Autoregressive:
         network, steps = policy.network, policy.decoding.max_tokens
         sizes = np.array([len(prompt) for prompt in prompts])
         network.require_room(sizes + steps)
-        # All at once and by every process, so that the draws do not depend on how work is divided.
+        # Every process draws all numbers, so that responses do not depend on the division of work.
         uniforms = rng.random((steps, len(prompts), count))
         tokens = np.full((len(prompts), count, steps), PAD, dtype=np.int64)
         log_probs = np.zeros(tokens.shape)
         lengths = np.zeros((len(prompts), count), dtype=np.int64)
         processes = network.processes
-        # Neighbours in the order of length need little padding, and each process gets all lengths.
+        # Prompts of similar length need little padding. Each process takes prompts of all lengths.
         mine = np.argsort(sizes, kind="stable")[processes.rank :: processes.size]
         at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
         parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
@@ -163,5 +163,5 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     cdf = probs.cumsum(-1)
     if torch.isnan(cdf[:, -1]).any():
         raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
-    # Divided by its end, which rounding leaves a little off 1: a uniform number above it has no id.
+    # Rounding leaves the end a little off 1; undivided, a uniform number above it would have no id.
     return (cdf / cdf[:, -1:] <= uniforms[:, None]).sum(-1)

@@ -27,12 +27,14 @@ from mpo_llm.responses import Decoding, Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
 MOST_RESPONSES = 100_000
-"""The largest number of responses that is listed."""
+"""The largest number of responses of `max_tokens` tokens without `eos` that is listed."""
 
 
 def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
-    """Every response that can be drawn: first those that end with `eos`, the shorter ones before
-    the longer ones, then those of `max_tokens` tokens; equally long ones in the order of their ids.
+    """Every response that can be drawn.
+
+    First come the responses that end with `eos`, the shorter ones before the longer ones. Then come
+    those of `max_tokens` tokens without `eos`. Equally long ones stand in the order of their ids.
 
     `ValueError` without a `vocabulary`, or for more than `MOST_RESPONSES`.
     """
@@ -55,8 +57,8 @@ class EnumerableGame:
 
     `preferences` is `(X, Y, Y)`, or `(Y, Y)` for all prompts, over `all_responses` in their order.
     With `samples` the feedback is that of `TextPreferenceGame` with this many responses to each
-    prompt. Without, it is exact: all responses, each with its probability. `ValueError` for a table
-    of another shape.
+    prompt. Without `samples` it is exact: all responses, each with its probability. `ValueError`
+    for a table of another shape.
     """
 
     start: TokenPolicy
@@ -90,7 +92,7 @@ class EnumerableGame:
         prompt_of = [x for x in range(len(prompts)) for _ in listed]
         sampled = None
         if samples is not None:
-            # Through texts and a judge, as a large model is trained; the texts are the ids.
+            # Sampled feedback goes through texts and a judge, as for a large model.
             texts = [_text(ids) for ids in _unended(listed, start.decoding)]
             judge = Table([_text(prompt) for prompt in prompts], texts, table)
             sampled = TextPreferenceGame(prompts, start, judge, _text, samples)
@@ -132,9 +134,10 @@ class EnumerableGame:
         rng: np.random.Generator | None = None,
         pool: Pool | None = None,
     ) -> Rollouts:
-        """All responses with exact advantages, or sampled ones, for which `rng` is required."""
+        """All responses with exact advantages; in a sampled game, drawn ones, which need `rng`."""
         if self.sampled is not None:
             return self.sampled.feedback(policy, opponent, rng=rng, pool=pool)
+        # The exact opponent needs no sample, so a pool would add nothing and is left out.
         behaviour = policy.log_probs(self.every)
         weights = np.exp(behaviour.sum(axis=1)) / len(self.prompts)
         q = self.twin.feedback(self.table(policy), self._opposed(policy, opponent))

@@ -40,6 +40,7 @@ def clustered(values: Array, cluster_of: Indices) -> Estimate:
     """
     mean = float(values.mean())
     _, where = np.unique(cluster_of, return_inverse=True)
+    # Summed within a cluster before they are squared, because its values depend on each other.
     sums = np.bincount(where, values - mean)
     n = len(sums)
     correction = n / (n - 1) if n > 1 else np.nan

@@ -18,11 +18,11 @@ def make(
     *arguments: Any,
     named: tuple[str, str],
 ) -> Any:
-    """`factory(*arguments, **options)`, which must be a function.
+    """Call `factory(*arguments, **options)` and return its result, which must be callable.
 
     `factory` reads `module:function` or `path/to/file.py:function`. `kind` (such as `a judge`) and
     `named`, the names of the two settings, are for error messages. `ValueError` if the factory
-    cannot be found or called, and if it returns something else.
+    cannot be found or called, and if its result is not callable.
     """
     setting, options_setting = named
     place, _, name = factory.rpartition(":")
@@ -36,6 +36,7 @@ def make(
         raise ValueError(f"`{setting}`: there is no function {name!r} in {place!r}.")
     try:
         made = function(*arguments, **options)
+    # Python reports wrong or missing arguments by this error; others are the factory's own.
     except TypeError as error:
         raise ValueError(f"`{options_setting}` do not suit {factory!r}: {error}.") from error
     if not callable(made):

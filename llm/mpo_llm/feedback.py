@@ -1,7 +1,7 @@
-"""Feedback that only language games have: the replay pool, and no self-play.
+"""Feedback that only language games have: a replay pool, and play against the start model.
 
-Feedback needs a sample of the opponent's responses. Those of the last hundred steps are a much
-larger sample than a step's own, once they are reweighted to the opponent. A pool holds token ids
+Feedback needs a sample of the opponent's responses. The responses of the last hundred steps,
+reweighted to the opponent, are a much larger sample than those of one step. A pool holds token ids
 and log-probabilities, not models.
 """
 
@@ -17,13 +17,14 @@ from mpo_games.protocol import Array, Game, Indices, Mask, Mixture, P, State
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
+# Checkpoints of release 0.1.0 have these names, among them `of` for today's `prompt_of`.
 IN_MEMORY = ("pool/of", "pool/tokens", "pool/lengths", "pool/share", "pool/log_prob", "pool/step")
 """Names of a pool's fields in a state's memory, and so in checkpoints, in their order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """N responses of recent steps, each step's distinct ones once."""
+    """N responses of recent steps; each distinct response of a step stands once."""
 
     prompt_of: Indices
     """The index of the game's prompt that each response answers, `(N,)`."""
@@ -70,15 +71,15 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Any feedback, but a pool of the last `steps` steps' responses plays its opponents.
+    """Any feedback, with its opponents' responses taken from a pool of the last `steps` steps.
 
     `ValueError` for fewer than 1 step.
     """
 
     feedback: Feedback = current
-    """The feedback that is followed."""
+    """The feedback that gets its opponents from the pool."""
     steps: int = 100
-    """How many steps back the pool goes."""
+    """The number of steps in the pool, the present one included."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -88,7 +89,7 @@ class Replayed:
         self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: np.random.Generator | None
     ) -> State[P]:
         """The next state of the inner feedback, whose responses join the pool."""
-        # As arrays in the state's memory the pool is saved and restored with the run.
+        # The pool is kept as arrays in the state's memory, so that a run saves and restores it.
         known = IN_MEMORY[0] in state.memory
         pool = Pool(*(state.memory[name] for name in IN_MEMORY)) if known else Pool.empty()
         pool = pool.take(pool.step > state.step - self.steps)
@@ -119,7 +120,7 @@ class Replayable(Protocol[P]):
         rng: np.random.Generator | None = None,
         pool: Pool | None = None,
     ) -> Rollouts:
-        """Responses of `policy` and their advantages against `opponent`, as `pool` plays it."""
+        """Responses of `policy` with their advantages against `opponent`, played by `pool`."""
         ...
 
 

@@ -21,25 +21,27 @@ from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.step.scoring import HiddenStates, hidden_states, per_token, require_producible
 
 MISMATCH = 1e-3
-"""The mean difference between engine and network, in nats a response, above which responses are
-reweighted. In single precision the difference stays well below."""
+"""The mean difference between the log-probabilities of engine and network, in nats a response,
+above which responses are reweighted. In single precision the difference stays well below it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextPreferenceGame:
-    r"""Prompts and a judge, seen through `samples` responses to each prompt.
+    r"""A judge compares responses to the same prompt; feedback is a sample of these comparisons.
 
-    The advantage of a response is its mean preference over the opponent's responses, every pair
-    judged, less the mean of the other responses to its prompt. It is unbiased. In self-play each
-    response meets all the others.
+    The policy draws `samples` responses to each prompt. The gain of a response is its mean
+    `P - 1/2` over the opponent's responses to the prompt; every pair is judged. Its advantage is
+    this gain less the mean gain of the other responses to the prompt. This estimate is unbiased.
 
-    The opponent's responses are, in self-play, the policy's own; if another policy is asked for,
-    fresh responses of it. For a `Mixture` (optimism), and whenever there is a `Pool`, they are the
-    responses at hand, with self-normalised weights
-    $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$ that may have a sign.
+    In self-play the opponent's responses are the policy's own, and each meets all the others. If
+    the opponent is another policy, it draws responses of its own. For a `Mixture` (optimism), and
+    whenever there is a `Pool`, nothing is drawn for the opponent: it plays the responses of this
+    step and of the pool, with self-normalised weights
+    $\min(p(y')/p_\text{then}(y'),\ \text{truncation})$, where $p_\text{then}$ drew y'. Policies
+    of negative weight in a mixture make such weights negative.
 
     If the engine's log-probabilities differ from the network's by more than `MISMATCH`, the
-    policy's responses get such weights as well. `ValueError` for settings out of range.
+    policy's responses get truncated weights as well. `ValueError` for settings out of range.
     """
 
     prompts: tuple[Ids, ...]
@@ -47,9 +49,9 @@ class TextPreferenceGame:
     start: TokenPolicy
     """Where learning starts."""
     judge: Judge
-    """Asked once a step about each pair of distinct texts, in one order."""
+    """Each feedback asks it once about each pair of distinct responses, in one order."""
     decode: Callable[[Ids], str]
-    """The text of token ids without `eos`, as the judge reads it; of prompts too."""
+    """From token ids without `eos` to the text that the judge reads; for prompts as well."""
     samples: int
     """Responses to each prompt, at least 2."""
     prompts_per_step: int | None = None
@@ -94,8 +96,8 @@ class TextPreferenceGame:
     ) -> Rollouts:
         """Responses of `policy` and their advantages against `opponent`.
 
-        `rng` is required; `pool` holds responses of earlier steps. `ValueError` if the judge fails;
-        nothing has changed then. `FloatingPointError` for log-probabilities that are no numbers.
+        `pool` holds responses of earlier steps. `ValueError` without `rng`, and if the judge fails;
+        nothing has changed then. `FloatingPointError` for log-probabilities that are not finite.
         """
         if rng is None:
             raise ValueError(
@@ -104,14 +106,14 @@ class TextPreferenceGame:
             )
         asked = self._draw_prompts(rng)
         own, share, drawn = self._sample(policy, asked, rng)
-        behaviour, hidden = _scored(policy, own)
+        behaviour, hidden = _log_probs_and_states(policy, own)
         apart = behaviour.sum(axis=1) - drawn
         mismatch = float(share @ np.abs(apart))
         if not np.isfinite(mismatch):
             raise FloatingPointError(
-                "The engine reported log-probabilities that are no numbers: see `Drawn.log_probs`."
+                "The engine reported log-probabilities that are not finite: see `Drawn.log_probs`."
             )
-        # Below it the weights would be 1 but for rounding.
+        # A smaller difference is rounding, and all weights would be 1.
         if mismatch > MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
@@ -119,16 +121,16 @@ class TextPreferenceGame:
         if isinstance(opponent, TokenPolicy) and pool is None:
             met, weights, _ = self._sample(opponent, asked, rng)
         else:
-            # Self-play is the same with a pool of this step's responses alone.
+            # Self-play without a pool is play against a pool of this step's responses alone.
             past = pool or Pool.empty()
             past = past.take(np.isin(past.prompt_of, asked)).joined(q, 0)
             drawn_by = None if pool else policy
             met, weights, where = self._reweighted(past, opponent or policy, drawn_by)
-            # The own responses are the last of the pool.
+            # The policy's own responses stand last in the pool.
             at = where[-len(own) :]
         i, j, payoff = self.compare(own, met)
         gains = np.zeros(len(own))
-        # Weights add up to 1 over all prompts, and a gain is a mean over those of one prompt.
+        # Weights add up to 1 over all prompts, but a gain is a mean over the responses to one.
         np.add.at(gains, i, len(asked) * weights[j] * payoff)
         advantages = _against_the_others(gains, own.prompt_of, share, self.samples)
         advantages = np.where(own.mask, advantages[:, None], 0.0)
@@ -143,11 +145,14 @@ class TextPreferenceGame:
     def _sample(
         self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
     ) -> tuple[Responses, Array, Array]:
-        """Distinct responses to the prompts `asked`, the share of each among all draws, and its
-        log-probability by the engine."""
+        """Draw responses to the prompts with the indices `asked`.
+
+        Returns the N distinct responses, the share of each among all draws, `(N,)`, and its
+        log-probability by the engine, `(N,)`.
+        """
         drawn = self.engine(policy, [self.prompts[x] for x in asked], self.samples, rng)
         rows = drawn.responses
-        # All responses of a run refer to the game's prompts, so that pools of many steps fit.
+        # All responses of a run refer to the game's prompts, so that steps can be pooled.
         rows = Responses(self.prompts, asked[rows.prompt_of], rows.tokens, rows.lengths)
         distinct, where = rows.distinct()
         times = np.bincount(where)
@@ -156,18 +161,24 @@ class TextPreferenceGame:
         return distinct, times / len(rows), seen
 
     def _corrected(self, own: Responses, share: Array, apart: Array) -> Array:
-        """Shares as if the network had drawn: truncated importance weights, normalised for each
-        prompt. `apart` is the network's log-probability less the engine's."""
+        """The shares `(N,)` times truncated importance weights, normalised for each prompt.
+
+        They estimate the shares that the responses would have if the network had drawn them.
+        `apart` `(N,)` is the network's log-probability less the engine's.
+        """
         weighed = share * np.exp(np.minimum(apart, np.log(self.truncation)))
         total, new = (np.bincount(own.prompt_of, w) for w in (share, weighed))
-        # Where all weights of a prompt vanish, its responses count nothing.
+        # Where all weights of a prompt are 0, its responses stay at 0.
         return np.asarray(weighed * (total / np.where(new > 0.0, new, 1.0))[own.prompt_of])
 
     def _reweighted(
         self, past: Pool, opponent: TokenPolicy | Mixture[TokenPolicy], drawn_by: TokenPolicy | None
     ) -> tuple[Responses, Array, Indices]:
-        """The pool's distinct responses, the signed weights that make them the opponent's, `(L,)`,
-        and the index among them of each in the pool. `drawn_by`, if given, has drawn all of them.
+        """Reweight the responses of the pool so that they stand for the opponent's.
+
+        Returns the L distinct responses of the pool, their signed weights `(L,)`, and for each
+        response of the pool its index among them. `drawn_by` is the policy that drew the whole
+        pool, or None.
         """
         mixture = opponent if isinstance(opponent, Mixture) else Mixture((opponent,), (1.0,))
         responses, where = past.responses(self.prompts).distinct()
@@ -175,7 +186,7 @@ class TextPreferenceGame:
         prompts = len(np.unique(past.prompt_of))
         for sign, policy in zip(mixture.weights, mixture.policies, strict=True):
             ratio = np.ones(len(past))
-            # Its own responses have the weight 1, and need no pass through the network.
+            # For the policy that drew them all ratios are 1, without a pass through the network.
             if policy is not drawn_by:
                 now = policy.log_probs(responses).sum(axis=1)[where]
                 ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
@@ -194,7 +205,8 @@ class TextPreferenceGame:
         mine, theirs = where[: len(own)], where[len(own) :]
         same = own.prompt_of[:, None] == met.prompt_of
         i, j = np.nonzero(same & (mine[:, None] != theirs))
-        # In self-play both orders of a pair occur: the judge hears one, the other has its negative.
+        # In self-play both orders of a pair occur: the judge is asked about one, and the payoff of
+        # the other is its negative.
         low, high = np.minimum(mine[i], theirs[j]), np.maximum(mine[i], theirs[j])
         pairs, which = np.unique(low * len(everyone) + high, return_inverse=True)
         first, second = np.divmod(pairs, len(everyone))
@@ -213,9 +225,11 @@ class TextPreferenceGame:
         return self.decode(ids[:-1] if ids[-1] == eos else ids)
 
 
-def _scored(policy: TokenPolicy, responses: Responses) -> tuple[Array, HiddenStates | None]:
+def _log_probs_and_states(
+    policy: TokenPolicy, responses: Responses
+) -> tuple[Array, HiddenStates | None]:
     """Log-probabilities of the tokens, `(N, T)`, and the states that they come from."""
-    # Processes that share the work each run some of the responses: none of them has all states.
+    # Several processes each run a part of the responses, so none of them has all states.
     if policy.network.processes.size > 1:
         return policy.log_probs(responses), None
     require_producible(policy.decoding, responses)
@@ -234,9 +248,10 @@ def _against_the_others(gains: Array, prompt_of: Indices, share: Array, samples:
 
 
 def _among(own: int, met: int, at: Indices, i: Indices, j: Indices, payoff: Array) -> Array:
-    """The `payoff` of comparisons `(i, j)` that were among the `own` responses, `(own, own)`.
+    """The `payoff` of those comparisons `(i, j)` in which both are own responses, `(own, own)`.
 
-    `at` has their indices among the `met` responses.
+    `own` and `met` are numbers of responses. `at` `(own,)` holds the index of each own response
+    among those that are met.
     """
     place = np.full(met, -1)
     place[at] = np.arange(own)

@@ -24,5 +24,5 @@ class WeightEma:
             raise ValueError(f"`rate` must lie in (0, 1], got {self.rate}.")
 
     def __call__(self, game: Any, state: State[TokenPolicy]) -> State[TokenPolicy]:
-        # Not the geometric mixture of `mg.Ema`: of networks it gains a part at each step.
+        # Not the geometric mixture of `mg.Ema`, which would have one network more after each step.
         return replace(state, magnet=state.magnet.averaged(state.policy, self.rate))

@@ -19,7 +19,7 @@ from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.step.scoring import per_token, token_terms
 
 MOST_PARTS = 8
-"""The largest number of networks in a mixture: each costs a forward pass a token."""
+"""The largest number of networks in a mixture: each costs one forward pass for every token."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +38,13 @@ class TokenPolicy:
     decoding: Decoding
     """How logits become probabilities."""
     parts: tuple[tuple[float, Weights], ...]
-    """Exponents and weights. A mirror step trains from the weights of the first."""
+    """Exponent and weights of each part. A mirror step starts at the weights of the first part."""
     proximal: Proximal = Proximal()
     """How a mirror step is solved."""
     moments: Moments = field(default_factory=Moments)
     """What the optimiser keeps from step to step."""
     report: StepReport | None = None
-    """What the mirror step did that made this policy, if one did. It is not saved."""
+    """The report of the mirror step that made this policy; None for others. It is not saved."""
 
     @classmethod
     def of(
@@ -74,14 +74,14 @@ class TokenPolicy:
     ) -> Self:
         r"""`argmax_p eta <q, p> - eta alpha KL(p || magnet) - KL(p || self)`, by gradient descent.
 
-        It starts at the weights of the first part, and is solved as `proximal` says. `eta` has
-        units of 1 / preference, `alpha` of preference. `ValueError` for an `alpha` above 0 without
-        a magnet.
+        The descent starts at the weights of the first part; `proximal` says how it is done. `eta`
+        has units of 1 / preference, `alpha` of preference. `ValueError` for an `alpha` above 0
+        without a magnet.
         """
         if magnet is None:
             require_no_pull(alpha)
         references = [(1.0 / float(eta), self)]
-        # Each reference costs memory and a pass over its head, so one of weight 0 is left out.
+        # A reference costs memory and a pass through its head, so one of weight 0 is left out.
         if magnet is not None and alpha:
             references.append((float(alpha), magnet))
         solved = self.proximal.solve(self, self.moments, q, references)
@@ -93,9 +93,11 @@ class TokenPolicy:
         )
 
     def penalise(self, q: Rollouts, magnet: Self, *, alpha: Any) -> Rollouts:
-        r"""`q` with the KL to the magnet in the reward, as reward to go (MPO-RT).
+        r"""`q` with the KL to the magnet rho subtracted from the reward, as reward to go (MPO-RT).
 
         $$A_t - \alpha\sum_{s\ge t}\log\frac{p(y_s|y_{<s})}{\rho(y_s|y_{<s})}$$
+
+        `alpha` is in units of preference.
         """
         drift = self.log_probs(q.responses) - magnet.log_probs(q.responses)
         penalty = np.where(q.responses.mask, alpha * onwards(drift), 0.0)
@@ -104,8 +106,9 @@ class TokenPolicy:
     def mix(self, other: Self, weight: float) -> Self:
         """The geometric mixture `self^(1 - weight) other^weight` of next-token distributions.
 
-        It is exact in decoding: logits are mixed, and each part takes a forward pass of its own. It
-        is not the mixture of the probabilities of whole responses, which no decoder can draw from.
+        Decoding draws from exactly this mixture: it mixes logits, and each part takes a forward
+        pass of its own. The geometric mixture of the probabilities of whole responses is another
+        distribution, which cannot be drawn from token by token.
         `ValueError` unless `0 <= weight <= 1`, for another network or decoding, and for more than
         `MOST_PARTS` parts.
         """
@@ -148,25 +151,26 @@ class TokenPolicy:
     def log_probs(self, responses: Responses) -> Array:
         """The log-probability of each token, `(N, T)` in nats, 0 at padding.
 
-        Its sum over the tokens is that of the response. `ValueError` for tokens that are never
-        drawn, and for rows longer than the context.
+        The sum over its tokens is the log-probability of a response. `ValueError` for tokens that
+        are never drawn, and for a prompt and response longer than the context.
         """
         return per_token(responses, token_terms(self, responses).log_probs)
 
     def kl(self, other: Self, responses: Responses) -> Array:
         """`KL(self || other)` of the next-token distributions, `(N, T)` in nats, 0 at padding.
 
-        Summed over tokens, and in the mean over responses of `self`, it is the KL of the policies.
+        Its sum over the tokens, in the mean over responses drawn from `self`, is the KL of the two
+        policies.
         """
         return per_token(responses, token_terms(self, responses, [other]).kls[0])
 
     @property
     def kind(self) -> str:
-        """What the arrays mean, as it stands in saved files."""
+        """The kind of policy that `arrays` describes, as saved files name it."""
         return "TokenPolicy()"
 
     def arrays(self) -> dict[str, Any]:
-        """All that `restored` needs beside the network, as arrays: how a run is saved."""
+        """All that `restored` needs beside the network, as arrays by name. A run saves them."""
         found: dict[str, Any] = {
             "exponents": np.array([w for w, _ in self.parts]),
             "updates": np.array(self.moments.count),
@@ -178,7 +182,7 @@ class TokenPolicy:
         return found | {f"moment {n}": whole(n, v).cpu().numpy() for n, v in moments}
 
     def restored(self, arrays: dict[str, Any]) -> Self:
-        """The policy that `arrays` belongs to, run by this one's network.
+        """The policy whose `arrays` these are, run by this policy's network.
 
         `ValueError` for weights of another network.
         """

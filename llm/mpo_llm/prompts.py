@@ -38,16 +38,16 @@ class Prompts:
 def load(settings: PromptsConfig, tokenizer: Any) -> Prompts:
     """Read the prompts of a run and encode them by the model's tokenizer.
 
-    `ValueError` for a source that cannot be read or holds no prompts, and for a row without a
-    prompt, of another form, or with more than `max_tokens` tokens. The message names the row, from
-    1.
+    `ValueError` for a source that cannot be read or holds no prompts, and for a row that has no
+    prompt, has another form, or has more than `max_tokens` tokens. The message gives the number of
+    the row, from 1.
     """
     texts, ids = [], []
     chat = settings.chat and getattr(tokenizer, "chat_template", None) is not None
     for number, row in enumerate(islice(records(settings), settings.limit), 1):
         where = f"Row {number} of {settings.source!r}"
         messages = _messages(where, _cell(where, row, settings.column))
-        # Before the system message is added: it instructs the model and is no part of the question.
+        # Without the system message, which instructs the model and is no part of the question.
         texts.append(transcript(messages))
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
@@ -168,7 +168,7 @@ def _cell(where: str, row: Mapping[str, Any], column: str) -> Any:
 
 
 def _messages(where: str, cell: Any) -> list[Message]:
-    """The conversation in a cell, checked. A text is the only message of a user."""
+    """The conversation in a cell, checked. A plain text becomes one message of the user."""
     if isinstance(cell, str):
         cell = [{"role": "user", "content": cell}]
     if not isinstance(cell, list) or not cell:

@@ -39,7 +39,7 @@ class Decoding:
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     vocabulary: int | None = None
-    """Only ids below it are drawn. Above it are ids of prompts alone, and padding of embeddings."""
+    """Only ids below it are drawn. Ids above it stand in prompts alone, or pad embeddings."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -95,7 +95,7 @@ class Responses:
         return tuple(self.tokens[row, : self.lengths[row]].tolist())
 
     def take(self, rows: Indices | Mask | slice) -> Self:
-        """Some of the responses."""
+        """The responses of the given rows, with all prompts."""
         return type(self)(self.prompts, self.prompt_of[rows], self.tokens[rows], self.lengths[rows])
 
     def joined(self, other: Responses) -> Self:
@@ -110,7 +110,7 @@ class Responses:
         )
 
     def distinct(self) -> tuple[Self, Indices]:
-        """Each different response to a prompt once, and the place of each row among them `(N,)`."""
+        """The distinct responses to each prompt, and the index of each row among them `(N,)`."""
         # The length is a key too: a response that ends with the id `PAD` is not the shorter one.
         order, new = _sorted(np.column_stack([self.prompt_of, self.lengths, self.tokens]))
         where = np.empty(len(order), dtype=np.int64)
@@ -120,9 +120,9 @@ class Responses:
     def input_rows(self) -> tuple[Indices, Indices, Indices, Indices]:
         """The fewest rows whose states predict every token: R rows of prompt and response.
 
-        A causal network computes the states of a row's beginning as if nothing followed, so equal
-        rows, and rows with which another row begins, are left out. The last token of a response
-        predicts nothing and is left out as well.
+        A causal network computes the states of a row's beginning as if nothing followed, so a row
+        is left out if it equals another row, or if another row begins with it. The last token of a
+        response predicts nothing and is left out as well.
 
         Returns the rows `(R, W)`, their lengths `(R,)`, the row of each response `(N,)`, and the
         columns `(N, T)` whose states predict its tokens.
@@ -175,7 +175,7 @@ def _widened(tokens: Indices, width: int) -> Indices:
 
 
 def _sorted(rows: Indices) -> tuple[Indices, Mask]:
-    """The order `(N,)` that sorts `rows` `(N, W)`, and which sorted rows differ from the last."""
+    """The order `(N,)` that sorts `rows` `(N, W)`, and True for sorted rows that are new `(N,)`."""
     # `lexsort` takes its last key first. It is stable, so the first of equal rows stays the first.
     order = np.lexsort(rows.T[::-1])
     rows = rows[order]

@@ -1,8 +1,8 @@
-"""Judges: functions that say which of two responses to a prompt is better, and how surely.
+"""Judges: functions that give the probability that one response is preferred to another.
 
 All judges follow one protocol, `Judge`. Most files hold one kind of judge: scores, votes, tables,
 classifiers, learned preference models, language models, and judges of other libraries. `wrappers`
-go around any judge. `named` holds the factories that a configuration names.
+change how any judge is asked. `named` holds the factories that a configuration names.
 
 Shapes in this folder: N comparisons or responses in one call, S judges or scores, X known prompts,
 Y known responses, d the width of an encoder.

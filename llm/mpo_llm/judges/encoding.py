@@ -39,8 +39,8 @@ def encode(
 ) -> dict[str, list[list[int]]]:
     """N exchanges as token ids and attention masks: by name, N lists of integers, not yet padded.
 
-    A tokenizer with a chat template encodes an exchange as one text of two messages. Of more than
-    `longest` tokens, the beginning is cut.
+    A tokenizer with a chat template encodes an exchange as one text of two messages. If it has
+    more than `longest` tokens, its beginning is cut.
 
     A tokenizer without one encodes an exchange as a pair of texts. The beginning of the prompt is
     cut, and the end of the response only if the response alone is too long.

@@ -71,7 +71,7 @@ class Bin:
     accuracy: float
     """Their accuracy: the same number if the model is calibrated."""
     count: int
-    """How many they are."""
+    """The number of these comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _learn(
 
     Some of the clusters are set aside; the epoch with the lowest log loss on them is kept.
     """
-    # Streams of their own, so that both models see the same split and the same batches.
+    # Random streams of their own, so that both models see the same split and the same batches.
     used, checks = (
         rows[i] for i in split(cluster_of, fit.held_out, np.random.default_rng([seed, 1]))
     )
@@ -146,7 +146,7 @@ def _learn(
         groups.append({"params": list(data.encoder.model.parameters()), "lr": fit.encoder_rate})
         modules.append(data.encoder.model)
     optimiser = torch.optim.AdamW(groups, weight_decay=fit.decay)
-    # `state_dict` refers to the weights that the next update changes, hence the copies.
+    # Copied, because `state_dict` refers to the weights that the next update changes.
     best, kept = np.inf, deepcopy(modules.state_dict())
     rng = np.random.default_rng([seed, 2])
     for _ in range(fit.epochs):
@@ -203,7 +203,7 @@ class _Comparisons:
         return cls(distinct, np.reshape([where[row] for row in rows], (-1, 2)), encoder, known)
 
     def losses(self, head: Head, rows: Indices) -> Tensor:
-        """The log losses of the comparisons `rows`, in nats, one each; differentiable."""
+        """The log loss of each comparison in `rows`, in nats, `(len(rows),)`; differentiable."""
         which, where = np.unique(self.sides[rows], return_inverse=True)
         if self.known is None:
             embeddings = self.encoder.embed(*zip(*(self.texts[i] for i in which), strict=True))

@@ -79,6 +79,7 @@ class LanguageModelJudge:
         letters, found = self._letters(), np.zeros(len(prompts))
         texts = [self._asked(*comparison) for comparison in zip(prompts, a, b, strict=True)]
         ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        # Questions of similar length need little padding.
         order = np.argsort([-len(row) for row in ids], kind="stable")
         for start in range(0, len(order), self.batch):
             which = order[start : start + self.batch]

@@ -8,7 +8,7 @@ from mpo_llm.judges.protocol import Judge
 
 
 def load(settings: JudgeConfig) -> Judge:
-    """`factory(**options)`. `ValueError`, in a sentence, for what cannot be found or called."""
+    """The judge that the factory returns. `ValueError` if it cannot be found or called."""
     named = ("judge.factory", "judge.options")
     judge: Judge = factories.make("a judge", settings.factory, settings.options, named=named)
     return judge

@@ -1,8 +1,8 @@
 """Factories of judges, which a configuration names: `judge.factory: mpo_llm.judges:everyday`.
 
 Their arguments are `judge.options` in the configuration. Every judge that they return remembers its
-answers and asks again after failures. `device` is a device as torch names it; the accelerator, if
-there is one, where it is None.
+answers and asks again after failures. `device` is a device as torch names it;
+None is a CUDA device if there is one, and the CPU otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mpo_llm.judges.pairwise import PreferenceModel
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.judges.scores import BradleyTerry, Score
 from mpo_llm.judges.wrappers import Cached, OrderDebiased, Retried
-from mpo_llm.networks import loading as models
+from mpo_llm.networks import loading as model_loading
 
 MEANS, SPREADS = (0.51, -270.0, 0.485), (0.44, 66.0, 0.19)
 """Means and standard deviations of positivity, brevity and relevance, each in its own unit.
@@ -55,7 +55,7 @@ def rock_paper_scissors(
     means: Sequence[float] = MEANS,
     spreads: Sequence[float] = SPREADS,
 ) -> Judge:
-    """A judge with a known equilibrium: a response is the criterion that it is best at.
+    """A judge with a known equilibrium: a response is the criterion at which it is best.
 
     The criteria are those of `everyday`, each measured from its mean in units of its spread. Of two
     responses, relevant beats brief, brief beats positive, and positive beats relevant. In every
@@ -82,10 +82,10 @@ def reward_model(
 ) -> Judge:
     """A Bradley-Terry judge made of a reward model, a sequence classifier of transformers.
 
-    `path` is a folder or a name; `scale` the difference of rewards that means odds of e to 1;
+    `path` is a folder or a name. `scale` is the difference of rewards that means odds of e to 1.
     `settings` are the remaining fields of `RewardModel`.
     """
-    model = RewardModel.load(models.folder(path), device=_device(device), **settings)
+    model = RewardModel.load(model_loading.folder(path), device=_device(device), **settings)
     return patient(BradleyTerry(model, scale))
 
 
@@ -94,7 +94,7 @@ def score(path: str, device: str | None = None, **settings: Any) -> Score:
 
     It is one output of a sequence classifier; `settings` are the remaining fields of `RewardModel`.
     """
-    return RewardModel.load(models.folder(path), device=_device(device), **settings)
+    return RewardModel.load(model_loading.folder(path), device=_device(device), **settings)
 
 
 def preference_model(path: str, device: str | None = None, batch: int = 32) -> Judge:
@@ -113,14 +113,14 @@ def language_model(
     if rubric.endswith((".txt", ".md")):
         rubric = Path(rubric).read_text(encoding="utf-8").strip()
     judge = LanguageModelJudge.load(
-        models.folder(path), device=_device(device), rubric=rubric, **settings
+        model_loading.folder(path), device=_device(device), rubric=rubric, **settings
     )
     return patient(OrderDebiased(judge))
 
 
 def patient(judge: Judge) -> Judge:
-    """The judge, wrapped so that it remembers answers and asks again after failures."""
-    # The memory is inside: outside it would remember the tie of a failed comparison.
+    """The judge in wrappers that remember its answers and ask again after failures."""
+    # `Cached` is inside, because outside it would remember the tie of a failed comparison.
     return Retried(Cached(judge))
 
 
@@ -135,4 +135,4 @@ def standardised(
 
 
 def _device(name: str | None) -> str:
-    return name or models.device().type
+    return name or model_loading.device().type

@@ -42,7 +42,7 @@ def clusters(found: Sequence[Pair]) -> Indices:
     Comparisons of one prompt depend on each other, so they are held out together and counted as one
     in standard errors. With fewer than ten prompts every comparison is its own cluster.
     """
-    # A few clusters could neither be divided by shares nor give a standard error.
+    # Fewer clusters could neither be divided by shares nor give a standard error.
     names = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in found))}
     return np.array([names[p.prompt] for p in found] if len(names) >= 10 else range(len(found)))
 
@@ -86,7 +86,7 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
 
 
 def _text(value: Any, column: str, number: int) -> str:
-    """The text in a cell: of a conversation its last message, of a prompt all its messages."""
+    """The text in a cell. A conversation gives its last message, or all of them in `prompt`."""
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):

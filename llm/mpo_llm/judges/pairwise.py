@@ -94,7 +94,7 @@ class Encoder:
 
     def causal(self) -> bool:
         """Whether the state of a token is independent of the tokens after it."""
-        # By a forward pass, since no field of transformers' configurations says it reliably.
+        # Found by a forward pass: no field of transformers' configurations says it reliably.
         with torch.no_grad():
             rows = torch.tensor([[0, 1], [0, 2]], device=self.model.device)
             first, second = self.model(input_ids=rows)[0][:, 0]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from mpo_games.protocol import Array, Mask
 
 Judge = Callable[[Sequence[str], Sequence[str], Sequence[str]], ArrayLike]
-"""`judge(prompts, a, b)`: how probably each response in `a` is preferred to its rival in `b`.
+"""`judge(prompts, a, b)`: the probability that each response in `a` is preferred to that in `b`.
 
 The arguments are three sequences of N texts. The answer is N numbers in [0, 1], 1/2 for a tie. None
 or NaN says that the judge failed on a comparison.

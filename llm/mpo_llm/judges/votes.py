@@ -1,4 +1,4 @@
-"""Several judges with one verdict. The majority of transitive judges can be cyclic (Condorcet)."""
+"""Judges that vote. The majority of transitive judges can be cyclic (Condorcet)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rule = Callable[[Array], Array]
 
 
 def majority(votes: Array) -> Array:
-    """The response that more judges prefer wins with probability 1; equally many make a tie.
+    """The response that more judges prefer wins with probability 1; equal numbers make a tie.
 
     A judge counts by the side it is on, not by how sure it is. A judge at 1/2 abstains.
     """

@@ -51,7 +51,7 @@ class Cached:
         rows = sorted(new.values())
         found = ask(self.judge, *_select(rows, prompts, a, b))
         answers = {keys[i]: value for i, value in zip(rows, found.tolist(), strict=True)}
-        # Before anything is forgotten: one call may ask for more comparisons than `size`.
+        # Collected before any are forgotten, because one call may ask for more than `size`.
         all_answers = [answers[k] if k in answers else self._known[k] for k in keys]
         # Only NaN differs from itself.
         self._known.update({k: v for k, v in answers.items() if v == v})
@@ -66,8 +66,8 @@ class Retried:
     """Asks again about comparisons on which the judge failed.
 
     A comparison that still fails after all repetitions counts as a tie, which is worth nothing to
-    either side, and is counted in `counts["failed"]`. `ValueError` once more than
-    `GRACE + most * comparisons` have failed in this way: such a judge is broken.
+    either side, and is reported in `counts["failed"]`. `ValueError` once more than
+    `GRACE + most * comparisons` of them have failed: such a judge is broken.
     """
 
     judge: Judge

@@ -27,8 +27,9 @@ NEWTON_STEPS = 50
 def length_controlled(preferences: Array, longer: Array, prompt_of: Indices) -> Estimate:
     """The win rate at equal lengths, with its standard error for new prompts of the same kind.
 
-    `preferences`, `(N,)` in [0, 1], are those of a response over its rival; `longer`, `(N,)`, is by
-    how much the response is longer, in any unit; `prompt_of`, `(N,)`, numbers their prompts.
+    `preferences`, `(N,)` in [0, 1], are those of a response over its rival; `longer`, `(N,)`, is
+    the length of the response less that of its rival, in any unit; `prompt_of`, `(N,)`, numbers
+    their prompts.
     """
     spread = longer.std()
     lead = np.tanh(longer / spread) if spread > 0.0 else np.zeros(len(longer))

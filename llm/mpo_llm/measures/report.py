@@ -18,14 +18,14 @@ from mpo_llm.responses import Responses
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Sampled measurements of one policy. Errors are those of sampling, for the game's prompts."""
+    """Sampled measurements of one policy. Errors are those of sampling, at the same prompts."""
 
     win_rate: Mapping[str, Estimate]
     """The probability that a response of the policy is preferred to one of each other policy; a tie
     counts 1/2."""
     kl: Mapping[str, Estimate]
     """The KL divergence of the policy from each other policy, in nats a response. At each token of
-    the policy's responses it is computed over the whole vocabulary; these are summed."""
+    the policy's responses it is computed over the whole vocabulary, and the tokens are summed."""
     entropy: Estimate
     """The entropy of whole responses, in nats."""
     length: Estimate

@@ -45,7 +45,7 @@ class Tournament:
     def win_rate(self, one: str, other: str, prompts: Mask | slice = slice(None)) -> Estimate:
         """The probability that a response of `one` is preferred to a response of `other`.
 
-        `prompts`, a mask `(X,)` or a slice, restricts it to some of the prompts.
+        `prompts`, a mask `(X,)` or a slice, selects some of the prompts.
         """
         i, j = self.names.index(one), self.names.index(other)
         each = self.table[prompts, i, :, j].mean(axis=(1, 2))

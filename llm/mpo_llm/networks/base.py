@@ -54,8 +54,8 @@ class Decoder(Protocol):
 class Network(ABC):
     """A causal language model in two halves: states `(M, d)`, then logits `(M, V)`.
 
-    Logits of all positions are too many to be in memory at once, so whoever needs them asks for a
-    few states at a time. `ValueError` for a module without a trainable parameter.
+    Logits of all positions are too many to be in memory at once, so callers compute those of a few
+    states at a time. `ValueError` for a module without a trainable parameter.
     """
 
     def __init__(self, module: nn.Module, offload: bool, processes: Processes) -> None:
@@ -99,7 +99,7 @@ class Network(ABC):
         for layer in layers:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
             assert isinstance(layer, FSDPModule)
-            # FSDP takes the mean of gradients. Each process has its part of one loss: they add up.
+            # FSDP averages gradients, but each process has a part of one loss: they must be summed.
             layer.set_gradient_divide_factor(1.0)
             layer.set_force_sum_reduction_for_comms(True)
         # Sharding has replaced the layers' parameters by new ones.
@@ -133,7 +133,7 @@ class Network(ABC):
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
         """Next-token logits `(..., V)` of states `(..., d)`, by the head's weights in `weights`.
 
-        If None, by those that the module has.
+        None stands for the weights that the module has.
         """
 
     @abstractmethod
@@ -178,7 +178,7 @@ class Network(ABC):
 
     def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
         """A decoder by `weights` of left-aligned prompts `rows` `(N, P)` of `lengths` `(N,)`."""
-        # Rounded, or fetched from the CPU, here and not again for every token.
+        # Weights are rounded, or fetched from the CPU, once here and not again for every token.
         weights = {
             n: w if n in self.sharded else w.to(self.trainable[n]) for n, w in weights.items()
         }
@@ -224,8 +224,8 @@ class Network(ABC):
     @contextmanager
     def training(self) -> Iterator[None]:
         """Within this context gradient checkpointing works, if the module has it enabled."""
-        # Transformers looks at `training` of these layers alone. Their dropouts keep theirs off,
-        # and outside this context decoding keeps its cache, which checkpointing would switch off.
+        # Transformers looks at `training` of these layers alone, so their dropouts stay off. In
+        # decoding, outside this context, checkpointing would switch the cache off.
         layers = self._checkpointed
         try:
             for layer in layers:
@@ -246,10 +246,13 @@ class Network(ABC):
     def _with(
         self, weights: Weights | None, function: Callable[A, T], *args: A.args, **kwargs: A.kwargs
     ) -> T:
-        """The function's result while the module has `weights`, if any; without a gradient."""
+        """The function's result while the module has `weights`; its own ones if there are none.
+
+        With `weights` the result must not be differentiated: they are gone by then.
+        """
         if not weights:
             return function(*args, **kwargs)
-        # Whole tensors change places and are never copied. FSDP has the sharded ones in its own
+        # Whole tensors are exchanged and never copied. FSDP has the sharded ones in its own
         # storage, so those are overwritten and written back.
         held = {n: self.trainable[n].data for n in weights if n not in self.sharded}
         parts = {n: _local(self.trainable[n]).clone() for n in weights if n in self.sharded}
@@ -260,7 +263,7 @@ class Network(ABC):
             self._put(held | parts)
 
     def _put(self, weights: Weights) -> None:
-        """Let the module's parameters have these values."""
+        """Set the module's parameters to these values."""
         for name, tensor in weights.items():
             p = self.trainable[name]
             if name in self.sharded:

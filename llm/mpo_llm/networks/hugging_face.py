@@ -23,10 +23,10 @@ class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
     Only weights that require a gradient belong to a policy. If the head alone does not give the
-    model's logits (because they are capped or scaled after it), logits take the place of states:
-    correct, but then logits of all R W positions are in memory. `offload` keeps the weights of
-    stored policies in CPU memory. `ValueError` for anything but a loaded model, and for prompt
-    tuning.
+    model's logits (because they are capped or scaled after it), logits take the place of states.
+    That is correct, but then the logits of all R W positions are in memory. `offload` keeps the
+    weights of stored policies in CPU memory. `ValueError` for anything but a loaded model, and for
+    prompt tuning.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class TransformersNetwork(Network):
         return [m for m in self._model.modules() if type(m).__name__ in names]
 
     def _prompts_can_be_shared(self) -> bool:
-        """Whether a response run on its prompt's cache has the states of the whole row.
+        """Whether a response that runs on its prompt's cache gets the states of the whole row.
 
-        Then a prompt is run once for all its responses. Prompts of other lengths leave masked
-        columns between a prompt and its response. Attention windows, recurrent layers and biases by
-        distance may count these columns.
+        If so, a prompt is run once for all its responses. In a batch of prompts of different
+        lengths there are masked columns between a shorter prompt and its response. Attention
+        windows, recurrent layers and biases by distance may count these columns.
         """
         config = self._model.config.get_text_config()
         # Windows are longer than the rows tried below, so they are recognised by their settings.
@@ -78,7 +78,7 @@ class TransformersNetwork(Network):
         attention = set(getattr(config, "layer_types", None) or ("full_attention",))
         if attention != {"full_attention"} or any(getattr(config, w, None) for w in windows):
             return False
-        # Anything else is tried: a short prompt beside a long one, and one with two responses.
+        # Anything else is tried out, on a short prompt beside a long one that has two responses.
         prompts, responses = ((1, 2, 3), (4,)), ((5, 6), (7,), (5, 6))
         if self.context is not None and self.context < len(prompts[0]) + len(responses[0]):
             return False
@@ -102,9 +102,9 @@ class TransformersNetwork(Network):
 
     @property
     def _recomputes(self) -> bool:
-        """Whether layers must be run once over whole rows: sharded ones, and, while they train,
-        checkpointed ones."""
-        # FSDP gathers a layer's weights at each run, and checkpointed layers keep no keys.
+        """Whether layers must be run once, over whole rows: if they are sharded, or checkpointed
+        and in training."""
+        # FSDP gathers a layer's weights for each run, and checkpointed layers keep no cache.
         return bool(self.sharded) or any(layer.training for layer in self._checkpointed)
 
     def _head_alone_gives_logits(self) -> bool:
@@ -193,10 +193,10 @@ class TransformersNetwork(Network):
         return self._with(own, head, hidden)
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        return _Cached(self._run, self.logits, rows, lengths)
+        return _CachedDecoder(self._run, self.logits, rows, lengths)
 
 
-class _Cached:
+class _CachedDecoder:
     """A decoder with the model's key-value cache.
 
     Prompts are left-aligned, and new tokens come after the longest of them. The columns between a

@@ -49,6 +49,6 @@ class Inputs:
 
     @classmethod
     def whole(cls, ids: Tensor, lengths: Tensor) -> Self:
-        """The state at the last token of each row `(R, W)` of the given lengths `(R,)`."""
+        """The inputs for the state at the last token of each row `(R, W)` of `lengths` `(R,)`."""
         each = torch.arange(len(ids), device=ids.device)
         return cls(ids, lengths, each, lengths - 1, ids, lengths, each)

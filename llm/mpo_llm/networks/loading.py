@@ -24,7 +24,7 @@ SMOLLM2 = "smollm2"
 
 
 def device() -> torch.device:
-    """Where models run: a CUDA device if there is one, else the CPU."""
+    """The device on which models run: a CUDA device if there is one, else the CPU."""
     # Other accelerators lack double precision, in which cumulative probabilities are computed.
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -119,11 +119,11 @@ def _converted(file: Path) -> Path:
     place: Any = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    # Both say that the weights are quantised, which is no longer true after reading.
+    # Model and configuration still say that the weights are quantised, but reading has undone that.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    # Renamed when it is whole, so that no other process finds half a model.
+    # Written beside the target and renamed when complete, so that no process finds half a model.
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -131,7 +131,7 @@ def _converted(file: Path) -> Path:
         tokenizer.save_pretrained(partial)
         partial.replace(target)
     except OSError:
-        # If the folder is there, another process was faster.
+        # If the folder exists now, another process has converted the model first.
         if not target.is_dir():
             raise
     finally:

@@ -17,9 +17,9 @@ from mpo_llm.networks.processes import OneProcess, Processes
 class PlainNetwork(Network):
     """A network made of any module `ids (N, W) -> logits (N, W, V)`.
 
-    The module must be causal, as it gets no mask: padding follows the tokens that it must not
-    reach. Its logits take the place of states. `context` is the largest W; `offload` keeps the
-    weights of stored policies in CPU memory.
+    The module must be causal, because it gets no mask: padding stands after all tokens of a row and
+    must not change them. Its logits take the place of states. `context` is the largest W; `offload`
+    keeps the weights of stored policies in CPU memory.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class PlainNetwork(Network):
         return hidden
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        return _Recomputing(self._states, rows, lengths)
+        return _RecomputingDecoder(self._states, rows, lengths)
 
 
-class _Recomputing:
+class _RecomputingDecoder:
     """A decoder without a cache: for every token it runs the whole rows again."""
 
     def __init__(self, states: Callable[[Inputs], Tensor], rows: Tensor, lengths: Tensor) -> None:
-        # A copy, because `next` counts it up in place.
+        # A copy, because `next` increments it in place.
         self._states, self._rows, self._lengths = states, rows, lengths.clone()
 
     def next(self, tokens: Tensor | None) -> Tensor:

@@ -76,15 +76,16 @@ class Distributed:
 
 
 def share(processes: Processes, count: int) -> slice:
-    """The share of this process of `count` items: consecutive ones, about as many as others."""
+    """The slice of `count` items that this process works on; all slices are about equally long."""
+    # The same arithmetic on every process gives each item to exactly one of them.
     bounds = [count * rank // processes.size for rank in (processes.rank, processes.rank + 1)]
     return slice(*bounds)
 
 
 def in_step(processes: Processes, parts: Sequence[T]) -> list[T | None]:
-    """The parts of this process, then None until every process has equally many.
+    """The parts of this process, followed by None until every process has equally many items.
 
-    With sharded weights a pass through the network is an operation of all processes: one that had
+    With sharded weights all processes take part in every pass through the network. A process with
     fewer parts than the others would leave them waiting.
     """
     most = max(processes.gather(len(parts)))

@@ -41,6 +41,7 @@ class _Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        # Queries, keys and values in one product. Saved weights have this name.
         self.mixed = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(

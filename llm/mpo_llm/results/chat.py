@@ -22,7 +22,7 @@ def load(model: str, max_tokens: int, temperature: float) -> tuple[TokenPolicy, 
     The engine is the one that the configuration names. `max_tokens` limits an answer; `temperature`
     divides the logits. `ValueError` if there is no such model.
     """
-    # A run's folder and its checkpoints are told by their files; any other name is a model's.
+    # A run's folder and a checkpoint are recognised by their files; any other name is a model's.
     trained = (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists()
     config = checkpoint.config_of(model) if trained else Config(ModelConfig(model))
     generation = replace(config.generation, max_tokens=max_tokens, temperature=temperature)
@@ -43,8 +43,8 @@ def converse(
 ) -> Iterator[str]:
     """Answer each line as the next message of one conversation.
 
-    `lines` are the user's messages; an answer is drawn when the next is asked for. `system` is a
-    system message to begin with. Without a chat template, the messages are joined by empty lines.
+    `lines` are the user's messages. Each answer is drawn when the iterator reaches it. `system` is
+    a system message to begin with. Without a chat template, the messages are joined by empty lines.
     """
     messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     chat = getattr(tokenizer, "chat_template", None) is not None

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mpo_llm.networks import loading as models
+from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.training import assemble, checkpoint
 
@@ -21,16 +21,16 @@ def export(path: str | Path, folder: str | Path) -> None:
     if target.exists():
         raise ValueError(f"{str(target)!r} exists: choose another folder.")
     config = checkpoint.config_of(path)
-    model, tokenizer = models.load(config.model, config.seed)
+    model, tokenizer = model_loading.load(config.model, config.seed)
     start = assemble.policy(config, TransformersNetwork(model), tokenizer)
     policy = checkpoint.policy_of(path, start)
     # `save_pretrained` writes the module's weights, so they must be the policy's.
     policy.network.load(policy.weights)
-    # PEFT's models alone have adapters to merge.
+    # Only PEFT's models have adapters to merge.
     if hasattr(model, "peft_config"):
         model = model.merge_and_unload()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside the target and renamed, so that a folder under its name is always complete.
+    # Written beside the target and renamed when complete, so that no one finds half a model.
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         model.save_pretrained(partial)

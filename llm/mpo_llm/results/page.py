@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mpo_games import plot
-from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
+from mpo_llm.prompts import load as load_prompts
 from mpo_llm.results.evaluation import START
 from mpo_llm.results.outcomes import Evaluation, League
 from mpo_llm.training import assemble, checkpoint, config_file
@@ -124,20 +124,21 @@ def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tu
     source = replace(
         config.prompts, source=config.evaluation.source or config.prompts.source, limit=count
     )
-    asked = prompts_of.load(source, tokenizer)
+    prompts = load_prompts(source, tokenizer)
     engine = assemble.engine(config)
+    # A new generator for each, so that the answers differ by the policies and not by the draws.
     drawn = [
-        sample(policy, asked.ids, 1, np.random.default_rng(seed), engine)
+        sample(policy, prompts.ids, 1, np.random.default_rng(seed), engine)
         for policy in (start, checkpoint.policy_of(run, start))
     ]
     texts = [
         [
             str(tokenizer.decode(responses.ids(i), skip_special_tokens=True))
-            for i in range(len(asked))
+            for i in range(len(prompts))
         ]
         for responses in drawn
     ]
-    return list(zip(asked.texts, *texts, strict=True))
+    return list(zip(prompts.texts, *texts, strict=True))
 
 
 def _rates(evaluations: Mapping[str, Evaluation]) -> str:
@@ -164,10 +165,11 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> str:
-    """The recorded `CURVES` over the steps, with 95 % bands where there are any, as SVG."""
+    """The recorded `CURVES` over the steps, with 95 % bands where they were recorded, as SVG."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
+    # Not every run has held-out prompts, or a magnet that pulls.
     names = [name for name in CURVES if any(record.get(name) is not None for record in records)]
     with plot.theme():
         columns = min(2, len(names))
@@ -191,4 +193,5 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _text(value: object) -> str:
+    # Prompts and answers may hold markup, which must be shown and not take effect.
     return html.escape(str(value))

@@ -6,8 +6,8 @@ $$\nabla\,\mathrm{KL}(p\|r) = \mathbb E_{y\sim p}\sum_t\Big[\nabla\mathrm{KL}_t
   + \nabla\log p(y_t|y_{<t}) \sum_{s>t}\mathrm{KL}_s\Big]$$
 
 with $\mathrm{KL}_t$ the KL of the next-token distributions. A form that only adds a term to the
-loss misses the second part of the sum: it does not see that a token leads to places where KL will
-cost.
+loss misses the second part of the sum: it does not see that the choice of a token changes the KL of
+later tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def exact_unbiased(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor
     """The KL over the whole vocabulary, with the KL of later tokens as reward to go: unbiased, low
     variance."""
     cost = kl.detach()
-    # A token's own KL is differentiated in the loss, so only later ones are a cost of choosing it.
+    # A token's own KL is differentiated in the loss, so only the KL of later tokens is its cost.
     return kl, _onwards(cost) - cost
 
 
@@ -51,7 +51,7 @@ def k2_in_loss(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Te
 
 def k3_in_loss(log_ratio: Tensor, kl: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
     """`r/p - 1 - log r/p`, differentiated as it stands: its mean gradient is that of the other KL,
-    `KL(r || p)`, and so badly biased far from r."""
+    `KL(r || p)`, which is badly biased far from r."""
     return torch.expm1(-log_ratio) + log_ratio, torch.zeros_like(kl)
 
 

@@ -36,8 +36,8 @@ class Loss:
     processes: Processes = OneProcess()
     """The whole loss is the sum over these processes."""
     sharded: frozenset[str] = frozenset()
-    """Names of parameters of which this process has only some rows. Their gradients arrive summed
-    over the processes."""
+    """Names of the parameters of which this process has only some rows. FSDP has already summed
+    their gradients over the processes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,7 @@ class Minimised:
     """What a minimiser did."""
 
     moments: Moments
-    """What it keeps."""
+    """What it keeps for the next mirror step."""
     gradients: Sequence[Gradient]
     """Every gradient that it computed, at least one, in order."""
 
@@ -179,7 +179,7 @@ class LBFGS:
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Minimised:
-        # Products of vectors over some rows alone would give each process another direction.
+        # Inner products over some rows alone would give each process another direction.
         if losses[0].sharded:
             raise ValueError("L-BFGS needs whole weights: use Adam where they are sharded.")
         # torch's L-BFGS walks through all parameters again and again. Here it sees one vector, and
@@ -222,10 +222,10 @@ def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) ->
         value.backward()  # type: ignore[no-untyped-call]
         whole += value.detach()
         kls = found.kls if kls is None else tuple(map(torch.add, kls, found.kls))
-    # The loss goes with the gradients, so that processes agree on whether it is finite.
+    # The loss is summed with the gradients, so that all processes agree whether it is finite.
     first.processes.add([whole, *(p.grad for p in own if p.grad is not None)])
     number = float(whole)
-    # Infinity and NaN alone differ from themselves by something else than 0.
+    # x - x is 0 for every finite x, and NaN for infinity and NaN.
     if number - number:
         raise FloatingPointError(
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."

@@ -74,7 +74,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, batch: Batch, /) -> Tensor:
-        """The losses of the responses, `(N,)`: the batch's is their sum, weighted by `weights`."""
+        """The losses of the responses, `(N,)`; the batch's loss is their sum with `weights`."""
         ...
 
 
@@ -94,7 +94,7 @@ class TokenLevel:
 
     @property
     def potential(self) -> bool:
-        """Whether no KL is a reward to go, which is not differentiated."""
+        """Whether the KL form has no reward to go, which depends on p but is held constant."""
         # Two tokens, because the reward to go of `exact_unbiased` is 0 at the last one.
         one = torch.ones(1, 2)
         return not self.kl(one, one, one)[1].any()
@@ -124,7 +124,7 @@ class SequenceLevel:
     def __call__(self, batch: Batch, /) -> Tensor:
         apart = batch.log_probs - batch.behaviour
         upto = apart.cumsum(1)
-        # A prefix has the ratio of the tokens before t alone. At padding the KL is 0 anyway.
+        # The ratio of a prefix is that of the tokens before t alone. At padding the KL is 0 anyway.
         before = torch.exp(upto - apart)
         loss = -torch.exp(upto[:, -1]) * batch.advantages[:, 0]
         for weight, _, kl in batch.pulls:
@@ -163,10 +163,11 @@ class Logistic:
     $$-\frac{1}{2\sum_k w_k}\,\mathbb E_{y'}\big[P\log\sigma(d) + (1-P)\log\sigma(-d)\big],\quad
     d = \sum_k w_k\Big(\log\frac{p(y)}{r_k(y)} - \log\frac{p(y')}{r_k(y')}\Big)$$
 
-    with $P = P(y\succ y')$, which is DPO's loss in the mean over labels. If the preferences are
-    those of a Bradley-Terry model with rewards r, its minimum is the closed form of the feedback r.
-    If they cycle, no such rewards exist, and it fits some. At the policy that drew the responses,
-    without a magnet, it has the policy gradient. `ValueError` for responses that were not compared.
+    with $P = P(y\succ y')$. This is the mean of DPO's loss over random labels. If the preferences
+    are those of a Bradley-Terry model with rewards r, its minimum is the closed form of the
+    feedback r. If they cycle, no such rewards exist, but the loss fits some. At the policy that
+    drew the responses, without a magnet, its gradient is the policy gradient. `ValueError` for
+    responses that were not compared.
     """
 
     potential: ClassVar[bool] = True

@@ -79,7 +79,7 @@ class Proximal:
         ):
             raise ValueError(
                 f"`micro_batch` must be at least 1, got {self.micro_batch}, and {self.objective} "
-                "a sum over responses."
+                "must be a sum over responses: use `micro_batch=None` otherwise."
             )
 
     def solve(
@@ -101,7 +101,7 @@ class Proximal:
         for batch in q.minibatches(self.minibatches):
             parts = _shared(batch, network.processes).parts(self.micro_batch)
             if network.sharded:
-                # Every process must run as often as the others, if only for a part of weight 0.
+                # Every process must run as often as the others, if need be with weight 0.
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
                 parts = tuple(part or idle for part in in_step(network.processes, parts))
             loss = [self.loss(policy, part, references) for part in parts]
@@ -116,9 +116,9 @@ class Proximal:
     def loss(
         self, policy: Scorable, q: Rollouts, references: Sequence[tuple[float, Scorable]]
     ) -> Callable[[], Evaluated]:
-        """The loss on some responses, a function of the workbench's weights of `policy.network`."""
+        """The loss on some responses, as a function of the weights in the network's workbench."""
         network, responses = policy.network, q.responses
-        # What no update changes is computed once, here.
+        # All that the updates leave unchanged is computed once, here.
         inputs = Inputs.of_responses(responses, network.device)
         pulls = [(weight, q.hidden_states(reference)) for weight, reference in references]
         mask = torch.from_numpy(responses.mask).to(network.device)

@@ -25,7 +25,7 @@ class Rollouts:
     """Each distinct response once."""
     weights: Array
     """The share of each response among all draws, or its exact probability, `(N,)`. They add up to
-    1, and equally for each prompt."""
+    1, and every prompt has the same total."""
     advantages: Array
     """The advantage of a response from each token on, in units of preference, `(N, T)`."""
     behaviour: Array
@@ -37,10 +37,10 @@ class Rollouts:
     """The mean absolute difference between the log-probabilities of a response by the engine that
     drew it and by the network, in nats."""
     hidden: HiddenStates | None = None
-    """The states of the policy that drew the responses, if they are at hand."""
+    """The states of the policy that drew the responses; None if they were not kept."""
 
     def hidden_states(self, policy: Scorable) -> HiddenStates:
-        """The states of `policy` over the responses: at hand, if it drew them, or computed now."""
+        """The states of `policy` over the responses: `hidden`, if it drew them, or new ones."""
         known = self.hidden
         # Identity, not equality: weights are never written to, so the same tensors are the same
         # weights, and comparing their numbers would take as long as a pass over them.
@@ -81,7 +81,7 @@ class Rollouts:
         """
         if count == 1:
             return (self,)
-        # Responses are sorted by prompt, so every `count`-th of them is one of all prompts.
+        # Responses are sorted by prompt, so every `count`-th of them covers all prompts.
         parts = (self.take(np.arange(i, len(self.weights), count)) for i in range(count))
         # With fewer responses than minibatches some are empty.
         return tuple(replace(p, weights=count * p.weights) for p in parts if len(p.weights))

@@ -2,7 +2,7 @@
 
 The networks are run once over all rows and give a state before each of the M tokens. Logits
 `(M, V)` of all of them would be the largest tensor of a run, so they are made, used and dropped for
-`CHUNK` positions at a time, in the backward pass too. Padding has no states: it is never scored.
+`CHUNK` positions at a time, in the backward pass too. Padding has no states and no terms.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Parts = tuple[tuple[float, Weights | None], ...]
 network's workbench, which are the ones that gradients change."""
 
 WORKBENCH: Parts = ((1.0, None),)
-"""The policy that a mirror step is looking for."""
+"""The parts of the policy that a mirror step looks for: the workbench alone."""
 
 
 class Scorable(Protocol):
-    """A policy, as far as scoring is concerned."""
+    """What the terms of tokens need of a policy."""
 
     @property
     def network(self) -> Network:
@@ -59,7 +59,7 @@ class Scorable(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenTerms:
-    """What losses are made of: `(M,)` tensors in nats, a number a token of some responses."""
+    """What losses are made of: `(M,)` tensors in nats, one number for each token."""
 
     log_probs: Tensor
     """Log-probabilities of the tokens."""
@@ -163,11 +163,11 @@ def token_terms(
     mine = range(len(responses))[share(network.processes, len(responses))]
     count = policy.micro_batch or max(1, len(mine))
     slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
-    tables = [_scored(policy, responses.take(rows), references) for rows in slices]
+    tables = [_table_on_cpu(policy, responses.take(rows), references) for rows in slices]
     if network.sharded:
         # Every process must run as often as the others; what these passes compute is dropped.
         for _ in in_step(network.processes, tables)[len(tables) :]:
-            _scored(policy, responses.take(slice(0, 1)), references)
+            _table_on_cpu(policy, responses.take(slice(0, 1)), references)
     everyone = [table for tables in network.processes.gather(tables) for table in tables]
     # Without a response there is no table to join.
     return _from_table(torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1))
@@ -187,7 +187,7 @@ def require_producible(decoding: Decoding, responses: Responses) -> None:
         raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
 
 
-def _scored(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
+def _table_on_cpu(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
     """The table of the responses, `(1 + 2 K, M)`, on the CPU."""
     tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
     with torch.no_grad():
@@ -198,7 +198,7 @@ def _scored(policy: Scorable, responses: Responses, references: Sequence[Scorabl
 def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates]) -> Tensor:
     """Log-probabilities, then log-ratio and KL of each reference, `(1 + 2 K, M)`."""
     pieces = []
-    # A single chunk may keep its logits for the backward pass; of several each is made again there.
+    # A single chunk may keep its logits for the backward pass; several are computed again there.
     recompute = torch.is_grad_enabled() and len(tokens) > CHUNK
     for start in range(0, len(tokens), CHUNK):
         chunk = slice(start, min(start + CHUNK, len(tokens)))
@@ -209,7 +209,7 @@ def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStat
         else:
             pieces.append(_chunk(states, tokens, references, chunk))
     table = torch.cat(pieces, dim=1)
-    # Refused here, because NaN would travel on unnoticed into weights and advantages.
+    # NaN is refused here, because it would pass unnoticed into weights and advantages.
     if torch.isnan(table[0]).any():
         raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
     return table
@@ -225,7 +225,7 @@ def _chunk(
     for reference in references:
         with torch.no_grad():
             log_r = reference.log_softmax(chunk)
-        # A token that p forbids (logit -inf) costs nothing, as 0 log 0 = 0; computed it is NaN.
+        # A token that p forbids (logit -inf) costs nothing, as 0 log 0 = 0; floats give NaN.
         apart = (log_p - log_r).masked_fill(log_p == -torch.inf, 0.0)
         lines += [apart.gather(1, chosen)[:, 0], (log_p.exp() * apart).sum(-1)]
     return torch.stack(lines)

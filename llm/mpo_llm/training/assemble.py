@@ -1,4 +1,4 @@
-"""From a configuration to the policy, the game and the solver of a run."""
+"""Make the policy, the game and the solver of a run from its configuration."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mpo_llm.engines import Autoregressive, Engine
 from mpo_llm.feedback import Replayed, against_start
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.protocol import Judge
-from mpo_llm.networks import loading as models
+from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.responses import Decoding, Ids
-from mpo_llm.step import kl_forms as divergence
+from mpo_llm.step import kl_forms
 from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
 from mpo_llm.step.objectives import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.step.proximal import Proximal
@@ -53,7 +53,7 @@ def start(config: Config, device: torch.device | None = None) -> tuple[TokenPoli
 
     It is on `device`: when None, on a CUDA device if there is one, else on the CPU.
     """
-    found, tokenizer = network(config, device or models.device())
+    found, tokenizer = network(config, device or model_loading.device())
     return policy(config, found, tokenizer), tokenizer
 
 
@@ -68,7 +68,7 @@ def network(
 
     With `shard` the processes share the weights of its layers, not only the work.
     """
-    model, tokenizer = models.load(config.model, config.seed)
+    model, tokenizer = model_loading.load(config.model, config.seed)
     offload = config.model.offload
     found = TransformersNetwork(model.to(device), offload=offload, processes=processes)
     if shard:
@@ -99,7 +99,7 @@ def policy(config: Config, network: TransformersNetwork, tokenizer: Any) -> Toke
 def engine(config: Config) -> Engine:
     """The engine that draws responses, in training and after it.
 
-    `ValueError`, in a sentence, for a factory that cannot be found or called.
+    `ValueError` for a factory that cannot be found or called.
     """
     settings = config.generation
     if not settings.engine:
@@ -148,7 +148,7 @@ def game(
 
 def decoder(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
     """The function from token ids to the text that a judge reads."""
-    # A decoded prompt would show the judge the chat template; these are the user's own words.
+    # A decoded prompt would show the chat template to the judge, not the user's words alone.
     asked = dict(zip(prompts.ids, prompts.texts, strict=True))
 
     def decode(ids: Ids) -> str:
@@ -191,7 +191,8 @@ def magnet(choice: MagnetChoice) -> MagnetSchedule:
 def proximal(settings: StepConfig) -> Proximal:
     """How the mirror step is solved by gradient."""
     objectives: dict[str, Objective] = {
-        "token": TokenLevel(getattr(divergence, settings.kl)),
+        # The setting has the names of the functions, so a new form needs no entry here.
+        "token": TokenLevel(getattr(kl_forms, settings.kl)),
         "sequence": SequenceLevel(),
         "squared": Squared(),
         "logistic": Logistic(),

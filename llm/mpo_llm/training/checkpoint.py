@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on, in safetensors and JSON, written whole or not at all.
+"""Checkpoints: all that a run needs to go on, as safetensors and JSON, saved whole or not at all.
 
 A run's folder holds `config.yaml`, `metrics.jsonl`, `samples.jsonl` and `checkpoints/step-NNNNNN/`.
 Each checkpoint has `state.safetensors` (the policy with the optimiser's moments, the magnet, and
@@ -39,7 +39,7 @@ class Checkpoint:
     rng: Mapping[str, Any]
     """The state of the random generator, which draws the prompts as well as the responses."""
     counts: Mapping[str, int]
-    """What has been spent, by the names of a budget's limits."""
+    """The amounts spent so far, by the names of a budget's limits."""
     seconds: Mapping[str, float]
     """Seconds by what they were spent on."""
 
@@ -49,8 +49,9 @@ def save(
 ) -> Path:
     """Write `folder/step-NNNNNN`, and remove all but the last `keep` checkpoints.
 
-    Returns the checkpoint's folder. All processes must call it, as sharded weights are gathered;
-    one of them `writes`. `OSError` if the disk is full; older checkpoints stay as they are.
+    Returns the checkpoint's folder. All processes must call it, because sharded weights are
+    gathered; only the process with `writes` writes files. `OSError` if the disk is full; older
+    checkpoints stay as they are.
     """
     state = checkpoint.state
     target = folder / f"step-{state.step:06d}"
@@ -63,8 +64,8 @@ def save(
         parts = item.arrays() if isinstance(item, TokenPolicy) else {"array": np.asarray(item)}
         for part, array in parts.items():
             key, place = f"{name}/{part}", (array.__array_interface__["data"][0], array.shape)
-            # Weights are never written to, so policies share them, and each is saved once. Equal
-            # shapes, too: a view may begin where the whole does.
+            # Policies share weights, which are never written to, and each is saved once. The shape
+            # is compared too, because a view may begin where the whole tensor does.
             if array.size and place in known:
                 aliases[key] = known[place]
             else:
@@ -74,6 +75,7 @@ def save(
         return target
     header = {
         "step": state.step,
+        # The name in release 0.1.0, whose checkpoints are still read.
         "moved": state.moved_at,
         "evaluations": state.evaluations,
         "eta": state.eta,
@@ -94,6 +96,7 @@ def save(
             _flush(partial / file)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
+        # A rename is on the disk only when the folder that holds it is.
         _flush(folder)
     except SafetensorError as error:
         raise OSError(f"Cannot write {str(target)!r}: {error}") from error
@@ -109,7 +112,7 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
     """Read a checkpoint, bit for bit; the network of `start` runs its policies.
 
     With `only="policy"` nothing else is read: then the magnet is `start`, and the solver's memory
-    is empty. `ValueError` for anything but a checkpoint of such a run.
+    is empty. `ValueError` for anything but a checkpoint of a run with this network.
     """
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -192,9 +195,9 @@ def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
 
 
 def _reunited(items: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-    """The items, with weights that policies shared when they were saved shared again.
+    """The items, in which policies share weights again if they did when they were saved.
 
-    A mixture runs shared weights once: twice, it would differ in the last digit.
+    A mixture runs shared weights once. Run twice, they would change its last digit.
     """
     known: dict[frozenset[str], Weights] = {}
     found = dict(items)
@@ -210,7 +213,7 @@ def _reunited(items: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str,
 
 
 def _flush(path: Path) -> None:
-    """Have the system write a file or a folder to the disk now."""
+    """Make the system write a file or a folder to the disk now."""
     # Windows cannot open folders.
     with suppress(PermissionError):
         handle = os.open(path, os.O_RDONLY)

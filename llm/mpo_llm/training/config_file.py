@@ -1,4 +1,4 @@
-"""The settings of a run as a YAML file: read with types checked, written back, and translated from
+"""The settings of a run as a YAML file: read with a check of types, written, and translated from
 the spellings of earlier releases."""
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def load(path: str | Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{str(path)!r} is not YAML: {said}.") from error
-    # To YAML a file without settings, and below a section without any, is None.
+    # YAML reads a file without settings, or below a section without any, as None.
     return parse(Config, {} if found is None else found)
 
 
 def dump(config: Config) -> str:
-    """The YAML text that `load` reads back to the same configuration."""
+    """The YAML text from which `load` makes the same configuration."""
     return str(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
 
 
@@ -44,7 +44,7 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     `ValueError` for a name that is no setting and for a value of another type.
     """
     found: dict[str, Any] = plain(config)
-    for name, value in current(settings).items():
+    for name, value in translate(settings).items():
         *sections, field = name.split(".")
         place = found
         for section in sections:
@@ -55,8 +55,8 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     return parse(Config, found)
 
 
-def current(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their dotted names, in today's spelling.
+def translate(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, by their dotted names, in today's spelling.
 
     A choice may be part of the name: `solver.magnet.every` with 50 is `solver.magnet` with
     `{every: 50}`. The names of earlier releases are translated with a `FutureWarning`.
@@ -71,7 +71,7 @@ def current(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         f"{section}.{field}" if section else field: value
         for section, found in sections.items()
-        for field, value in _today(section, found).items()
+        for field, value in _translated(section, found).items()
     }
 
 
@@ -82,7 +82,7 @@ def parse(kind: type[C], found: Any, where: str = "") -> C:
     hints = typing.get_type_hints(kind)
     names = [f.name for f in fields(typing.cast(Any, kind))]
     values = {}
-    for name, value in _today(where, found).items():
+    for name, value in _translated(where, found).items():
         path = f"{where}.{name}" if where else str(name)
         if name not in names:
             hint = _close(name, names) or f"there are {', '.join(names)}."
@@ -97,7 +97,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return parse(typing.cast(type[Any], hint), {} if value is None else value, where)
     choices = Choices.of(hint, where)
     if choices is not None:
-        return choices.read(value)
+        return choices.parse(value)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         if value is None and type(None) in parts:
@@ -148,7 +148,7 @@ def plain(value: Any) -> Any:
 
 def _inline(value: Any) -> str:
     """A value as YAML on one line."""
-    # In a list, since YAML ends a bare scalar by a line with three dots.
+    # In a list, because YAML puts a line with three dots after a bare scalar.
     text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"))
     return text.strip()[1:-1]
 
@@ -166,7 +166,7 @@ def _close(name: object, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a setting such as `solver.magnet` can be."""
+    """The choices of a setting such as `solver.magnet`."""
 
     where: str
     """The setting's dotted name."""
@@ -193,7 +193,7 @@ class Choices:
         (kind,) = typing.get_type_hints(self.kinds[word]).values()
         return typing.cast(type, kind)
 
-    def read(self, value: Any) -> str | Choice:
+    def parse(self, value: Any) -> str | Choice:
         """A choice from its YAML, `word` or `{word: number}`. `ValueError` for anything else."""
         if isinstance(value, Mapping) and len(value) > 1:
             raise ValueError(f"`{self.where}` is one choice, got {_inline(dict(value))}.")
@@ -251,7 +251,7 @@ def _feedback(solver: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     if method != "nash_md":
         raise ValueError(f"`solver.method` was one of mmd, nash_md, got {method!r}.")
-    # Release 0.1.0 wrote `feedback: current` beside it, and did not look at `pull`.
+    # Release 0.1.0 wrote `feedback: current` beside `method: nash_md`, and ignored `pull`.
     if feedback != "current":
         _only_one(("`solver.method: nash_md`", f"`solver.feedback: {_inline(feedback)}`"))
     proximal = {} if solver.get("pull", "proximal") == "proximal" else {"pull": "proximal"}
@@ -270,7 +270,7 @@ class Earlier:
     section: str
     names: tuple[str, ...]
     today: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    """From all settings of the section to those that replace these; none if they say nothing."""
+    """From all settings of a section to the ones that replace these; none if nothing is needed."""
 
 
 EARLIER = (
@@ -281,8 +281,8 @@ EARLIER = (
 """Every setting that has been renamed since release 0.1.0."""
 
 
-def _today(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a section in today's spelling, with a warning that names it."""
+def _translated(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section in today's spelling, with a warning for each earlier one."""
     found = dict(settings)
     for earlier in EARLIER:
         old = {n: found[n] for n in earlier.names if earlier.section == section and n in found}

@@ -25,7 +25,7 @@ def registry() -> ConstructorRegistry:
     return found
 
 
-def current(arguments: Sequence[str]) -> list[str]:
+def translate(arguments: Sequence[str]) -> list[str]:
     """The arguments in the spelling that tyro reads.
 
     `--solver.magnet.every 50` becomes `--solver.magnet every 50`, and so does the
@@ -42,12 +42,12 @@ def current(arguments: Sequence[str]) -> list[str]:
         if not flag.startswith("--") or not (name in renamed or name.rpartition(".")[0] in CHOICES):
             kept.append(argument)
             continue
-        # No value begins with two dashes; a flag without one fails where its type is checked.
+        # No value begins with two dashes. A flag without a value fails where its type is checked.
         if "=" not in argument:
             value = left.pop(0) if left and not left[0].startswith("--") else ""
         settings[name] = _number(value)
-    # All at once: `--solver.magnet-period None --solver.magnet-rate 0.1` is one choice.
-    for name, value in config_file.current(settings).items():
+    # Translated together: `--solver.magnet-period None --solver.magnet-rate 0.1` is one choice.
+    for name, value in config_file.translate(settings).items():
         kept += [f"--{name}", *_words(value)]
     return kept
 
@@ -58,15 +58,15 @@ def _rule(choices: Choices, info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec
     if Choices.of(info.type, choices.where) != choices:
         return None
 
-    def read(words: list[str]) -> str | Choice:
+    def parse(words: list[str]) -> str | Choice:
         word, *number = words
-        return choices.read({word: _number(number[0])} if number else word)
+        return choices.parse({word: _number(number[0])} if number else word)
 
     numbered = (f"{word} {choices.number(word).__name__.upper()}" for word in choices.kinds)
     return PrimitiveConstructorSpec(
         nargs=(1, 2),
         metavar=f"{{{','.join((*choices.words, *numbered))}}}",
-        instance_from_str=read,
+        instance_from_str=parse,
         is_instance=lambda value: value in choices.words or isinstance(value, Choice),
         str_from_instance=lambda value: _words(config_file.plain(value)),
     )

@@ -1,4 +1,4 @@
-"""What a run has cost so far: functions that count and time what they call."""
+"""The cost of a run so far, from wrappers that count and time the functions within them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mpo_llm.step.proximal import StepReport
 from mpo_llm.step.rollouts import Rollouts
 
 PASSES = ("forward_tokens", "backward_tokens")
-"""Counts of the tokens that networks have predicted, in drawing, scoring and training; and of those
-among them through which a gradient went back."""
+"""Names of two counts: the tokens that networks have predicted, in drawing, scoring and training,
+and those among them through which a gradient went back."""
 
 
 def peak_memory(device: torch.device) -> int:
@@ -38,7 +38,7 @@ def peak_memory(device: torch.device) -> int:
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of all that a budget can limit, and of passes; seconds; and the last mirror step."""
+    """Counts of everything that a budget can limit, seconds, and the last mirror step."""
 
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
@@ -57,11 +57,11 @@ class Ledger:
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("generation", "judging", "scoring", "step"), 0.0)
     )
-    """Seconds by what they were spent on; `scoring` is what belongs to none of the others."""
+    """Seconds by what they were spent on; `scoring` is the time that belongs to no other entry."""
     rollouts: Rollouts | None = None
-    """What the last mirror step has learned from, without hidden states."""
+    """The responses that the last mirror step learned from, without hidden states."""
     report: StepReport | None = None
-    """What the last mirror step has done."""
+    """The report of the last mirror step."""
 
     def exhausted(self, budget: Mapping[str, int | None]) -> str | None:
         """The name of the first limit in `budget` that is reached; None if none is."""
@@ -72,7 +72,7 @@ class Ledger:
 
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Charge the seconds within this context to `name`, but for those charged to others."""
+        """Charge the seconds within this context to `name`, except those charged to others."""
         began, inner = time.perf_counter(), sum(self.seconds.values())
         try:
             yield
@@ -92,9 +92,9 @@ class Ledger:
             self.counts[name] += tokens
 
     def judge(self, judge: Judge, failed: Callable[[], int] = lambda: 0) -> Judge:
-        """The judge, its calls counted and timed.
+        """The judge, with its calls counted and timed.
 
-        `failed` tells how many comparisons it has failed to make so far, which count as ties.
+        `failed()` is the number of comparisons on which it has failed so far; they count as ties.
         """
 
         def metered(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> ArrayLike:
@@ -108,7 +108,7 @@ class Ledger:
         return metered
 
     def engine(self, engine: Engine) -> Engine:
-        """The engine, its responses and tokens counted, and timed."""
+        """The engine, with its responses and tokens counted and its calls timed."""
 
         def metered(
             policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
@@ -122,13 +122,13 @@ class Ledger:
         return metered
 
     def solver(self, solver: mg.MMD) -> mg.MMD:
-        """The solver, its gradients counted, its mirror steps and its magnet timed.
+        """The solver, with its gradients counted, and its mirror steps and magnet timed.
 
-        What its last mirror step has learned from and done is kept in `rollouts` and `report`.
+        The responses of its last mirror step are kept in `rollouts`, its report in `report`.
         """
 
-        # A solver takes every mirror step by its pull: also the half steps, whose policies do not
-        # stay in any state, and the penalised ones, before the penalty changes the advantages.
+        # A solver takes every mirror step by its pull: half steps, whose policies no state keeps,
+        # and penalised ones, before the penalty changes the advantages.
         def pull(policy: TokenPolicy, q: Rollouts, magnet: TokenPolicy, **choices: Any) -> Any:
             with self.time("step"):
                 stepped: TokenPolicy = solver.pull(policy, q, magnet, **choices)

@@ -1,4 +1,4 @@
-"""What a run will cost: memory and tokens by arithmetic, time by a probe of one short step."""
+"""The cost of a run in advance: memory and tokens by arithmetic, time by one short step."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _probe(run: Run) -> Mapping[str, float]:
     states: Iterator[State[TokenPolicy]] = mg.iterate(
         probe, ledger.solver(run.solver), rng=np.random.default_rng(0)
     )
-    # The first state is the start; the second is one step on.
+    # The first state is the start, before any step.
     next(states)
     with ledger.time("scoring"):
         next(states)
@@ -123,14 +123,14 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
     inner = network.config
     trained = sum(w.numel() for w in network.trainable.values())
     whole, half = network.bytes, config.model.dtype == "bfloat16"
-    # The old policy (the one that is sought is the model itself), the start (as magnet, or opponent
-    # in evaluation), a magnet that has left the start, and the policy before the old one.
+    # The old policy, the start (as magnet, or as opponent in evaluation), a magnet that has left
+    # the start, and the policy before the old one. The new policy is the model itself.
     policies = 1
     policies += settings.alpha > 0.0 or bool(config.evaluation.source)
     policies += settings.magnet != "fixed"
     policies += settings.feedback == "optimistic"
     width = 2 if half else 4
-    rows = min(config.step.micro_batch or responses, responses)
+    micro_batch = min(config.step.micro_batch or responses, responses)
     tokens = prompt + config.generation.max_tokens
     layers, hidden = inner.num_hidden_layers, inner.hidden_size
     # Numbers that a layer keeps for the backward pass, per token: an estimate.
@@ -145,7 +145,7 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
         "gradients": 4.0 * trained * (2 if half else 1),
         # L-BFGS keeps 50 pairs of vectors.
         "optimiser": 4.0 * trained * (4 if config.step.minimiser == "adam" else 100),
-        "activations": float(width * rows * tokens * kept),
+        "activations": float(width * micro_batch * tokens * kept),
         "logits": 4.0 * CHUNK * inner.vocab_size * LOGITS,
         "cache": float(2 * width * drawn * tokens * layers * heads * size),
     }

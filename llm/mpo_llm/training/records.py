@@ -1,4 +1,4 @@
-"""The records of a run: what stands in a line of metrics and in an entry of the sample table."""
+"""The records of a run: the numbers in a line of metrics, and the entries of the sample table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TABLE_PROMPTS = 4
 """The number of prompts in an entry of the sample table."""
 
 
-def drawn(q: Rollouts) -> dict[str, float]:
-    """Lengths in tokens, entropy and mismatch in nats a response, of a step's responses."""
+def response_metrics(q: Rollouts) -> dict[str, float]:
+    """Measures of a step's responses: lengths in tokens, entropy, mismatch in nats a response."""
     lengths, surprise = q.responses.lengths, -q.behaviour.sum(axis=1)
     # The width of the rows is the length of the longest response.
     whole = q.responses.tokens.shape[1]
@@ -35,15 +35,18 @@ def drawn(q: Rollouts) -> dict[str, float]:
     }
 
 
-def moved(report: StepReport) -> dict[str, float]:
-    """How far the mirror step went: KLs in nats a response, of the old policy to the magnet if it
-    pulled, and to the old policy after all updates but the last."""
+def step_metrics(report: StepReport) -> dict[str, float]:
+    """The size of a mirror step, as KLs in nats a response.
+
+    `kl_step` is the KL to the old policy after all updates but the last. `kl_magnet` is the KL of
+    the old policy to the magnet, if the magnet pulled.
+    """
     names = ("kl_step", "kl_magnet")
     kls = (report.last_kls[0], *report.first_kls[1:])
     return dict(zip(names, kls, strict=False))
 
 
-def evaluated(report: Report) -> dict[str, float | None]:
+def evaluation_metrics(report: Report) -> dict[str, float | None]:
     """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles."""
     win = report.win_rate["start"]
     low, high = win.interval
@@ -60,7 +63,7 @@ def evaluated(report: Report) -> dict[str, float | None]:
     }
 
 
-def samples(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, Any]]:
+def sample_table(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, Any]]:
     """Entries of the sample table: some of the prompts with all their responses, the best first."""
     for x in np.unique(q.responses.prompt_of)[:TABLE_PROMPTS]:
         rows = np.flatnonzero(q.responses.prompt_of == x)
@@ -77,8 +80,8 @@ def samples(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, Any]]:
         }
 
 
-def cut(path: Path, step: int) -> None:
-    """Drop the lines of a record after `step`, and a line that was not finished."""
+def truncate(path: Path, step: int) -> None:
+    """Drop the lines of a record after `step`, and a last line that is incomplete."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -31,7 +31,7 @@ def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
 
 
 def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> str:
-    """Run all configurations, or go on with those begun before; returns a line on each.
+    """Run all configurations, and resume those begun before; returns a line about each.
 
     `jobs` run at the same time. A run that fails does not stop the others.
     """
@@ -44,7 +44,7 @@ def _run(config: Config) -> str:
     folder = config.output.folder
     try:
         summary = train(config, resume=True)
-    # What a setting can cause. Any other error is a bug, and ends the sweep.
+    # Settings can cause these errors. Any other is a bug, and ends the sweep.
     except (ValueError, ArithmeticError, OSError) as error:
         return f"{folder}  failed: {error}"
     return f"{folder}  {summary.state.step} steps{_outcome(folder)}"

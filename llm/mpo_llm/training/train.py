@@ -1,6 +1,6 @@
-"""The training loop: it takes the core's states one after the other, records and saves them.
+"""The training loop: it goes through the core's states, records them and saves them.
 
-`mg.iterate` takes the steps. Here is only what surrounds them: budgets, records, checkpoints, and
+`mg.iterate` takes the steps. This file adds what surrounds them: budgets, records, checkpoints, and
 the ways in which a run ends.
 """
 
@@ -22,16 +22,16 @@ import torch
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 from mpo_games.protocol import State
-from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config
 from mpo_llm.game import TextPreferenceGame
-from mpo_llm.judges import loading as oracle
+from mpo_llm.judges import loading as judge_loading
 from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.report import evaluate
-from mpo_llm.networks import loading as models
+from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.processes import Distributed, OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.prompts import load as load_prompts
 from mpo_llm.training import assemble, checkpoint, config_file, records
 from mpo_llm.training.checkpoint import Checkpoint
 from mpo_llm.training.ledger import Ledger, peak_memory
@@ -54,7 +54,7 @@ class Summary:
     reached: str
     """The limit of the budget that ended the run."""
     counts: Mapping[str, int]
-    """What was spent, by the names of a budget's limits."""
+    """The amounts spent, by the names of a budget's limits."""
     seconds: Mapping[str, float]
     """Seconds by what they were spent on."""
     saved: Path
@@ -66,7 +66,7 @@ class Summary:
 
     def __str__(self) -> str:
         spent = ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in self.counts.items())
-        # A run whose budget was spent before has no seconds.
+        # A run whose budget is spent from the start has no seconds.
         total = sum(self.seconds.values()) or 1.0
         where = ", ".join(f"{name} {s / total:.0%}" for name, s in self.seconds.items())
         return "\n".join(
@@ -87,8 +87,8 @@ def train(config: Config, *, resume: bool = False) -> Summary:
 
     On a CPU a resumed run goes on bit for bit as if it had never stopped. Raises `Interrupted`
     after SIGINT or SIGTERM, when a checkpoint has been saved. `ValueError` for a configuration that
-    cannot be run, before anything is drawn. `OSError` if a checkpoint cannot be written; the last
-    one is still there.
+    cannot be run, before anything is drawn. `OSError` if a checkpoint cannot be written; the one
+    before it is kept.
     """
     saved = checkpoint.listed(config.output.folder / "checkpoints")
     if saved and not resume:
@@ -105,14 +105,14 @@ def train(config: Config, *, resume: bool = False) -> Summary:
 
 @dataclass(slots=True)
 class Run:
-    """A run: what its configuration stands for, and how far it is."""
+    """A run: the objects that its configuration describes, and its progress."""
 
     config: Config
     game: TextPreferenceGame
-    """The game that is trained on; the ledger counts what it asks for."""
+    """The game of the training prompts; the ledger counts its draws and comparisons."""
     solver: mg.MMD
     held_out: TextPreferenceGame | None
-    """The same game on the prompts of evaluation, not counted; None without them."""
+    """The same game on held-out prompts, which the ledger does not count; None without any."""
     ledger: Ledger
     rng: np.random.Generator
     processes: Processes
@@ -120,7 +120,7 @@ class Run:
     trackers: Any
     """Accelerate's `Accelerator`, which holds the trackers."""
     state: State[TokenPolicy] | None = None
-    """Where the run is; None at the start."""
+    """The state after the last step; None at the start."""
 
     @classmethod
     def of(cls, config: Config) -> Run:
@@ -128,20 +128,20 @@ class Run:
         from accelerate import Accelerator
 
         accelerator = Accelerator(
-            cpu=models.device().type == "cpu",
+            cpu=model_loading.device().type == "cpu",
             log_with=list(config.output.trackers) or None,
             project_dir=config.output.folder,
         )
         processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
-        # Before the model: a factory that cannot be called is the error that is found fastest.
-        judge, engine = oracle.load(config.judge), assemble.engine(config)
-        # Accelerate itself does not shard on CPUs, but says that it was asked to.
+        # Loaded before the model, because a factory that cannot be called is found out fastest.
+        judge, engine = judge_loading.load(config.judge), assemble.engine(config)
+        # Accelerate does not shard on CPUs, so its request for FSDP is read from the environment.
         fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and processes.size > 1
         network, tokenizer = assemble.network(config, accelerator.device, processes, shard=fsdp)
         policy = assemble.policy(config, network, tokenizer)
         ledger = Ledger()
-        prompts = prompts_of.load(config.prompts, tokenizer)
-        asked = shared(processes, judge)
+        prompts = load_prompts(config.prompts, tokenizer)
+        shared_judge = shared(processes, judge)
 
         # Each process has asked the judge about its share of the comparisons only.
         def failed() -> int:
@@ -152,7 +152,7 @@ class Run:
             policy,
             tokenizer,
             prompts,
-            ledger.judge(asked, failed),
+            ledger.judge(shared_judge, failed),
             ledger.engine(engine),
         )
         held_out = None
@@ -160,11 +160,11 @@ class Run:
             source = replace(
                 config.prompts, source=config.evaluation.source, limit=config.evaluation.limit
             )
-            others = prompts_of.load(source, tokenizer)
+            others = load_prompts(source, tokenizer)
             held_out = replace(
                 game,
                 prompts=others.ids,
-                judge=asked,
+                judge=shared_judge,
                 decode=assemble.decoder(others, tokenizer),
                 prompts_per_step=None,
                 engine=engine,
@@ -187,7 +187,7 @@ class Run:
         return self.config.output.folder
 
     @property
-    def first(self) -> bool:
+    def writes(self) -> bool:
         """Whether this process is the one that writes files."""
         return self.processes.rank == 0
 
@@ -203,12 +203,12 @@ class Run:
     def open(self) -> None:
         """Make the folder, write the configuration, start the trackers, and shorten old records."""
         step = 0 if self.state is None else self.state.step
-        if self.first:
+        if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self.folder / "config.yaml", config_file.dump(self.config).encode())
             # Steps after the checkpoint are taken again, and recorded again.
             for name in ("metrics.jsonl", "samples.jsonl"):
-                records.cut(self.folder / name, step)
+                records.truncate(self.folder / name, step)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         if self.config.output.trackers:
@@ -262,8 +262,8 @@ class Run:
         folder = self.folder / "checkpoints"
         rng = self.rng.bit_generator.state
         found = Checkpoint(state, rng, self.ledger.counts, self.ledger.seconds)
-        checkpoint.save(folder, found, self.config.output.keep, writes=self.first)
-        # No process goes on, and perhaps ends, before the checkpoint is written.
+        checkpoint.save(folder, found, self.config.output.keep, writes=self.writes)
+        # A barrier: no process goes on, and perhaps ends, before the checkpoint is written.
         self.processes.gather(None)
         return state.step, folder / f"step-{state.step:06d}"
 
@@ -276,27 +276,27 @@ class Run:
         row: dict[str, Any] = {
             "step": step,
             **self.ledger.counts,
-            **records.drawn(q),
-            **records.moved(report),
+            **records.response_metrics(q),
+            **records.step_metrics(report),
         }
         if self.held_out is not None and step % self.config.evaluation.every == 0:
-            # Its own random numbers: evaluation must not change what is drawn for training.
+            # Random numbers of its own, because evaluation must not change the draws of training.
             rng = np.random.default_rng([self.config.seed, step])
             start = self.game.initial_policy()
             samples = self.config.evaluation.samples
             found = evaluate(self.held_out, state.policy, {"start": start}, samples, rng)
-            row |= records.evaluated(found)
+            row |= records.evaluation_metrics(found)
         row |= {f"seconds_{name}": round(s, 3) for name, s in self.ledger.seconds.items()}
         row["peak_memory"] = peak_memory(self.device)
-        # Only here, since all processes take part in the evaluation.
-        if not self.first:
+        # Not earlier, because all processes take part in the evaluation.
+        if not self.writes:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.trackers.log({k: v for k, v in row.items() if v is not None}, step=step)
         if step % output.table_every == 0:
             with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
-                for entry in records.samples(self.game, q):
+                for entry in records.sample_table(self.game, q):
                     file.write(json.dumps({"step": step, **entry}, ensure_ascii=False) + "\n")
 
     def _bar(self) -> Any:
@@ -305,12 +305,12 @@ class Run:
 
         step = 0 if self.state is None else self.state.step
         # None lets tqdm decide: it hides the bar if standard error is no terminal.
-        hidden = None if self.first else True
+        hidden = None if self.writes else True
         return tqdm(total=self.config.budget.steps, initial=step, unit="step", disable=hidden)
 
 
 def _require_same(ours: Config, theirs: Config) -> None:
-    """`ValueError` unless only what may change between the parts of a run has changed."""
+    """`ValueError` if a setting differs that must stay the same when a run is resumed."""
     free = {"budget", "output", "evaluation"}
     for name in (f.name for f in fields(ours) if f.name not in free):
         one, other = getattr(ours, name), getattr(theirs, name)
@@ -320,7 +320,8 @@ def _require_same(ours: Config, theirs: Config) -> None:
             parts = (f.name for f in fields(one))
             name = next(f"{name}.{n}" for n in parts if getattr(one, n) != getattr(other, n))
         raise ValueError(
-            f"The run was begun with another `{name}`: resume it with the settings it has."
+            f"The run was begun with another `{name}`: resume it with the settings of its "
+            "`config.yaml`."
         )
 
 
@@ -332,7 +333,7 @@ def _asked_to_stop() -> Iterator[list[int | None]]:
 
     def note(signum: int, _: FrameType | None) -> None:
         asked[0] = asked[0] or signum
-        # Not caught a second time: who repeats it does not want to wait for the step to end.
+        # A second signal is not caught: its sender does not want to wait for the end of the step.
         signal.signal(signum, before[signal.Signals(signum)])
 
     for s in before:
