@@ -272,7 +272,7 @@ class Earlier:
     section: str
     names: tuple[str, ...]
     today: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    """From all settings of the section to those that replace `names`; empty if nothing must."""
+    """From all settings of the section to those that replace `names`; empty if none is needed."""
 
 
 EARLIER = (
