@@ -7,7 +7,7 @@ Each function is one line of its paper. It asks the game for feedback, takes the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -125,23 +125,16 @@ def alternating_popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: R
     return state.advance(policy, 1.0, memory, first + second)
 
 
-class Earlier(NamedTuple):
-    """The point before the present one, as `popov` remembers it."""
+def earlier(state: State[P]) -> tuple[P, Array, bool] | None:
+    """The policy of the step before, its feedback, and whether `popov` only tried it.
 
-    policy: Any
-    """The policy that was played, or tried."""
-    q: Array
-    """The feedback of `policy`."""
-    tried: bool
-    """Whether `policy` was a trial of the opening, whose step size is a guess."""
-
-
-def earlier(state: State[P]) -> Earlier | None:
-    """The policy before this one and its feedback; None until `popov` has made its trial step."""
+    A policy that was only tried had a step size that was a guess. None as long as `popov` has only
+    looked.
+    """
     memory = state.memory
     if "previous" not in memory:
         return None
-    return Earlier(memory["previous"], memory["previous_q"], "base" not in memory)
+    return memory["previous"], memory["previous_q"], "base" not in memory
 
 
 def _opening(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:

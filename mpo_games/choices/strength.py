@@ -80,10 +80,11 @@ class Measured:
         before = earlier(state)
         if before is None:
             return _opening(state)
+        earlier_policy, earlier_q, tried = before
         policy, q, eta = state.policy, state.q, state.eta
         assert isinstance(eta, float)
-        moved = policy.distance(before.policy)
-        changed = policy.dual_norm(q - before.q, before.policy)
+        moved = policy.distance(earlier_policy)
+        changed = policy.dual_norm(q - earlier_q, earlier_policy)
         # The quotient of two rounding errors would be an arbitrary step size.
         if moved < NEAR * policy.extent or eta * changed < NEAR * moved:
             rounding = ROUNDING * policy.magnitude(q)
@@ -91,7 +92,7 @@ class Measured:
                 return eta
         measured = float(self.ratio * moved / changed)
         # The opening's step size is a guess: the first measurement may exceed it by any factor.
-        return measured if before.tried else min(self.growth * eta, measured)
+        return measured if tried else min(self.growth * eta, measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,14 @@ class Adaptive:
         if before is None:
             return self.ratio * _opening(state)
         assert isinstance(state.eta, float)
-        surprise = policy.dual_norm(state.q - before.q, before.policy)
+        earlier_policy, earlier_q, _ = before
+        surprise = policy.dual_norm(state.q - earlier_q, earlier_policy)
         # 1 / eta is the root of the sum of squares so far; `hypot` adds one more square to it.
         return float(1.0 / math.hypot(1.0 / state.eta, surprise / length))
 
 
-def at(name: str, setting: Setting, state: State[Any]) -> Number:
+def at(name: str, setting: Callable[[State[Any]], Number], state: State[Any]) -> Number:
     """The setting at `state`; `ValueError`, naming `name`, unless it is finite and at least 0."""
-    if not callable(setting):
-        return setting
     number = setting(state)
     # Floats are compared first, since the check by NumPy takes longer than a step of a small table.
     if isinstance(number, float) and 0.0 <= number < math.inf:

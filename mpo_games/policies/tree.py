@@ -80,6 +80,11 @@ class Tree:
         """The first information state of `player`, and one after the last; all states for None."""
         return 0 if player != 1 else self.split, self.split if player == 0 else self.states
 
+    def own(self, player: int) -> slice:
+        """Where the sequences of `player` stand, without the empty one."""
+        middle = self.offset[self.split]
+        return slice(2, middle) if player == 0 else slice(middle, None)
+
     @property
     def state_of(self) -> Indices:
         """The information state of each sequence, `(sequences,)`; -1 for the empty ones."""

@@ -134,7 +134,8 @@ class TreeplexPolicy:
 
     def with_side(self, other: Self, player: int) -> Self:
         """The policy whose `player` plays like `other`, in the same geometry."""
-        own = self.owned(player)
+        # A slice, not a mask: this is part of every alternating step.
+        own = self.tree.own(player)
         coordinates, plan = self.coordinates.copy(), self.plan.copy()
         coordinates[..., own], plan[..., own] = other.coordinates[..., own], other.plan[..., own]
         return type(self)(self.tree, self.geometry, coordinates, plan)

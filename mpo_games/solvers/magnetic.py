@@ -34,7 +34,7 @@ from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import Pull, in_reward, mutation, proximal, squared
 from mpo_games.choices.strength import Decaying, Setting, at
-from mpo_games.protocol import Game, MagnetSchedule, P, State
+from mpo_games.protocol import Game, MagnetSchedule, Number, P, State
 
 EXAMPLES = {
     "magnet": "`Every(50)`",
@@ -87,11 +87,14 @@ class MMD:
         # Only at the start and after moves: in between the weights of a tree must not change.
         if self.geometry is not as_given and state.step == state.moved_at:
             state = self.geometry(game, state)
-        eta = at("eta", self.eta, state)
+        eta = at("eta", self.eta, state) if callable(self.eta) else self.eta
+        alpha: Number
         if callable(self.alpha):
-            state = state.at_strength(eta, state.alpha)
-        alpha = at("alpha", self.alpha, state)
-        # `is`: constant settings are the same objects in every step, so no new state is built.
+            # `eta` comes first, for functions like `Anchored` that divide by it.
+            alpha = at("alpha", self.alpha, state.at_strength(eta, state.alpha))
+        else:
+            alpha = self.alpha
+        # Constant settings are the same objects in every step, so nothing is built for them.
         if eta is not state.eta or alpha is not state.alpha:
             state = state.at_strength(eta, alpha)
         pull, magnet = self.pull, state.magnet
