@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding=
 DIRECTIVES = re.findall(r"^\.\. auto(\w+):: (\S+)\n((?:   :.*\n)*)", PAGE, re.M)
 """Kind, name and options of each entry."""
 
-EARLIER = {*vars(earlier_names), "build", "describe", "exact_trees", "names", "divergence"} | {
+EARLIER = {*vars(earlier_names), "describe", "exact_trees", "names", "divergence"} | {
     "Generator",
     "preferences",
 }

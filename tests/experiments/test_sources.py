@@ -114,7 +114,8 @@ import importlib, sys
 from experiments.lab import harness
 figure = importlib.import_module(sys.argv[1])
 figure.compute(True, harness.Runner(cache=None))
-mine = (m for n, m in sys.modules.items() if n.split(".")[0] in ("experiments", "mpo_games", "mpo_llm"))
+ours = ("experiments", "mpo_games", "mpo_llm")
+mine = (m for n, m in sys.modules.items() if n.split(".")[0] in ours)
 print(*{m.__name__ for m in mine})  # a module may have a second address
 """
 
