@@ -35,7 +35,7 @@ KEPT = {"MD": 1, "RM+": 1, "Optimistic MD": 2, "MPO": 2}
 
 
 def both(method: str, budget: float) -> dict[str, Any]:
-    """The gap of the last iterate and of the average."""
+    """The gaps of a method's last iterate and of its average along one run."""
     game = arenas.comal()
     metrics = {"gap": mg.metrics.duality_gap, "average_gap": mg.metrics.average_gap}
     solver = mg.Averaged(SOLVERS[method])
@@ -45,7 +45,7 @@ def both(method: str, budget: float) -> dict[str, Any]:
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
-    """Each method, both ways."""
+    """The traces of each method."""
     cells = [{"method": name, "budget": 200.0 if quick else 10_000.0} for name in SOLVERS]
     return dict(zip(SOLVERS, run(both, cells), strict=True))
 

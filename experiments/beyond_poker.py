@@ -1,4 +1,4 @@
-"""In three more games MPO is exact with unit weights; optimism without a magnet is, and sooner.
+"""In three more games MPO is exact with unit weights; so is optimism without a magnet, and sooner.
 
 The methods, the tuning and the drawing are those of `poker`. The games are liar's dice with one
 four-sided die each, 2 x 2 dark hex (abrupt: a blocked move loses the turn), and goofspiel with four

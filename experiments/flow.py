@@ -1,4 +1,4 @@
-"""Whatever the start, play under MD circles outwards, under MMD meets short of the equilibrium.
+"""From every start MD circles outwards, MMD stops short of the equilibrium, and MPO arrives.
 
 Forty policies on COMAL's cyclic preferences at eta = .3, each of which plays itself: a row for each
 method, a column for each time. With a fixed magnet (diamond) at alpha = .1 all end at one point,
@@ -93,7 +93,7 @@ def animate(results: dict[str, Any]) -> tuple[Any, Any, list[int]]:
                 ax.set_title(titles[name], loc="center", pad=4, fontsize=14)
 
     last = len(cloud["MPO"]) - 1
-    # Every time at first, later every other one, and a rest on the last before the GIF begins anew.
+    # All stored times at first, later every other one; a pause on the last before the GIF repeats.
     return figure, frame, [*range(min(60, last)), *range(60, last, 2), *[last] * 12]
 
 

@@ -1,12 +1,12 @@
 """The thirty hardest games: where AutoMPO itself is worst, and the others on the same games.
 
-A random search draws games of 3 to 10 actions from eight families. It keeps the fifteen of largest
-gap after 1 000 evaluations and the fifteen of largest gap after 5 000. Payoffs are scaled to max
-|A| = 1 and rounded before the search, so the stored games are the games that were searched. Each
-dot is a game: the gap of a method's output after 5 000 evaluations. Methods are sorted by their
-median (bar). The search looked for games that are hard for AutoMPO; the other methods have worse
-games elsewhere. Their settings are those that `last_iterate` chose for random 10 x 10 zero-sum
-games.
+A random search draws games of 3 to 10 actions from eight families. It keeps the fifteen with the
+largest gap after 1 000 evaluations and the fifteen with the largest gap after 5 000. Payoffs are
+scaled to max |A| = 1 and rounded before the search, so the stored games are the games that were
+searched. Each dot is a game: the gap of a method's output after 5 000 evaluations. Methods are
+sorted by their median (bar). The search looked for games that are hard for AutoMPO; the other
+methods have worse games elsewhere. Their settings are those that `last_iterate` chose for random
+10 x 10 zero-sum games.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _gaps(method: str, setting: dict[str, float], payoff: Any, marks: list[float
 
 
 def _hardest(games: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The `KEPT` games of largest gap at each mark, without repetition."""
+    """The `KEPT` games with the largest gap at each mark, without repetition."""
     kept: dict[str, dict[str, Any]] = {}
     # In the order of the marks: a game that is hard at both counts for the first one.
     for mark in range(len(MARKS)):

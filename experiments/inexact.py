@@ -4,8 +4,8 @@ COMAL's game from (.2, .5, .3) at eta = .3, alpha = .1. Left: the gap at equal b
 steps per magnet move, and for a magnet that moves when the distance left to the solution of the
 regularised game is a given share of the distance travelled (`WhenInnerSolved`; the evaluations it
 needs to decide are counted). Right: the error that K steps leave, KL(regularised equilibrium ||
-next magnet) as a share of its value at the move before: median over the first moves, band their
-range. Dashed: the theorem's bound (1 + eta alpha)^-K.
+next magnet) as a share of its value at the move before; the line is the median over the first
+moves, the band their range. Dashed: the theorem's bound (1 + eta alpha)^-K.
 """
 
 from __future__ import annotations

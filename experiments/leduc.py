@@ -1,10 +1,10 @@
-"""Leduc poker: how far from equilibrium the policy played is, by evaluations and by seconds.
+"""Leduc poker: how far a method's output is from equilibrium, by evaluations and by seconds.
 
 Exploitability against feedback evaluations (one evaluation is the feedback of both players) and
-against CPU seconds on one thread; of the average where that is the output. Triangles mark where a
-magnet moved. The settings are those that `trees` chose on other games. The seconds are those of
-this library's code without recording. The dashed line is the sequence-form linear programme, solved
-by HiGHS.
+against CPU seconds on one thread. The output is the average for some methods, and the last iterate
+for the others. Triangles mark where a magnet moved. The settings are those that `trees` chose on
+other games. The seconds are those of this library's code without recording. The dashed line is the
+sequence-form linear programme, solved by HiGHS.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[st
     """Exploitability, CPU seconds and moves of the magnet along a run."""
     contestant, game = methods.TREES_BY_NAME[method], arenas.tree("Leduc")
     seen = game if contestant.view is None else contestant.view(game)
-    # A short run first: what numba compiles on the way must not be timed.
+    # A short run first, so that the time to compile is not counted.
     methods.run(contestant, seen, setting, 10.0)
     solver = contestant.solver(setting)
     states, mark, spent = mg.iterate(seen, solver), 1.0, 0.0

@@ -1,4 +1,4 @@
-"""Under noise a last iterate with fixed settings hovers, lower with a magnet; the average goes on.
+"""Under noise last iterates with fixed settings hover, lower with a magnet; averages keep falling.
 
 COMAL's game, twenty runs of 2500 evaluations from (.2, .5, .3). Noisy: N(0, .1^2) is added to each
 entry of the feedback. Sampled: each action is tried against eight sampled opponents. Bandit: an

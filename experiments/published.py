@@ -1,4 +1,4 @@
-"""The published numbers come out but for three, and the published failures with them.
+"""All published numbers but three are reproduced, and so are the published failures.
 
 Ring: the reference number, published by the authors or found by running their published rule. Dot:
 ours. COMAL's 3 x 3 game from (.2, .5, .3); biased rock-paper-scissors at eta = alpha = .1 after

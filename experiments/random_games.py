@@ -1,4 +1,4 @@
-"""Where the equilibrium lacks full support, no fixed setting is clean: MPO comes near, not home.
+"""Where the equilibrium lacks full support, no fixed setting solves every game; MPO comes near.
 
 The final duality gap of every method's output on 100 random 10 x 10 preference games (EGPO's
 family, seeds 0-99; payoffs scaled to max |A| = 1) after the same budget. Methods are sorted by the

@@ -1,4 +1,4 @@
-"""What each ingredient of the recipe does: with one thing changed, the last weights end elsewhere.
+"""What each ingredient of the recipe does: the gap of the last weights when one thing is changed.
 
 The setting of `transformer_gap`, its five games, 200 steps of 256 samples. The number is a
 transformer's exact gap: median and worst over the last 50 steps of all games. Among the changes are

@@ -1,8 +1,8 @@
-"""With exact gradients a transformer walks as its table does: plain self-play away, MPO home.
+"""With exact gradients a transformer follows its table: self-play circles, and MPO arrives.
 
 Above: three games of 64 responses, exact feedback, 25 iterations of L-BFGS a step. Grey: the gaps
 of the tables. Dotted: the gap of MMD's regularised equilibrium, by the oracle. Self-play circles
-with gaps above .8, but for a moment of one game in which it passes at .69. Below: the recipe on
+with gaps above .8, except for a moment of one game, when its gap is .69. Below: the recipe on
 samples, with two prompts of 40 responses each, of one to three tokens (`eos`), and 128 samples a
 prompt and step; five games.
 """

@@ -39,7 +39,11 @@ def average_gap(game: Checkable, state: State[P]) -> Number:
 
 
 def better_gap(game: Checkable, state: State[P]) -> Number:
-    """The smaller gap of last iterate and average: `Restarted(Averaged(...))` restarts there."""
+    """The smaller of two gaps, that of the last iterate and that of the average.
+
+    `Restarted(Averaged(...))` restarts from the policy with the smaller gap. `ValueError` unless
+    the solver is an `Averaged`, or contains one.
+    """
     return np.minimum(game.duality_gap(state.policy), average_gap(game, state))
 
 

@@ -72,10 +72,11 @@ def solve(
         at: the evaluations at which to record (log-spaced when None); the last step is always
             recorded.
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
-        seed: of the random generator that drives sampled feedback.
+        seed: the seed of the random generator that drives sampled feedback.
         callback: called with the solution so far at every record.
         checkpoint: a file that receives the solution, atomically, if the run is interrupted
-            (by a `KeyboardInterrupt`); resumed from it, the run goes on as if it had not been.
+            (by a `KeyboardInterrupt`); a run that resumes from it gives the same result as a run
+            without an interrupt.
         progress: show a progress bar if standard error is a terminal.
 
     Raises:
@@ -133,7 +134,7 @@ def solve(
     # A resumed run has recorded its first state already; a fresh one must record its start.
     done = state.evaluations if resume is not None else -1.0
     mark = min(next((m for m in marks if m > done), budget), budget)
-    # For the checkpoint. One assignment, so that an interrupt cannot come between the two.
+    # What the checkpoint saves. One assignment, so that an interrupt cannot come between the two.
     safe = state, rng.bit_generator.state
     with _bar(budget, progress) as bar:
         try:
@@ -185,7 +186,10 @@ class _Recorder(Generic[P]):
         self.best_gap = float("inf")
 
     def restore(self, solution: Solution[P]) -> None:
-        """Take over the records of an earlier run; `ValueError` if it was another run than this."""
+        """Take over the records of an earlier run.
+
+        `ValueError` if that run had another game, another solver or other metrics.
+        """
         if set(solution.trace.columns) != set(self.names):
             raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
         for noun in ("game", "solver"):

@@ -5,11 +5,12 @@ response has one of five styles, each of which beats the next two, and a quality
 tanh(beats + better) / 2`. Equilibria have 3 to 5 responses. Gaps are exact and in units of `2 P -
 1`, at most 2; `eta` and `alpha` are in the solvers' units, those of `P - 1/2`.
 
-The methods are the core's; what their papers add is said by values. Self-play policy gradient, SPPO
-and iterative DPO are mirror descent with three different losses. INPO is MMD at the explicit step
-with SPPO's loss. Nash-MD is MMD against the mixture with the magnet (of weight 1/8, as published
-for language models). EGPO is MMD at the half step (two evaluations a step). With the accurate solve
-of the one objective SPPO and DPO *are* self-play, and INPO *is* MMD.
+The methods are settings of the core's `MMD`, and the losses of their papers are values too.
+Self-play policy gradient, SPPO and iterative DPO are mirror descent with three different losses.
+INPO is MMD at the explicit step with SPPO's loss. Nash-MD is MMD against the mixture with the
+magnet (of weight 1/8, as published for language models). EGPO is MMD at the half step (two
+evaluations a step). With the accurate solve of the one objective SPPO and DPO *are* self-play, and
+INPO *is* MMD.
 
 All but the recipe are tuned alike: six settings, judged by the mean log10 gap over the second half
 of a short run (`TUNING`) on `HELD_OUT`, a game that is not reported. Every magnet that moves does

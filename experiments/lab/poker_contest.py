@@ -3,10 +3,10 @@
 The rule of `methods.py` with one change: every method is tuned on the very game that it is reported
 on, `TRIES` settings each with the full budget. There is no second Leduc to tune on, and a copy with
 payoffs drawn at random around the game's own is another problem: optimistic steps of .3 suit liar's
-dice, steps of 1 suit a copy with 30 % noise on its payoffs, and at 1 the game itself does not
-converge. So a line shows its method at the best of twelve settings, and a method without knobs gets
-no help. The solvers see payoffs scaled to `max |A| = 1` in sequence form, so that one grid fits all
-games; reports are in the game's own payoffs.
+dice, steps of 1 suit a copy with 30 % noise on its payoffs, and on the game itself steps of 1 do
+not converge. So a line shows its method at the best of twelve settings, and a method without knobs
+gets no help. The solvers see payoffs scaled to `max |A| = 1` in sequence form, so that one grid
+fits all games; reports are in the game's own payoffs.
 """
 
 from __future__ import annotations

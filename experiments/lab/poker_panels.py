@@ -1,4 +1,4 @@
-"""Reading and drawing a contest on trees (`poker_contest.py`)."""
+"""Read and draw a contest on trees (`poker_contest.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings that several figures use, and the evaluations at which these figures look."""
+"""The settings that several figures use, and the evaluations at which they record gaps."""
 
 from __future__ import annotations
 

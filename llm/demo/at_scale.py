@@ -91,7 +91,7 @@ def main(
 ) -> None:
     """Train or resume all four methods, let them meet in a league, and write a page about them.
 
-    In FOLDER are then `results.json`, `win_rate.svg`, `win_rate.png`, `page.html` and the folder of
+    FOLDER then holds `results.json`, `win_rate.svg`, `win_rate.png`, `page.html` and the folder of
     each method's run.
 
     Args:

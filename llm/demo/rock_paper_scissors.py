@@ -64,7 +64,8 @@ def main(
 ) -> None:
     """Train or resume both runs, measure their shares, and write a page about them.
 
-    In FOLDER are then `page.html`, `shares.json`, `shares.svg` and the folders of both runs.
+    FOLDER then holds `page.html`, `shares.json`, `shares.svg`, `shares.png` and the folders of both
+    runs.
 
     Args:
         config: the configuration of the run on preferences.

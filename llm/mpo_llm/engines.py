@@ -79,7 +79,7 @@ class Autoregressive:
         parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
         drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
         if network.sharded:
-            # Every process must run as often as the others; what these draw is dropped.
+            # Every process must run as often as the others; what these extra runs draw is dropped.
             for _ in in_step(processes, parts)[len(parts) :]:
                 _draw(policy, prompts[:1], uniforms[:, :1, :1])
         for their_parts, theirs in processes.gather((parts, drawn)):
@@ -163,5 +163,5 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     cdf = probs.cumsum(-1)
     if torch.isnan(cdf[:, -1]).any():
         raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
-    # Rounding leaves the end a little off 1; undivided, a uniform number above it would have no id.
+    # Rounding leaves the end a little off 1. A uniform number above it would have no id.
     return (cdf / cdf[:, -1:] <= uniforms[:, None]).sum(-1)

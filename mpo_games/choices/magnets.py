@@ -110,7 +110,7 @@ class WhenGapFell:
         gap = _gap(game, state)
         if price:
             state = state.charge(price)
-        # On rounding errors the magnet would move again and again, and lose the anchor for nothing.
+        # A gap of rounding errors falls by chance: each move would restart the anchor for nothing.
         solved = gap <= SOLVED * state.memory["gap_at_start"]
         if solved or gap > self.ratio * state.memory["gap_at_move"]:
             return state

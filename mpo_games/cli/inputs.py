@@ -46,7 +46,7 @@ def load(text: str, kind: str) -> tuple[str, Loaded]:
             game: Loaded = mg.PreferenceGame(table) if preference else mg.MatrixGame(table)
         except ValueError as error:
             raise ValueError(f"{text!r}: {error}") from error
-        # The description says it, because `auto` may not have decided as the user meant.
+        # The description says which one, because `auto` may not have decided as the user meant.
         size = " x ".join(map(str, table.shape))
         return f"{text}, read as {size} {'preferences' if preference else 'payoffs'}", game
     if kind != "auto":

@@ -185,7 +185,7 @@ def _precedes(
     """
     n, m = len(basic), len(free)
     first, second = np.zeros(n), np.zeros(n)
-    # The columns of the slacks are the inverse basis; that of a basic slack is a unit vector.
+    # The columns of the slacks are the inverse basis; the column of a basic slack is a unit vector.
     for j in range(m):
         if free[j] >= m:
             first[free[j] - m] = tableau[one, j] / tableau[one, entering]
@@ -216,7 +216,7 @@ def _pivot(
     scale = 1.0 / tableau[leaving, entering]
     for i in range(len(tableau)):
         factors[i], tableau[i, entering] = tableau[i, entering], 0.0
-    # So the loop below computes the pivot row too, without a branch: 0 + 1 * pivot.
+    # With these values the loop below also computes the pivot row, without a branch: 0 + 1 * pivot.
     factors[leaving], tableau[leaving, entering] = -1.0, 1.0
     for j in range(len(pivot)):
         pivot[j], tableau[leaving, j] = tableau[leaving, j] * scale, 0.0
@@ -224,7 +224,7 @@ def _pivot(
     for i in range(0, len(tableau), BLOCK):
         f, g, h, k = factors[i], factors[i + 1], factors[i + 2], factors[i + 3]
         for j in range(len(pivot)):
-            # Stored only after all four: for all the compiler knows, the arrays overlap.
+            # All four are computed before a store, since the compiler must assume an overlap.
             p = tableau[i, j] - f * pivot[j]
             q = tableau[i + 1, j] - g * pivot[j]
             r = tableau[i + 2, j] - h * pivot[j]

@@ -293,7 +293,7 @@ class _Agents:
 
         m, p, (z, reach, q) = self.matrices, np.exp(theta), self.values(theta)
         count = theta.size
-        # Unknowns of their own: as functions of `theta` alone, Q-values have a dense Jacobian.
+        # Q-values are further unknowns, because as functions of `theta` their Jacobian is dense.
         moved = self.reach[:, 2:] @ diags(z[2:])
         mean = m.member.T @ diags(p)
         share = diags(_inverse(m.member @ reach))

@@ -43,7 +43,7 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
     (1, 5, 5)
     """
     if name not in CATALOGUE:
-        # Imported here, because `import mpo_games` must not load tqdm.
+        # Imported here, since most games are not OpenSpiel's.
         from mpo_games.games import openspiel
 
         elsewhere = openspiel.names()
@@ -52,6 +52,8 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
             return openspiel.compile_game(openspiel.spell(name, parameters), progress=True)
         close = difflib.get_close_matches(name, [*CATALOGUE, *elsewhere], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
+        if not elsewhere:
+            hint += ' Poker and the like need OpenSpiel: run `pip install "mpo-games[openspiel]"`.'
         raise ValueError(f"`name`: the catalogue has no game {name!r}; {hint}")
     make = CATALOGUE[name].make
     _check(name, make, parameters)

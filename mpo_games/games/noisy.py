@@ -115,8 +115,9 @@ class SampledGame(_EstimatedTables):
 class BanditGame(_EstimatedTables):
     r"""Reveals only the payoff of the action that was played, `samples` times in each row.
 
-    The own action is drawn from $b = (1-\text{exploration})\,p + \text{exploration}\cdot$uniform,
-    the opponent's as in `SampledGame`. The payoff $r$ is divided by the probability of the action,
+    The side that learns draws its action from
+    $b = (1-\text{exploration})\,p + \text{exploration}\cdot$uniform, and its opponent draws as in
+    `SampledGame`. The payoff $r$ is divided by the probability of the action,
     $\hat q(a) = r\,1[a\text{ played}] / b(a)$. This is unbiased wherever $b > 0$. Its variance is
     of order `1 / b`, which `exploration` bounds.
     """
@@ -124,7 +125,7 @@ class BanditGame(_EstimatedTables):
     samples: int
     """Plays per row, at least 1; the feedback is their mean."""
     exploration: float = 0.0
-    """The share of uniform play in the own draws, in [0, 1]."""
+    """The share of uniform play in the draws of the side that learns, in [0, 1]."""
     duels: bool = False
     """For a `PreferenceGame`: the payoff is the outcome of one comparison, 1/2 or -1/2, and not its
     probability less 1/2."""

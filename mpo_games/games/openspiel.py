@@ -57,7 +57,8 @@ def compile_game(
 
     Raises:
         ValueError: for a game that OpenSpiel does not know; that does not have two players, zero
-            sum, explicit chance outcomes and perfect recall; or that is far too large (chess).
+            sum, explicit chance outcomes and perfect recall; or that is far too large, such as
+            chess.
         ImportError: if OpenSpiel is not installed.
     """
     source = turn_based(game)

@@ -21,14 +21,14 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
 
     Each side learns from `trajectories` games. The side that learns plays $b$, its policy with
     a share `exploration` of uniform play mixed in at every information state; chance and the
-    opponent play by their own probabilities. A game that ends with the own sequence $s$ and the own
-    payoff $u$ contributes
+    opponent play by their own probabilities. A game that ends at the learner's sequence $s$, with
+    payoff $u$ to the learner, contributes
 
     $$\hat q(s) = u / b(s),\qquad \mathrm E\,\hat q = q$$
 
-    with $b(s)$ the probability of the own moves. The variance is of order $1/b$, and `exploration`
-    bounds it. Against a `Mixture`, all its policies are sampled with the same random numbers. Gaps,
-    values and best responses are exact. `ValueError` unless `trajectories >= 1` and
+    with $b(s)$ the probability of the learner's moves. The variance is of order $1/b$, and
+    `exploration` bounds it. Against a `Mixture`, all its policies are sampled with the same random
+    numbers. Gaps, values and best responses are exact. `ValueError` unless `trajectories >= 1` and
     `0 <= exploration <= 1`.
     """
 

@@ -180,7 +180,7 @@ class DilatedEntropy:
         """
         drift = theta - other
         if self.gamma:
-            # Unlike the plan's own entries, `pi` stays above 0 at dead actions: their terms count.
+            # `pi`, unlike the plan, stays above 0 at actions of probability 0: their terms count.
             reach = np.ones_like(drift)
             reach[..., 2:] = np.repeat(plan[..., tree.parent], np.diff(tree.offset), axis=-1)
             term = reach * np.exp(theta) * drift / (1.0 - self.gamma) ** 2

@@ -22,7 +22,8 @@ from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
 
 ILLEGAL = np.array(-np.inf)
-"""The coordinate of an illegal action. Comparing with an array takes half the time."""
+"""The coordinate of an illegal action. It is an array, because a comparison with an array takes
+half the time of a comparison with a float."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

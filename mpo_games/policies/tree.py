@@ -43,7 +43,8 @@ class Tree:
     """The number of actions at the state of each sequence, `(sequences,)`; 1 at the empty ones."""
     block: Indices = field(init=False)
     """The first state of each block, then the number of states. All states of a block have equally
-    many actions, and none is above another. Kernels step a block at a time, so few are fast."""
+    many actions, and none is above another. Kernels step a block at a time, so the fewer blocks a
+    tree has, the faster they are."""
 
     def __post_init__(self) -> None:
         parent, offset = self.parent, self.offset

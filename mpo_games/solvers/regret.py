@@ -113,7 +113,7 @@ class RegretMatching:
                 total = self._cut(policy, total)
             guess = self._cut(policy, total + regret) if self.predictive else total
             if player is not None and (self.discount or self.alpha or self.floor):
-                # On the other side the feedback is 0, and its regret too. These changes are not.
+                # The other side's new regrets are 0, but these settings would change its old ones.
                 total = np.where(policy.owned(player), total, regrets)
             policy, regrets = policy.matching(guess, player), total
         evaluations = 2.0 if self.half_step else 1.0

@@ -27,8 +27,8 @@ class Restarted:
     restart. Once $\text{gap} \le \text{ratio}\cdot\text{gap}_{\text{last}}$, that point becomes
     policy, magnet and average, and the method begins anew. If a method has an $O(1/T)$ gap on a
     sharp problem, as zero-sum games are, restarts make its rate linear. A comparison charges an
-    evaluation for each point, and the gap of the start one more. In a batch every game restarts by
-    itself. `ValueError` unless `0 < ratio < 1` and `check >= 1`.
+    evaluation for each point, and the gap of the start costs one more. In a batch every game
+    restarts by itself. `ValueError` unless `0 < ratio < 1` and `check >= 1`.
     """
 
     solver: Solver

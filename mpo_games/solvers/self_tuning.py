@@ -1,8 +1,8 @@
 r"""MPO that tunes itself: there is no step size, magnet weight or period to choose.
 
 Each ingredient is a value of one of `MMD`'s choices, and removes one obstacle on which fixed
-settings fail. Let the magnet have moved to $\rho$ `k` steps ago, and $b = 1/(k+2)$. A step from the
-base point $z$ is
+settings fail. The magnet moved to $\rho$ `k` steps ago; let $b = 1/(k+2)$. A step from the base
+point $z$ is
 
 $$p' = \Pi\big((1-b)\,(\nabla h(z) + \eta q) + b\,\nabla h(\rho)\big)$$
 
@@ -18,15 +18,15 @@ distance to the equilibria (Applegate et al. 2023). So if the anchor restarts wh
 fallen by a constant factor, `1/k` becomes a linear rate. A move of the magnet after an exact inner
 solve is a proximal point step, $D(p^*\|\rho_{n+1}) \le D(p^*\|\rho_n) - D(\rho_{n+1}\|\rho_n)$, in
 every geometry; with summable errors it still converges (Rockafellar 1976). Feedback is linear, so
-the gap of a mean is known along the direction of a drift without another evaluation, and a leap
-never raises it.
+the gap at every point of a line through a mean of play is known without another evaluation. A leap
+along the line goes only as far as the gap is not larger than at the mean.
 
 **Observations.** Two things are not proved here: that anchored steps keep the rate `1/k` in a
 smoothed entropy, and that they keep it with a step size that is measured instead of bounded. The
 Euclidean proofs use the parallelogram law, which Bregman divergences lack. For `gamma` near 1 the
-smoothed entropy is Euclidean to first order, and on random games of 10 to 100 actions the two ended
-alike in measurements. No first-order method has a useful bound on the number of evaluations until
-the final support is found.
+smoothed entropy is Euclidean to first order, and in measurements on random games of 10 to 100
+actions both geometries gave similar results. No first-order method has a useful bound on the number
+of evaluations until the final support is found.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class AutoMPO:
     It is `MMD` with these choices, each of which can also be used alone. The feedback is kept
     (`popov`; between two players `alternating_popov`, which is stable at larger steps). The step
     size is measured (`Measured`). The magnet's weight anneals (`Anchored`). The magnet moves when
-    the gap has fallen or play drifts (`WhenGapFell`, `Leap`). The geometry is one in which dead
-    actions come back (`smoothed`).
+    the gap has fallen or play drifts (`WhenGapFell`, `Leap`). The geometry is one in which actions
+    of probability 0 come back quickly (`smoothed`).
 
     The first step asks twice for the same feedback. If the answers differ, they are samples. Then
     no last iterate converges at a useful rate, and a gap computed from samples is noise, so the
@@ -79,7 +79,7 @@ class AutoMPO:
     ) -> State[P]:
         """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`."""
         if "noise" not in state.memory:
-            # Before anything is paid for: a game that cannot be tuned on must be refused here.
+            # First of all: a game without the methods that self-tuning needs is refused here.
             self_tunable(game)
             q, again = (game.feedback(state.policy, rng=rng) for _ in range(2))
             noise = float(np.max(np.abs(q - again)))

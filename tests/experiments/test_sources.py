@@ -115,8 +115,8 @@ from experiments.lab import harness
 figure = importlib.import_module(sys.argv[1])
 figure.compute(True, harness.Runner(cache=None))
 ours = ("experiments", "mpo_games", "mpo_llm")
-mine = (m for n, m in sys.modules.items() if n.split(".")[0] in ours)
-print(*{m.__name__ for m in mine})  # a module may have a second address
+# By their own names: a module may have a second address.
+print(*{m.__name__ for name, m in sys.modules.items() if name.split(".")[0] in ours})
 """
 
 

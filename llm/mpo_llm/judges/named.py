@@ -1,8 +1,8 @@
 """Factories of judges, which a configuration names: `judge.factory: mpo_llm.judges:everyday`.
 
 Their arguments are `judge.options` in the configuration. Every judge that they return remembers its
-answers and asks again after failures. `device` is a device as torch names it;
-None is a CUDA device if there is one, and the CPU otherwise.
+answers and asks again after failures. `device` is a device as torch names it; None is a CUDA device
+if there is one, and the CPU otherwise.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def rock_paper_scissors(
     means: Sequence[float] = MEANS,
     spreads: Sequence[float] = SPREADS,
 ) -> Judge:
-    """A judge with a known equilibrium: a response is the criterion at which it is best.
+    """A judge with a known equilibrium: a response counts as the criterion at which it is best.
 
     The criteria are those of `everyday`, each measured from its mean in units of its spread. Of two
     responses, relevant beats brief, brief beats positive, and positive beats relevant. In every
@@ -72,7 +72,7 @@ def mean_score(
 ) -> Judge:
     """A Bradley-Terry judge of one reward: the mean of the everyday criteria in standard units.
 
-    It is transitive, for comparison with `rock_paper_scissors`. `ValueError` as there.
+    It is transitive, for comparison with `rock_paper_scissors`, and has the same errors.
     """
     return patient(BradleyTerry(standardised(device, means, spreads)))
 

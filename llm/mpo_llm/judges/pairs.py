@@ -29,7 +29,8 @@ def pairs(rows: Sequence[Mapping[str, Any]], label: str = "better_response_id") 
     - PKU-SafeRLHF's: `prompt`, `response_0`, `response_1`, and the column named by `label`, which
       holds the number of the better response, 0 or 1.
 
-    `ValueError` for no rows, and for a row of any other form, named by its number from 1.
+    `ValueError` for no rows, and for a row of any other form; the message gives the row's number,
+    from 1.
     """
     if not rows:
         raise ValueError("There are no comparisons.")

@@ -45,7 +45,7 @@ def length_controlled(preferences: Array, longer: Array, prompt_of: Indices) -> 
         if np.abs(step).max() < 1e-12:
             break
     p = expit(x @ weights)
-    # Comparisons of one prompt depend on each other: a sandwich of the sums over prompts.
+    # Comparisons of one prompt depend on each other, so the sandwich estimator sums over prompts.
     _, where = np.unique(prompt_of, return_inverse=True)
     scores = np.stack([np.bincount(where, column) for column in (x * (preferences - p)[:, None]).T])
     inverse = np.linalg.inv((x * (p * (1.0 - p))[:, None]).T @ x + RIDGE * np.eye(2))

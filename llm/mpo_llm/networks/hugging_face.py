@@ -61,7 +61,7 @@ class TransformersNetwork(Network):
 
     @property
     def layers(self) -> list[nn.Module]:
-        """The model's blocks, which `shard` divides: the modules that it says not to split."""
+        """The model's blocks, which `shard` divides: the modules that `_no_split_modules` names."""
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from mpo_llm import factories
-from mpo_llm import prompts as prompts_of
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.engines import Engine, sample
 from mpo_llm.estimates import Estimate, clustered
@@ -21,7 +20,8 @@ from mpo_llm.judges.scores import Score, scored
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.tournament import meet
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Prompts
+from mpo_llm.prompts import Prompts, records
+from mpo_llm.prompts import load as load_prompts
 from mpo_llm.responses import Responses
 from mpo_llm.results.outcomes import Evaluation, League, Opponent, Scored
 from mpo_llm.training import assemble, checkpoint
@@ -88,7 +88,7 @@ def evaluate_by(
 ) -> dict[str, Evaluation]:
     """Evaluate as in `evaluate_run` by several judges, on the same responses.
 
-    `judges` holds their factories by name, and the result an `Evaluation` for each.
+    `judges` holds their factories by name; the result has an `Evaluation` for each name.
     """
     # Judges and policies are loaded first, so that a wrong name is refused before any drawing.
     bench = _Bench.of(path, source, samples, limit, seed)
@@ -107,9 +107,10 @@ def evaluate_by(
         named = ("score", "score_options")
         measure: Score = factories.make("a score", score.factory, score.options, named=named)
         scores = {
-            name: _scored(measure, bench.prompts.texts, of, kinds) for name, of in texts.items()
+            name: _score_responses(measure, bench.prompts.texts, answers, kinds)
+            for name, answers in texts.items()
         }
-    # Policies of one network have the same tokens; without that a KL has no meaning.
+    # A KL compares policies over the same tokens, and only those of one network surely have them.
     kls: dict[str, Estimate | None] = dict.fromkeys(against)
     for name, other in zip(against, others, strict=True):
         if other.policy.network is own.policy.network:
@@ -219,7 +220,7 @@ class _Bench:
             limit=config.evaluation.limit if limit is None else limit,
         )
         policy, tokenizer = assemble.start(config)
-        asked = prompts_of.load(settings, tokenizer)
+        asked = load_prompts(settings, tokenizer)
         start = _Entrant(policy, tokenizer, asked, assemble.engine(config))
         return cls(config, settings, start, samples, seed)
 
@@ -247,7 +248,7 @@ class _Bench:
             policy, tokenizer = assemble.start(replace(self.config, model=model))
         # An engine may have loaded the run's own model, so another model has one of its own.
         engine = assemble.engine(replace(self.config, model=model))
-        return _Entrant(policy, tokenizer, prompts_of.load(self.settings, tokenizer), engine)
+        return _Entrant(policy, tokenizer, load_prompts(self.settings, tokenizer), engine)
 
     def draw(self, entrant: _Entrant) -> Responses:
         """`samples` responses of the entrant to each prompt."""
@@ -268,14 +269,14 @@ class _Bench:
         if column is None:
             return {}
         # Read once more, because `Prompts` keeps no other columns.
-        rows = list(islice(prompts_of.records(self.settings), len(self.prompts)))
+        rows = list(islice(records(self.settings), len(self.prompts)))
         if any(column not in row for row in rows):
             raise ValueError(f"The prompts have no column {column!r} with their categories.")
-        of = np.array([str(row[column]) for row in rows])
-        return {kind: of == kind for kind in sorted(set(of.tolist()))}
+        kinds = np.array([str(row[column]) for row in rows])
+        return {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
 
 
-def _scored(
+def _score_responses(
     measure: Score,
     prompts: Sequence[str],
     responses: Sequence[Sequence[str]],
@@ -285,8 +286,8 @@ def _scored(
 
     A tie is fair to both sides of a comparison, but a score has no such neutral value.
     """
-    asked = [x for x, of in zip(prompts, responses, strict=True) for _ in of]
-    found = scored(measure, asked, [text for of in responses for text in of])
+    asked = [x for x, answers in zip(prompts, responses, strict=True) for _ in answers]
+    found = scored(measure, asked, [text for answers in responses for text in answers])
     if np.isnan(found).any():
         raise ValueError(f"The score failed on {np.isnan(found).sum()} of {len(found)} responses.")
     table = found.reshape(len(prompts), -1)

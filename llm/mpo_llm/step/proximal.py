@@ -3,8 +3,8 @@ r"""The mirror step of a network: an objective is minimised, from the old weight
 $$\min_p\; -\langle q, p\rangle + \alpha\,\mathrm{KL}(p\|\rho)
 + \tfrac1\eta\,\mathrm{KL}(p\|\text{old})$$
 
-This is the core's objective, divided by $-\eta$, in units of preference. How it is estimated
-(`Objective`) and how it is minimised (`Minimiser`) are values.
+This is the core's objective, divided by $-\eta$, in units of preference. An `Objective` estimates
+it from samples, a `Minimiser` minimises it, and a `Proximal` has one of each.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Solved:
     moments: Moments
     """What the optimiser keeps for the next step."""
     report: StepReport
+    """What the step did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
-"""The settings of a run as a YAML file: read with a check of types, written, and translated from
-the spellings of earlier releases."""
+"""Read and write the settings of a run as a YAML file.
+
+Types are checked, and the spellings of earlier releases are translated.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def load(path: str | Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{str(path)!r} is not YAML: {said}.") from error
-    # YAML reads a file without settings, or below a section without any, as None.
+    # YAML reads an empty file as None.
     return parse(Config, {} if found is None else found)
 
 
@@ -270,7 +272,7 @@ class Earlier:
     section: str
     names: tuple[str, ...]
     today: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    """From all settings of a section to the ones that replace these; none if nothing is needed."""
+    """From all settings of the section to those that replace `names`; empty if none is needed."""
 
 
 EARLIER = (

@@ -33,7 +33,7 @@ def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
 def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> str:
     """Run all configurations, and resume those begun before; returns a line about each.
 
-    `jobs` run at the same time. A run that fails does not stop the others.
+    `jobs` of them run at the same time. A run that fails does not stop the others.
     """
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
         lines = joblib.Parallel()(joblib.delayed(_run)(config) for config in configs)
