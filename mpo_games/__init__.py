@@ -8,10 +8,12 @@ import sys as _sys
 
 from mpo_games import cyclicity as cyclicity
 from mpo_games import exact as exact
-from mpo_games import games as _games
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
+from mpo_games.choices import feedback as _feedback
+from mpo_games.choices import magnets as _magnets
+from mpo_games.choices import pull as _pull
 from mpo_games.choices.feedback import AgainstMixture as AgainstMixture
 from mpo_games.choices.feedback import alternating as alternating
 from mpo_games.choices.feedback import alternating_popov as alternating_popov
@@ -38,6 +40,7 @@ from mpo_games.compat.earlier_names import AverageOf as AverageOf
 from mpo_games.compat.earlier_names import Mixed as Mixed
 from mpo_games.compat.earlier_names import WhenSettled as WhenSettled
 from mpo_games.compat.earlier_names import WhenSolved as WhenSolved
+from mpo_games.compat.earlier_names import build as build
 from mpo_games.games import builders as builders
 from mpo_games.games import catalogue as catalogue
 from mpo_games.games import families as families
@@ -101,13 +104,19 @@ from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.trace import Trace as Trace
 
-# More earlier names: of `build_tree`, `exact.trees`, and two functions of `catalogue`.
-build = build_tree
+# More earlier names: of `exact.trees`, and two functions of `catalogue`.
 describe = catalogue.describe
 exact_trees = exact.trees
 names = catalogue.names
 
-# The drop-in's earlier address, for scripts with `from mpo_games.games.mmd_dilated import ...`. A
-# module there would import what stands above it.
-_games.mmd_dilated = _mmd_dilated  # type: ignore[attr-defined]
-_sys.modules["mpo_games.games.mmd_dilated"] = _mmd_dilated
+# Earlier addresses that the reference gave, for scripts with `from mpo_games.solvers.pull import
+# ...`. Modules there would import what stands above them.
+for _address, _module in {
+    "games.mmd_dilated": _mmd_dilated,
+    "magnets": _magnets,
+    "solvers.feedback": _feedback,
+    "solvers.pull": _pull,
+}.items():
+    _room, _, _name = f"mpo_games.{_address}".rpartition(".")
+    setattr(_sys.modules[_room], _name, _module)
+    _sys.modules[f"{_room}.{_name}"] = _module

@@ -84,7 +84,9 @@ class Remembered:
     unknown: float = 0.0
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> Number:
-        number: Number = state.memory.get(self.name, self.unknown)
+        # Before release 0.2 the step size was an entry of the memory.
+        known = step_size(game, state) if self.name == "eta" and state.step else self.unknown
+        number: Number = state.memory.get(self.name, known)
         return number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.capabilities import SelfTunable, Stored
+from mpo_games.checks import require_shape
 from mpo_games.protocol import Array, Game, P, State
 from mpo_games.trace import Trace
 
@@ -72,6 +73,7 @@ class Solution(Generic[P]):
         header = {
             # `best` may be of another kind: an iterate from before the solver chose its geometry.
             "kinds": {"policy": _stored(self.policy).kind, "best": _stored(self.best).kind},
+            "fields": list(kept),
             "step": state.step,
             "moved": state.moved_at,
             "evaluations": state.evaluations,
@@ -128,8 +130,10 @@ class Solution(Generic[P]):
                 name: _unpack(item, templates[kinds.get(name, kinds["policy"])])
                 for name, item in parts.items()
             }
-            # Before release 0.2 feedback and step size were entries of the memory.
-            kept = {name: items.pop(name, items.pop(f"memory/{name}", None)) for name in KEPT}
+            # Before release 0.2 feedback and step size were entries of the memory. Since then an
+            # entry of such a name is a user's own.
+            places = KEPT if "fields" in header else [f"memory/{name}" for name in KEPT]
+            kept = {name: items.pop(place, None) for name, place in zip(KEPT, places, strict=True)}
             best = items.pop("best")
             state: State[P] = State(
                 items.pop("policy"),
@@ -162,22 +166,45 @@ def _npz(path: str | Path) -> Path:
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
-def _stored(policy: object) -> Stored[Any]:
+@dataclass(frozen=True, slots=True)
+class _ByFields:
+    """A policy that is a dataclass and not `Stored`: its arrays are those among its fields."""
+
+    policy: Any
+
+    @property
+    def kind(self) -> str:
+        return f"{type(self.policy).__name__}({getattr(self.policy, 'geometry', '')})"
+
+    def arrays(self) -> dict[str, Array]:
+        values = {part.name: getattr(self.policy, part.name) for part in fields(self.policy)}
+        return {part: array for part, array in values.items() if isinstance(array, np.ndarray)}
+
+    def restored(self, arrays: Mapping[str, Array]) -> Any:
+        for part, array in arrays.items():
+            require_shape(part, array, getattr(self.policy, part))
+        return replace(self.policy, **arrays)
+
+
+def _stored(policy: object) -> Stored[Any] | _ByFields:
     """The policy, if it can be written as arrays; else `ValueError`."""
-    if not isinstance(policy, Stored):
-        raise ValueError(
-            f"A {type(policy).__name__} cannot be saved: "
-            "it needs `kind`, `arrays()` and `restored(arrays)`."
-        )
-    return policy
+    if isinstance(policy, Stored):
+        return policy
+    if is_dataclass(policy):
+        return _ByFields(policy)
+    raise ValueError(
+        f"A {type(policy).__name__} cannot be saved: it is no dataclass, "
+        "and has not all of `kind`, `arrays()` and `restored(arrays)`."
+    )
 
 
 def _pack(name: str, item: object, policy: object) -> Mapping[str, Array]:
     """The arrays of an item by name: `arrays()` of a policy, or one `array` of numbers."""
-    if isinstance(item, Stored):
-        if name != "best" and item.kind != (kind := _stored(policy).kind):
+    if isinstance(item, Stored) or is_dataclass(item):
+        stored, kind = _stored(item), _stored(policy).kind
+        if name != "best" and stored.kind != kind:
             raise ValueError(f"Cannot save `{name}`: it must be a {kind}, as the policy is.")
-        return item.arrays()
+        return stored.arrays()
     # Objects would be pickled, and reading pickles runs foreign code.
     array = np.asarray(item)
     if array.dtype.hasobject:

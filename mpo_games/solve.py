@@ -8,11 +8,11 @@ from typing import Any, Generic, Protocol, Self
 
 import numpy as np
 
-from mpo_games.capabilities import Checkable, Coordinated, Deciding
+from mpo_games.capabilities import Deciding
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Game, Number, P, Solver, State
+from mpo_games.protocol import Array, Game, Number, P, Solver, State
 from mpo_games.provenance import provenance
 from mpo_games.solution import Solution
 from mpo_games.trace import Trace
@@ -98,7 +98,7 @@ def solve(
     if metrics is not None and not all(callable(m) for m in dict(metrics).values()):
         raise ValueError("`metrics` must map names to functions of `(game, state)`.")
     if metrics is None:
-        metrics = {"gap": duality_gap} if isinstance(game, Checkable) else {}
+        metrics = {"gap": duality_gap} if _has(game, "duality_gap") else {}
         metrics |= solver.decisions if isinstance(solver, Deciding) else {}
     if not metrics.keys().isdisjoint(("step", "evaluations")):
         raise ValueError(
@@ -219,7 +219,7 @@ class _Recorder(Generic[P]):
         if self.rows and self.rows[-1][0] == state.step:
             return
         values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
-        table = state.policy.coordinates if isinstance(state.policy, Coordinated) else 0.0
+        table = getattr(state.policy, "coordinates", 0.0)
         for name, number in {**values, "policy": table}.items():
             # The maximum is NaN if any entry is, and takes half the time of `isnan(...).any()`.
             if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
@@ -249,11 +249,18 @@ class _Recorder(Generic[P]):
         )
 
 
+def _has(noun: object, method: str) -> bool:
+    """Whether an instance, not a class, has a method of that name."""
+    # Not `isinstance` with a Protocol: it asks for every member, also for those that this solver
+    # does not use, and from Python 3.12 on it overlooks what a wrapper's `__getattr__` forwards.
+    return not isinstance(noun, type) and callable(getattr(noun, method, None))
+
+
 def _require_nouns(game: object, solver: object, resume: object) -> None:
     """`ValueError` for mistakes of a first script: a name, or a class in place of an instance."""
-    if not isinstance(game, Game) or isinstance(game, type):
+    if not _has(game, "feedback"):
         raise ValueError(f'`game` must be a game like `load("comal")`, got {game!r}.')
-    if not isinstance(solver, Solver) or isinstance(solver, type):
+    if not _has(solver, "step"):
         raise ValueError(
             "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
             f"period=50)`, got {getattr(solver, '__name__', repr(solver))} without them."
@@ -278,9 +285,11 @@ def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:
             f"`{name}` must be a {type(like).__name__} like `game.initial_policy()`, "
             f"got {type(policy).__name__}."
         )
-    if isinstance(like, Coordinated) and isinstance(policy, Coordinated):
-        rows = min(2, like.coordinates.ndim)
-        ours, theirs = like.coordinates.shape[-rows:], policy.coordinates.shape[-rows:]
+    own: Array | None = getattr(like, "coordinates", None)
+    given: Array | None = getattr(policy, "coordinates", None)
+    if own is not None and given is not None:
+        rows = min(2, own.ndim)
+        ours, theirs = own.shape[-rows:], given.shape[-rows:]
         if ours != theirs:
             raise ValueError(f"`{name}` must have shape (..., {ours}) in this game, got {theirs}.")
 

@@ -8,6 +8,8 @@ ids of the vocabulary, d coordinates of a hidden state. Token ids and indices ar
 Log-probabilities and KLs are in nats, advantages are in units of preference.
 """
 
+import sys as _sys
+
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
@@ -47,3 +49,6 @@ Generator = Engine
 
 divergence = kl_forms
 """The KL forms' earlier name."""
+
+# Their earlier address too: an attribute is not found by `from mpo_llm.divergence import ...`.
+_sys.modules["mpo_llm.divergence"] = kl_forms

@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             settings = config_file.load(arguments.pop(1))
         if arguments[:1] == ["train"]:
-            arguments = flags.translate(arguments)
+            arguments = flags.translate(arguments, settings)
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
         command: Any = tyro.cli(
             Annotated[Train, training]

@@ -7,6 +7,9 @@ import re
 from mpo_games.checks import require_positive
 from mpo_games.choices.feedback import AgainstMixture
 from mpo_games.choices.magnets import WhenGapFell, WhenInnerSolved
+from mpo_games.games.sequence_form import Dilation, SequenceFormGame
+from mpo_games.games.tree_builder import Node, build_tree
+from mpo_games.policies.dilation import unit
 from mpo_games.solvers.averaged import PlayedAverage
 
 Mixed = AgainstMixture
@@ -27,6 +30,11 @@ def WhenSettled(ratio: float, alpha: float, check: int = 10) -> WhenInnerSolved:
     # Today the schedule reads `alpha` from the state, so it is only checked here.
     require_positive("alpha", alpha)
     return WhenInnerSolved(ratio, check)
+
+
+def build(root: Node, weights: Dilation = unit) -> SequenceFormGame:
+    """`build_tree` by its earlier name and with its earlier parameter `weights`."""
+    return build_tree(root, weights)
 
 
 def respelled(solver: str) -> str:

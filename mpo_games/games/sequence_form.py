@@ -91,6 +91,11 @@ class SequenceFormGame:
         """`max |A|`; OpenSpiel's step size is `alpha / bound^2`."""
         return np.asarray(np.abs(self.payoff).max(initial=0.0))
 
+    @property
+    def scale(self) -> Array:
+        """The earlier name of `weights`."""
+        return self.weights
+
     def with_dilation(self, dilation: Dilation) -> Self:
         """The same game in another dilated entropy (see `mpo_games.dilation`)."""
         return replace(self, dilation=dilation)

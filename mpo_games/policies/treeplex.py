@@ -28,8 +28,7 @@ class TreeplexPolicy:
     """The mirror coordinates, `(..., sequences)`; 0 for the empty ones. In the plain dilated
     entropy they are the log-probabilities of each sequence's last action."""
     plan: Array
-    """The realisation plan: the product of the player's own probabilities down to each sequence,
-    `(..., sequences)`."""
+    """The realisation plan, `(..., sequences)`: products of the player's own probabilities."""
 
     @classmethod
     def uniform(cls, tree: Tree, geometry: DilatedEntropy) -> Self:
@@ -166,8 +165,7 @@ class TreeplexPolicy:
         return self._located(self.tree, self.geometry, coordinates)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
-        """The counterfactual regrets of the gradient `q`, `(..., sequences)`, if play goes on by
-        this policy. With a `player`, those of the other side are 0."""
+        """The counterfactual regrets of `q`, if play goes on by this policy; 0 for the other side."""
         return self.tree.regrets(self.log_probs, q, player)
 
     def centred(self, values: Array) -> Array:

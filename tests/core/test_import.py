@@ -1,12 +1,16 @@
 """Importing the package is light, and what it offers is there."""
 
+import importlib
 import subprocess
 import sys
 
+import numpy as np
+import pytest
 from mpo_games.games.mmd_dilated import MMDDilatedEnt
 
 import mpo_games as mg
 from mpo_games.compat import mmd_dilated
+from mpo_games.games import tree_builder
 
 HEAVY = ("torch", "pyspiel", "open_spiel", "scipy.optimize", "matplotlib", "tyro", "tqdm", "joblib")
 
@@ -46,3 +50,30 @@ def test_star_import_gives_the_public_names() -> None:
 
 def test_the_drop_in_is_found_at_its_earlier_address() -> None:
     assert MMDDilatedEnt is mmd_dilated.MMDDilatedEnt
+
+
+@pytest.mark.parametrize(
+    ("earlier", "today"),
+    [
+        ("magnets", "choices.magnets"),
+        ("solvers.feedback", "choices.feedback"),
+        ("solvers.pull", "choices.pull"),
+    ],
+)
+def test_documented_modules_are_found_at_their_earlier_addresses(earlier: str, today: str) -> None:
+    found = importlib.import_module(f"mpo_games.{earlier}")
+    assert found is importlib.import_module(f"mpo_games.{today}")
+
+
+def test_earlier_names_take_their_earlier_parameters() -> None:
+    leaf = tree_builder.Payoff
+    root = tree_builder.Decision(0, "only", {"a": leaf(1.0), "b": leaf(0.0)})
+    game = mg.build(root, weights=mg.dilation.kroer)
+    np.testing.assert_array_equal(game.scale, [2.0])
+    trace = mg.solve(
+        mg.MatrixGame(np.eye(2)),
+        mg.AutoMPO(),
+        20,
+        metrics={"now": mg.metrics.step_size, "before": mg.metrics.Remembered("eta", 0.0)},
+    ).trace
+    np.testing.assert_array_equal(trace["before"], trace["now"])

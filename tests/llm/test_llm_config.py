@@ -316,6 +316,44 @@ def test_earlier_flags(
     assert found == SolverConfig(magnet=magnet, feedback=feedback)
 
 
+@pytest.mark.parametrize(
+    ("settings", "found", "said"),
+    [
+        (
+            {"solver.method": "mmd"},
+            SolverConfig(magnet=config.Every(7)),
+            "`solver.method: mmd` is now `solver.feedback: current`.",
+        ),
+        (
+            {"solver.method": "mmd", "solver.feedback": "optimistic"},
+            SolverConfig(magnet=config.Every(7), feedback="optimistic"),
+            "`solver.method: mmd` can be left out.",
+        ),
+        (
+            {"solver.magnet_rate": None},
+            SolverConfig(magnet=config.Every(7), feedback="against_mixture"),
+            "`solver.magnet_rate: null` can be left out.",
+        ),
+        (
+            {"solver.magnet_period": None},
+            SolverConfig(feedback="against_mixture"),
+            "`solver.magnet_period: null` is now `solver.magnet: fixed`.",
+        ),
+        (
+            {"solver.magnet_period": None, "solver.magnet_rate": 0.1},
+            SolverConfig(magnet=config.WeightEma(0.1), feedback="against_mixture"),
+            "are now `solver.magnet: {weight_ema: 0.1}`.",
+        ),
+    ],
+)
+def test_earlier_spellings_override_what_they_did(
+    settings: dict[str, Any], found: SolverConfig, said: str
+) -> None:
+    base = Config(solver=SolverConfig(magnet=config.Every(7), feedback="against_mixture"))
+    with pytest.warns(FutureWarning, match=f"{re.escape(said)}$"):
+        assert config_file.changed(base, settings).solver == found
+
+
 def test_an_earlier_name_is_swept(tmp_path: Path) -> None:
     """Into the folders that it had."""
     base = Config(output=config.OutputConfig(tmp_path))

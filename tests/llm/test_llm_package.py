@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.resources import files
 
 import pytest
@@ -24,6 +25,9 @@ def test_earlier_names_go_on_working() -> None:
     """Those by which scripts for release 0.1.0 find what has another name or place today."""
     assert ml.Generator is ml.Engine
     assert ml.divergence is ml.kl_forms
+    assert importlib.import_module("mpo_llm.divergence") is ml.kl_forms
+    found = importlib.import_module("mpo_llm.checkpoint")
+    assert found.load_policy is importlib.import_module("mpo_llm.training.checkpoint").load_policy
     assert ml.preferences.Reader is ml.judges.Encoder
     # Today `ml.judges` has the factories of these two names, which are what configurations name.
     criteria = {"everyday", "second_opinion"}

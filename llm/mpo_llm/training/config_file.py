@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from mpo_llm.config import Choice, Config
+from mpo_llm.config import Choice, Config, Every, WeightEma
 
 C = TypeVar("C")
 
@@ -46,7 +46,7 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     `ValueError` for a name that is no setting and for a value of another type.
     """
     found: dict[str, Any] = plain(config)
-    for name, value in translate(settings).items():
+    for name, value in translate(settings, config).items():
         *sections, field = name.split(".")
         place = found
         for section in sections:
@@ -57,14 +57,14 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     return parse(Config, found)
 
 
-def translate(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, by their dotted names, in today's spelling.
+def translate(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The settings that override those of `config`, by their dotted names, in today's spelling.
 
     A choice may be part of the name: `solver.magnet.every` with 50 is `solver.magnet` with
     `{every: 50}`. The names of earlier releases are translated with a `FutureWarning`.
     """
     sections: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
+    for name, value in _as_meant(settings, config).items():
         section, _, field = name.rpartition(".")
         if section in CHOICES:
             value = {field: value}
@@ -281,6 +281,23 @@ EARLIER = (
     Earlier("step", ("rows",), _micro_batch),
 )
 """Every setting that has been renamed since release 0.1.0."""
+
+
+def _as_meant(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Settings without the earlier spellings whose meaning depends on what they override."""
+    found, solver = dict(settings), config.solver
+    # `magnet_rate: null` took back a rate, and left a period as it was.
+    for name, kind in (("solver.magnet_period", Every), ("solver.magnet_rate", WeightEma)):
+        if found.get(name, "") is None and not isinstance(solver.magnet, str | kind):
+            del found[name]
+            warnings.warn(f"`{name}: null` can be left out.", FutureWarning, stacklevel=3)
+    # `method: mmd` took back Nash-MD, which is a feedback today.
+    if found.get("solver.method") == "mmd" and solver.mixes and "solver.feedback" not in found:
+        del found["solver.method"]
+        found["solver.feedback"] = "current"
+        said = "`solver.method: mmd` is now `solver.feedback: current`."
+        warnings.warn(said, FutureWarning, stacklevel=3)
+    return found
 
 
 def _translated(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from mpo_llm.config import Choice
+from mpo_llm.config import Choice, Config
 from mpo_llm.training import config_file
 from mpo_llm.training.config_file import CHOICES, EARLIER, Choices
 
@@ -25,8 +25,8 @@ def registry() -> ConstructorRegistry:
     return found
 
 
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments in the spelling that tyro reads.
+def translate(arguments: Sequence[str], config: Config) -> list[str]:
+    """The arguments in the spelling that tyro reads; they override the settings of `config`.
 
     `--solver.magnet.every 50` becomes `--solver.magnet every 50`, and so does the
     `--solver.magnet-period 50` of earlier releases, with a `FutureWarning`.
@@ -47,7 +47,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
             value = left.pop(0) if left and not left[0].startswith("--") else ""
         settings[name] = _number(value)
     # Translated together: `--solver.magnet-period None --solver.magnet-rate 0.1` is one choice.
-    for name, value in config_file.translate(settings).items():
+    for name, value in config_file.translate(settings, config).items():
         kept += [f"--{name}", *_words(value)]
     return kept
 
