@@ -165,7 +165,7 @@ class TreeplexPolicy:
         return self._located(self.tree, self.geometry, coordinates)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
-        """The counterfactual regrets of `q`, if play goes on by this policy; 0 for the other side."""
+        """Counterfactual regrets of `q` if play goes on by this policy; 0 for the other side."""
         return self.tree.regrets(self.log_probs, q, player)
 
     def centred(self, values: Array) -> Array:
