@@ -164,23 +164,3 @@ class Bounded(Protocol):
     def bound(self) -> Array:
         """`L = max |A|`, of each game of a batch."""
         ...
-
-
-@runtime_checkable
-class Wrapping(Protocol):
-    """A game around another one: samples of it, or another view."""
-
-    @property
-    def game(self) -> Any:
-        """The game inside."""
-        ...
-
-
-@runtime_checkable
-class Deciding(Protocol):
-    """A solver with metrics of its own decisions, which `solve` records beside the gap."""
-
-    @property
-    def decisions(self) -> Mapping[str, Any]:
-        """Metrics by name."""
-        ...

@@ -7,7 +7,7 @@ methods ask for stands in `capabilities`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
@@ -153,7 +153,13 @@ class ExactGame(Game[P, F_co], Protocol[P, F_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+NOTHING: Mapping[str, Any] = {}
+"""What a solver remembers before its first step; never written to."""
+
+_put = object.__setattr__
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class State(Generic[P]):
     """Everything that a solver needs for its next step. Saved and restored bit for bit."""
 
@@ -161,14 +167,14 @@ class State(Generic[P]):
     """The point that is played: the last iterate."""
     magnet: P
     """The policy towards which the KL pulls."""
-    step: int = 0
+    step: int
     """Steps taken."""
-    moved_at: int = 0
+    moved_at: int
     """The step at which the magnet last moved."""
-    evaluations: float = 0.0
+    evaluations: float
     """Feedback evaluations so far: the budget by which methods are compared. The feedback of one
     side alone counts half."""
-    memory: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any]
     """Policies, arrays and numbers that a choice or a solver keeps for later steps, by name.
 
     | written by | names |
@@ -182,13 +188,37 @@ class State(Generic[P]):
     | `mpo_llm.Replayed` | `pool/...` |
     """
     # The next three are fields and not entries of `memory`, because several files read them.
-    q: Any = None
+    q: Any
     """The feedback of `policy`, if the solver keeps it (`popov` does). The duality gap is then
     free. None if it is not kept."""
-    eta: Number | None = None
+    eta: Number | None
     """The step size of the last step; None before the first."""
-    alpha: Number | None = None
+    alpha: Number | None
     """The magnet's weight in the last step; None before the first."""
+
+    def __init__(
+        self,
+        policy: P,
+        magnet: P,
+        step: int = 0,
+        moved_at: int = 0,
+        evaluations: float = 0.0,
+        memory: Mapping[str, Any] = NOTHING,
+        q: Any = None,
+        eta: Number | None = None,
+        alpha: Number | None = None,
+    ) -> None:
+        # By hand, because the generated constructor would take 3 % of a step of a small table.
+        put = _put
+        put(self, "policy", policy)
+        put(self, "magnet", magnet)
+        put(self, "step", step)
+        put(self, "moved_at", moved_at)
+        put(self, "evaluations", evaluations)
+        put(self, "memory", memory)
+        put(self, "q", q)
+        put(self, "eta", eta)
+        put(self, "alpha", alpha)
 
     def advance(
         self,

@@ -6,13 +6,12 @@ import platform
 import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from mpo_games.capabilities import Wrapping
-from mpo_games.protocol import Array, Solver
+from mpo_games.protocol import Solver
 
 
 def spell(solver: Solver) -> str:
@@ -29,13 +28,14 @@ def describe(game: object) -> str:
     This is enough to refuse a resumed run on another game.
     """
     name = type(game).__name__
-    if isinstance(game, Wrapping):
-        return f"{name} of {describe(game.game)}"
-    # The Protocol only sees that there is a `payoff`, which may also be a method.
-    if not isinstance(game, _Payoffs) or not isinstance(game.payoff, np.ndarray):
+    # Asked by name, since `isinstance` with a Protocol would take longer than a short run.
+    inner, payoff = getattr(game, "game", None), getattr(game, "payoff", None)
+    if inner is not None:
+        return f"{name} of {describe(inner)}"
+    if not isinstance(payoff, np.ndarray):
         return name
-    size = " x ".join(map(str, game.payoff.shape))
-    return f"{name} {size}, checksum {crc32(game.payoff.tobytes()):08x}"
+    size = " x ".join(map(str, payoff.shape))
+    return f"{name} {size}, checksum {crc32(payoff.tobytes()):08x}"
 
 
 def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
@@ -48,12 +48,6 @@ def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
         # A copy, because all runs share the cached one.
         "versions": dict(_versions()),
     }
-
-
-@runtime_checkable
-class _Payoffs(Protocol):
-    @property
-    def payoff(self) -> Array: ...
 
 
 # Reading the metadata of four packages takes longer than a short run.

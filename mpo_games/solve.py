@@ -8,7 +8,6 @@ from typing import Any, Generic, Protocol, Self
 
 import numpy as np
 
-from mpo_games.capabilities import Deciding
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
@@ -99,7 +98,7 @@ def solve(
         raise ValueError("`metrics` must map names to functions of `(game, state)`.")
     if metrics is None:
         metrics = {"gap": duality_gap} if _has(game, "duality_gap") else {}
-        metrics |= solver.decisions if isinstance(solver, Deciding) else {}
+        metrics |= getattr(solver, "decisions", {})
     if not metrics.keys().isdisjoint(("step", "evaluations")):
         raise ValueError(
             "`metrics` may not be named `step` or `evaluations`: `solve` records these by itself."
@@ -193,8 +192,8 @@ class _Recorder(Generic[P]):
         if set(solution.trace.columns) != set(self.names):
             raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
         for noun in ("game", "solver"):
-            ours, theirs = self.provenance[noun], respelled(solution.provenance[noun])
-            if ours != theirs:
+            ours, theirs = self.provenance[noun], solution.provenance[noun]
+            if respelled(ours) != respelled(theirs):
                 raise ValueError(
                     f"`resume` ran another {noun}, {theirs}, not {ours}: "
                     "to start from its policy, pass `policy=resume.policy`."

@@ -7,7 +7,7 @@ calls it at the start and after every move of the magnet.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from mpo_games.capabilities import SelfTunable
 from mpo_games.protocol import Array, Game, P, State
@@ -35,14 +35,16 @@ def smoothed(game: Game[P, Any], state: State[P]) -> State[P]:
     policy, evaluations = tunable.smoothed(state.policy)
     # If the magnet is the policy, one conversion serves both, and they stay one object.
     magnet, _ = (policy, 0.0) if state.magnet is state.policy else tunable.smoothed(state.magnet)
-    return replace(state, policy=policy, magnet=magnet).charge(evaluations)
+    spent = state.evaluations + evaluations
+    return replace(state, policy=policy, magnet=magnet, evaluations=spent)
 
 
 def self_tunable(game: Game[P, Array]) -> SelfTunable[P]:
     """The game, if it is `SelfTunable`; else `ValueError`."""
-    if not isinstance(game, SelfTunable):
+    # By name: `isinstance` with a Protocol takes as long as a step, and this is asked at each move.
+    if not all(callable(getattr(game, verb, None)) for verb in ("smoothed", "gap")):
         raise ValueError(
             f"`game` must have `smoothed(policy)` and `gap(policy, q)` for this geometry; "
             f"a {type(game).__name__} does not."
         )
-    return game
+    return cast(SelfTunable[P], game)

@@ -121,8 +121,8 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
     """
     solution = mg.Solution.load(path, game)
     # The spelling shows every setting. To go on with another setting would mix two runs.
-    ours, theirs = spell(solver), respelled(solution.provenance["solver"])
-    if ours != theirs:
+    ours, theirs = spell(solver), solution.provenance["solver"]
+    if respelled(ours) != respelled(theirs):
         raise ValueError(
             f"{str(path)!r} was run with {theirs}, not with {ours}: pass the same solver."
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
+from typing import Any
 
-from mpo_games.checks import require_positive
+from mpo_games.checks import require_positive, require_ratio
 from mpo_games.choices.feedback import AgainstMixture
 from mpo_games.choices.magnets import WhenGapFell, WhenInnerSolved
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
 from mpo_games.games.tree_builder import Node, build_tree
 from mpo_games.policies.dilation import unit
+from mpo_games.protocol import Game, P, State
 from mpo_games.solvers.averaged import PlayedAverage
 
 Mixed = AgainstMixture
@@ -25,11 +28,22 @@ SPELLINGS = {
 """Regular expressions for earlier spellings in the text of a solver, and today's spellings."""
 
 
-def WhenSettled(ratio: float, alpha: float, check: int = 10) -> WhenInnerSolved:
-    """`WhenInnerSolved` by its earlier name and with its earlier parameter `alpha`."""
-    # Today the schedule reads `alpha` from the state, so it is only checked here.
-    require_positive("alpha", alpha)
-    return WhenInnerSolved(ratio, check)
+@dataclass(frozen=True, slots=True)
+class WhenSettled:
+    """`WhenInnerSolved`, when it had to be told the solver's `alpha` a second time."""
+
+    ratio: float
+    alpha: float
+    check: int = 10
+
+    def __post_init__(self) -> None:
+        require_ratio(self.ratio, self.check)
+        require_positive("alpha", self.alpha)
+
+    def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
+        # The solver's own weight may differ: it must not be lost, nor used here.
+        told = replace(state, alpha=self.alpha)
+        return replace(WhenInnerSolved(self.ratio, self.check)(game, told), alpha=state.alpha)
 
 
 def build(root: Node, weights: Dilation = unit) -> SequenceFormGame:

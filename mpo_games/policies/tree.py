@@ -120,7 +120,8 @@ class Tree:
         plan does not reach, the log-probabilities are those of `spare`.
         """
         lead, (flow, log_p) = runs(plan, spare)
-        return _shaped(lead, *kernels.behaviour(self.parent, self.offset, flow, log_p))
+        found = kernels.behaviour(self.parent, self.offset, flow, log_p)
+        return _shaped(lead, *found) if lead else found
 
     def regrets(self, log_p: Array, q: Array, player: int | None) -> Array:
         """Counterfactual regrets of the gradient `q`, `(..., sequences)`; 0 for the other side.
@@ -150,7 +151,7 @@ class Tree:
         lead, (push, flat, flow) = runs(weights, log_p, plan)
         first, last = self.span(player)
         found = kernels.matching(self.parent, self.offset, push, flat, flow, first, last)
-        return _shaped(lead, *found)
+        return _shaped(lead, *found) if lead else found
 
 
 def runs(
@@ -187,6 +188,4 @@ def _blocks(parent: Indices, offset: Indices) -> Indices:
 def _shaped(lead: tuple[int, ...], log_p: Array, plan: Array) -> tuple[Array, Array]:
     """The results of a kernel, `(runs, sequences)`, with the axes `lead` of the batch."""
     # A single run, the most frequent case, is spared the reshapes.
-    if not lead:
-        return log_p, plan
     return log_p.reshape(*lead, -1), plan.reshape(*lead, -1)

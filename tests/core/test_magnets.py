@@ -144,6 +144,16 @@ def test_when_inner_solved_needs_an_alpha() -> None:
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
 def test_the_earlier_when_settled_is_told_alpha(bad: float) -> None:
-    assert mg.WhenSettled(0.5, 0.1, 4) == mg.WhenInnerSolved(0.5, 4)
     with pytest.raises(ValueError, match="`alpha`"):
         mg.WhenSettled(0.5, bad)
+
+
+def test_the_earlier_when_settled_keeps_its_own_alpha() -> None:
+    """It moves as `WhenInnerSolved` does at the solver's `alpha`, and by its own at another."""
+    today = states(mg.WhenInnerSolved(0.2, check=4), 600)
+    earlier = states(mg.WhenSettled(0.2, 0.1, 4), 600)
+    assert [s.moved_at for s in today] == [s.moved_at for s in earlier]
+    np.testing.assert_array_equal(today[-1].policy.probs, earlier[-1].policy.probs)
+    other = states(mg.WhenSettled(0.2, 0.01, 4), 600)
+    assert [s.moved_at for s in other] != [s.moved_at for s in earlier]
+    assert other[-1].alpha == 0.1
