@@ -23,7 +23,10 @@ SPELLINGS = {
     r"\bMixed\(": "AgainstMixture(",
     r"\bWhenSolved\(": "WhenGapFell(",
     r"\bAverageOf\(": "PlayedAverage(",
-    r"\bWhenSettled\(ratio=([^,]+), alpha=[^,]+, ": r"WhenInnerSolved(ratio=\1, ",
+    # Only with the solver's own `alpha` is it the schedule of today.
+    r"\balpha=([^,]+), magnet=WhenSettled\(ratio=([^,]+), alpha=\1, ": (
+        r"alpha=\1, magnet=WhenInnerSolved(ratio=\2, "
+    ),
 }
 """Regular expressions for earlier spellings in the text of a solver, and today's spellings."""
 

@@ -157,3 +157,14 @@ def test_the_earlier_when_settled_keeps_its_own_alpha() -> None:
     other = states(mg.WhenSettled(0.2, 0.01, 4), 600)
     assert [s.moved_at for s in other] != [s.moved_at for s in earlier]
     assert other[-1].alpha == 0.1
+
+
+def test_a_run_goes_on_under_the_name_of_today_only_with_the_solver_s_alpha() -> None:
+    def run(magnet: mg.MagnetSchedule, budget: float, resume: mg.Solution | None = None):
+        return mg.solve(GAME, mg.MMD(0.3, 0.1, magnet=magnet), budget, resume=resume)
+
+    same, other = (run(mg.WhenSettled(0.2, alpha, 4), 20) for alpha in (0.1, 0.02))
+    assert run(mg.WhenInnerSolved(0.2, 4), 40, same).state.step >= 32
+    for magnet in (mg.WhenInnerSolved(0.2, 4), mg.WhenSettled(0.2, 0.1, 4)):
+        with pytest.raises(ValueError, match="`resume` ran another solver"):
+            run(magnet, 40, other)
