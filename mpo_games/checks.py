@@ -6,7 +6,7 @@ for what is wrong, `x < 0`.
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def finite_numbers(values: object, name: str, names: Labels | None = None) -> Ar
 
 def slack(rounding: float, terms: int) -> float:
     r"""How far from 1 the sum of probabilities may be: four times $\sqrt{terms}$ roundings."""
-    return min(max(SLACK, 4.0 * terms**0.5 * rounding), MOST_SLACK)
+    return min(max(SLACK, 4.0 * sqrt(terms) * rounding), MOST_SLACK)
 
 
 def require_probabilities(p: Array, name: str, allowed: float) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
 from numbers import Real
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,26 +112,28 @@ def ordered(values: object, name: str) -> tuple[list[Any], Labels | None]:
     `ValueError`, naming `name`, for what has no order (a set) or no items, and for a table.
     """
     if isinstance(values, Mapping):
-        return list(values.values()), _labels(values, name)
+        return list(values.values()), labels_of(values, name)
     if isinstance(values, Set) and not isinstance(values, KeysView):
-        _refuse(name, f"be in an order, which a {type(values).__name__} has not: pass a list")
+        raise _refusal(
+            name, f"be in an order, which a {type(values).__name__} has not: pass a list"
+        )
     if _columns(values) is not None:
-        _refuse(name, "be one list of items, not a table")
+        raise _refusal(name, "be one list of items, not a table")
     if not isinstance(values, Iterable):
-        _refuse(name, f"be a list of items, got {_shown(values)}")
+        raise _refusal(name, f"be a list of items, got {_shown(values)}")
     items = _items(values, name)
     index = _index(values)
-    return items, None if index is None else _labels(index, name)
+    return items, None if index is None else labels_of(index, name)
 
 
-def names_of(values: object, name: str, size: int) -> Labels:
-    """`size` different names from a container in order, else `ValueError`."""
+def names_of(values: object, name: str, size: int | None = None) -> Labels:
+    """Different names, `size` of them if that is given, from a container in order."""
     items, keys = ordered(values, name)
     if keys is not None:
-        _refuse(name, "be a list of names, without further names for them")
-    labels = _labels(items, name) or tuple(items)
-    if len(labels) != size:
-        _refuse(name, f"be {size} names, got {len(labels)}")
+        raise _refusal(name, "be a list of names, without further names for them")
+    labels = labels_of(items, name) or tuple(items)
+    if size is not None and len(labels) != size:
+        raise _refusal(name, f"be {size} names, got {len(labels)}")
     return labels
 
 
@@ -149,20 +151,22 @@ def places(have: Labels, wanted: Labels) -> list[int] | None:
 
 def _read(values: Any, name: str, depth: int) -> Labelled:
     if depth > DEEPEST:
-        _refuse(name, "be a regular array: its lists are nested too deep")
+        raise _refusal(name, "be a regular array: its lists are nested too deep")
     if isinstance(values, np.ma.MaskedArray):
-        masked = 0 if values.dtype.kind == "V" else int(np.ma.count_masked(values))
+        masked = 0 if values.dtype.kind == "V" else int(np.sum(np.ma.getmaskarray(values)))
         if masked:
-            _refuse(name, f"have a number in every place: {masked} of them are masked")
+            raise _refusal(name, f"have a number in every place, got {masked} masked")
         return _plain(np.asarray(values.data), name)
     if isinstance(values, (np.ndarray, np.generic)):
         return _plain(np.asarray(values), name)
     if isinstance(values, (str, bytes, bytearray)) or values is None:
-        _refuse(name, f"be numbers, got {_shown(values)}")
+        raise _refusal(name, f"be numbers, got {_shown(values)}")
     if isinstance(values, Mapping):
-        return _stacked(list(values.values()), name, depth, _labels(values, name))
+        return _stacked(list(values.values()), name, depth, labels_of(values, name))
     if isinstance(values, Set):
-        _refuse(name, f"be in an order, which a {type(values).__name__} has not: pass a list")
+        raise _refusal(
+            name, f"be in an order, which a {type(values).__name__} has not: pass a list"
+        )
     try:
         if hasattr(values, "detach") and hasattr(values, "layout"):
             return _tensor(values, name)
@@ -191,18 +195,18 @@ def _table(values: Any, name: str) -> Labelled | None:
         # The array has the finest type of the columns, not the coarsest.
         kinds = [str(kind).lower() for kind in getattr(values, "dtypes", ())]
         rounding = max([found.rounding, *map(_rounding, kinds)])
-        labels = None if index is None else _labels(index, name), _labels(columns, name)
-        return Labelled(found.values, labels, rounding)
+        rows = None if index is None else labels_of(index, name)
+        return Labelled(found.values, (rows, labels_of(columns, name)), rounding)
     if hasattr(values, "dims") and hasattr(values, "coords"):
         axes = [
             values.coords[d].values.tolist() if d in values.coords else None for d in values.dims
         ]
         found = _plain(np.asarray(values.values), name)
-        labels = tuple(None if axis is None else _labels(axis, name) for axis in axes)
+        labels = tuple(None if axis is None else labels_of(axis, name) for axis in axes)
         return replace(found, labels=labels)
     if index is not None:
         found = _plain(np.asarray(values), name)
-        return replace(found, labels=(_labels(index, name),)) if found.values.ndim == 1 else found
+        return replace(found, labels=(labels_of(index, name),)) if found.values.ndim == 1 else found
     if hasattr(values, "toarray"):
         return _plain(np.asarray(values.toarray()), name)
     if hasattr(values, "__array__") or isinstance(values, memoryview):
@@ -218,7 +222,7 @@ def _tensor(values: Any, name: str) -> Labelled:
     if str(tensor.layout) != "torch.strided":
         tensor = tensor.to_dense()
     if tensor.is_complex():
-        _refuse(name, "be real numbers, got complex ones")
+        raise _refusal(name, "be real numbers, got complex ones")
     rounding = ROUNDING.get(str(tensor.dtype).rpartition(".")[2], EXACT)
     # In double first, because NumPy does not know bfloat16.
     array = np.array(tensor.double().cpu().numpy())
@@ -231,20 +235,22 @@ def _stacked(items: list[Any], name: str, depth: int, keys: Labels | None) -> La
     if kinds <= PLAIN:
         try:
             values = np.array(items, dtype=np.float64)
-        except OverflowError:
-            _refuse(name, "be finite: it holds a whole number beyond the range of floats")
+        except OverflowError as error:
+            raise _refusal(name, "be finite: it has a number beyond the range of floats") from error
         rounding = max((_rounding(kind.__name__) for kind in kinds), default=EXACT)
         return Labelled(values, (keys,), rounding)
     rows = [_read(item, name, depth + 1) for item in items]
     first = rows[0]
     for i, row in enumerate(rows):
         if row.values.shape != first.values.shape:
-            _refuse(name, "be a regular array of real numbers: its rows have different lengths")
+            raise _refusal(
+                name, "be a regular array of real numbers: its rows have different lengths"
+            )
         for axis, labels in enumerate(first.labels):
             if (row.labels[axis] is None) != (labels is None):
                 counted = tuple(range(row.values.shape[axis]))
                 mine, theirs = row.labels[axis] or counted, labels or counted
-                _refuse(name, f"name {_listed(theirs)} in each row, got {_listed(mine)}")
+                raise _refusal(name, f"name {_listed(theirs)} in each row, got {_listed(mine)}")
             row = row.aligned(axis, labels, name)
         rows[i] = row
     values = np.array([row.values for row in rows])
@@ -263,7 +269,7 @@ def _plain(array: NDArray[Any], name: str) -> Labelled:
         coarsest = max((_rounding(type(item).__name__) for item in array.ravel()), default=EXACT)
         return Labelled(np.array(numbers, dtype=np.float64).reshape(array.shape), none, coarsest)
     what = {"c": "complex numbers", "M": "dates", "m": "durations", "V": "records"}
-    _refuse(name, f"be real numbers, got {what.get(kind, 'text')}")
+    raise _refusal(name, f"be real numbers, got {what.get(kind, 'text')}")
 
 
 def _number(value: Any, name: str) -> float:
@@ -276,11 +282,11 @@ def _number(value: Any, name: str) -> float:
     try:
         if real:
             return float(value)
-    except OverflowError:
-        _refuse(name, "be finite: it holds a number beyond the range of floats")
+    except OverflowError as error:
+        raise _refusal(name, "be finite: it has a number beyond the range of floats") from error
     except Exception as error:
         raise ValueError(f"`{name}` must be numbers, got {_shown(value)}.") from error
-    _refuse(name, f"be a regular array of real numbers, got {_shown(value)}")
+    raise _refusal(name, f"be a regular array of real numbers, got {_shown(value)}")
 
 
 def _rounding(kind: str) -> float:
@@ -294,7 +300,7 @@ def _items(values: Iterable[Any], name: str) -> list[Any]:
     except TypeError as error:
         raise ValueError(f"`{name}` must be a list of items, got {_shown(values)}.") from error
     if len(items) > MOST and not isinstance(values, Sequence):
-        _refuse(name, f"be at most {MOST:,} items, and the iterator gives more")
+        raise _refusal(name, f"be at most {MOST:,} items, and the iterator gives more")
     return items
 
 
@@ -313,7 +319,7 @@ def _index(values: Any) -> Iterable[Hashable] | None:
     return None if callable(index) or not isinstance(index, Iterable) else index
 
 
-def _labels(names: Iterable[Hashable], name: str) -> Labels | None:
+def labels_of(names: Iterable[Hashable], name: str) -> Labels | None:
     """The names as a tuple, or None if they only count; `ValueError` if one is missing or twice."""
     labels = tuple(label.item() if isinstance(label, np.generic) else label for label in names)
     seen: set[Hashable] = set()
@@ -324,13 +330,13 @@ def _labels(names: Iterable[Hashable], name: str) -> Labels | None:
         except (TypeError, ValueError):
             missing = True
         if missing:
-            _refuse(name, f"name everything or nothing: one name is {_shown(label)}")
+            raise _refusal(name, f"name everything or nothing: one name is {_shown(label)}")
         try:
             again = label in seen
-        except TypeError:
-            _refuse(name, f"have names that can be compared, got {_shown(label)}")
+        except TypeError as error:
+            raise _refusal(name, f"have names that can be compared, got {_shown(label)}") from error
         if again:
-            _refuse(name, f"have different names: {_shown(label)} is there twice")
+            raise _refusal(name, f"have different names: {_shown(label)} is there twice")
         seen.add(label)
     counting = all(type(label) is int and label == i for i, label in enumerate(labels))
     return None if counting else labels
@@ -351,5 +357,5 @@ def _shown(value: object) -> str:
     return text if 0 < len(text) <= 60 else f"a {type(value).__name__}"
 
 
-def _refuse(name: str, what: str) -> NoReturn:
-    raise ValueError(f"`{name}` must {what}.")
+def _refusal(name: str, what: str) -> ValueError:
+    return ValueError(f"`{name}` must {what}.")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import distributions, finite, slack
-from mpo_games.labelled import Labels, names_of, read
+from mpo_games.labelled import Labelled, Labels, names_of, read
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
@@ -31,9 +31,9 @@ class PreferenceGame:
     preferred to it with probability above 1/2.
 
     A table with names (a DataFrame, a mapping of mappings) is read by them: its columns are brought
-    into the order of its rows. `responses` are names for an array, or another order of the names
-    that a table has. Numbers in float32 or coarser need to satisfy `P + P' = 1` up to the rounding
-    of their type only. `ValueError` for what is no such table.
+    into the order of its rows. `responses` and `contexts` are names for an array, or another order
+    of the names that a table has. Numbers in float32 or coarser need to satisfy `P + P' = 1` up to
+    the rounding of their type only. `ValueError` for what is no such table.
 
     >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]])
     >>> first, second = game.policy([1, 0]), game.policy([0, 1])
@@ -51,7 +51,12 @@ class PreferenceGame:
     contexts: Labels
     """The names of the contexts, `(X,)`, or nothing."""
 
-    def __init__(self, preferences: ArrayLike, responses: Iterable[Hashable] | None = None) -> None:
+    def __init__(
+        self,
+        preferences: ArrayLike,
+        responses: Iterable[Hashable] | None = None,
+        contexts: Iterable[Hashable] | None = None,
+    ) -> None:
         found = read(preferences, "preferences").squared("preferences")
         table = finite(found, "preferences")
         if table.ndim < 2 or table.shape[-1] != table.shape[-2] or 0 in table.shape:
@@ -59,12 +64,16 @@ class PreferenceGame:
                 "`preferences` must be square, (Y, Y), (X, Y, Y) or (..., X, Y, Y), "
                 f"got shape {table.shape}."
             )
-        names = found.labels[-1]
         if responses is not None:
             names = names_of(responses, "responses", table.shape[-1])
             for axis in (-2, -1):
-                found = found.aligned(axis, names, "preferences")
-            table = found.values
+                found = found.aligned(axis, names, "preferences").called(axis, names)
+        if found.values.ndim == 2:
+            found = Labelled(found.values[None], (None, *found.labels), found.rounding)
+        if contexts is not None:
+            names = names_of(contexts, "contexts", found.values.shape[-3])
+            found = found.aligned(-3, names, "preferences").called(-3, names)
+        table = found.values
         # With a tolerance, since computed tables miss 1 by rounding errors.
         allowed = slack(found.rounding, 2)
         if not ((table >= -allowed) & (table <= 1.0 + allowed)).all():
@@ -73,16 +82,13 @@ class PreferenceGame:
             raise ValueError("`preferences` must satisfy P + P.T = 1 (so 1/2 on the diagonal).")
         # Made exactly antisymmetric, so that a policy wins exactly half of its games with itself.
         table = 0.5 + 0.5 * np.clip(table - np.swapaxes(table, -1, -2), -1.0, 1.0)
-        if table.ndim == 2:
-            table = table[None]
         table.setflags(write=False)
         object.__setattr__(self, "preferences", table)
         payoff = table - 0.5
         payoff.setflags(write=False)
         object.__setattr__(self, "payoff", payoff)
-        object.__setattr__(self, "responses", names or ())
-        contexts = found.labels[0] if found.values.ndim == 3 else None
-        object.__setattr__(self, "contexts", contexts or ())
+        object.__setattr__(self, "responses", found.labels[-1] or ())
+        object.__setattr__(self, "contexts", found.labels[-3] or ())
 
     @property
     def actions(self) -> tuple[Labels, ...]:

@@ -46,7 +46,7 @@ class TabularPolicy:
     """The mirror coordinates (log-probabilities in the entropy geometry)."""
     geometry: Geometry = Entropy()
     actions: tuple[Labels, ...] = ()
-    """The names of the actions: a tuple for each row, or one for all rows; nothing without names."""
+    """The names of the actions, a tuple for each row or one for all rows; or nothing."""
 
     @classmethod
     def uniform(
@@ -188,7 +188,8 @@ class TabularPolicy:
         )
 
     def smooth(self, share: float) -> Self:
-        """`(1 - share) self + share uniform` over the legal actions of every row."""
+        """`(1 - share) self + share uniform` over the legal actions of every row; `0 <= share <= 1`."""
+        require_share("share", share)
         legal = self.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
         probs = (1.0 - share) * self.probs + share * uniform
