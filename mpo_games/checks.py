@@ -131,9 +131,12 @@ def summed(p: Array, name: str, allowed: float) -> Array:
     return np.asarray(total)
 
 
-def normalised(p: Array, total: Array, rounding: float) -> Array:
-    """`p / total`, but `p` itself where it was given in float64 and its sum is as good as 1."""
-    kept = (np.abs(total - 1.0) <= KEPT) & (rounding <= EXACT)
+def normalised(p: Array, total: Array, rounding: float, near: float = KEPT) -> Array:
+    """`p / total`, but `p` itself where it was given in float64 and its sum is within `near` of 1.
+
+    Numbers that earlier releases took stay the same to the last bit.
+    """
+    kept = (np.abs(total - 1.0) <= near) & (rounding <= EXACT)
     return p if kept.all() else np.where(kept, p, p / total)
 
 

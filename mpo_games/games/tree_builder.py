@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -95,18 +96,18 @@ def _outcomes(node: Chance) -> list[tuple[float, Node]]:
             f"Chances must be probabilities that sum to 1, got {found.values.tolist()}."
         )
     probs = require_probabilities(found.values, "outcomes", allowed)
-    probs = normalised(probs, np.asarray(total), found.rounding)
+    probs = normalised(probs, np.asarray(total), found.rounding, 1e-9)
     return list(zip(probs.tolist(), (child for _, child in pairs), strict=True))
 
 
-def _actions(node: Decision) -> dict[Hashable, Node]:
+def _actions(node: Decision) -> Mapping[Any, Node]:
     """The actions of a decision, in their order."""
     if not isinstance(node.actions, Mapping):
         raise ValueError(
             f"`actions` at {node.state!r} must be a mapping of names to nodes, "
             f"got a {type(node.actions).__name__}."
         )
-    return dict(node.actions)
+    return node.actions
 
 
 @dataclass(slots=True)
@@ -142,8 +143,9 @@ class TreeBuilder:
             j = self.keys.get((player, label))
         except TypeError:
             raise ValueError(f"An information state needs a name, got {label!r}.") from None
-        same = j is not None and len(actions) == len(self.names[j])
-        return self.names[j] if same and set(actions) == set(self.names[j]) else actions
+        if j is None or len(actions) != len(self.names[j]):
+            return actions
+        return self.names[j] if set(actions) == set(self.names[j]) else actions
 
     def state(
         self, player: int, label: str, actions: tuple[Hashable, ...], at: tuple[int, int]

@@ -188,7 +188,7 @@ class TabularPolicy:
         )
 
     def smooth(self, share: float) -> Self:
-        """`(1 - share) self + share uniform` over the legal actions of every row; `0 <= share <= 1`."""
+        """`(1 - share) self + share uniform` over every row's legal actions; `0 <= share <= 1`."""
         require_share("share", share)
         legal = self.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
