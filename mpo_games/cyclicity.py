@@ -13,8 +13,9 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import finite
 from mpo_games.games.preference import PreferenceGame
-from mpo_games.labelled import Labels
+from mpo_games.labelled import Labels, read
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array
 
@@ -169,9 +170,13 @@ def report(game: PreferenceGame) -> CyclicityReport:
 def cyclic_share(preferences: ArrayLike) -> float:
     """The share of the triples of `preferences`, `(Y, Y)`, whose strict majorities form a cycle.
 
-    Raises `ValueError` for what is no table of preferences.
+    Raises `ValueError` for what is no square table of finite numbers.
     """
-    return _cyclic_share(_table(preferences))
+    # Estimates of preferences are welcome: their two orders need not sum to 1.
+    table = finite(read(preferences, "preferences").squared("preferences"), "preferences")
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise ValueError(f"`preferences` must be square, (Y, Y), got shape {table.shape}.")
+    return _cyclic_share(table)
 
 
 def _cyclic_share(preferences: Array) -> float:
