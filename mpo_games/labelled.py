@@ -34,7 +34,7 @@ ROUNDING = {
 DEEPEST = 32
 """Levels of nested containers; a list that holds itself has more."""
 
-MOST = 10**7
+MOST = 10**6
 """The most items that an iterator may give, since it may never end."""
 
 PLAIN = {float, int, bool, np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_}
