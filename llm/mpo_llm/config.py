@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 
 def _at_least(name: str, number: int, least: int) -> None:
-    if number < least:
+    if not number >= least:  # NaN fails every comparison
         raise ValueError(f"`{name}` must be at least {least}, got {number}.")
 
 

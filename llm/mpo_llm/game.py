@@ -64,7 +64,7 @@ class TextPreferenceGame:
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
         # A response is compared with the mean of the others.
-        if self.samples < 2:
+        if not self.samples >= 2:
             raise ValueError(f"`samples` must be at least 2, got {self.samples}.")
         if self.prompts_per_step is not None and not (
             1 <= self.prompts_per_step <= len(self.prompts)
@@ -114,7 +114,7 @@ class TextPreferenceGame:
                 "The engine reported log-probabilities that are not finite: see `Drawn.log_probs`."
             )
         # A smaller difference is rounding, and all weights would be 1.
-        if mismatch > MISMATCH:
+        if not mismatch <= MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
         at = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,8 +31,8 @@ class BradleyTerry:
     """The difference of scores that means odds of e to 1, in units of the score."""
 
     def __post_init__(self) -> None:
-        if not self.scale > 0.0:
-            raise ValueError(f"`scale` must be above 0, got {self.scale}.")
+        if not 0.0 < self.scale < inf:
+            raise ValueError(f"`scale` must be a finite number above 0, got {self.scale}.")
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         return np.asarray(expit(_differences(self.score, prompts, a, b) / self.scale))

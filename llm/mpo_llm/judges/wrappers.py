@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Retried:
     repetitions; `retried`, the repetitions alone; `failed`, unanswered to the end."""
 
     def __post_init__(self) -> None:
-        if self.times < 0 or not 0.0 <= self.most <= 1.0 or self.pause < 0.0:
+        if not (self.times >= 0 and 0.0 <= self.most <= 1.0 and 0.0 <= self.pause < inf):
             raise ValueError(
                 "`times` and `pause` must not be negative, and `most` must be in [0, 1]."
             )
