@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from mpo_games.checks import require_weight
+from mpo_games.checks import finite_numbers, require_weight
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.dilation import payoff_scaled, unit
@@ -108,7 +108,7 @@ class SequenceFormGame:
 
     def with_payoff(self, payoff: Array) -> Self:
         """The same tree with other payoffs at its `(row, column)` entries."""
-        return replace(self, payoff=np.ascontiguousarray(payoff, dtype=np.float64))
+        return replace(self, payoff=np.ascontiguousarray(finite_numbers(payoff, "payoff")))
 
     def initial_policy(self) -> TreeplexPolicy:
         """Uniform at every information state."""

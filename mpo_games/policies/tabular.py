@@ -56,7 +56,7 @@ class TabularPolicy:
         actions: tuple[Labels, ...] = (),
     ) -> TabularPolicy:
         """Uniform over each row's legal actions; `legal` is boolean, `(..., rows, actions)`."""
-        mask = _mask(legal)
+        mask = _mask(legal, actions)
         if mask.ndim < 2 or not mask.any(axis=-1).all():
             raise ValueError(
                 "`legal` must be (..., rows, actions) with a legal action in every row."
@@ -89,7 +89,7 @@ class TabularPolicy:
         for row in actions:
             found = found.aligned(-1, row, "probs")
         p = distributions(found.values, "probs", found.rounding)
-        mask = np.ones(p.shape, dtype=bool) if legal is None else _mask(legal)
+        mask = np.ones(p.shape, dtype=bool) if legal is None else _mask(legal, actions)
         if (p * ~mask).any():
             raise ValueError("`probs` gives weight to an illegal action.")
         mask = np.broadcast_to(mask, p.shape)
@@ -292,12 +292,18 @@ class TabularPolicy:
         return self.replace(coordinates)
 
 
-def _mask(legal: ArrayLike) -> Mask:
-    """A mask of legal actions; `ValueError` unless it is one of true and false, or of 0 and 1."""
-    found = read(legal, "legal").values
-    if not ((found == 0.0) | (found == 1.0)).all():
+def _mask(legal: ArrayLike, actions: tuple[Labels, ...]) -> Mask:
+    """A mask of legal actions, in the order of `actions` if it has names.
+
+    `ValueError` unless it is one of true and false, or of 0 and 1.
+    """
+    found = read(legal, "legal")
+    if found.values.ndim:
+        for row in actions or (None,):
+            found = found.aligned(-1, row, "legal")
+    if not ((found.values == 0.0) | (found.values == 1.0)).all():
         raise ValueError("`legal` must be true or false for every action.")
-    return np.asarray(found, dtype=bool)
+    return np.asarray(found.values, dtype=bool)
 
 
 def _length(weights: Array, q: Array, centred: bool) -> float:
