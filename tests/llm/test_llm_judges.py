@@ -155,6 +155,17 @@ def test_a_table() -> None:
         judges.Table(["a"], ["b", "c"], cycle)
 
 
+def test_a_table_with_names_is_read_by_them() -> None:
+    rows = {"rock": {"paper": 0.1, "rock": 0.5}, "paper": {"rock": 0.9, "paper": 0.5}}
+    swapped = {name: rows[name] for name in ("paper", "rock")}
+    for table in (rows, swapped, {"b": rows, "a": swapped}, iter([[0.5, 0.1], [0.9, 0.5]])):
+        judge = judges.Table(["a", "b"], ["rock", "paper"], table)  # type: ignore[arg-type]
+        assert judge(["a", "b"], ["rock", "paper"], ["paper", "rock"]) == pytest.approx([0.1, 0.9])
+    for prompts, texts in ((["a", "b"], ["rock", "scissors"]), (["a", "b"], {"rock", "paper"})):
+        with pytest.raises(ValueError, match="must be"):
+            judges.Table(prompts, texts, rows)  # type: ignore[arg-type]
+
+
 # -------------------------------------------------------------------------------- around judges
 
 
