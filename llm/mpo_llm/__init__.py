@@ -9,6 +9,14 @@ Log-probabilities and KLs are in nats, advantages are in units of preference.
 """
 
 import sys as _sys
+from importlib.util import find_spec as _find_spec
+
+if _missing := [
+    name
+    for name in ("torch", "transformers", "accelerate", "peft", "safetensors", "yaml")
+    if _find_spec(name) is None
+]:
+    raise ImportError(f'`mpo_llm` needs {", ".join(_missing)}: run `pip install "mpo-games[llm]"`.')
 
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences

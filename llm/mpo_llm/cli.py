@@ -172,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has closed the pipe, and Python flushes into it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ArithmeticError, OSError, ImportError) as error:
-        print(f"mpo-llm: {error}", file=sys.stderr)
+        # The judge may have raised it.
+        lacking = _out_of_memory(error.__cause__)
+        print(f"mpo-llm: {OUT_OF_MEMORY if lacking else error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -189,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _out_of_memory(error: BaseException | None) -> bool:
     """Whether an accelerator, the CPU allocator or Python ran out of memory."""
     # Torch's allocator for CPUs raises a bare RuntimeError, which only its text tells apart.
     lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -11,14 +11,15 @@ from numpy.typing import ArrayLike
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import ordered, places
 from mpo_games.protocol import Array
+from mpo_llm.judges.protocol import JudgeError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """Known preferences between Y known responses to X known prompts.
 
-    `ValueError` for preferences of another shape or with `P + P' != 1`, and for a comparison of a
-    text that is not in the table.
+    `ValueError` for preferences of another shape or with `P + P' != 1`; `JudgeError` for a
+    comparison of a text that is not in the table.
     """
 
     prompts: Sequence[str]
@@ -60,7 +61,7 @@ class Table:
             x = [asked[text] for text in prompts]
             i, j = ([responses[text] for text in texts] for texts in (a, b))
         except KeyError as missing:
-            raise ValueError(
+            raise JudgeError(
                 f"The table of preferences does not hold the text {missing}."
             ) from None
         return np.asarray(self._rates[x, i, j])
