@@ -126,6 +126,11 @@ def test_settings(changes: dict[str, Any]) -> None:
     tried(lambda: config_file.changed(Config(), changes))
 
 
+def line(pair: tuple[str, str]) -> str:
+    *section, name = pair[0].split(".")
+    return f"{'.'.join(section) or name}: {{{name}: {pair[1]}}}"
+
+
 @inputs(200)
 @given(
     st.one_of(
