@@ -28,7 +28,7 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[F], F]:
         dispatcher: Any = numba.njit(**options)(function)
         if cache:
             try:
-                dispatcher._cache = _Forgiving(function)
+                dispatcher._cache = _Forgiving(function)  # type: ignore[no-untyped-call, unused-ignore]
             except (RuntimeError, OSError):
                 _say_that_nothing_is_kept()
         return cast(F, dispatcher)
