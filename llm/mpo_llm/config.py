@@ -57,8 +57,8 @@ class ModelConfig:
             _at_least("model.lora_alpha", self.lora_alpha, 1)
         if self.adapters == "continue" and self.lora_rank:
             raise ValueError(
-                "`model.adapters: continue` trains the adapters of the folder, which have a rank of "
-                f"their own: `model.lora_rank` must be 0, got {self.lora_rank}."
+                "`model.adapters: continue` trains the adapters of the folder, which have their "
+                f"own rank: `model.lora_rank` must be 0, got {self.lora_rank}."
             )
 
 

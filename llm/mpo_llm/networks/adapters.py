@@ -47,7 +47,7 @@ def fresh(model: Any, settings: ModelConfig, seed: int) -> Any:
 
 
 def _targets(model: nn.Module, named: str) -> str | list[str]:
-    """The targets as PEFT takes them. PEFT passes over a name without a layer if another has one."""
+    """The targets as PEFT takes them, which ignores names without a layer if another has one."""
     if named.strip() == "all-linear":
         return "all-linear"
     targets = [name.strip() for name in named.split(",")]
@@ -64,8 +64,8 @@ def _targets(model: nn.Module, named: str) -> str | list[str]:
             f"is no layer but a {type(modules[found[0]]).__name__}" if found else "is no layer"
         )
         raise ValueError(
-            f"`model.lora_targets`: {target!r} {is_none} of the model: write `all-linear`, or names "
-            f"such as {', '.join(near)}."
+            f"`model.lora_targets`: {target!r} {is_none} of the model: write `all-linear`, or "
+            f"names such as {', '.join(near)}."
         )
     return targets
 
@@ -105,8 +105,8 @@ def carried(model: Any, source: str, adapter: Any, *, train: bool) -> Any:
     place = f"The adapters in {source!r}"
     if adapter.is_prompt_learning:
         raise ValueError(
-            f"{place} are prompt tuning ({adapter.peft_type.value}), which is in no layer and so can "
-            "neither be merged nor trained here: use adapters within layers, such as LoRA."
+            f"{place} are prompt tuning ({adapter.peft_type.value}), which is in no layer and so "
+            "can neither be merged nor trained here: use adapters within layers, such as LoRA."
         )
     with _refusing(f"{place} do not fit their base model: "):
         file = peft.utils.save_and_load.load_peft_weights(source, device="cpu")
@@ -171,6 +171,13 @@ def inner(model: Any) -> Any:
             "The model has adapters upon adapters: merge the first ones by `merge_and_unload()` "
             "before you add others."
         )
+    for name, module in found.named_modules():
+        # Such a tensor is computed once, so other weights in the parameter would not reach it.
+        if any(isinstance(v, Tensor) and v.grad_fn is not None for v in vars(module).values()):
+            raise ValueError(
+                f"The weights of {name!r} are computed from those of another layer's adapter, "
+                "which is how PEFT ties adapters: use `ensure_weight_tying=False`."
+            )
     active = set(model.active_adapters)
     for name, module in found.named_modules():
         if getattr(module, "merged", False):
@@ -230,6 +237,8 @@ def merged(model: Any) -> Any:
     with _refusing(f"Adapters of the method {method} cannot be merged: "):
         found = model.merge_and_unload(safe_merge=True)
     settle_ties(found)
+    # The merged model is on no disk, and adapters that are added to it must not name another base.
+    found.name_or_path = found.config._name_or_path = ""
     apart = variation(before, distributions(found, rows))
     if not apart <= rounding(found.dtype):
         raise ValueError(

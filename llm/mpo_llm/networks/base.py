@@ -227,8 +227,8 @@ class Network(ABC):
         """
         if self.sharded:
             raise ValueError(
-                "The module has only some rows of its weights, because processes share them: save a "
-                "checkpoint, and read that in one process."
+                "The module has only some rows of its weights, because processes share them: save "
+                "a checkpoint, and read that in one process."
             )
         held = {name: p.data for name, p in self.trainable.items()}
         try:

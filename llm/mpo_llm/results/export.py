@@ -27,7 +27,7 @@ from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Responses
 from mpo_llm.step.scoring import hidden_states, log_softmax
-from mpo_llm.training import assemble, checkpoint
+from mpo_llm.training import checkpoint
 
 Adapters = Literal["merged", "separate"]
 """What becomes of LoRA adapters: part of the weights, or a folder of PEFT on their base model."""
@@ -64,17 +64,20 @@ def export_policy(
     network, target = policy.network, Path(folder)
     if not isinstance(network, TransformersNetwork):
         raise ValueError(
-            f"Only models of transformers can be exported, got a {type(network).__name__}: save the "
-            "policy by `mg.Solution.save`, or its module within `network.holding(policy.weights)`."
+            f"Only models of transformers can be exported, got a {type(network).__name__}: save "
+            "the policy by `mg.Solution.save`, or the module within "
+            "`network.holding(policy.weights)`."
         )
     if len(policy.parts) > 1:
         raise ValueError(
             f"The policy is a mixture of {len(policy.parts)} networks, and a folder holds one: "
             "export a policy that a step has returned, or average weights (`mpo_llm.WeightEma`)."
         )
-    if adapters == "separate" and not hasattr(network.given, "peft_config"):
-        raise ValueError("The policy has no adapters to keep separate: all weights are trained.")
+    if adapters == "separate":
+        _require_base(network.given)
     _require_free(target)
+    # The temperature would hide differences, or magnify them.
+    policy = replace(policy, decoding=replace(policy.decoding, temperature=1.0))
     responses = _probe(policy)
     expected = _distributions(policy, responses)
     processes = network.processes
@@ -96,6 +99,18 @@ def _require_free(target: Path) -> None:
         raise ValueError(f"{str(target)!r} exists: choose another folder.")
 
 
+def _require_base(given: Any) -> None:
+    """`ValueError` unless the model has adapters whose base model has a name."""
+    if not hasattr(given, "peft_config"):
+        raise ValueError("The policy has no adapters to keep separate: all weights are trained.")
+    if not all(c.base_model_name_or_path for c in given.peft_config.values()):
+        raise ValueError(
+            "The base model of the adapters is on no disk (it was made in memory, or other "
+            "adapters were merged into it), so a folder of adapters could not name it: export them "
+            "merged."
+        )
+
+
 def _write(
     policy: TokenPolicy,
     network: TransformersNetwork,
@@ -106,6 +121,9 @@ def _write(
     expected: Tensor,
 ) -> float:
     """Write the folder beside the target, compare it, and rename it; returns the difference."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -143,7 +161,7 @@ def _save(
 
 
 def _vocabulary_grew(given: Any) -> bool:
-    """Whether the base model on the disk has another number of embeddings than the one in memory."""
+    """Whether the base model has other embeddings in memory than on the disk."""
     base = given.get_base_model()
     file = Path(base.config._name_or_path) / "config.json"
     if not file.is_file():
@@ -193,6 +211,8 @@ def _compare(
     expected: Tensor,
 ) -> float:
     """The difference of the folder from the policy. `ValueError` if it is more than rounding."""
+    import transformers
+
     dtype = network.config.dtype
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     attention = network.config._attn_implementation
@@ -200,8 +220,6 @@ def _compare(
         settings = ModelConfig(str(partial), str(dtype).removeprefix("torch."), attention)  # type: ignore[arg-type]
         model, _ = loading.load(settings)
     else:
-        import transformers
-
         kind = transformers.AutoModelForCausalLM
         # "auto" is what programs read that are told no type.
         model = loading.checked(kind, str(partial), dtype="auto", attn_implementation=attention)
@@ -219,9 +237,9 @@ def _compare(
     limit = peft_adapters.rounding(model.dtype)
     if not apart <= limit:
         raise ValueError(
-            "The folder would not be the policy, so it was not written: loaded again, its next-token "
-            f"distributions differ from the policy's by {apart:.2g} in total variation, and at most "
-            f"{limit:.2g} is the rounding of {str(model.dtype).removeprefix('torch.')}."
+            "The folder would not be the policy, so it was not written: loaded again, its "
+            f"next-token distributions differ from the policy's by {apart:.2g} in total "
+            f"variation, and at most {limit:.2g} is rounding in {model.dtype}."
         )
     return apart
 

@@ -65,8 +65,8 @@ class Proximal:
     objective: Objective = TokenLevel()
     minimise: Minimiser = Adam()
     minibatches: int = 1
-    """Parts into which the responses are split; each update uses one. With fewer responses there are
-    fewer parts. An objective that is no sum over responses has whole prompts in a part."""
+    """Parts into which the responses are split; each update uses one. There are no more parts than
+    responses. An objective that is no sum over responses has whole prompts in a part."""
     micro_batch: int | None = None
     """The largest number of responses whose activations are in memory at the same time. Gradients
     add up over such parts of a minibatch, so the result is the same. All if None."""
