@@ -118,35 +118,33 @@ def carried(model: Any, source: str, adapter: Any, *, train: bool) -> Any:
                 model.resize_token_embeddings(rows, mean_resizing=False)
                 break
         found = peft.PeftModel.from_pretrained(model, source, is_trainable=train).eval()
-        there = peft.get_peft_model_state_dict(found, save_embedding_layers=True)
-    lacking = [n for n in there if n not in file and not n.endswith(_EMBEDDINGS)]
-    other = [n for n, w in file.items() if n not in there or not _equal(there[n], w)]
-    if lacking or other:
-        raise ValueError(
-            f"{place} do not fit their base model: "
-            + "; ".join(
-                f"{what} {', '.join(sorted(names)[:3])}{' and others' if len(names) > 3 else ''}"
-                for what, names in (("the file lacks", lacking), ("there is no place for", other))
-                if names
+        own = peft.get_peft_model_state_dict(found, save_embedding_layers=False)
+    # A saved embedding has its name in the model, not one of an adapter.
+    there = {**found.state_dict(), **own}
+    for verb, names in (
+        ("the file lacks", [n for n in own if n not in file]),
+        ("there is no place for", [n for n in file if n not in there]),
+        ("not in place is", [n for n, w in file.items() if not _equal(there.get(n, w), w)]),
+        ("not finite is", [n for n, w in file.items() if not torch.isfinite(w).all()]),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ValueError(
+                f"{place} do not fit their base model: {verb} {', '.join(sorted(names)[:3])}{more}."
             )
-            + "."
-        )
     return found
 
 
-# A saved embedding has its own name in the model, not one of an adapter.
-_EMBEDDINGS = (
-    "embed_tokens.weight",
-    "lm_head.weight",
-    "wte.weight",
-    "word_embeddings.weight",
-    "embed_in.weight",
-    "embed_out.weight",
+_EMBEDDINGS = tuple(
+    f"{name}.weight"
+    for name in ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out")
 )
+"""Ends of the names of embeddings and heads, as PEFT knows them."""
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.cpu(), other.to(one.dtype).cpu())
+    same = one.shape == other.shape
+    return same and torch.allclose(one.cpu(), other.to(one).cpu(), 0.0, 0.0, equal_nan=True)
 
 
 def inner(model: Any) -> Any:
@@ -171,12 +169,13 @@ def inner(model: Any) -> Any:
             "The model has adapters upon adapters: merge the first ones by `merge_and_unload()` "
             "before you add others."
         )
-    for name, module in found.named_modules():
-        # Such a tensor is computed once, so other weights in the parameter would not reach it.
-        if any(isinstance(v, Tensor) and v.grad_fn is not None for v in vars(module).values()):
+    places: dict[int, str] = {}
+    for name, p in found.named_parameters():
+        # Two parameters in one place: each would get weights of its own, and so become untied.
+        if p.requires_grad and p.numel() and places.setdefault(p.data_ptr(), name) != name:
             raise ValueError(
-                f"The weights of {name!r} are computed from those of another layer's adapter, "
-                "which is how PEFT ties adapters: use `ensure_weight_tying=False`."
+                f"The adapters {name!r} and {places[p.data_ptr()]!r} share their weights, which a "
+                "step would tear apart: use `ensure_weight_tying=False`."
             )
     active = set(model.active_adapters)
     for name, module in found.named_modules():
@@ -219,7 +218,7 @@ def standalone(network: Network, given: Any, weights: Weights) -> Iterator[Any]:
 
 
 def merged(model: Any) -> Any:
-    """A PEFT model's base model, changed in place to hold its adapters.
+    """A PEFT model's base model, changed in place to hold its adapters; all of it is trainable.
 
     `ValueError` if its method has no merged form, if the base is quantised, and if the result gives
     other next-token distributions than the model with its adapters.
@@ -237,6 +236,7 @@ def merged(model: Any) -> Any:
     with _refusing(f"Adapters of the method {method} cannot be merged: "):
         found = model.merge_and_unload(safe_merge=True)
     settle_ties(found)
+    found.requires_grad_(True)
     # The merged model is on no disk, and adapters that are added to it must not name another base.
     found.name_or_path = found.config._name_or_path = ""
     apart = variation(before, distributions(found, rows))
