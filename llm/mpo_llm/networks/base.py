@@ -102,8 +102,10 @@ class Network(ABC):
             # FSDP averages gradients, but each process has a part of one loss: they must be summed.
             layer.set_gradient_divide_factor(1.0)
             layer.set_force_sum_reduction_for_comms(True)
-            # An expert without tokens on one process takes part in the sum, with zeros.
-            layer.set_reduce_scatter_unused_params(True)
+            # An expert without tokens on one process takes part in the sum, with zeros. Torch has
+            # had this setting since 2.12 or so.
+            if hasattr(layer, "set_reduce_scatter_unused_params"):
+                layer.set_reduce_scatter_unused_params(True)
         # Sharding has replaced the layers' parameters by new ones.
         self._find_trainable()
 

@@ -28,6 +28,8 @@ def require_trackers(names: Sequence[str]) -> None:
     known = set(LOGGER_TYPE_TO_CLASS)
     here = {str(tracker) for tracker in get_available_trackers()}
     for name in names:
+        if name == "all":  # Accelerate's word for all that are installed
+            continue
         if name not in known:
             raise ValueError(
                 f"`output.trackers`: there is no tracker {name!r}, only {', '.join(sorted(known))}."
