@@ -120,6 +120,36 @@ def test_the_folder_is_the_policy(name: str, tmp_path: Path) -> None:
         assert np.isfinite(again.log_probs(RESPONSES)).all()
 
 
+def gpt2() -> Any:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(tiny.WORDS), n_positions=64, n_embd=16, n_layer=2, n_head=2, eos_token_id=1
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+def mixtral() -> Any:
+    """Whose experts have other names and shapes on the disk."""
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        **tiny.model().config.to_diff_dict()
+        | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+    )
+    return transformers.MixtralForCausalLM(config)
+
+
+@pytest.mark.parametrize("build", [gpt2, mixtral])
+def test_other_architectures(build: Callable[[], Any], tmp_path: Path) -> None:
+    """With all weights in half precision, and with adapters of the head, which may be tied."""
+    for number, (model, rounding) in enumerate(
+        [(build().bfloat16(), 2e-2), (lora(build(), target_modules=["lm_head"]), 1e-5)]
+    ):
+        _, policy = stepped(model)
+        folder = tmp_path / str(number)
+        assert 0.0 <= export_policy(policy, tiny.tokenizer(), folder) < rounding
+        np.testing.assert_allclose(read(folder), policy.log_probs(RESPONSES), atol=rounding)
+
+
 @pytest.mark.parametrize("build", [tiny.model, lambda: tiny.model().bfloat16()])
 @pytest.mark.parametrize("accurate", [False, True])
 def test_the_module_has_the_weights_of_the_last_step(build: Any, accurate: bool) -> None:

@@ -85,7 +85,7 @@ def config_of(source: str) -> Any:
 
 def has_tokenizer(source: str) -> bool:
     """Whether a folder, or a repository of the hub, has a tokenizer beside its adapters."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     names = ("tokenizer_config.json", "tokenizer.json")
     if Path(source).is_dir():
