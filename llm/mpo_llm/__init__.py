@@ -40,6 +40,7 @@ from mpo_llm.networks.small_transformer import SmallTransformer as SmallTransfor
 from mpo_llm.policy import TokenPolicy as TokenPolicy
 from mpo_llm.responses import Decoding as Decoding
 from mpo_llm.responses import Responses as Responses
+from mpo_llm.results.export import export_policy as export_policy
 from mpo_llm.step import kl_forms as kl_forms
 from mpo_llm.step.minimisers import LBFGS as LBFGS
 from mpo_llm.step.minimisers import Adam as Adam
