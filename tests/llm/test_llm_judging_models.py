@@ -167,10 +167,14 @@ def endings_without_template() -> Any:
 def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
     """Transformers would draw the head at random, and the judge would be random."""
     tiny.save(tmp_path / "causal")
-    with pytest.raises(ValueError, match=r"no SequenceClassification model: .* score.weight"):
+    with pytest.raises(
+        ValueError, match=r"not one of a LlamaForSequenceClassification: it lacks .*score.weight"
+    ):
         judges.RewardModel.load(tmp_path / "causal")
     classifier(tmp_path / "reward")
-    with pytest.raises(ValueError, match=r"no CausalLM model: .* lm_head.weight"):
+    with pytest.raises(
+        ValueError, match=r"not one of a LlamaForCausalLM: it lacks .*lm_head.weight"
+    ):
         judges.LanguageModelJudge.load(tmp_path / "reward")
 
 

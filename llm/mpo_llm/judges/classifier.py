@@ -17,9 +17,9 @@ from mpo_llm.judges.encoding import (
     batches,
     context,
     encode,
-    load_model,
     load_tokenizer,
 )
+from mpo_llm.networks.loading import checked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class RewardModel:
         """
         from transformers import AutoModelForSequenceClassification
 
-        model = load_model(AutoModelForSequenceClassification, path, device)
+        model = checked(AutoModelForSequenceClassification, str(path)).to(device).eval()
         return cls(model, load_tokenizer(path), **settings)
 
     def __post_init__(self) -> None:

@@ -32,21 +32,23 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def load_model(loader: Any, path: str | Path, device: str, **settings: Any) -> Any:
-    """A model that judges, by a loader of transformers such as `AutoModel`, in evaluation mode.
+def load_encoder(path: str | Path, device: str, **settings: Any) -> Any:
+    """A transformer without its head (`AutoModel`), in evaluation mode.
 
-    `ValueError` if the folder lacks weights of this kind of model: transformers draws them at
-    random, and the judgements would be random too.
+    `ValueError` if the folder lacks weights: transformers draws them at random, and the judgements
+    would be random too.
     """
-    model, found = loader.from_pretrained(
+    from transformers import AutoModel
+
+    model, found = AutoModel.from_pretrained(
         path, trust_remote_code=False, output_loading_info=True, **settings
     )
     # A pooler stands behind the states that judges read, and many encoders come without one.
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
     if missing:
         raise ValueError(
-            f"{path} is no {loader.__name__.removeprefix('AutoModelFor')} model: it lacks the "
-            f"weights {', '.join(missing[:3])}{' and others' if missing[3:] else ''}."
+            f"The checkpoint {str(path)!r} is no {type(model).__name__}: it lacks the weights "
+            f"{', '.join(missing[:3])}{' and others' if missing[3:] else ''}."
         )
     return model.to(device).eval()
 

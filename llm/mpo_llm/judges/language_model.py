@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.encoding import Tokenizer, cut, load_model, load_tokenizer
+from mpo_llm.judges.encoding import Tokenizer, cut, load_tokenizer
 from mpo_llm.judges.protocol import JudgeError
 from mpo_llm.networks.base import Network
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.loading import checked
 from mpo_llm.responses import left_aligned
 
 RUBRIC = "Which response is more helpful, correct and harmless?"
@@ -72,7 +73,7 @@ class LanguageModelJudge:
         """
         from transformers import AutoModelForCausalLM
 
-        model = load_model(AutoModelForCausalLM, path, device)
+        model = checked(AutoModelForCausalLM, str(path)).to(device)
         return cls(TransformersNetwork(model), load_tokenizer(path), **settings)
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ from mpo_llm.judges.encoding import (
     batches,
     context,
     encode,
-    load_model,
+    load_encoder,
     load_tokenizer,
 )
 
@@ -86,9 +86,7 @@ class Encoder:
 
         `settings` are the remaining fields.
         """
-        from transformers import AutoModel
-
-        model = load_model(AutoModel, path, device, dtype=torch.float32)
+        model = load_encoder(path, device, dtype=torch.float32)
         return cls(model, load_tokenizer(path), **settings)
 
     @property
