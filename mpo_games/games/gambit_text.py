@@ -15,7 +15,7 @@ from mpo_games.text_file import read_text
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]|[^\s{},"]+|"', re.DOTALL)
 """A text in quotes, a brace, or a word. Commas only separate, like blanks."""
 
-ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+ESCAPE = re.compile(r'\\(["\\])')
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?(/\d+)?")
 
@@ -144,17 +144,36 @@ class Tokens:
 
 
 def quote(text: object) -> str:
-    """A text in Gambit's quotes."""
-    inside = str(text).replace("\\", "\\\\").replace('"', '\\"')
+    """A name in quotes, with single blanks for all white space, as Gambit demands of names."""
+    inside = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    # Gambit escapes quotes only. A backslash is doubled just where it would escape something.
+    inside = re.sub(r'\\(?=["\\]|$)', r"\\\\", inside).replace('"', '\\"')
     return f'"{inside}"'
 
 
 def written(value: float) -> Fraction:
-    """The number to write, which reads back to the same float64: simple, or the decimal's."""
+    """The number to write, which reads back to the same float64: simple, or a decimal."""
     if not math.isfinite(value):
         raise ValueError(f"A payoff must be finite, got {value}.")
     simple = Fraction(value).limit_denominator(SIMPLE)
     return simple if float(simple) == value else Fraction(repr(value))
+
+
+def spelled(number: Fraction) -> str:
+    """A number exactly: `1/3` if that is short, else a decimal if there is one."""
+    rest = number.denominator
+    if rest <= SIMPLE:
+        return str(number)
+    twos = (rest & -rest).bit_length() - 1
+    rest >>= twos
+    fives = 0
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    if rest > 1:
+        return str(number)
+    places = max(twos, fives)
+    digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
+    return f"{'-' if number < 0 else ''}{digits[:-places]}.{digits[-places:]}"
 
 
 def summing_to_1(weights: list[float]) -> list[Fraction]:
@@ -163,11 +182,14 @@ def summing_to_1(weights: list[float]) -> list[Fraction]:
     They are simple fractions where these round to the weights.
     """
     total = math.fsum(weights)
-    simple = [Fraction(w / total).limit_denominator(SIMPLE) for w in weights]
-    near = all(
-        abs(float(s) - w / total) <= 1e-14 * w / total for s, w in zip(simple, weights, strict=True)
-    )
-    if near and sum(simple) == 1:
+    shares = [w / total for w in weights]
+    simple = [Fraction(p).limit_denominator(SIMPLE) for p in shares]
+    if sum(simple) == 1 and all(
+        abs(float(s) - p) <= 1e-14 * p for s, p in zip(simple, shares, strict=True)
+    ):
         return simple
-    exact = [Fraction(w) for w in weights]
-    return [w / sum(exact) for w in exact]
+    exact = [Fraction(repr(p)) for p in shares]
+    # The largest share takes the rounding errors, of which it notices least.
+    largest = shares.index(max(shares))
+    exact[largest] += 1 - sum(exact)
+    return exact

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from mpo_games.games.gambit_text import quote, written
+from mpo_games.games.gambit_text import quote, spelled, written
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
@@ -105,7 +105,9 @@ def _tree_file(game: SequenceFormGame, title: str, players: Sequence[str]) -> st
     for node in nodes_of(game):
         if isinstance(node, ChanceNode):
             chances += 1
-            moves = " ".join(f'"{k}" {p}' for k, p in enumerate(node.probabilities, start=1))
+            moves = " ".join(
+                f'"{k}" {spelled(p)}' for k, p in enumerate(node.probabilities, start=1)
+            )
             lines.append(f'c "" {chances} "" {{ {moves} }} 0')
         elif isinstance(node, EndNode):
             outcomes += 1
@@ -134,4 +136,4 @@ def _pair(value: float, total: float) -> str:
 def _both(value: float, total: float) -> tuple[str, str]:
     """Both payoffs, whose sum is exactly `total`: Gambit adds without rounding."""
     first = written(value)
-    return str(first), str(written(total) - first)
+    return spelled(first), spelled(written(total) - first)
