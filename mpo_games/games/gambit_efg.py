@@ -115,9 +115,10 @@ class Parser:
             tokens.fail(f"{what} has no actions.")
         if any(p < 0 for p in chances):
             tokens.fail(f"{what} has a negative probability.", begin)
-        if player == 0 and abs(sum(chances) - 1) > DECIMALS:
+        total = sum(chances, Fraction(0))
+        if player == 0 and abs(total - 1) > DECIMALS:
             tokens.fail(
-                f"the probabilities of {what} must sum to 1, got {float(sum(chances)):.9g}.", begin
+                f"the probabilities of {what} must sum to 1, got {float(total):.9g}.", begin
             )
         if known is None:
             self.sets[player, number] = InformationSet(name, actions, chances)
