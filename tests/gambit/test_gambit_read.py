@@ -34,14 +34,17 @@ CHOICE = HEAD + 'p "" 1 1 "s" { "l" "r" } 0\n'
 def test_values_are_gambits(name: str, value: float, tmp_path: Path) -> None:
     game = mg.load(str(HERE / name))
     assert mg.exact.nash(game).value == pytest.approx(value, abs=1e-14)
-    solution = mg.solve(game, mg.AutoMPO(), budget=4000)
-    assert solution.gap < 1e-6
     capitals = tmp_path / name.upper()
     shutil.copy(HERE / name, capitals)
     assert mg.exact.nash(mg.load(str(capitals))).value == pytest.approx(value, abs=1e-14)
 
 
-def test_what_a_tree_keeps() -> None:
+@pytest.mark.parametrize("name", ["poker.efg", "share.efg", "outcomes.nfg"])
+def test_they_are_solved(name: str) -> None:
+    assert mg.solve(mg.load(str(HERE / name)), mg.AutoMPO(), budget=2000).gap < 1e-6
+
+
+def test_what_a_file_keeps() -> None:
     poker = mg.load(str(HERE / "poker.efg"))
     assert isinstance(poker, mg.SequenceFormGame)
     names = "Ann holds an ace", "Ann holds a king", "Bob sees a raise"
@@ -62,10 +65,8 @@ def test_what_a_tree_keeps() -> None:
     assert table.actions == (("top", "middle", "bottom"), ("left", "right"))
     sizes = mg.load(str(HERE / "sizes.nfg"))
     assert isinstance(sizes, mg.MatrixGame)
-    assert sizes.payoff.tolist() == [[5, 3, 0], [1.5, 2.5, 4.25]][::1] or sizes.payoff.shape == (
-        2,
-        3,
-    )
+    # Read column by column: player 1's strategy changes fastest.
+    assert sizes.payoff.tolist() == [[5, 2.5, 0], [1.5, 3, 4.25]]
     assert sizes.actions == ()
 
 
@@ -180,8 +181,8 @@ def test_files_that_are_not_there_and_parameters(tmp_path: Path) -> None:
         mg.load(str(tmp_path / "none.efg"))
     with pytest.raises(ValueError, match="no parameters, got n"):
         mg.load(str(HERE / "poker.efg"), n=3)
+    (tmp_path / "b.efg").write_bytes(b"\x00\x01")
     with pytest.raises(ValueError, match="no text"):
-        (tmp_path / "b.efg").write_bytes(b"\x00\x01")
         mg.load(str(tmp_path / "b.efg"))
 
 

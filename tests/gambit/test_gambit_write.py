@@ -25,7 +25,12 @@ def again(game: Any, tmp_path: Path, suffix: str = ".efg") -> Any:
 def places(game: mg.SequenceFormGame) -> dict[tuple[int, str, str], int]:
     tree = game.tree
     return {
-        (int(tree.owner[s]), tree.labels[tree.state_of[s]], str(tree.actions[s])): s
+        # Gambit's names have single blanks for all white space.
+        (
+            int(tree.owner[s]),
+            " ".join(tree.labels[tree.state_of[s]].split()),
+            str(tree.actions[s]),
+        ): s
         for s in range(2, tree.sequences)
     }
 
@@ -133,13 +138,13 @@ def test_numbers_are_written_exactly() -> None:
 
 
 def test_large_files_are_read_in_seconds(tmp_path: Path) -> None:
-    """100 000 nodes; the limit is far above what a free machine needs (two seconds)."""
+    """20 000 nodes; the limit is far above what a free machine needs (half a second)."""
     import time
 
     lines = ['EFG 2 R "many" { "A" "B" }', 'c "" 1 "" {']
-    lines += [f'"{k}" 1/10000' for k in range(10_000)]
+    lines += [f'"{k}" 1/2000' for k in range(2_000)]
     lines.append("} 0")
-    for k in range(10_000):
+    for k in range(2_000):
         lines.append(f'p "" 1 {k + 1} "s{k}" {{ "l" "m" "r" }} 0')
         for move in range(3):
             lines.append(f'p "" 2 {move + 1} "t{move}" {{ "u" "v" }} 0')
@@ -149,5 +154,5 @@ def test_large_files_are_read_in_seconds(tmp_path: Path) -> None:
     began = time.perf_counter()
     game = mg.load(str(path))
     assert isinstance(game, mg.SequenceFormGame)
-    assert game.tree.states == 10_003
-    assert time.perf_counter() - began < 60.0
+    assert game.tree.states == 2_003
+    assert time.perf_counter() - began < 20.0
