@@ -57,6 +57,10 @@ class MMDDilatedEnt:
         nothing. `ValueError` for `alpha < 0`, and for a game that cannot be compiled.
         """
         source = openspiel.turn_based(game)
+        kind = source.get_type()
+        # As in OpenSpiel's class, whose names and payoffs these are.
+        if kind.utility.name != "ZERO_SUM" or not kind.provides_information_state_string:
+            raise ValueError(f"`game` must be zero-sum with information-state strings: {source}.")
         compiled = openspiel.compile_game(source)
         vars(self).update(game=source, compiled=compiled)
         self.alpha = alpha

@@ -97,6 +97,11 @@ def openspiel_sequences(source: pyspiel.Game, game: SequenceFormGame) -> OpenSpi
     children: list[dict[str, list[str]]] = []
     for player in (0, 1):
         empty = EMPTY_ACTIONS[player]
+        if infosets[player].keys() != label[player].keys() | {EMPTY_STATES[player]}:
+            raise ValueError(
+                "`game` must keep OpenSpiel's names of its information states: its own forget what "
+                "a player did."
+            )
         maps.append({EMPTY_STATES[player]: [empty]})
         parents.append({empty: None})
         children.append({empty: []})
