@@ -50,7 +50,8 @@ class Tokens:
         start = next(islice(TOKEN.finditer(self.text), place, None), None)
         end = len(self.text.rstrip()) if start is None else start.start()
         line = self.text.count("\n", 0, end) + 1
-        raise ValueError(f"{str(self.path)!r}, line {line}: {reason}")
+        # Texts in quotes may go over several lines, and a message must not.
+        raise ValueError(f"{str(self.path)!r}, line {line}: {' '.join(reason.split())}")
 
     def peek(self) -> str:
         """The next token, which stays; nothing at the end of the file."""

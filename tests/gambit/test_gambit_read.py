@@ -92,6 +92,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "cut off": (CHOICE + 't "" 1 "" { 1 -1 }\n', "the file ends before all nodes of the tree"),
     "too long": (CHOICE + 't "" 1 "" { 1 -1 }\nt "" 1\nt "" 1\n', "line 5: the tree is complete"),
     "no node": (HEAD + "\nx 1 2\n", "line 3: a node begins with c, p or t, got x"),
+    "text over lines": (
+        HEAD + '"comment" "a\nb" 1\n',
+        'line 2: a node begins with c, p or t, got "a b".',
+    ),
     "open quote": (HEAD + 'p "" 1 1 "s { l r } 0', "closing quote"),
     "not constant": (
         CHOICE + 't "" 1 "" { 1 -1 }\nt "" 2 "" { 2 -1 }\n',
