@@ -1,4 +1,4 @@
-"""The command line: `mpo-games solve GAME SOLVER [settings]` and `mpo-games list`."""
+"""The command line: `mpo-games solve GAME SOLVER [settings]`, `export` and `list`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from mpo_games.cli.commands import SOLVE_HELP, List, Solve
+from mpo_games.cli.commands import SOLVE_HELP, Export, List, Solve
 from mpo_games.exact.tables import CertificateError
 
 Command = (
     Annotated[Solve, tyro.conf.subcommand("solve", description=SOLVE_HELP)]
+    | Annotated[
+        Export, tyro.conf.subcommand("export", description="Write a game to a file of Gambit.")
+    ]
     | Annotated[List, tyro.conf.subcommand("list", description="List the games and solvers.")]
 )
 

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 import mpo_games as mg
+from mpo_games.atomic import write_bytes
 from mpo_games.cli import inputs, tables
 from mpo_games.cli.solvers import COMMANDS, SOLVERS, Chosen, build, summary
 from mpo_games.games import catalogue
@@ -24,9 +25,10 @@ ELSEWHERE = (
 
 SOLVE_HELP = """Solve a game and print the strategy.
 
-GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon, or a
-.csv or .npy file that holds a matrix. A square matrix P with entries in [0, 1] and P + P.T = 1 is
-read as a preference game, any other as the row player's payoffs; --kind decides otherwise.
+GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon; a
+.csv, .tsv or .npy file that holds a matrix; or a file of Gambit, .efg or .nfg. A square matrix P
+with entries in [0, 1] and P + P.T = 1 is read as a preference game, any other as the row player's
+payoffs; --kind decides otherwise. A .csv file may have names in its first row and column.
 
 examples:
   mpo-games solve comal
@@ -36,6 +38,7 @@ examples:
   mpo-games solve biased_rps mmd --feedback optimistic every --period 20
   mpo-games solve biased_rps regret-matching --plus --average
   mpo-games solve payoff.csv extragradient --plot gap.png
+  mpo-games solve poker.efg
   mpo-games solve payoff.csv mpo --save run.npz
   mpo-games solve payoff.csv mpo --resume run.npz --budget 1e6
 """
@@ -46,7 +49,7 @@ class Solve:
     """Solve a game."""
 
     game: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
-    """A name with its parameters (`condorcet:n=5`, `kuhn_poker`), or a .csv or .npy file."""
+    """A name with its parameters (`condorcet:n=5`, `kuhn_poker`), or a file."""
     solver: Chosen = field(default_factory=lambda: get_args(COMMANDS["auto"])[0]())
     """The solver; each has its own --help. AutoMPO by default."""
     budget: float = 10_000
@@ -62,8 +65,8 @@ class Solve:
     """Standard deviation of Gaussian noise on every entry of the feedback."""
     seed: int = 0
     """Seed of the noise."""
-    kind: Literal["auto", "matrix", "preference"] = "auto"
-    """What a file holds: payoffs or preferences."""
+    kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
+    """What a table holds: payoffs, preferences, or how often the row beat the column."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
@@ -140,6 +143,31 @@ class Solve:
             verdict = "reached" if solution.converged else "not reached"
             rows.append(("tolerance", f"{self.tol:g}, {verdict}"))
         return rows
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a game to a file of Gambit."""
+
+    game: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
+    """A game, as for `solve`."""
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The .efg or .nfg file to write."""
+    kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
+    """What a table holds: payoffs, preferences, or how often the row beat the column."""
+
+    def run(self) -> str:
+        """Write the file; returns the line that is printed."""
+        inputs.require_writable("FILE", self.file, (".efg", ".nfg"))
+        name, game = inputs.load(self.game, self.kind)
+        if self.file.suffix == ".efg":
+            text = mg.to_efg(game, self.game)
+        elif isinstance(game, mg.SequenceFormGame):
+            raise ValueError(f"{self.game!r} is a tree, which is written to a file .efg.")
+        else:
+            text = mg.to_nfg(game, self.game)
+        write_bytes(self.file, text.encode())
+        return f"{name}: written to {self.file}"
 
 
 @dataclass(frozen=True)

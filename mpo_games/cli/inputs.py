@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
+from mpo_games.checks import slack
+from mpo_games.cli.csv_table import Table, read_csv
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.games import catalogue
+from mpo_games.games.gambit_efg import read_efg
+from mpo_games.games.gambit_nfg import read_nfg
 from mpo_games.games.noisy import NoisyGame
+from mpo_games.labelled import read
 from mpo_games.protocol import Array, Game, P, Solver
 from mpo_games.provenance import spell
+
+TABLES = (".csv", ".tsv", ".npy")
+FILES = (*TABLES, ".efg", ".nfg")
+"""The endings of the files that a command reads, tables and Gambit's; in capitals, too."""
 
 Loaded = mg.MatrixGame | mg.PreferenceGame | mg.SequenceFormGame
 """The games that a command can solve."""
@@ -24,33 +33,27 @@ Loaded = mg.MatrixGame | mg.PreferenceGame | mg.SequenceFormGame
 def load(text: str, kind: str) -> tuple[str, Loaded]:
     """A description of the game for the final table, and the game.
 
-    `text` is a .csv or .npy file, or a name with its parameters, `NAME:key=1,other=2`. `kind` says
-    what a file holds: `matrix`, `preference`, or `auto`, which decides by the entries.
+    `text` is a .csv, .tsv, .npy, .efg or .nfg file, or a name with its parameters,
+    `NAME:key=1,other=2`. `kind` says what a table holds: `matrix`, `preference`, `wins`, or `auto`,
+    which decides by the entries.
     """
     path = Path(text)
-    if path.suffix in {".csv", ".npy"}:
-        table = _table(path)
-        # With a tolerance, because preferences in decimals add up to 1 only approximately.
-        balanced = (
-            table.ndim >= 2
-            and table.shape[-1] == table.shape[-2]
-            and (
-                np.all((table >= 0) & (table <= 1))
-                and np.allclose(table + np.swapaxes(table, -1, -2), 1.0, rtol=0.0, atol=1e-9)
-            )
-        )
-        preference = balanced if kind == "auto" else kind == "preference"
-        if not preference and table.ndim != 2:
-            raise ValueError(f"{text!r} must hold one payoff matrix, got shape {table.shape}.")
-        try:
-            game: Loaded = mg.PreferenceGame(table) if preference else mg.MatrixGame(table)
-        except ValueError as error:
-            raise ValueError(f"{text!r}: {error}") from error
-        # The description says which one, because `auto` may not have decided as the user meant.
-        size = " x ".join(map(str, table.shape))
-        return f"{text}, read as {size} {'preferences' if preference else 'payoffs'}", game
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        table = read_csv(path) if suffix != ".npy" else Table(_array(path), None, None)
+        return _game_of(text, table, kind)
     if kind != "auto":
-        raise ValueError(f"`--kind` is for .csv and .npy files, not for the game {text!r}.")
+        raise ValueError(f"`--kind` is for {' and '.join(TABLES)} files, not for {text!r}.")
+    if suffix == ".nfg":
+        game, total = read_nfg(path)
+        return f"{text}{_together(total)}", game
+    if suffix == ".efg":
+        tree = read_efg(path)
+        return f"{text}{_together(tree.utility_sum)}", tree
+    if path.is_file():
+        raise ValueError(
+            f"Cannot read {text!r}: a game is a file that ends in {', '.join(FILES)}, or a name."
+        )
     name, _, tail = text.partition(":")
     parameters: dict[str, Any] = {}
     for item in filter(None, tail.split(",")):
@@ -64,21 +67,76 @@ def load(text: str, kind: str) -> tuple[str, Loaded]:
     return text, catalogue.load(name, **parameters)
 
 
-def _table(path: Path) -> Array:
-    """The numbers in a .csv or .npy file."""
+def _together(total: float) -> str:
+    return f", both players receive {total:g} together" if total else ""
+
+
+def _game_of(text: str, table: Table, kind: str) -> tuple[str, Loaded]:
+    """The description of a table, and its game. Names of rows and columns become the actions'."""
+    values, rows, columns = table.values, table.rows, table.columns
+    # Columns that have the names of the rows, in another order, belong in theirs.
+    shuffled = rows is not None and columns is not None and sorted(rows) == sorted(columns)
+    squared = values
+    if shuffled and rows is not None and columns is not None:
+        squared = values[:, [columns.index(name) for name in rows]]
+    # With a tolerance, because preferences in decimals add up to 1 only approximately.
+    allowed = slack(read(values, "the table").rounding, 2)
+    balanced = (
+        squared.ndim >= 2
+        and squared.shape[-1] == squared.shape[-2]
+        and (
+            ((squared >= -allowed) & (squared <= 1.0 + allowed)).all()
+            and (np.abs(squared + np.swapaxes(squared, -1, -2) - 1.0) <= allowed).all()
+        )
+    )
+    read_as = ("preference" if balanced else "matrix") if kind == "auto" else kind
+    if read_as == "matrix" and values.ndim != 2:
+        raise ValueError(f"{text!r} must hold one payoff matrix, got shape {values.shape}.")
+    if read_as != "matrix" and rows is not None and columns is not None and not shuffled:
+        raise ValueError(
+            f"{text!r}: the names of the columns must be those of the rows, "
+            f"got {', '.join(columns)} and {', '.join(rows)}."
+        )
+    try:
+        game: Loaded
+        if read_as == "matrix":
+            n, m = values.shape
+            named = rows is not None or columns is not None
+            actions = (rows or range(n), columns or range(m)) if named else None
+            game = mg.MatrixGame(values, actions)
+        else:
+            if read_as == "wins":
+                squared = mg.builders.from_wins(squared).preferences
+            game = mg.PreferenceGame(squared, rows or columns)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from error
+    # The description says which one, because `auto` may not have decided as the user meant.
+    size = " x ".join(map(str, values.shape))
+    words = {"matrix": "payoffs", "preference": "preferences", "wins": "numbers of wins"}
+    return f"{text}, read as {size} {words[read_as]}", game
+
+
+def _array(path: Path) -> Array:
+    """The numbers in a .npy file, in their own precision."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             # NumPy only warns of an empty file.
             warnings.simplefilter("error")
-            if path.suffix == ".npy":
-                return np.asarray(np.load(file, allow_pickle=False), dtype=np.float64)
-            return np.loadtxt(file, delimiter=",", ndmin=2)
+            found = np.load(file, allow_pickle=False)
     except OSError as error:
         raise ValueError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
-    except (ValueError, TypeError, EOFError, Warning) as error:
+    except (ValueError, TypeError, EOFError, Warning, MemoryError) as error:
         raise ValueError(
-            f"{str(path)!r} does not hold a matrix of numbers (without a header or pickles)."
+            f"{str(path)!r} does not hold an array of numbers (pickled objects are never read)."
         ) from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"{str(path)!r} is an archive of arrays: save one array by `np.save`.")
+    if found.dtype.kind not in "fiub":
+        raise ValueError(f"{str(path)!r} must hold real numbers, it holds {found.dtype}.")
+    if found.ndim < 2 or 0 in found.shape:
+        raise ValueError(f"{str(path)!r} must hold a matrix of numbers, got shape {found.shape}.")
+    return found
 
 
 def policy(game: Loaded, text: str) -> mg.TabularPolicy:

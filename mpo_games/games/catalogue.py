@@ -7,12 +7,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from mpo_games.games import families
+from mpo_games.games.gambit_efg import read_efg
+from mpo_games.games.gambit_nfg import read_nfg
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
@@ -33,15 +36,22 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
 
     A name that is not in the catalogue is looked up in OpenSpiel, if that is installed:
     `load("leduc_poker")`, `load("liars_dice", dice_sides=4)`. While a large one is compiled, a
-    terminal shows a progress bar.
+    terminal shows a progress bar. A name that ends in `.efg` or `.nfg` is a file of Gambit
+    (`load("game.efg")`), whose player 1 is player 0 here.
 
     Raises:
-        ValueError: for an unknown name (the message suggests close ones), and for a parameter that
-            the game does not have, or that has the wrong type or size.
+        ValueError: for a file that is no such game; for an unknown name (the message suggests close
+            ones); and for a parameter that the game does not have, or that has the wrong type or
+            size.
 
     >>> load("condorcet", n=5).preferences.shape
     (1, 5, 5)
     """
+    suffix = Path(name).suffix.lower()
+    if suffix in (".efg", ".nfg"):
+        if parameters:
+            raise ValueError(f"A file has no parameters, got {', '.join(parameters)} for {name!r}.")
+        return read_efg(Path(name)) if suffix == ".efg" else read_nfg(Path(name))[0]
     if name not in CATALOGUE:
         # Imported here, since most games are not OpenSpiel's.
         from mpo_games.games import openspiel

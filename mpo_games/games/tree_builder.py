@@ -195,10 +195,13 @@ class TreeBuilder:
         self.chances.append(chance)
         self.payoffs.append(chance * value)
 
-    def finish(self, dilation: Dilation = unit, source: str = "") -> SequenceFormGame:
+    def finish(
+        self, dilation: Dilation = unit, source: str = "", utility_sum: float = 0.0
+    ) -> SequenceFormGame:
         """The game of all states and leaves that were added.
 
-        `source` is its OpenSpiel game string, or nothing.
+        `source` is its OpenSpiel game string, or nothing, and `utility_sum` what both players
+        receive together.
         """
         size = [len(names) for names in self.names]
         above = np.append([-1, -1], np.repeat(np.arange(len(size)), size))
@@ -239,4 +242,5 @@ class TreeBuilder:
             np.add.reduceat(np.array(self.payoffs)[walk], first),
             dilation,
             source,
+            utility_sum,
         )

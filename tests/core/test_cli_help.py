@@ -24,7 +24,7 @@ def test_help_shows_examples_that_work(run: Run) -> None:
     assert len(lines) >= 5
     for words in lines:
         assert " ".join(words) in out
-        if "payoff.csv" not in words:
+        if not words[2].endswith((".csv", ".efg")):  # files that the reader has
             assert run(*words[1:], "--budget", 10)[0] == 0
 
 

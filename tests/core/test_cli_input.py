@@ -38,27 +38,28 @@ def test_a_matrix_from_a_file(run: Run, tmp_path: Path, suffix: str) -> None:
     assert "support 1 of 2" not in out
     assert gap(out) < 1e-11
     refused(run("solve", payoffs, "mpo", "--kind", "preference"), "square", str(payoffs))
-    refused(run("solve", write("nan", np.array([[np.nan, 1.0], [1, 0]])), "mpo"), "finite")
+    word = "'nan'" if suffix == ".csv" else "finite"
+    refused(run("solve", write("nan", np.array([[np.nan, 1.0], [1, 0]])), "mpo"), word)
     wrong = write("w", np.array([[0.5, 0.9], [0.9, 0.5]]))
     refused(run("solve", wrong, "mpo", "--kind", "preference"), "P + P.T = 1")
 
 
 def test_unreadable_files(run: Run, tmp_path: Path) -> None:
     refused(run("solve", tmp_path / "missing.csv", "mpo"), "missing.csv", "No such file")
-    for name, content in {
-        "empty.csv": b"",
-        "header.csv": b"a,b\n1,2\n",
-        "ragged.csv": b"1,2\n3\n",
-        "binary.csv": b"\xff\xfe\x00",
-        "text.npy": b"1,2\n3,4\n",
-        "empty.npy": b"",
-    }.items():
+    for name, content, word in (
+        ("empty.csv", b"", "is empty"),
+        ("header.csv", b"a,1\n1,2\n", "line 1, cell 1"),
+        ("ragged.csv", b"1,2\n3\n", "line 2"),
+        ("binary.csv", b"\xff\xfe\x00", "no text"),
+        ("text.npy", b"1,2\n3,4\n", "array of numbers"),
+        ("empty.npy", b"", "array of numbers"),
+    ):
         (tmp_path / name).write_bytes(content)
-        refused(run("solve", tmp_path / name, "mpo"), name, "matrix of numbers")
+        refused(run("solve", tmp_path / name, "mpo"), name, word)
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
-    refused(run("solve", tmp_path / "pickled.npy", "mpo"), "matrix of numbers")
+    refused(run("solve", tmp_path / "pickled.npy", "mpo"), "array of numbers")
     np.save(tmp_path / "complex.npy", np.eye(2) * 1j)
-    refused(run("solve", tmp_path / "complex.npy", "mpo"), "matrix of numbers")
+    refused(run("solve", tmp_path / "complex.npy", "mpo"), "real numbers")
     np.save(tmp_path / "deep.npy", np.zeros((2, 3, 4)))
     refused(run("solve", tmp_path / "deep.npy", "mpo"), "(2, 3, 4)")
     (tmp_path / "folder.csv").mkdir()

@@ -14,13 +14,12 @@ import pytest
 from compiled import DARK_HEX, GOOFSPIEL, LIARS_DICE
 
 import mpo_games as mg
-from mpo_games.compat.mmd_dilated import MMDDilatedEnt
 from mpo_games.games import openspiel
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies import dilation
 from mpo_games.policies.treeplex import TreeplexPolicy
-from mpo_games.protocol import Mixture, State
+from mpo_games.protocol import Mixture
 
 pyspiel = pytest.importorskip("pyspiel")
 
@@ -40,104 +39,6 @@ def random_policy(game: SequenceFormGame, seed: int) -> TreeplexPolicy:
     probs = np.ones(game.tree.sequences)
     probs[2:] = weights[2:] / np.repeat(np.add.reduceat(weights, first), size)
     return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
-
-
-def original(name: str, alpha: float) -> Any:
-    from open_spiel.python.algorithms.mmd_dilated import MMDDilatedEnt as Original
-
-    return Original(pyspiel.load_game(name), alpha)
-
-
-def order(theirs: Any, ours: MMDDilatedEnt) -> list[Any]:
-    """Where OpenSpiel keeps each of our sequences, player by player."""
-    keys = zip(theirs.infoset_actions_to_seq, ours.infoset_actions_to_seq, strict=True)
-    for their_keys, our_keys in keys:
-        assert their_keys.keys() == our_keys.keys()
-        assert list(our_keys.values()) == list(range(len(our_keys)))
-    return [
-        np.array([theirs.infoset_actions_to_seq[player][key] for key in our_keys])
-        for player, our_keys in enumerate(ours.infoset_actions_to_seq)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "steps"),
-    [
-        ("kuhn_poker", 200),
-        ("leduc_poker", 20),
-        pytest.param("leduc_poker", 200, marks=pytest.mark.slow),
-    ],
-)
-def test_mmd_is_openspiels_digit_by_digit(name: str, steps: int) -> None:
-    alpha = 0.1
-    theirs, ours = original(name, alpha), MMDDilatedEnt(pyspiel.load_game(name), alpha)
-    assert ours.stepsize == pytest.approx(theirs.stepsize, rel=1e-14)
-    places = order(theirs, ours)
-    for _ in range(steps):
-        theirs.update_sequences()
-        ours.update_sequences()
-    assert ours.iteration_count == theirs.iteration_count
-    for got, wanted in (
-        (ours.current_sequences(), theirs.current_sequences()),
-        (ours.get_avg_sequences(), theirs.get_avg_sequences()),
-    ):
-        for player in (0, 1):
-            assert np.abs(got[player] - wanted[player][places[player]]).max() < 1e-10
-    assert ours.get_gap() == pytest.approx(theirs.get_gap(), abs=1e-10)
-    for verb in ("get_policies", "get_avg_policies"):
-        got, wanted = getattr(ours, verb)(), getattr(theirs, verb)()
-        assert got.state_lookup == wanted.state_lookup
-        assert np.allclose(
-            got.action_probability_array, wanted.action_probability_array, rtol=0, atol=1e-9
-        )
-
-
-@pytest.mark.parametrize("case", [0, 1], ids=["kuhn", "dark hex"])
-def test_gambits_qre_is_fixed_by_one_step(case: int) -> None:
-    """The vectors are those of OpenSpiel's own test, which it holds to the same bar."""
-    data = pytest.importorskip("open_spiel.python.algorithms.mmd_dilated_test")._DATA[case]
-    name, alpha = str(data["game"]), 1.0 / data["inverse_alpha"]
-    ours = MMDDilatedEnt(name, alpha)
-    game = ours.compiled
-    gambit = [
-        v[place]
-        for v, place in zip(data["gambit_qre_sol"], order(original(name, alpha), ours), strict=True)
-    ]
-    plan = np.ones(game.tree.sequences)
-    for player in (0, 1):
-        plan[game.tree.owner == player] = gambit[player]
-    qre = game.initial_policy().at(plan)
-    ours.state = State(qre, game.center())
-    assert abs(ours.get_gap()) < 1e-10
-    ours.update_sequences()
-    for got, wanted in zip(ours.current_sequences(), gambit, strict=True):
-        assert np.allclose(got, wanted, rtol=1e-6, atol=0)
-
-
-def test_tables_of_two_steps_do_not_share_memory() -> None:
-    ours = MMDDilatedEnt("kuhn_poker", 0.1)
-    before = ours.get_policies()
-    kept = before.action_probability_array.copy()
-    ours.update_sequences()
-    after = ours.get_policies()
-    assert np.array_equal(before.action_probability_array, kept)
-    assert not np.allclose(after.action_probability_array, kept, atol=1e-4)
-
-
-def test_settings_may_change_between_steps() -> None:
-    theirs, ours = original("kuhn_poker", 1.0), MMDDilatedEnt("kuhn_poker", 1.0)
-    for step in range(1, 30):
-        for mmd in (theirs, ours):
-            mmd.alpha, mmd.stepsize = 1 / step**0.5, 0.5 / step**0.5
-            mmd.update_sequences()
-    places = order(theirs, ours)
-    for player in (0, 1):
-        assert np.allclose(
-            ours.current_sequences()[player],
-            theirs.current_sequences()[player][places[player]],
-            rtol=0,
-            atol=1e-12,
-        )
 
 
 @pytest.mark.parametrize("name", FIVE)
@@ -255,16 +156,6 @@ def test_without_openspiel_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "pyspiel", None)
     with pytest.raises(ImportError, match=r"mpo-games\[openspiel\]"):
         openspiel.compile_game("kuhn_poker")
-
-
-def test_the_drop_in_names_a_bad_setting() -> None:
-    for alpha in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="`alpha`"):
-            MMDDilatedEnt("kuhn_poker", alpha)
-    with pytest.raises(ValueError, match="`stepsize`"):
-        MMDDilatedEnt("kuhn_poker", 0.0)
-    with pytest.raises(ValueError, match="`stepsize`"):
-        MMDDilatedEnt("kuhn_poker", 0.1, -0.5)
 
 
 def arrays(game: SequenceFormGame) -> tuple[Any, ...]:

@@ -1,0 +1,37 @@
+"""Text from files, in the encodings that spreadsheets and editors write."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""The marks with which a file says its encoding."""
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a file, with `\n` at the ends of lines.
+
+    It is UTF-8 or UTF-16, or else Windows-1252, the encoding of older spreadsheets. `ValueError`
+    for a file that cannot be read, or that is no text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    named = next((name for mark, name in MARKS.items() if content.startswith(mark)), None)
+    for encoding in [named] if named else ["utf-8", "cp1252"]:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        # Bytes of another kind often decode, too, but hardly without control characters.
+        if re.search("[\x00-\x08\x0e-\x1f]", text):
+            break
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    raise ValueError(f"{str(path)!r} is no text: save it as UTF-8.")
