@@ -1,12 +1,13 @@
-"""Tiny random models of every causal language model of transformers, built from its configuration."""
+"""Tiny random models of every causal language model of transformers, built by its name."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCABULARY = 96
 
@@ -44,12 +45,7 @@ SMALL: dict[str, Any] = {
     **dict.fromkeys(("num_shared_experts", "moe_num_shared_experts"), 1),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"), 64),
     **dict.fromkeys(("model_max_length", "context_length", "max_target_positions"), 64),
-    **dict.fromkeys(("sliding_window", "window_size", "sliding_window_size"), 4),
-    **dict.fromkeys(("attention_window_size", "attention_chunk_size", "local_attention"), 4),
-    **dict.fromkeys(("keep_window_size", "local_attention_window_len"), 4),
-    **dict.fromkeys(("index_topk",), 8),
-    **dict.fromkeys(("index_n_heads",), 2),
-    **dict.fromkeys(("chunk_size", "mamba_chunk_size"), 4),
+    **dict.fromkeys(("index_n_heads",), 16),
     **dict.fromkeys(("mamba_d_state", "state_size", "ssm_state_size"), 8),
     **dict.fromkeys(("mamba_n_heads", "n_mamba_heads", "mamba_num_heads"), 4),
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim", "mamba_headdim"), 16),
@@ -63,78 +59,130 @@ SMALL: dict[str, Any] = {
     **dict.fromkeys(("prompt_length", "prompt_mid_dim"), 4),
     **dict.fromkeys(("ngram_vocab_size_base",), 200),
     **dict.fromkeys(("num_random_blocks", "num_nextn_predict_layers"), 1),
-    **dict.fromkeys(("block_size",), 4),
 }
 """What makes a configuration small: for each setting, if it has it."""
+
+WINDOWS = (
+    "sliding_window",
+    "window_size",
+    "sliding_window_size",
+    "attention_window_size",
+    "attention_chunk_size",
+    "local_attention",
+    "local_attention_window_len",
+    "index_topk",
+    "index_block_size",
+    "floor_scale",
+    "log_scaling_n_floor",
+    "chunk_size",
+    "mamba_chunk_size",
+    "block_size",
+)
+"""Numbers of tokens beyond which a model computes in another way."""
+
+NARROW, WIDE = 4, 64
+"""Values of them: below the length of a tiny row, and above it, as in models that are not tiny."""
 
 KINDS = ("layer_types", "layers_block_type", "block_types", "mlp_layer_types", "indexer_types")
 """Settings with an entry for each layer."""
 
 
-def shrunk(config_class: Any, given: dict[str, Any] | None = None) -> dict[str, Any]:
+def shrunk(config_class: Any, given: dict[str, Any], window: int) -> dict[str, Any]:
     """Keyword arguments for a small configuration of the class."""
-    given = dict(given or {})
-    default = config_class(**{k: v for k, v in given.items() if not isinstance(v, dict)})
+    given = dict(given)
+    default = config_class()
     known = default.to_dict()
-    small: dict[str, Any] = {k: SMALL[k] for k, v in known.items() if k in SMALL and v is not None}
-    for name, sub in (getattr(config_class, "sub_configs", None) or {}).items():
-        if getattr(default, name, None) is not None and sub.__name__ != "AutoConfig":
-            small[name] = shrunk(sub, given.pop(name, None))
-        elif getattr(default, name, None) is not None:
-            small[name] = shrunk(type(getattr(default, name)), given.pop(name, None))
-            small[name]["model_type"] = getattr(default, name).model_type
+    sizes = SMALL | dict.fromkeys(WINDOWS, window)
+    small: dict[str, Any] = {k: sizes[k] for k, v in known.items() if k in sizes and v is not None}
+    for name in getattr(config_class, "sub_configs", None) or {}:
+        sub = getattr(default, name, None)
+        if sub is not None:
+            small[name] = shrunk(type(sub), given.pop(name, {}), window)
+            small[name]["model_type"] = sub.model_type
     kinds = list(dict.fromkeys(known.get("layer_types") or known.get("layers_block_type") or ()))
     layers = max(2, len(kinds))
     for name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
         if name in small:
             small[name] = layers
     for name in KINDS:
-        if isinstance(known.get(name), list):
+        if isinstance(known.get(name), list) and known[name]:
             entries = list(dict.fromkeys(known[name]))
             small[name] = [entries[i % len(entries)] for i in range(layers)]
     for name, value in known.items():
         if name.endswith("_token_id") and isinstance(value, int) and value >= VOCABULARY:
-            small[name] = 1 + hash(name) % 3 if False else {"bos": 1, "eos": 2}.get(name[:3], 3)
+            small[name] = {"bos": 1, "eos": 2}.get(name[:3], 3)
+    # BERT and its like are causal only as decoders; latent attention has as many keys as queries.
+    small |= {"is_decoder": True} if "is_decoder" in known else {}
+    small |= {"num_key_value_heads": 4} if known.get("kv_lora_rank") is not None else {}
     return small | given
 
 
-def build(kind: str, seed: int = 0, dtype: torch.dtype = torch.float64, **given: Any) -> Any:
+def build(kind: str, window: int = NARROW, seed: int = 0, **given: Any) -> Any:
     """A small random model of the architecture `kind`, named as transformers names it."""
     config_class = CONFIG_MAPPING[kind]
-    config = config_class(**shrunk(config_class, {**SPECIAL.get(kind, {}), **given}))
-    text = config if kind in NO_TEXT else config.get_text_config()
-    # The faster kernels of experts have no double precision.
-    config._experts_implementation = text._experts_implementation = "eager"
+    config = config_class(**shrunk(config_class, SPECIAL.get(kind, {}) | given, window))
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    auto = AutoModelForCausalLM if causal else AutoModelForImageTextToText
+    model = auto.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for p in model.parameters():
-            if p.dim() > 1 and p.is_floating_point():
+            # Transformers' own first weights are so small that all tokens are about equally likely.
+            if p.dim() > 1:
                 p.mul_(8.0)
+            else:
+                p.add_(0.1 * torch.randn(p.shape))
     return model.eval()
 
 
-NO_TEXT = ("musicgen", "musicgen_melody")
-DECODERS = (
-    "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert "
-    "roberta roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod"
-).split()
-LATENT = (
-    "axk1 axk2 bailing_hybrid deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text "
-    "glm4_moe_lite glm_moe_dsa kimi_linear longcat_flash minicpm3 youtu"
-).split()
+INDEXER = {
+    "indexer_n_heads": 16,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+}
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+    "original_max_position_embeddings": 24,
+}
+
+
+def pictures(*sections: int) -> dict[str, Any]:
+    """Positions by time, height and width."""
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": list(sections)}
+    return {"text_config": {"rope_parameters": rope}}
+
 
 SPECIAL: dict[str, dict[str, Any]] = {
-    **{kind: {"is_decoder": True} for kind in DECODERS},
-    **{kind: {"num_key_value_heads": 4} for kind in LATENT},
-    "hunyuan_v1_dense": {"head_dim": 8},
-    "hunyuan_v1_moe": {"head_dim": 8},
-    "ministral": {"head_dim": 8},
-    "nemotron": {"head_dim": 8},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "mamba2": {"num_heads": 4, "head_dim": 16},
+    **{kind: {"head_dim": 8} for kind in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")},
+    "bamba": {"attn_layer_indices": [1]},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
+        "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "n_group": 1,
+        "topk_group": 1,
+    },
     "falcon_h1": {"mamba_d_ssm": 64},
-    "zaya": {"num_experts_per_tok": 1},
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 4, "head_dim": 16},
+    "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
+    "qwen4_exp_text": INDEXER,
+    **{kind: pictures(1, 1, 2) for kind in ("qwen2_vl", "qwen2_5_vl", "glm4v")},
+    "qwen4_exp": {"text_config": INDEXER},
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [8, 8],
@@ -143,8 +191,20 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "local_attn_chunk_length": 4,
         "lsh_attn_chunk_length": 4,
         "num_buckets": 4,
-        "max_position_embeddings": 64,
     },
     "xmod": {"is_decoder": True, "default_language": "en_XX"},
-    "got_ocr2": {},
+    "zamba": {
+        "num_hidden_layers": 6,
+        "layers_block_type": ["linear_attention", "linear_attention", "hybrid"] * 2,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
+    "zamba2": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
+    "zaya": {"num_experts_per_tok": 1},
 }
+"""What some architectures need beside."""

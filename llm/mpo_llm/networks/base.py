@@ -227,7 +227,7 @@ class Network(ABC):
         """Within this context gradient checkpointing works, if the module has it enabled."""
         # Transformers checkpoints a layer only in training. In decoding, outside this context,
         # checkpointing would switch the cache off.
-        layers = self._checkpointed
+        layers: list[Any] = self._checkpointed
         functions = [getattr(layer, "_gradient_checkpointing_func", None) for layer in layers]
         try:
             for layer, function in zip(layers, functions, strict=True):

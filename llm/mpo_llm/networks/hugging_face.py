@@ -21,7 +21,14 @@ from mpo_llm.networks.processes import OneProcess, Processes
 # third needs a value of its own.
 _NO_CACHE: Any = object()
 
-_LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions", "n_positions")
+_LIMITS = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "max_target_positions",
+    "n_positions",
+    # Doge: in longer rows it chooses tokens among masked ones too.
+    "keep_window_size",
+)
 """Names that configurations have for the largest number of tokens in a row."""
 
 
@@ -29,11 +36,13 @@ _LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions", "n_
 class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
-    Only weights that require a gradient belong to a policy. If the head alone does not give the
-    model's logits (because they are capped or scaled after it), logits take the place of states.
-    That is correct, but then the logits of all R W positions are in memory. `offload` keeps the
-    weights of stored policies in CPU memory. `ValueError` for anything but a loaded model, and for
-    prompt tuning.
+    Only weights that require a gradient belong to a policy; those of a part for pictures or sounds
+    are frozen. If the head alone does not give the model's logits (because they are capped or scaled
+    after it), logits take the place of states. That is correct, but then the logits of all R W
+    positions are in memory. `offload` keeps the weights of stored policies in CPU memory.
+
+    The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
+    `ValueError` if none is right, for anything but a loaded model, and for prompt tuning.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class TransformersNetwork(Network):
                 raise ValueError("Of PEFT's methods only injected adapters (LoRA) can be used.")
             # The inner model runs the adapters, since PEFT has injected them into its layers.
             module = module.get_base_model()
+        _freeze_all_but_text(module)
         super().__init__(module, offload, processes)
         self._model = module
         self._text = module.config.get_text_config()
@@ -254,6 +264,26 @@ class _Trial:
 
     def cached(self, rows: Tensor, lengths: Tensor) -> Decoder:
         return CachedDecoder(self._network._run, self._network.logits, rows, lengths)
+
+
+def _freeze_all_but_text(model: Any) -> None:
+    """In a model of pictures or sounds and text, train no weights that a text does not run
+    through."""
+    config = model.config
+    if config.get_text_config() is config:
+        return
+    used = {
+        id(p)
+        for part in (
+            model.get_decoder(),
+            model.get_input_embeddings(),
+            model.get_output_embeddings(),
+        )
+        for p in part.parameters()
+    }
+    for p in model.parameters():
+        if id(p) not in used:
+            p.requires_grad_(False)
 
 
 def _accepted(module: nn.Module) -> frozenset[str]:

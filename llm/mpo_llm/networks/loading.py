@@ -40,7 +40,7 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     source = folder(settings.name)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = _loader(source).from_pretrained(
             source,
             dtype=getattr(torch, settings.dtype),
             attn_implementation=settings.attention,
@@ -54,6 +54,19 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
         enable = "activation_checkpointing_enable"  # its name from transformers 5.2x on
         getattr(model, enable if hasattr(model, enable) else "gradient_checkpointing_enable")()
     return (_adapted(model, settings, seed) if settings.lora_rank else model), tokenizer
+
+
+def _loader(source: str) -> Any:
+    """The class that loads a model: with pictures, if it is no causal language model by itself."""
+    import transformers
+    from transformers.models.auto import modeling_auto as names
+
+    kind = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+    if kind in names.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return transformers.AutoModelForCausalLM
+    if kind in names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return transformers.AutoModelForImageTextToText
+    raise ValueError(f"Its architecture {kind!r} is no causal language model of transformers.")
 
 
 def folder(name: str) -> str:
