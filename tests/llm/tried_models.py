@@ -205,7 +205,9 @@ def training(kind: str, ways: Any, given: dict[str, Any]) -> list[str]:
         model.gradient_checkpointing_enable()
     network = ml.TransformersNetwork(model)
     network._ways = ways
-    start = ml.TokenPolicy.of(network, ml.Decoding(STEPS, vocabulary=text.vocab_size))
+    decoding = ml.Decoding(STEPS, vocabulary=text.vocab_size)
+    proximal = ml.Proximal(minimise=ml.Adam(epochs=4, rate=1e-4))
+    start = ml.TokenPolicy.of(network, decoding, proximal)
     responses = ml.sample(start, prompts(), 2, np.random.default_rng(2))
     gains = np.linspace(-1.0, 1.0, len(responses))[:, None] * responses.mask
     weights = np.full(len(responses), 1.0 / len(responses))
@@ -241,6 +243,9 @@ The tiny configurations of {untried} more could not be made.
 "In all ways" means: prompts of unlike lengths are drawn together, with a cache, and a prompt is run
 once for all its responses. The other ways are as right, but slower. "Drawn without a cache" means
 that all rows are run again for every token.
+
+Rows of `doge` and `hy_v4` must not be longer than `keep_window_size` and `index_topk`, those of
+`moshi` not longer than `sliding_window`: beyond, transformers computes them wrongly.
 
 [Language models](language_models.md#any-causal-language-model) tells how the ways are chosen.
 

@@ -21,25 +21,35 @@ from mpo_llm.networks.processes import OneProcess, Processes
 # third needs a value of its own.
 _NO_CACHE: Any = object()
 
-_LIMITS = (
-    "max_position_embeddings",
-    "max_seq_len",
-    "max_target_positions",
-    "n_positions",
-    # Doge: in longer rows it chooses tokens among masked ones too.
-    "keep_window_size",
-)
+_LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions", "n_positions")
 """Names that configurations have for the largest number of tokens in a row."""
+
+_WINDOWS = {"doge": "keep_window_size", "hy_v4": "index_topk", "moshi": "sliding_window"}
+"""Architectures whose longer rows are run wrongly, with the setting that says how long is right."""
+
+_RELATIVE = {
+    "full_attention",
+    "sliding_attention",
+    "chunked_attention",
+    "indexed_attention",
+    "linear_attention",
+    "conv",
+    "hybrid",
+    "hybrid_sliding",
+    "moe",
+    "mlp",
+}
+"""Kinds of layers that see how far apart tokens are, and not in which columns they stand."""
 
 
 @final
 class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
-    Only weights that require a gradient belong to a policy; those of a part for pictures or sounds
-    are frozen. If the head alone does not give the model's logits (because they are capped or scaled
-    after it), logits take the place of states. That is correct, but then the logits of all R W
-    positions are in memory. `offload` keeps the weights of stored policies in CPU memory.
+    Only weights that require a gradient belong to a policy; parts for pictures and sounds are
+    frozen. If the head alone does not give the model's logits (because they are capped or scaled after it),
+    logits take the place of states. That is correct, but then the logits of all R W positions are
+    in memory. `offload` keeps the weights of stored policies in CPU memory.
 
     The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
     `ValueError` if none is right, for anything but a loaded model, and for prompt tuning.
@@ -72,10 +82,13 @@ class TransformersNetwork(Network):
 
     @property
     def context(self) -> int | None:
-        limits = [getattr(self._text, name, None) for name in _LIMITS]
+        names = (*_LIMITS, *filter(None, [_WINDOWS.get(self._text.model_type)]))
+        limits = [getattr(self._text, name, None) for name in names]
         # Rows on both sides of the switch take two passes, but sharded processes count passes.
         limits.append(self._switch if self.sharded else None)
-        return min((int(limit) for limit in limits if limit is not None), default=None)
+        return min(
+            (int(limit) for limit in limits if limit is not None and limit > 0), default=None
+        )
 
     @property
     def vocabulary(self) -> int:
@@ -249,6 +262,9 @@ class _Trial:
         self.room, self.device = network.context, network.device
         self.trainable, self.training = network.trainable, network.training
         self.alone = network._logits_of
+        # Layers of other kinds may count blocks of columns that are longer than the rows tried.
+        kinds = getattr(network._text, "layer_types", None) or ()
+        self.relative = _RELATIVE.issuperset(kinds)
 
     @property
     def words(self) -> Sequence[int]:
@@ -267,8 +283,7 @@ class _Trial:
 
 
 def _freeze_all_but_text(model: Any) -> None:
-    """In a model of pictures or sounds and text, train no weights that a text does not run
-    through."""
+    """In a model of pictures or sounds, train no weights that a text does not run through."""
     config = model.config
     if config.get_text_config() is config:
         return

@@ -52,6 +52,11 @@ class Probed(Protocol):
         ...
 
     @property
+    def relative(self) -> bool:
+        """Whether no layer counts columns, so that padding before a row does not matter."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """The device of the model."""
         ...
@@ -127,7 +132,7 @@ def ways(model: Probed) -> Ways:
         case = _case(model)
     with refusal(model.name, "cannot be trained"):
         gradient = _trained(model, case)
-    together = _draws(model, case, [range(len(SIZES))])
+    together = model.relative and _draws(model, case, [range(len(SIZES))])
     cached = together or _draws(model, case, [[x] for x in range(len(SIZES))])
     # The cache has run the prompts by themselves; without it this is still to be tried.
     if not cached:
@@ -167,6 +172,7 @@ def _trained(model: Probed, case: _Case) -> Tensor:
                 "gradient checkpointing switches its dropout on: use "
                 "`model.gradient_checkpointing: false`."
             )
+        _require_causal(model, case)
         raise ValueError(
             f"In {model.name} the log-probabilities of a row depend on the rows beside it, or on "
             "padding behind it. Another kernel may be right: `model.attention: eager`."
@@ -227,11 +233,12 @@ def _shares(model: Probed, case: _Case, gradient: Tensor) -> bool:
 
 
 def _gradient(model: Probed, run: Callable[[Inputs], Tensor], case: _Case) -> tuple[Tensor, Tensor]:
-    """Logits, and the gradient of their log-probabilities by the smallest trainable weights.
+    """Logits, and the gradient of their log-probabilities by a few small weights of early layers.
 
-    These are few, so that little memory is needed; gradients still flow through all layers.
+    It flows through all layers and needs little memory.
     """
-    few = sorted(model.trainable.values(), key=Tensor.numel)[:8]
+    early = list(model.trainable.values())[: 1 + len(model.trainable) // 4]
+    few = sorted(early, key=Tensor.numel)[:4]
     with torch.enable_grad():
         logits = run(case.inputs)
         tokens = torch.from_numpy(case.responses.tokens).to(model.device).flatten()[:, None]

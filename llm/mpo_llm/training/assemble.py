@@ -91,7 +91,7 @@ def policy(config: Config, network: TransformersNetwork, tokenizer: Any) -> Toke
         eos=end,
         temperature=config.generation.temperature,
         # Models pad their embeddings: ids beyond the tokenizer's have a logit but no text.
-        vocabulary=min(len(tokenizer), network.vocabulary),
+        vocabulary=min(len(tokenizer), network.config.vocab_size),
     )
     return TokenPolicy.of(network, decoding, proximal(config.step))
 
