@@ -68,7 +68,9 @@ def test_models_that_are_not_causal_are_refused(kind: str, given: Any, said: str
 def test_an_error_inside_a_model_becomes_a_sentence() -> None:
     model = tiny_models.build("llama")
     del model.model.layers[0].self_attn.q_proj
-    with pytest.raises(ValueError, match="LlamaForCausalLM cannot be run on token ids alone: .*q_"):
+    with pytest.raises(
+        ValueError, match=r"LlamaForCausalLM cannot be run on token ids alone: .*q_"
+    ):
         ml.TransformersNetwork(model)
 
 
@@ -78,7 +80,7 @@ def test_log_probabilities_that_depend_on_neighbours_are_refused() -> None:
     model.model.layers[0].register_forward_hook(
         lambda module, inputs, output: output + output.mean(0, keepdim=True)
     )
-    with pytest.raises(ValueError, match="depend on the rows beside it.*`model.attention: eager`"):
+    with pytest.raises(ValueError, match=r"depend on the rows beside it.*`model.attention: eager`"):
         ml.TransformersNetwork(model)
 
 

@@ -47,9 +47,9 @@ class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
     Only weights that require a gradient belong to a policy; parts for pictures and sounds are
-    frozen. If the head alone does not give the model's logits (because they are capped or scaled after it),
-    logits take the place of states. That is correct, but then the logits of all R W positions are
-    in memory. `offload` keeps the weights of stored policies in CPU memory.
+    frozen. If the head alone does not give the model's logits (because they are capped or scaled
+    after it), logits take the place of states. That is correct, but then the logits of all R W
+    positions are in memory. `offload` keeps the weights of stored policies in CPU memory.
 
     The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
     `ValueError` if none is right, for anything but a loaded model, and for prompt tuning.

@@ -229,7 +229,8 @@ def _shares(model: Probed, case: _Case, gradient: Tensor) -> bool:
         raise
     except Exception:  # Caches that are written in place have no gradient, for example.
         return False
-    return _agree(logits, case.truth.flatten(0, 1)) and _agree(found[None], gradient[None])
+    right = _agree(logits, case.truth.flatten(0, 1))
+    return right and _agree(found, gradient, logits.dtype)
 
 
 def _gradient(model: Probed, run: Callable[[Inputs], Tensor], case: _Case) -> tuple[Tensor, Tensor]:
@@ -248,9 +249,12 @@ def _gradient(model: Probed, run: Callable[[Inputs], Tensor], case: _Case) -> tu
     return logits.detach(), torch.cat(known or [torch.zeros(1)])
 
 
-def _agree(found: Tensor, truth: Tensor) -> bool:
-    """Whether two tensors `(..., V)` are equal except for rounding; False if one has NaN."""
-    most = max(FLOOR, ROUNDING * torch.finfo(truth.dtype).eps)
+def _agree(found: Tensor, truth: Tensor, precision: torch.dtype | None = None) -> bool:
+    """Whether two tensors `(..., V)` are equal except for rounding; False if one has NaN.
+
+    They have been computed in `precision`; None is their own.
+    """
+    most = max(FLOOR, ROUNDING * torch.finfo(precision or truth.dtype).eps)
     one, two = found.double(), truth.double()
     # Equal infinities forbid a token in both.
     apart = torch.where(one == two, 0.0, one - two).square().mean(-1).sqrt()
