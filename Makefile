@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz notebooks docs bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
+.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -40,6 +40,9 @@ fuzz: $(VENV)/dev  ## Some 100 000 generated inputs: each is a result, or refuse
 
 docs: $(VENV)/docs  ## Build the documentation site: docs/_build/html/index.html.
 	$(BIN)/python -m sphinx -q -W docs docs/_build/html
+
+tried-models: $(VENV)/dev  ## Try every causal language model of transformers: docs/tried_models.md.
+	PYTHONPATH=.:llm:tests/llm $(BIN)/python -W ignore tests/llm/tried_models.py
 
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks

@@ -50,10 +50,10 @@ class Autoregressive:
     """Draws token by token by the policy's own networks, which keep keys and values.
 
     A token is the inverse CDF of a uniform number from `rng`. Prompts of similar length are run
-    together. Each prompt is run once, however many responses it gets, and a response that has ended
-    leaves the batch. Except for rounding, the responses depend neither on `batch` nor on how many
-    processes share the prompts. `ValueError` for a prompt that leaves no room for `max_tokens` in
-    the network's context.
+    together, and those of equal length alone if the network needs it. Each prompt is run once,
+    however many responses it gets, and a response that has ended leaves the batch. Except for
+    rounding, the responses depend neither on `batch` nor on how many processes share the prompts.
+    `ValueError` for a prompt that leaves no room for `max_tokens` in the network's context.
     """
 
     batch: int | None = None
@@ -66,7 +66,7 @@ class Autoregressive:
         require_prompts(prompts)
         network, steps = policy.network, policy.decoding.max_tokens
         sizes = np.array([len(prompt) for prompt in prompts])
-        network.require_room(sizes + steps)
+        network.require_room(sizes, np.full_like(sizes, steps))
         # Every process draws all numbers, so that responses do not depend on the division of work.
         uniforms = rng.random((steps, len(prompts), count))
         tokens = np.full((len(prompts), count, steps), PAD, dtype=np.int64)
@@ -76,7 +76,9 @@ class Autoregressive:
         # Prompts of similar length need little padding. Each process takes prompts of all lengths.
         mine = np.argsort(sizes, kind="stable")[processes.rank :: processes.size]
         at_once = len(prompts) if self.batch is None else max(1, self.batch // count)
-        parts = [mine[start : start + at_once] for start in range(0, len(mine), at_once)]
+        kinds = network.together(sizes)[mine]
+        alike = [mine[kinds == kind] for kind in np.unique(kinds)]
+        parts = [g[start : start + at_once] for g in alike for start in range(0, len(g), at_once)]
         drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
         if network.sharded:
             # Every process must run as often as the others; what these extra runs draw is dropped.

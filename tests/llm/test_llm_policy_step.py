@@ -59,8 +59,8 @@ def test_gradient_checkpointing_changes_neither_step_nor_cache() -> None:
 
 @pytest.mark.parametrize("build", [gpt2, llama, gemma2, gpt_neo, mpt])
 def test_a_prompt_is_run_once(build: Any) -> None:
-    """However many responses it has, and gradients flow through it; not before a layer with a
-    window, which would count what lies between."""
+    """However many responses it has, and gradients flow through it. In double precision Gemma 2 and
+    MPT return NaN for prompts that are padded, so the probe leaves this way out."""
     model = build()
     p = policy(model)
     q = rollouts(p)
@@ -72,7 +72,7 @@ def test_a_prompt_is_run_once(build: Any) -> None:
     )
     stepped = p.mirror_step(q, p, eta=1.0, alpha=0.1)
     shared = [answered, len(rows[0])]
-    assert run[:2] == (shared if build in (gpt2, llama) else [len(rows[0])] * 2)
+    assert run[:2] == (shared if build in (gpt2, llama, gpt_neo) else [len(rows[0])] * 2)
 
     whole = ml.TokenPolicy.of(ml.PlainNetwork(Whole(model)), p.decoding)
     whole = whole.restored(

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mpo_games.protocol import Indices
+from mpo_llm.networks.decoders import Decoder
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import Processes
 
@@ -34,21 +35,6 @@ Weights = Mapping[str, Tensor]
 
 A = ParamSpec("A")
 T = TypeVar("T")
-
-
-class Decoder(Protocol):
-    """Next-token logits of a batch of rows that grow token by token."""
-
-    def next(self, tokens: Tensor | None) -> Tensor:
-        """Append `tokens` `(N,)`, or nothing if None, and return the logits after them, `(N, V)`.
-
-        The first call has no tokens to append: its logits are those after the prompts.
-        """
-        ...
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with the given rows `(M,)` alone; a row that is named twice is copied."""
-        ...
 
 
 class Network(ABC):
@@ -159,14 +145,19 @@ class Network(ABC):
         """The number of the module's weights, trained or not; tied ones count once."""
         return sum(p.numel() for p in self._module.parameters())
 
-    def require_room(self, lengths: Indices) -> None:
-        """`ValueError` unless rows of these numbers of tokens fit the network's context."""
-        longest = int(lengths.max(initial=0))
+    def require_room(self, sizes: Indices, steps: Indices) -> None:
+        """`ValueError` unless prompts of `sizes` `(N,)` with responses of `steps` `(N,)` tokens fit
+        the network's context."""
+        longest = int((sizes + steps).max(initial=0))
         if self.context is not None and longest > self.context:
             raise ValueError(
                 f"A prompt and its response take {longest} tokens, the network's context is "
                 f"{self.context}: shorten prompts or `max_tokens`."
             )
+
+    def together(self, sizes: Indices) -> Indices:
+        """A number for each prompt of `sizes` `(X,)`; prompts of unlike numbers are drawn apart."""
+        return np.zeros_like(sizes)
 
     def states(self, inputs: Inputs, weights: Weights | None = None) -> Tensor:
         """States `(M, d)` at the positions of the inputs, by `weights` or, if None, the workbench.
@@ -245,21 +236,36 @@ class Network(ABC):
 
     @property
     def _checkpointed(self) -> list[nn.Module]:
-        return [m for m in self._module.modules() if getattr(m, "gradient_checkpointing", False)]
+        """The layers that gradient checkpointing runs again: innermost modules that enable it."""
+
+        def enabled(module: nn.Module) -> bool:
+            return bool(getattr(module, "gradient_checkpointing", False))
+
+        # The modules around the layers have the flag too, but only their dropouts would look at it.
+        return [
+            module
+            for module in self._module.modules()
+            if enabled(module) and not any(enabled(m) for m in module.modules() if m is not module)
+        ]
 
     @contextmanager
     def training(self) -> Iterator[None]:
         """Within this context gradient checkpointing works, if the module has it enabled."""
-        # Transformers looks at `training` of these layers alone, so their dropouts stay off. In
-        # decoding, outside this context, checkpointing would switch the cache off.
-        layers = self._checkpointed
+        # Transformers checkpoints a layer only in training. In decoding, outside this context,
+        # checkpointing would switch the cache off.
+        layers: list[Any] = self._checkpointed
+        functions = [getattr(layer, "_gradient_checkpointing_func", None) for layer in layers]
         try:
-            for layer in layers:
+            for layer, function in zip(layers, functions, strict=True):
                 layer.training = True
+                if function is not None:
+                    layer._gradient_checkpointing_func = partial(_evaluated, layer, function)
             yield
         finally:
-            for layer in layers:
+            for layer, function in zip(layers, functions, strict=True):
                 layer.training = False
+                if function is not None:
+                    layer._gradient_checkpointing_func = function
 
     def _round_masters(self) -> None:
         """Write the masters to the module's parameters, which are less precise."""
@@ -301,6 +307,22 @@ class Network(ABC):
                 _local(p).copy_(tensor)
             else:
                 p.data = tensor.to(p)
+
+
+def _evaluated(
+    layer: nn.Module, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any
+) -> Any:
+    """`checkpoint(function, *args)` without the layer's own dropouts, which ask whether it is in
+    training."""
+
+    def run(*args: Any) -> Any:
+        layer.training = False
+        try:
+            return function(*args)
+        finally:
+            layer.training = True
+
+    return checkpoint(run, *args)
 
 
 def _single(dtype: torch.dtype) -> torch.dtype:

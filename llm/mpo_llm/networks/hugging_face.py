@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpo_games.protocol import Indices
 from mpo_llm.networks import adapters
-from mpo_llm.networks.base import Decoder, Network, Weights
+from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.decoders import CachedDecoder, Decoder, RecomputingDecoder, right_aligned
 from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.probe import refusal, ways
 from mpo_llm.networks.processes import OneProcess, Processes
-from mpo_llm.responses import Responses
 
 # A call of the model either continues a cache, or begins a new one (None), or has none at all. The
 # third needs a value of its own.
 _NO_CACHE: Any = object()
+
+_LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions", "n_positions")
+"""Names that configurations have for the largest number of tokens in a row."""
+
+_WINDOWS = {"doge": "keep_window_size", "hy_v4": "index_topk", "moshi": "sliding_window"}
+"""Architectures whose longer rows are run wrongly, with the setting that says how long is right."""
+
+_RELATIVE = {
+    "full_attention",
+    "sliding_attention",
+    "chunked_attention",
+    "indexed_attention",
+    "linear_attention",
+    "conv",
+    "hybrid",
+    "hybrid_sliding",
+    "moe",
+    "mlp",
+}
+"""Kinds of layers that see how far apart tokens are, and not in which columns they stand."""
 
 
 @final
 class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
-    Only weights that require a gradient belong to a policy. If the head alone does not give the
-    model's logits (because they are capped or scaled after it), logits take the place of states.
-    That is correct, but then the logits of all R W positions are in memory. `offload` keeps the
-    weights of stored policies in CPU memory. `ValueError` for anything but a loaded model, and for
-    prompt tuning and other adapters that could not be trained.
+    Only weights that require a gradient belong to a policy; parts for pictures and sounds are
+    frozen. If the head alone does not give the model's logits (because they are capped or scaled
+    after it), logits take the place of states. That is correct, but then the logits of all R W
+    positions are in memory. `offload` keeps the weights of stored policies in CPU memory.
+
+    The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
+    `ValueError` if none is right, for anything but a loaded model, and for prompt tuning and other
+    adapters that could not be trained.
     """
 
     def __init__(
@@ -42,15 +69,30 @@ class TransformersNetwork(Network):
         """The model as it was given, in PEFT's wrapper if it has adapters."""
         # The inner model runs the adapters, since PEFT has injected them into its layers.
         module = adapters.inner(model)
+        _freeze_all_but_text(module)
         super().__init__(module, offload, processes)
         self._model = module
-        self._head_is_last = self._head_alone_gives_logits()
-        self._prompts_shared = self._prompts_can_be_shared()
+        self._text = module.config.get_text_config()
+        self._switch = _rope_switch(self._text)
+        self._accepted = {part: _accepted(part) for part in (module, module.base_model)}
+        with refusal(type(module).__name__, "cannot be run on token ids alone"):
+            self._head_is_last = self._head_alone_gives_logits()
+        self._ways = ways(_Trial(self))
 
     @property
     def context(self) -> int | None:
-        limit = getattr(self._model.config, "max_position_embeddings", None)
-        return None if limit is None else int(limit)
+        names = (*_LIMITS, *filter(None, [_WINDOWS.get(self._text.model_type)]))
+        limits = [getattr(self._text, name, None) for name in names]
+        # Rows on both sides of the switch take two passes, but sharded processes count passes.
+        limits.append(self._switch if self.sharded else None)
+        return min(
+            (int(limit) for limit in limits if limit is not None and limit > 0), default=None
+        )
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of ids that the model has a logit for."""
+        return int(self._text.vocab_size)
 
     @property
     def config(self) -> Any:
@@ -63,40 +105,24 @@ class TransformersNetwork(Network):
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
 
-    def _prompts_can_be_shared(self) -> bool:
-        """Whether a response that runs on its prompt's cache gets the states of the whole row.
+    def require_room(self, sizes: Indices, steps: Indices) -> None:
+        super().require_room(sizes, steps)
+        if self._switch is None:
+            return
+        # The last token of a response is not an input.
+        crosses = (sizes <= self._switch) & (sizes + steps - 1 > self._switch)
+        if crosses.any():
+            raise ValueError(
+                f"A prompt of {sizes[crosses][0]} tokens and its response cross "
+                f"{self._switch} tokens (`original_max_position_embeddings`). There this model "
+                "changes the positions of all its tokens, so the response would have two "
+                "log-probabilities: shorten prompts or `max_tokens`."
+            )
 
-        If so, a prompt is run once for all its responses. In a batch of prompts of different
-        lengths there are masked columns between a shorter prompt and its response. Attention
-        windows, recurrent layers and biases by distance may count these columns.
-        """
-        config = self._model.config.get_text_config()
-        # Windows are longer than the rows tried below, so they are recognised by their settings.
-        windows = ("sliding_window", "window_size", "attention_window_size")
-        attention = set(getattr(config, "layer_types", None) or ("full_attention",))
-        if attention != {"full_attention"} or any(getattr(config, w, None) for w in windows):
-            return False
-        # Anything else is tried out, on a short prompt beside a long one that has two responses.
-        prompts, responses = ((1, 2, 3), (4,)), ((5, 6), (7,), (5, 6))
-        if self.context is not None and self.context < len(prompts[0]) + len(responses[0]):
-            return False
-        words = config.vocab_size
-        inputs = Inputs.of_responses(
-            Responses.of_ids(
-                [tuple(i % words for i in prompt) for prompt in prompts],
-                (0, 0, 1),
-                [tuple(i % words for i in response) for response in responses],
-            ),
-            self.device,
-        )
-        with torch.no_grad():
-            whole = self._whole(inputs)
-            probe = self._model.base_model(input_ids=inputs.prompts, use_cache=True)
-            if not hasattr(getattr(probe, "past_key_values", None), "batch_select_indices"):
-                return False
-            apart = (self._branching(inputs) - whole).abs().max()
-        # Rounding differs between the two; a column that is counted wrongly changes far more.
-        return bool(apart <= torch.finfo(whole.dtype).eps ** 0.5 * whole.abs().max())
+    def together(self, sizes: Indices) -> Indices:
+        if not self._ways.together:
+            return sizes
+        return np.zeros_like(sizes) if self._switch is None else 1 * (sizes > self._switch)
 
     @property
     def _recomputes(self) -> bool:
@@ -107,7 +133,7 @@ class TransformersNetwork(Network):
 
     def _head_alone_gives_logits(self) -> bool:
         """Whether the head reads the trunk's states unchanged, and its output is the logits."""
-        rows = torch.arange(min(4, self._model.config.vocab_size), device=self.device)[None]
+        rows = torch.arange(min(4, self.vocabulary), device=self.device)[None]
         seen: list[Tensor] = []
 
         # The head's output is replaced by large numbers: a cap would leave small ones as they are.
@@ -119,8 +145,8 @@ class TransformersNetwork(Network):
         hook = head.register_forward_hook(answer)
         try:
             with torch.no_grad():
-                logits = self._model(input_ids=rows, use_cache=False).logits
-                states = self._model.base_model(input_ids=rows, use_cache=False)[0]
+                logits = self._logits_of(rows[0])[None]
+                states = self._call(self._model.base_model, input_ids=rows, use_cache=False)[0]
         finally:
             hook.remove()
         if len(seen) != 1 or seen[0].shape != states.shape:
@@ -130,56 +156,86 @@ class TransformersNetwork(Network):
         )
 
     def _states(self, inputs: Inputs) -> Tensor:
+        if self._switch is not None:
+            long = inputs.lengths > self._switch
+            if 0 < int(long.sum()) < len(long):
+                return self._of_both(inputs, long)
         # With as many prompts as rows there is nothing to share.
         several = len(inputs.prompts) < len(inputs.ids)
-        if self._prompts_shared and several and not self._recomputes:
+        if self._ways.shared and several and not self._recomputes:
             return self._branching(inputs)
         return self._whole(inputs)
 
+    def _of_both(self, inputs: Inputs, long: Tensor) -> Tensor:
+        """States `(M, d)` of rows on both sides of the switch, each side by itself."""
+        here = long[inputs.row]
+        sides = [(here == side, self._states(inputs.take(long == side))) for side in (False, True)]
+        whole = sides[0][1].new_zeros(len(here), sides[0][1].shape[-1])
+        for chosen, states in sides:
+            whole = whole.masked_scatter(chosen[:, None], states)
+        return whole
+
     def _whole(self, inputs: Inputs) -> Tensor:
         """States `(M, d)`, each row run as it stands."""
-        columns = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
-        mask = columns < inputs.lengths[:, None]
-        states, _ = self._run(inputs.ids, mask, columns.expand_as(inputs.ids))
+        # Padding follows a row, so a causal model cannot see it, and it needs no mask. (With one,
+        # windows that hold padding alone give NaN in some models.)
+        longest = inputs.ids.shape[1] if self._switch is None else int(inputs.lengths.max())
+        states, _ = self._run(inputs.ids[:, :longest])
         return states[inputs.row, inputs.column]
 
     def _branching(self, inputs: Inputs) -> Tensor:
         """States `(M, d)`: each prompt (stem) is run once, then the rest of each row (branch) on
         the keys and values of its prompt, through which gradients flow."""
-        columns = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
-        size, begin = inputs.sizes[inputs.prompt_of, None], columns[: inputs.prompts.shape[1]]
-        known = begin < inputs.sizes[:, None]
-        stems, cache = self._run(inputs.prompts, known, begin.expand_as(inputs.prompts), None)
+        ids, known, positions = right_aligned(inputs.prompts, inputs.sizes)
+        stems, cache = self._run(ids, known, positions, None)
+        size, width = inputs.sizes[inputs.prompt_of, None], ids.shape[1]
         # Where responses have one token, no row goes on; a model still needs a column to run.
         longest = max(1, int((inputs.lengths - size[:, 0]).max()))
-        at = size + columns[:longest]
-        mask = at < inputs.lengths[:, None]
-        cache.batch_select_indices(inputs.prompt_of)
-        there = at.clamp(max=len(columns) - 1)
-        ids, mask = inputs.ids.gather(1, there), torch.cat([known[inputs.prompt_of], mask], dim=1)
-        branches, _ = self._run(ids, mask, there, cache)
+        at = size + torch.arange(longest, device=ids.device)
+        there = at.clamp(max=inputs.ids.shape[1] - 1)
+        cache.reorder_cache(inputs.prompt_of)
+        mask = nn.functional.pad(known[inputs.prompt_of], (0, longest), value=True)
+        branches, _ = self._run(inputs.ids.gather(1, there), mask, there, cache)
         # A position within the prompt has its state in the stem, a later one in the branch.
         ahead = inputs.column - size[inputs.row, 0]
-        stem = inputs.prompt_of[inputs.row] * len(begin) + inputs.column
+        stem = (inputs.prompt_of[inputs.row] + 1) * width + ahead
         branch = stems[..., 0].numel() + inputs.row * longest + ahead
         return torch.cat([stems.flatten(0, 1), branches.flatten(0, 1)])[
             torch.where(ahead < 0, stem, branch)
         ]
 
     def _run(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = _NO_CACHE
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Any = _NO_CACHE,
     ) -> tuple[Tensor, Any]:
-        """States (or logits, where the head is not last) `(R, W, d)`, and the cache."""
+        """States (or logits, where the head is not last) `(R, W, d)`, and the cache.
+
+        Without mask and positions all columns are seen, and counted from 0.
+        """
         model = self._model.base_model if self._head_is_last else self._model
-        out = model(
+        out = self._call(
+            model,
             input_ids=ids,
-            attention_mask=mask.long(),
+            attention_mask=None if mask is None else mask.long(),
             # Counted from the row's first token; by default transformers counts columns.
             position_ids=positions,
             past_key_values=None if cache is _NO_CACHE else cache,
             use_cache=cache is not _NO_CACHE,
         )
-        return out[0], out.past_key_values
+        return out[0], getattr(out, "past_key_values", None)
+
+    def _call(self, model: nn.Module, **given: Any) -> Any:
+        """The output of a model for those of its arguments that it takes and that are given."""
+        accepted = self._accepted[model]
+        return model(**{k: v for k, v in given.items() if v is not None and k in accepted})
+
+    def _logits_of(self, row: Tensor) -> Tensor:
+        """Logits `(W, V)` of one row `(W,)`, as the model computes them from its ids alone."""
+        logits: Tensor = self._call(self._model, input_ids=row[None], use_cache=False).logits[0]
+        return logits
 
     def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
         if not self._head_is_last:
@@ -191,41 +247,81 @@ class TransformersNetwork(Network):
         return self._with(own, head, hidden)
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        return _CachedDecoder(self._run, self.logits, rows, lengths)
+        if self._ways.cached:
+            return CachedDecoder(self._run, self.logits, rows, lengths)
+        return RecomputingDecoder(lambda x: self.logits(self._whole(x)), rows, lengths)
 
 
-class _CachedDecoder:
-    """A decoder with the model's key-value cache.
+class _Trial:
+    """What the probe needs of a network."""
 
-    Prompts are left-aligned, and new tokens come after the longest of them. The columns between a
-    shorter prompt and its first new token are masked, and positions count tokens, not columns.
-    """
+    def __init__(self, network: TransformersNetwork) -> None:
+        self._network = network
+        self.name = type(network._model).__name__
+        self.room, self.device = network.context, network.device
+        self.trainable, self.training = network.trainable, network.training
+        self.alone = network._logits_of
+        # Layers of other kinds may count blocks of columns that are longer than the rows tried.
+        kinds = getattr(network._text, "layer_types", None) or ()
+        self.relative = _RELATIVE.issuperset(kinds)
 
-    def __init__(
-        self,
-        run: Callable[..., tuple[Tensor, Any]],
-        logits: Callable[[Tensor], Tensor],
-        rows: Tensor,
-        lengths: Tensor,
-    ) -> None:
-        self._run, self._logits = run, logits
-        self._rows, self._length = rows, lengths
-        self._columns = torch.arange(rows.shape[1], device=rows.device)
-        self._mask = self._columns < lengths[:, None]
-        self._cache: Any = None
+    @property
+    def words(self) -> Sequence[int]:
+        vocabulary = range(self._network.vocabulary)
+        special = _special(self._network.config) | _special(self._network._text)
+        return [i for i in vocabulary if i not in special] or vocabulary
 
-    def next(self, tokens: Tensor | None) -> Tensor:
-        if tokens is None:
-            ids, positions = self._rows, self._columns.expand_as(self._rows)
-            last = self._length - 1
-        else:
-            ids, positions = tokens[:, None], self._length[:, None]
-            self._mask = nn.functional.pad(self._mask, (0, 1), value=True)
-            self._length = self._length + 1
-            last = torch.zeros_like(self._length)
-        states, self._cache = self._run(ids, self._mask, positions, self._cache)
-        return self._logits(states[torch.arange(len(ids), device=ids.device), last])
+    def whole(self, inputs: Inputs) -> Tensor:
+        return self._network.logits(self._network._whole(inputs))
 
-    def keep(self, rows: Tensor) -> None:
-        self._cache.batch_select_indices(rows)
-        self._mask, self._length = self._mask[rows], self._length[rows]
+    def branching(self, inputs: Inputs) -> Tensor:
+        return self._network.logits(self._network._branching(inputs))
+
+    def cached(self, rows: Tensor, lengths: Tensor) -> Decoder:
+        return CachedDecoder(self._network._run, self._network.logits, rows, lengths)
+
+
+def _freeze_all_but_text(model: Any) -> None:
+    """In a model of pictures or sounds, train no weights that a text does not run through."""
+    config = model.config
+    if config.get_text_config() is config:
+        return
+    used = {
+        id(p)
+        for part in (
+            model.get_decoder(),
+            model.get_input_embeddings(),
+            model.get_output_embeddings(),
+        )
+        for p in part.parameters()
+    }
+    for p in model.parameters():
+        if id(p) not in used:
+            p.requires_grad_(False)
+
+
+def _accepted(module: nn.Module) -> frozenset[str]:
+    """Which of the arguments of a call the module takes."""
+    names = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache"}
+    parameters = signature(type(module).forward).parameters
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
+        return frozenset(names)
+    return frozenset(names & parameters.keys())
+
+
+def _special(config: Any) -> set[int]:
+    """Ids that stand for no text: the values of the settings that are named `..._token_id`."""
+    found = [v for k, v in vars(config).items() if k.endswith(("token_id", "token_index"))]
+    lists = [v if isinstance(v, list) else [v] for v in found]
+    return {i for values in lists for i in values if isinstance(i, int)}
+
+
+def _rope_switch(config: Any) -> int | None:
+    """The number of tokens above which all positions of a row are rotated in another way."""
+    given = getattr(config, "rope_parameters", None) or {}
+    # Some models have parameters for each kind of layer.
+    for rope in (given, *given.values()):
+        if isinstance(rope, dict) and rope.get("rope_type") == "longrope":
+            own = rope.get("original_max_position_embeddings")
+            return int(own or config.original_max_position_embeddings)
+    return None

@@ -52,3 +52,17 @@ class Inputs:
         """The inputs for the state at the last token of each row `(R, W)` of `lengths` `(R,)`."""
         each = torch.arange(len(ids), device=ids.device)
         return cls(ids, lengths, each, lengths - 1, ids, lengths, each)
+
+    def take(self, rows: Tensor) -> Self:
+        """The inputs of the rows where `rows` `(R,)` is True, with the prompts that these have."""
+        kept, chosen = rows.nonzero()[:, 0], rows[self.row]
+        asked, prompt_of = torch.unique(self.prompt_of[kept], return_inverse=True)
+        return type(self)(
+            self.ids[kept],
+            self.lengths[kept],
+            (rows.cumsum(0) - 1)[self.row[chosen]],
+            self.column[chosen],
+            self.prompts[asked, : int(self.sizes[asked].max())],
+            self.sizes[asked],
+            prompt_of,
+        )

@@ -125,7 +125,7 @@ def _read(
         _refuse_hidden_adapters(source)
         with _without_adapters(source) if own else _as_it_is(source) as place:
             model = checked(
-                transformers.AutoModelForCausalLM,
+                _loader(place, name),
                 place,
                 name,
                 dtype=getattr(torch, settings.dtype),
@@ -199,6 +199,25 @@ def _without_adapters(source: str) -> Iterator[str]:
             if not file.name.startswith("adapter_"):
                 (Path(place) / file.name).symlink_to(file.resolve())
         yield place
+
+
+def _loader(source: str, name: str) -> Any:
+    """The class that loads a model: with pictures, if it is no causal language model by itself."""
+    import transformers
+    from transformers.models.auto import modeling_auto as names
+
+    try:
+        kind = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+    except _UNREADABLE as error:
+        raise ValueError(f"Cannot load the model {name!r}: {first_sentence(error)}") from error
+    if kind in names.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return transformers.AutoModelForCausalLM
+    if kind in names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return transformers.AutoModelForImageTextToText
+    raise ValueError(
+        f"Cannot load the model {name!r}: its architecture {kind!r} is no causal language model of "
+        "transformers."
+    )
 
 
 def folder(name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
-from mpo_llm.networks.base import Decoder, Network, Weights
+from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.decoders import Decoder, RecomputingDecoder
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import OneProcess, Processes
 
@@ -45,26 +44,4 @@ class PlainNetwork(Network):
         return hidden
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
-        return _RecomputingDecoder(self._states, rows, lengths)
-
-
-class _RecomputingDecoder:
-    """A decoder without a cache: for every token it runs the whole rows again."""
-
-    def __init__(self, states: Callable[[Inputs], Tensor], rows: Tensor, lengths: Tensor) -> None:
-        # A copy, because `next` increments it in place.
-        self._states, self._rows, self._lengths = states, rows, lengths.clone()
-
-    def next(self, tokens: Tensor | None) -> Tensor:
-        if tokens is not None:
-            if int(self._lengths.max()) == self._rows.shape[1]:
-                self._rows = nn.functional.pad(self._rows, (0, 1))
-            self._rows.scatter_(1, self._lengths[:, None], tokens[:, None])
-            self._lengths += 1
-        # Responses to one prompt often agree at first, so equal rows are run once.
-        keys = torch.cat([self._lengths[:, None], self._rows], dim=1)
-        distinct, where = torch.unique(keys, dim=0, return_inverse=True)
-        return self._states(Inputs.whole(distinct[:, 1:], distinct[:, 0]))[where]
-
-    def keep(self, rows: Tensor) -> None:
-        self._rows, self._lengths = self._rows[rows], self._lengths[rows]
+        return RecomputingDecoder(self._states, rows, lengths)

@@ -135,7 +135,7 @@ def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
     `ValueError` if a prompt and its response are longer than the network's context.
     """
     sizes = np.array([len(prompt) for prompt in responses.prompts])
-    policy.network.require_room(sizes[responses.prompt_of] + responses.lengths)
+    policy.network.require_room(sizes[responses.prompt_of], responses.lengths)
     count = policy.micro_batch or len(responses)
     first, *rest = (
         HiddenStates.of(
