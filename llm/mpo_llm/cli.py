@@ -15,13 +15,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-import yaml
 
 from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.results import chat
 from mpo_llm.results.export import export
-from mpo_llm.training import config_file, flags
+from mpo_llm.training import config_file, flags, yaml_lines
 from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Interrupted, train
@@ -106,8 +105,11 @@ class Sweep:
         """Train all runs that are not finished; returns a line for each run."""
         vary: dict[str, list[Any]] = {}
         for setting in self.vary:
-            name, _, values = setting.partition("=")
-            vary[name] = [yaml.safe_load(value) for value in values.split(",")]
+            name, sign, values = setting.partition("=")
+            if not (name and sign and values):
+                raise ValueError(f"`--vary` takes setting=value,value,..., got {setting!r}.")
+            # As a list, so that the commas of `step.betas=[0.9,0.99],[0.8,0.9]` are understood.
+            vary[name] = yaml_lines.value(f"[{values}]", name)
         vary["seed"] = list(self.seeds)
         return sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
 

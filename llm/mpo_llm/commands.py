@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-import yaml
 
 from mpo_llm.config import JudgeConfig
 from mpo_llm.judges.command import fit_preferences, summary
 from mpo_llm.judges.fit import Fit
 from mpo_llm.results.evaluation import START, evaluate_run, league
 from mpo_llm.results.outcomes import Evaluation, League, as_json
+from mpo_llm.training import yaml_lines
 
 
 @dataclass(frozen=True)
@@ -155,4 +155,4 @@ def _factory(factory: str, options: tuple[str, ...]) -> JudgeConfig:
     if not all(name and sign for name, sign, _ in split):
         raise ValueError(f"Every option must read name=value, got {options}.")
     # As YAML, an option is the number or the list that it would be in a configuration.
-    return JudgeConfig(factory, {name: yaml.safe_load(value) for name, _, value in split})
+    return JudgeConfig(factory, {name: yaml_lines.value(value, name) for name, _, value in split})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -58,6 +58,17 @@ class TransformersNetwork(Network):
     def config(self) -> Any:
         """The model's configuration, an object of transformers."""
         return self._model.config
+
+    @property
+    def generation_ends(self) -> tuple[int, ...]:
+        """The ids with which the model says that a response ends, one or several."""
+        # The generation's configuration comes first, as in `generate`.
+        inner = self._model.config.get_text_config()
+        for settings in (getattr(self._model, "generation_config", None), inner):
+            ends = getattr(settings, "eos_token_id", None)
+            if ends is not None:
+                return tuple(ends) if isinstance(ends, Sequence) else (int(ends),)
+        return ()
 
     @property
     def layers(self) -> list[nn.Module]:

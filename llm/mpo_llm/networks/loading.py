@@ -48,8 +48,6 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(f"Cannot load the model {settings.name!r}: {_first(error)}") from error
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"The tokenizer of {settings.name!r} has no end-of-sequence token.")
     if settings.gradient_checkpointing:
         enable = "activation_checkpointing_enable"  # its name from transformers 5.2x on
         getattr(model, enable if hasattr(model, enable) else "gradient_checkpointing_enable")()
