@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,11 @@ from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Interrupted, train
 
+Accepted = Literal[
+    "weights", "tokenizer", "template", "ends", "prompts", "held_out", "judge", "engine"
+]
+"""What may have changed when a run is resumed: the keys of `fingerprint.NAMES`."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -36,12 +41,14 @@ class Train:
     """Print the plan (memory, tokens a step, time a step after a short probe) and stop."""
     resume: bool = False
     """Continue from the last checkpoint in the run's folder, if there is one."""
+    accept: tuple[Accepted, ...] = ()
+    """With `--resume`: go on although these have changed since the run began, and record it."""
 
     def run(self) -> str:
         """Train, or plan; returns the summary or the plan."""
         if self.dry_run:
             return str(plan(self.settings))
-        summary = train(self.settings, resume=self.resume)
+        summary = train(self.settings, resume=self.resume, accept=self.accept)
         # Every process has the same summary; the first one prints it.
         return str(summary) if int(os.environ.get("RANK", "0")) == 0 else ""
 

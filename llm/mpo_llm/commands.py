@@ -9,9 +9,11 @@ from typing import Annotated
 
 import tyro
 
+from mpo_games.atomic import write_bytes
 from mpo_llm.config import JudgeConfig
 from mpo_llm.judges.command import fit_preferences, summary
 from mpo_llm.judges.fit import Fit
+from mpo_llm.outputs import require_writable
 from mpo_llm.results.evaluation import START, evaluate_run, league
 from mpo_llm.results.outcomes import Evaluation, League, as_json
 from mpo_llm.training import yaml_lines
@@ -88,6 +90,7 @@ class Evaluate:
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
+        _require_place(self.out)
         found = evaluate_run(
             self.policy,
             self.against,
@@ -130,6 +133,7 @@ class PlayLeague:
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
+        _require_place(self.out)
         found = league(
             self.folder,
             self.others,
@@ -146,8 +150,14 @@ class PlayLeague:
 def _report(found: Evaluation | League, out: Path | None) -> str:
     # The file holds what the text leaves out, such as the errors of a league's win rates.
     if out is not None:
-        out.write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
+        write_bytes(out, f"{json.dumps(as_json(found), indent=2)}\n".encode())
     return str(found)
+
+
+def _require_place(out: Path | None) -> None:
+    # Drawing and judging may take hours, after which nothing must be lost.
+    if out is not None:
+        require_writable(out)
 
 
 def _factory(factory: str, options: tuple[str, ...]) -> JudgeConfig:

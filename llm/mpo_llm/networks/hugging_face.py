@@ -61,14 +61,17 @@ class TransformersNetwork(Network):
 
     @property
     def generation_ends(self) -> tuple[int, ...]:
-        """The ids with which the model says that a response ends, one or several."""
-        # The generation's configuration comes first, as in `generate`.
+        """The ids with which `generate` ends a response."""
+        settings = getattr(self._model, "generation_config", None)
         inner = self._model.config.get_text_config()
-        for settings in (getattr(self._model, "generation_config", None), inner):
-            ends = getattr(settings, "eos_token_id", None)
-            if ends is not None:
-                return tuple(ends) if isinstance(ends, Sequence) else (int(ends),)
-        return ()
+        found = getattr(settings or inner, "eos_token_id", None)
+        return tuple(found) if isinstance(found, Sequence) else () if found is None else (found,)
+
+    @property
+    def generation_is_default(self) -> bool:
+        """Whether nobody wrote a `generation_config`: an end may be that of the model's class."""
+        settings = getattr(self._model, "generation_config", None)
+        return bool(getattr(settings, "_from_model_config", True))
 
     @property
     def layers(self) -> list[nn.Module]:

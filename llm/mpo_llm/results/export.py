@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.outputs import require_writable
 from mpo_llm.training import assemble, checkpoint
 
 
@@ -20,12 +21,15 @@ def export(path: str | Path, folder: str | Path) -> None:
     target = Path(folder)
     if target.exists():
         raise ValueError(f"{str(target)!r} exists: choose another folder.")
+    require_writable(target)
     config = checkpoint.config_of(path)
     model, tokenizer = model_loading.load(config.model, config.seed)
     start = assemble.policy(config, TransformersNetwork(model), tokenizer)
     policy = checkpoint.policy_of(path, start)
     # `save_pretrained` writes the module's weights, so they must be the policy's.
     policy.network.load(policy.weights)
+    # `generate` then ends where the policy does.
+    model.generation_config.eos_token_id = list(policy.decoding.ends)
     # Only PEFT's models have adapters to merge.
     if hasattr(model, "peft_config"):
         model = model.merge_and_unload()

@@ -125,9 +125,10 @@ def _ends(config: Config, network: TransformersNetwork, tokenizer: Any) -> tuple
     found = [words[name] for name in names] or ([] if own is None else [own])
     for end in found:
         _require_embedding(end, network, tokenizer)
-    if not names:
-        # Chat models end a turn by another token than a text, and list both here.
-        said = network.generation_ends
+    said = network.generation_ends
+    # Chat models end a turn by another token than a text, and list both here. A single end that
+    # nobody wrote down is the default of a class, so the tokenizer's goes first.
+    if not names and not (found and network.generation_is_default and len(said) == 1):
         found += [end for end in said if end < _embedded(network) and end in words.values()]
     if not found:
         raise ValueError(
