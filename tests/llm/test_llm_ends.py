@@ -186,7 +186,7 @@ def test_no_judge_and_no_reader_sees_the_end(end: Any, tmp_path: Path) -> None:
     run.game.feedback(run.game.start, rng=np.random.default_rng(0))
     assert seen
     assert not any("rock" in text.split() for text in seen)
-    policy, tokenizer, engine = chat.load(config.model.name, 5, 1.0)
+    policy, tokenizer, _ = chat.load(config.model.name, 5, 1.0)
     policy = assemble.policy(config, policy.network, tokenizer)  # type: ignore[arg-type]
     lines = ["a b"] * 12
     answers = list(chat.converse(policy, tokenizer, lines[:2], np.random.default_rng(0), None))
@@ -271,9 +271,7 @@ def test_ids_without_a_token_are_never_drawn(tmp_path: Path) -> None:
         tokenizer_object=words, eos_token="<end>", unk_token="?"
     )
     assert len(gap) == 4
-    config = Config(
-        ModelConfig(folder(tmp_path / "model", 0, gap)), generation=GenerationConfig(4)
-    )
+    config = Config(ModelConfig(folder(tmp_path / "model", 0, gap)), generation=GenerationConfig(4))
     found, _ = assemble.start(config)
     assert found.decoding.vocabulary == 6
     assert found.decoding.unused == (3, 4)
@@ -294,6 +292,6 @@ def test_tokens_beyond_the_embedding_are_named(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a"}\n{"prompt": "a <new>"}\n')
     with pytest.raises(ValueError, match=r"Row 2 of .* '<new>', whose id 16 is beyond"):
         Run.of(tiny.config(tmp_path))
+    policy, tokenizer, engine = chat.load(name, 5, 1.0)
     with pytest.raises(ValueError, match="'<new>', whose id 16 is beyond"):
-        policy, tokenizer, engine = chat.load(name, 5, 1.0)
         list(chat.converse(policy, tokenizer, ["<new>"], np.random.default_rng(0), None, engine))

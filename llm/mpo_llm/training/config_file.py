@@ -22,6 +22,9 @@ from mpo_llm.training import yaml_lines
 
 C = TypeVar("C")
 
+YAML_BREAKS = "\x85\u2028\u2029"
+"""Characters that YAML 1.1 takes for the end of a line, unless they are escaped."""
+
 
 def load(path: str | Path) -> Config:
     """Read a YAML file. `ValueError`, in a sentence with the line, if it is no configuration."""
@@ -56,7 +59,10 @@ def read(content: bytes) -> Config:
 
 def dump(config: Config) -> str:
     """The YAML text from which `load` makes the same configuration."""
-    return str(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+    text = str(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+    if any(mark in text for mark in YAML_BREAKS):
+        text = str(yaml.safe_dump(plain(config), sort_keys=False))
+    return text
 
 
 def changed(config: Config, settings: Mapping[str, Any]) -> Config:

@@ -6,12 +6,17 @@ themselves, or each other so often that no memory has room for them.
 
 from __future__ import annotations
 
+import re
+from itertools import accumulate
 from typing import Any
 
 import yaml
 
 MOST_VALUES = 100_000
 """Values in the largest file that is read; one that is used twice counts twice."""
+
+MOST_DEPTH = 100
+"""Brackets that may be open at the same time."""
 
 MERGE = "tag:yaml.org,2002:merge"
 """The tag of `<<`, which takes over the names of another mapping."""
@@ -32,6 +37,9 @@ def read(content: bytes) -> tuple[Any, dict[str, int]]:
     `ValueError` for anything but YAML, mostly as `Misplaced`.
     """
     lines: dict[str, int] = {}
+    # The parser takes seconds to find that out.
+    if _depth(content) > MOST_DEPTH:
+        raise ValueError("This is not YAML: it is nested too deeply.")
     try:
         tree = yaml.compose(content, Loader=yaml.SafeLoader)
         if tree is None:
@@ -64,6 +72,12 @@ def value(text: str, name: str) -> Any:
         return read(text.encode())[0]
     except ValueError as error:
         raise ValueError(f"`{name}` must be written as in a YAML file, got {text!r}.") from error
+
+
+def _depth(content: bytes) -> int:
+    """The largest number of open brackets."""
+    steps = (1 if bracket in b"[{" else -1 for bracket in re.findall(rb"[\[\]{}]", content))
+    return max(accumulate(steps), default=0)
 
 
 def _walk(node: yaml.Node, where: str, lines: dict[str, int], sizes: dict[int, int]) -> int:
