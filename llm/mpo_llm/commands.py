@@ -24,8 +24,8 @@ class FitPreferences:
     """Learn a pairwise preference model and a Bradley-Terry reward model from comparisons."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PAIRS")]
-    """A .jsonl, .csv or .parquet file, or a data set. Its columns are prompt, chosen and rejected,
-    or those of PKU-SafeRLHF."""
+    """A file that `train` reads prompts from, or a data set. Its columns are prompt, chosen and
+    rejected, or those of PKU-SafeRLHF."""
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """The folder for the two models and `report.json`; it must not exist yet."""
     model: str = ""
@@ -84,7 +84,7 @@ class Evaluate:
     limit: int | None = None
     """Use this many prompts, from the first; None is all."""
     out: Path | None = None
-    """A file for all results, as JSON."""
+    """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
     """Seed of the responses."""
 
@@ -127,7 +127,7 @@ class PlayLeague:
     limit: int | None = None
     """Use this many prompts, from the first; None is all."""
     out: Path | None = None
-    """A file for all results, as JSON."""
+    """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
     """Seed of the responses."""
 

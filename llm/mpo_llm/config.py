@@ -58,7 +58,8 @@ class PromptsConfig:
     """Where prompts come from."""
 
     source: str = ""
-    """A .jsonl, .csv or .parquet file, or a data set: its folder, or its name on the hub."""
+    """A file that ends with .jsonl, .json, .csv, .tsv, .txt or .parquet, also with .gz, or a data
+    set: its folder, or its name on the hub."""
     split: str = "train"
     """The split of a data set."""
     column: str = "prompt"

@@ -182,7 +182,7 @@ def _whole(start: TokenPolicy, name: str, tensor: Tensor) -> Tensor:
 def _of_tensor(tensor: Tensor) -> str:
     # NumPy has no bfloat16, so the bytes are passed on.
     content = tensor.contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(memoryview(content.numpy())).hexdigest()
+    return hashlib.sha256(content.numpy().data).hexdigest()
 
 
 def _of_tokenizer(tokenizer: Any) -> str:
