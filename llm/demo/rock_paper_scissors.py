@@ -27,6 +27,7 @@ from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges.named import standardised
 from mpo_llm.prompts import load as load_prompts
 from mpo_llm.results import page
+from mpo_llm.rows import complete_lines
 from mpo_llm.training import assemble, checkpoint, config_file
 from mpo_llm.training.train import train
 
@@ -103,7 +104,7 @@ def _on_the_way(run: Config) -> Array:
     """The shares of the classes among the responses of each recorded step, `(steps, 3)`."""
     best_at = standardised(**run.judge.options).best_at
     shares: dict[int, Array] = {}
-    for line in (run.output.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in complete_lines(run.output.folder / "samples.jsonl"):
         entry = json.loads(line)
         texts = [response["text"] for response in entry["responses"]]
         classes = best_at([entry["prompt"]] * len(texts), texts)
@@ -130,9 +131,7 @@ def _held_out(
     engine = assemble.engine(run)
     for name, policy in policies.items():
         drawn = sample(policy, asked.ids, samples, np.random.default_rng(0), engine)
-        texts = [
-            tokenizer.decode(drawn.ids(i), skip_special_tokens=True) for i in range(len(drawn))
-        ]
+        texts = [assemble.answer(policy, tokenizer, drawn.ids(i)) for i in range(len(drawn))]
         classes = best_at([asked.texts[x] for x in drawn.prompt_of], texts)
         found[name] = Shares(
             *(clustered((classes == k).astype(float), drawn.prompt_of) for k in range(len(CLASSES)))

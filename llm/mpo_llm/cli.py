@@ -10,21 +10,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
-import yaml
 
 from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.results import chat
 from mpo_llm.results.export import Adapters, export
-from mpo_llm.training import config_file, flags
+from mpo_llm.training import config_file, flags, yaml_lines
 from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Interrupted, train
+
+Accepted = Literal[
+    "weights", "tokenizer", "template", "ends", "prompts", "held_out", "judge", "engine"
+]
+"""What may have changed when a run is resumed: the keys of `fingerprint.NAMES`."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,14 @@ class Train:
     """Print the plan (memory, tokens a step, time a step after a short probe) and stop."""
     resume: bool = False
     """Continue from the last checkpoint in the run's folder, if there is one."""
+    accept: tuple[Accepted, ...] = ()
+    """With `--resume`: go on although these have changed since the run began, and record it."""
 
     def run(self) -> str:
         """Train, or plan; returns the summary or the plan."""
         if self.dry_run:
             return str(plan(self.settings))
-        summary = train(self.settings, resume=self.resume)
+        summary = train(self.settings, resume=self.resume, accept=self.accept)
         # Every process has the same summary; the first one prints it.
         return str(summary) if int(os.environ.get("RANK", "0")) == 0 else ""
 
@@ -111,8 +117,11 @@ class Sweep:
         """Train all runs that are not finished; returns a line for each run."""
         vary: dict[str, list[Any]] = {}
         for setting in self.vary:
-            name, _, values = setting.partition("=")
-            vary[name] = [yaml.safe_load(value) for value in values.split(",")]
+            name, sign, values = setting.partition("=")
+            if not (name and sign and values):
+                raise ValueError(f"`--vary` takes setting=value,value,..., got {setting!r}.")
+            # As a list, so that the commas of `step.betas=[0.9,0.99],[0.8,0.9]` are understood.
+            vary[name] = yaml_lines.value(f"[{values}]", name)
         vary["seed"] = list(self.seeds)
         return sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
 

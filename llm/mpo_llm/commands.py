@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-import yaml
 
+from mpo_games.atomic import write_bytes
 from mpo_llm.config import JudgeConfig
 from mpo_llm.judges.command import fit_preferences, summary
 from mpo_llm.judges.fit import Fit
+from mpo_llm.outputs import require_writable
 from mpo_llm.results.evaluation import START, evaluate_run, league
 from mpo_llm.results.outcomes import Evaluation, League, as_json
+from mpo_llm.training import yaml_lines
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class FitPreferences:
     """Learn a pairwise preference model and a Bradley-Terry reward model from comparisons."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PAIRS")]
-    """A .jsonl, .csv or .parquet file, or a data set. Its columns are prompt, chosen and rejected,
-    or those of PKU-SafeRLHF."""
+    """A file that `train` reads prompts from, or a data set. Its columns are prompt, chosen and
+    rejected, or those of PKU-SafeRLHF."""
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """The folder for the two models and `report.json`; it must not exist yet."""
     model: str = ""
@@ -82,12 +84,13 @@ class Evaluate:
     limit: int | None = None
     """Use this many prompts, from the first; None is all."""
     out: Path | None = None
-    """A file for all results, as JSON."""
+    """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
     """Seed of the responses."""
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
+        _require_place(self.out)
         found = evaluate_run(
             self.policy,
             self.against,
@@ -124,12 +127,13 @@ class PlayLeague:
     limit: int | None = None
     """Use this many prompts, from the first; None is all."""
     out: Path | None = None
-    """A file for all results, as JSON."""
+    """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
     """Seed of the responses."""
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
+        _require_place(self.out)
         found = league(
             self.folder,
             self.others,
@@ -146,8 +150,14 @@ class PlayLeague:
 def _report(found: Evaluation | League, out: Path | None) -> str:
     # The file holds what the text leaves out, such as the errors of a league's win rates.
     if out is not None:
-        out.write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
+        write_bytes(out, f"{json.dumps(as_json(found), indent=2)}\n".encode())
     return str(found)
+
+
+def _require_place(out: Path | None) -> None:
+    # Drawing and judging may take hours, after which nothing must be lost.
+    if out is not None:
+        require_writable(out)
 
 
 def _factory(factory: str, options: tuple[str, ...]) -> JudgeConfig:
@@ -155,4 +165,4 @@ def _factory(factory: str, options: tuple[str, ...]) -> JudgeConfig:
     if not all(name and sign for name, sign, _ in split):
         raise ValueError(f"Every option must read name=value, got {options}.")
     # As YAML, an option is the number or the list that it would be in a configuration.
-    return JudgeConfig(factory, {name: yaml.safe_load(value) for name, _, value in split})
+    return JudgeConfig(factory, {name: yaml_lines.value(value, name) for name, _, value in split})

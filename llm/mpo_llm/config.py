@@ -67,7 +67,8 @@ class PromptsConfig:
     """Where prompts come from."""
 
     source: str = ""
-    """A .jsonl, .csv or .parquet file, or a data set: its folder, or its name on the hub."""
+    """A file that ends with .jsonl, .json, .csv, .tsv, .txt or .parquet, also with .gz, or a data
+    set: its folder, or its name on the hub."""
     split: str = "train"
     """The split of a data set."""
     column: str = "prompt"
@@ -93,8 +94,9 @@ class GenerationConfig:
 
     max_tokens: int = 64
     """Longest response, in tokens, the end token included."""
-    end: str | None = None
-    """The token that ends a response; None is the tokenizer's end-of-sequence token."""
+    end: str | tuple[str, ...] | None = None
+    """The token that ends a response, or a list of such tokens. None is the tokenizer's
+    end-of-sequence token and all that the model's `generation_config` names."""
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     batch: int = 128
@@ -379,3 +381,6 @@ class Config:
     output: OutputConfig = OutputConfig()
     seed: int = 0
     """Seed of every random number of the run."""
+
+    def __post_init__(self) -> None:
+        _at_least("seed", self.seed, 0)

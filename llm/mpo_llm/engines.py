@@ -36,6 +36,7 @@ class Drawn:
 class Engine(Protocol):
     """Draws `count` responses of `policy` to each prompt, with random numbers from `rng` alone.
 
+    A response ends with the first of `policy.decoding.ends` that is drawn, and holds it.
     If several processes share a run, each of them calls its engine with the same arguments, and all
     must get the same responses.
     """
@@ -123,6 +124,7 @@ def _draw(
     lengths = np.zeros(groups * count, dtype=np.int64)
     network, decoding = policy.network, policy.decoding
     here = network.device
+    ends = torch.tensor(decoding.ends, dtype=torch.int64, device=here)
     going, over = np.arange(groups * count), False
     with torch.no_grad():
         rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
@@ -138,8 +140,8 @@ def _draw(
                 log_probs[going, t] = log_p.gather(1, ids[:, None])[:, 0].double().cpu().numpy()
                 lengths[going] += 1
             ended = torch.zeros_like(ids, dtype=torch.bool)
-            if decoding.eos is not None and not over:
-                ended = ids == decoding.eos
+            if not over:
+                ended = torch.isin(ids, ends)
             # With sharded weights every process must run `steps` tokens, like the slowest. So one
             # row goes on after the last has ended, and what it draws is dropped.
             if ended.all():

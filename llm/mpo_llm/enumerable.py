@@ -27,27 +27,28 @@ from mpo_llm.responses import Decoding, Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
 MOST_RESPONSES = 100_000
-"""The largest number of responses of `max_tokens` tokens without `eos` that is listed."""
+"""The largest number of responses of `max_tokens` tokens without an end that is listed."""
 
 
 def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
     """Every response that can be drawn.
 
-    First come the responses that end with `eos`, the shorter ones before the longer ones. Then come
-    those of `max_tokens` tokens without `eos`. Equally long ones stand in the order of their ids.
+    First come the responses that end, the shorter ones before the longer ones. Then come those of
+    `max_tokens` tokens without an end. Equally long ones stand in the order of their ids.
 
     `ValueError` without a `vocabulary`, or for more than `MOST_RESPONSES`.
     """
     if decoding.vocabulary is None:
         raise ValueError("A language is enumerable only with a `vocabulary`.")
-    symbols = [i for i in range(decoding.vocabulary) if i != decoding.eos]
+    never = {*decoding.ends, *decoding.unused}
+    symbols = [i for i in range(decoding.vocabulary) if i not in never]
     longest = decoding.max_tokens
     if len(symbols) ** longest > MOST_RESPONSES:
         raise ValueError(f"There are more than {MOST_RESPONSES} responses to list.")
     ended: list[Ids] = []
-    if decoding.eos is not None:
-        for length in range(longest):
-            ended += [(*ids, decoding.eos) for ids in product(symbols, repeat=length)]
+    ends = sorted(decoding.ends)
+    for length in range(longest) if ends else ():
+        ended += [(*ids, end) for ids in product(symbols, repeat=length) for end in ends]
     return tuple(ended) + tuple(product(symbols, repeat=longest))
 
 
@@ -184,4 +185,4 @@ def _text(ids: Ids) -> str:
 
 
 def _unended(responses: tuple[Ids, ...], decoding: Decoding) -> tuple[Ids, ...]:
-    return tuple(ids[:-1] if ids[-1] == decoding.eos else ids for ids in responses)
+    return tuple(decoding.content(ids) for ids in responses)

@@ -51,7 +51,7 @@ class TextPreferenceGame:
     judge: Judge
     """Each feedback asks it once about each pair of distinct responses, in one order."""
     decode: Callable[[Ids], str]
-    """From token ids without `eos` to the text that the judge reads; for prompts as well."""
+    """From token ids without the end to the text that the judge reads; for prompts as well."""
     samples: int
     """Responses to each prompt, at least 2."""
     prompts_per_step: int | None = None
@@ -227,8 +227,7 @@ class TextPreferenceGame:
         return i, j, np.where(mine[i] == low, 1.0, -1.0) * (said[which] - 0.5)
 
     def _text(self, responses: Responses, row: int) -> str:
-        ids, eos = responses.ids(row), self.start.decoding.eos
-        return self.decode(ids[:-1] if ids[-1] == eos else ids)
+        return self.decode(self.start.decoding.content(responses.ids(row)))
 
 
 def _log_probs_and_states(

@@ -1,9 +1,11 @@
 """Responses as token ids, and the settings that turn logits into a distribution over responses.
 
 A response is drawn token by token from `softmax(logits / temperature)` over the first `vocabulary`
-ids. It ends with `eos`, which belongs to it, or after `max_tokens` tokens. Token ids are
-left-aligned in rows: a prompt, its response right after it, then padding. All masks come from
-lengths, so any id can pad, even one that occurs in a prompt, and positions always count from 0.
+ids. It ends with one of the `ends`, which belongs to it, or after `max_tokens` tokens.
+
+Token ids are left-aligned in rows: a prompt, its response right after it, then padding. All masks
+come from lengths, so any id can pad, even one that occurs in a prompt, and positions always count
+from 0.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,13 +35,16 @@ class Decoding:
     """
 
     max_tokens: int
-    """Tokens of the longest response, `eos` included."""
-    eos: int | None = None
-    """The token that ends a response. If None, every response has `max_tokens` tokens."""
+    """Tokens of the longest response, its end included."""
+    eos: int | tuple[int, ...] | None = None
+    """The token that ends a response, or several such tokens. If None, every response has
+    `max_tokens` tokens."""
     temperature: float = 1.0
     """Logits are divided by it, in sampling and in every log-probability."""
     vocabulary: int | None = None
     """Only ids below it are drawn. Ids above it stand in prompts alone, or pad embeddings."""
+    unused: tuple[int, ...] = ()
+    """Ids below `vocabulary` that are never drawn, because they stand for no token."""
 
     def __post_init__(self) -> None:
         if not self.max_tokens >= 1:
@@ -48,9 +53,31 @@ class Decoding:
             raise ValueError(f"`temperature` must be finite and above 0, got {self.temperature}.")
         if self.vocabulary is not None and not self.vocabulary >= 1:
             raise ValueError(f"`vocabulary` must be at least 1, got {self.vocabulary}.")
-        # Without a vocabulary every id can be drawn, so only its sign is checked.
-        if self.eos is not None and not 0 <= self.eos < (self.vocabulary or self.eos + 1):
-            raise ValueError(f"`eos` must be an id that can be produced, got {self.eos}.")
+        several = isinstance(self.eos, Sequence | np.ndarray) and not isinstance(self.eos, str)
+        given: Any = self.eos if several else () if self.eos is None else (self.eos,)
+        ids = []
+        for end in given:
+            if isinstance(end, bool) or not isinstance(end, int | np.integer):
+                raise ValueError(
+                    f"`eos` must be the id of a token, or several ids, got {end!r}: "
+                    "`tokenizer.convert_tokens_to_ids(token)` gives the id of a token."
+                )
+            # Without a vocabulary every id can be drawn, so only its sign is checked.
+            if not 0 <= end < (self.vocabulary or end + 1) or end in self.unused:
+                raise ValueError(f"`eos` must be an id that can be produced, got {end}.")
+            ids.append(int(end))
+        # Tokenizers and models give lists. Equal decodings compare as equal.
+        ends = tuple(dict.fromkeys(ids))
+        object.__setattr__(self, "eos", ends if len(ends) > 1 else ends[0] if ends else None)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a response; none if every response has `max_tokens` tokens."""
+        return self.eos if isinstance(self.eos, tuple) else () if self.eos is None else (self.eos,)
+
+    def content(self, ids: Ids) -> Ids:
+        """The tokens of a response without its end. A response that was cut off stays as it is."""
+        return ids[:-1] if ids and ids[-1] in self.ends else ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,12 +94,12 @@ class Responses:
     tokens: Indices
     """Token ids `(N, T)`, with `PAD` from `lengths` on."""
     lengths: Indices
-    """Tokens of each response, `(N,)`, at least 1; `eos` counts, if the response ends with it."""
+    """Tokens of each response, `(N,)`, at least 1; its end counts, if it has one."""
 
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
         if len(self.lengths) and self.lengths.min() < 1:
-            raise ValueError("Every response needs a token: an empty text is `eos` alone.")
+            raise ValueError("Every response needs a token: an empty text is an end alone.")
 
     @classmethod
     def of_ids(

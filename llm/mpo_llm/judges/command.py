@@ -13,6 +13,7 @@ from mpo_llm.judges.fit import Fit, Fitted, Quality, fit_both
 from mpo_llm.judges.pairs import pairs
 from mpo_llm.judges.pairwise import Encoder
 from mpo_llm.networks import loading as model_loading
+from mpo_llm.outputs import require_writable
 
 
 def fit_preferences(
@@ -37,7 +38,12 @@ def fit_preferences(
     # Checked before the fit, which may take long.
     if folder.exists():
         raise ValueError(f"There is already something at {folder}.")
-    found = pairs(list(prompts.records(PromptsConfig(source, split))), label)
+    require_writable(folder)
+    rows = list(prompts.records(PromptsConfig(source, split)))
+    try:
+        found = pairs(rows, label)
+    except ValueError as error:
+        raise ValueError(f"{source!r}: {error}") from error
     path = model_loading.folder(model) if model else minilm_folder()
     fitted = fit_both(found, Encoder.load(path, device=device, longest=longest), fit, seed)
     fitted.pairwise.save(folder / "pairwise")

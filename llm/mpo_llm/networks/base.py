@@ -136,6 +136,11 @@ class Network(ABC):
         return next(iter(self.trainable.values())).device
 
     @property
+    def frozen(self) -> Weights:
+        """The module's parameters that are not trained, by name."""
+        return {n: p for n, p in self._module.named_parameters() if n not in self.trainable}
+
+    @property
     def bytes(self) -> int:
         """Bytes of the module's weights, trained or not."""
         return sum(p.numel() * p.element_size() for p in self._module.parameters())

@@ -100,6 +100,20 @@ class TransformersNetwork(Network):
         return self._model.config
 
     @property
+    def generation_ends(self) -> tuple[int, ...]:
+        """The ids with which `generate` ends a response."""
+        settings = getattr(self._model, "generation_config", None)
+        inner = self._model.config.get_text_config()
+        found = getattr(settings or inner, "eos_token_id", None)
+        return tuple(found) if isinstance(found, Sequence) else () if found is None else (found,)
+
+    @property
+    def generation_is_default(self) -> bool:
+        """Whether nobody wrote a `generation_config`: an end may be that of the model's class."""
+        settings = getattr(self._model, "generation_config", None)
+        return bool(getattr(settings, "_from_model_config", True))
+
+    @property
     def layers(self) -> list[nn.Module]:
         """The model's blocks, which `shard` divides: the modules that `_no_split_modules` names."""
         names = getattr(self._model, "_no_split_modules", None) or ()

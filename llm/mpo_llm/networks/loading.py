@@ -50,8 +50,6 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
             f"`model.adapters: continue` needs a folder with adapters, and {settings.name!r} has "
             "none: set `model.lora_rank` to train new ones."
         )
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"The tokenizer of {settings.name!r} has no end-of-sequence token.")
     if settings.gradient_checkpointing:
         enable = "activation_checkpointing_enable"  # its name from transformers 5.2x on
         getattr(model, enable if hasattr(model, enable) else "gradient_checkpointing_enable")()
@@ -125,7 +123,7 @@ def _read(
         _refuse_hidden_adapters(source)
         with _without_adapters(source) if own else _as_it_is(source) as place:
             model = checked(
-                _loader(place, name),
+                loader(place, name),
                 place,
                 name,
                 dtype=getattr(torch, settings.dtype),
@@ -201,7 +199,7 @@ def _without_adapters(source: str) -> Iterator[str]:
         yield place
 
 
-def _loader(source: str, name: str) -> Any:
+def loader(source: str, name: str) -> Any:
     """The class that loads a model: with pictures, if it is no causal language model by itself."""
     import transformers
     from transformers.models.auto import modeling_auto as names

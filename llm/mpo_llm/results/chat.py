@@ -50,7 +50,9 @@ def converse(
     chat = getattr(tokenizer, "chat_template", None) is not None
     for line in lines:
         messages.append({"role": "user", "content": line})
-        drawn = sample(policy, [encode(tokenizer, messages, chat)], 1, rng, engine)
-        answer = str(tokenizer.decode(drawn.ids(0), skip_special_tokens=True))
+        prompt = encode(tokenizer, messages, chat)
+        assemble.room(policy).require(prompt, tokenizer)
+        drawn = sample(policy, [prompt], 1, rng, engine)
+        answer = assemble.answer(policy, tokenizer, drawn.ids(0))
         messages.append({"role": "assistant", "content": answer})
         yield answer

@@ -220,7 +220,7 @@ class _Bench:
             limit=config.evaluation.limit if limit is None else limit,
         )
         policy, tokenizer = assemble.start(config)
-        asked = load_prompts(settings, tokenizer)
+        asked = load_prompts(settings, tokenizer, assemble.room(policy))
         start = _Entrant(policy, tokenizer, asked, assemble.engine(config))
         return cls(config, settings, start, samples, seed)
 
@@ -248,7 +248,8 @@ class _Bench:
             policy, tokenizer = assemble.start(replace(self.config, model=model))
         # An engine may have loaded the run's own model, so another model has one of its own.
         engine = assemble.engine(replace(self.config, model=model))
-        return _Entrant(policy, tokenizer, load_prompts(self.settings, tokenizer), engine)
+        prompts = load_prompts(self.settings, tokenizer, assemble.room(policy))
+        return _Entrant(policy, tokenizer, prompts, engine)
 
     def draw(self, entrant: _Entrant) -> Responses:
         """`samples` responses of the entrant to each prompt."""
@@ -261,7 +262,7 @@ class _Bench:
         texts: list[list[str]] = [[] for _ in range(len(self.prompts))]
         for i, x in enumerate(responses.prompt_of.tolist()):
             ids = responses.ids(i)
-            texts[x].append(str(entrant.tokenizer.decode(ids, skip_special_tokens=True)))
+            texts[x].append(assemble.answer(entrant.policy, entrant.tokenizer, ids))
         return texts
 
     def categories(self, column: str | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from mpo_llm.networks import adapters as peft_adapters
 from mpo_llm.networks import loading
 from mpo_llm.networks.errors import first_sentence
 from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.outputs import require_writable
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Responses
 from mpo_llm.step.scoring import hidden_states, log_softmax
@@ -97,6 +98,7 @@ def export_policy(
 def _require_free(target: Path) -> None:
     if target.exists():
         raise ValueError(f"{str(target)!r} exists: choose another folder.")
+    require_writable(target)
 
 
 def _require_base(given: Any) -> None:
@@ -133,7 +135,7 @@ def _write(
         try:
             _save(policy, network, partial, adapters)
             tokenizer.save_pretrained(partial)
-            _add_end(partial, policy.decoding.eos)
+            _add_ends(partial, policy.decoding.ends)
         except (OSError, SafetensorError) as error:
             raise OSError(f"Cannot write {str(target)!r}: {first_sentence(error)}") from error
         _compare_tokenizers(partial, tokenizer)
@@ -170,16 +172,15 @@ def _vocabulary_grew(given: Any) -> bool:
     return bool(written.get("vocab_size", base.config.vocab_size) != base.config.vocab_size)
 
 
-def _add_end(partial: Path, ends: Any) -> None:
+def _add_ends(partial: Path, ends: tuple[int, ...]) -> None:
     """Let the generation settings stop at all tokens that end a response of the policy."""
     file = partial / "generation_config.json"
-    if ends is None or not file.is_file():
+    if not ends or not file.is_file():
         return
     written = json.loads(file.read_text(encoding="utf-8"))
     listed = written.get("eos_token_id")
     known = [] if listed is None else listed if isinstance(listed, list) else [listed]
-    asked = [ends] if isinstance(ends, int) else sorted(ends)
-    found = [*known, *(int(e) for e in asked if e not in known)]
+    found = [*known, *(e for e in ends if e not in known)]
     if found != known:
         written["eos_token_id"] = found if len(found) > 1 else found[0]
         file.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
@@ -211,8 +212,6 @@ def _compare(
     expected: Tensor,
 ) -> float:
     """The difference of the folder from the policy. `ValueError` if it is more than rounding."""
-    import transformers
-
     dtype = network.config.dtype
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     attention = network.config._attn_implementation
@@ -220,7 +219,7 @@ def _compare(
         settings = ModelConfig(str(partial), str(dtype).removeprefix("torch."), attention)  # type: ignore[arg-type]
         model, _ = loading.load(settings)
     else:
-        kind = transformers.AutoModelForCausalLM
+        kind = loading.loader(str(partial), str(partial))
         # "auto" is what programs read that are told no type.
         model = loading.checked(kind, str(partial), dtype="auto", attn_implementation=attention)
         if not hasattr(network.given, "peft_config"):

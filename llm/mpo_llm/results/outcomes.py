@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from mpo_llm.estimates import Estimate
@@ -129,8 +130,21 @@ class League:
 
 
 def as_json(found: Evaluation | League) -> dict[str, Any]:
-    """All results, as JSON. An estimate is an object with `value` and `error`."""
-    return asdict(found)
+    """All results, as JSON. An estimate is an object with `value` and `error`.
+
+    A number that is not known, such as the error of a single prompt, is None.
+    """
+    whole: dict[str, Any] = _known(asdict(found))
+    return whole
+
+
+def _known(value: Any) -> Any:
+    """The value with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _known(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _rate(e: Estimate) -> str:

@@ -124,7 +124,7 @@ def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tu
     source = replace(
         config.prompts, source=config.evaluation.source or config.prompts.source, limit=count
     )
-    prompts = load_prompts(source, tokenizer)
+    prompts = load_prompts(source, tokenizer, assemble.room(start))
     engine = assemble.engine(config)
     # A new generator for each, so that the answers differ by the policies and not by the draws.
     drawn = [
@@ -132,10 +132,7 @@ def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tu
         for policy in (start, checkpoint.policy_of(run, start))
     ]
     texts = [
-        [
-            str(tokenizer.decode(responses.ids(i), skip_special_tokens=True))
-            for i in range(len(prompts))
-        ]
+        [assemble.answer(start, tokenizer, responses.ids(i)) for i in range(len(prompts))]
         for responses in drawn
     ]
     return list(zip(prompts.texts, *texts, strict=True))

@@ -126,6 +126,9 @@ def log_softmax(decoding: Decoding, parts: Parts, logits: Sequence[Tensor]) -> T
         kept = part[..., : decoding.vocabulary]
         # In half precision a sum over the vocabulary would lose its small terms.
         whole = whole + exponent * kept.to(torch.promote_types(kept.dtype, torch.float32))
+    if decoding.unused:
+        unused = torch.tensor(decoding.unused, device=whole.device)
+        whole = whole.index_fill(-1, unused, -torch.inf)
     return torch.log_softmax(whole / decoding.temperature, dim=-1)
 
 
@@ -185,6 +188,9 @@ def require_producible(decoding: Decoding, responses: Responses) -> None:
     limit = decoding.vocabulary
     if limit is not None and len(responses) and responses.tokens.max() >= limit:
         raise ValueError(f"The responses hold ids that are never produced (at least {limit}).")
+    unused = np.isin(responses.tokens[responses.mask], decoding.unused)
+    if unused.any():
+        raise ValueError("The responses hold ids for which the tokenizer has no token.")
 
 
 def _table_on_cpu(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:

@@ -31,7 +31,7 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Prompts
+from mpo_llm.prompts import Prompts, Room
 from mpo_llm.responses import Decoding, Ids
 from mpo_llm.step import kl_forms
 from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
@@ -79,21 +79,73 @@ def network(
 def policy(config: Config, network: TransformersNetwork, tokenizer: Any) -> TokenPolicy:
     """The policy of a network, with the decoding and the mirror step of the configuration.
 
-    `ValueError` for an end token that the tokenizer does not have.
+    `ValueError` for an end that the tokenizer or the model does not have, and if there is no end.
     """
-    end = tokenizer.eos_token_id
-    if config.generation.end is not None:
-        end = tokenizer.get_vocab().get(config.generation.end)
-        if end is None:
-            raise ValueError(f"The tokenizer has no token {config.generation.end!r} to end with.")
+    used = set(tokenizer.get_vocab().values())
+    # Models pad their embeddings: ids beyond the tokenizer's have a logit but no text. They are
+    # left out of the distribution, in drawing and scoring alike, and so are gaps between the ids.
+    vocabulary = min(max(used, default=-1) + 1, _embedded(network))
     decoding = Decoding(
         config.generation.max_tokens,
-        eos=end,
+        eos=_ends(config, network, tokenizer),
         temperature=config.generation.temperature,
-        # Models pad their embeddings: ids beyond the tokenizer's have a logit but no text.
-        vocabulary=min(len(tokenizer), network.config.vocab_size),
+        vocabulary=vocabulary,
+        unused=tuple(sorted(set(range(vocabulary)) - used)),
     )
     return TokenPolicy.of(network, decoding, proximal(config.step))
+
+
+def room(policy: TokenPolicy) -> Room:
+    """What the model of a policy leaves for prompts."""
+    network = policy.network
+    assert isinstance(network, TransformersNetwork)
+    return Room(network.context, policy.decoding.max_tokens, _embedded(network))
+
+
+def answer(policy: TokenPolicy, tokenizer: Any, ids: Ids) -> str:
+    """The text of a response, without its end and without special tokens."""
+    # The end is taken off by its id, since it need not be a special token.
+    return str(tokenizer.decode(policy.decoding.content(ids), skip_special_tokens=True))
+
+
+def _embedded(network: TransformersNetwork) -> int:
+    """Ids below it have an embedding."""
+    return int(network.config.get_text_config().vocab_size)
+
+
+def _ends(config: Config, network: TransformersNetwork, tokenizer: Any) -> tuple[int, ...]:
+    """The ids that end a response: of `generation.end`, or else of tokenizer and model."""
+    asked = config.generation.end
+    words = tokenizer.get_vocab()
+    names = (asked,) if isinstance(asked, str) else asked or ()
+    unknown = [name for name in names if name not in words]
+    if unknown:
+        raise ValueError(f"The tokenizer has no token {unknown[0]!r} to end with.")
+    own = tokenizer.eos_token_id
+    found = [words[name] for name in names] or ([] if own is None else [own])
+    for end in found:
+        _require_embedding(end, network, tokenizer)
+    said = network.generation_ends
+    # Chat models end a turn by another token than a text, and list both here. A single end that
+    # nobody wrote down is the default of a class, so the tokenizer's goes first.
+    if not names and not (found and network.generation_is_default and len(said) == 1):
+        found += [end for end in said if end < _embedded(network) and end in words.values()]
+    if not found:
+        raise ValueError(
+            f"Neither the tokenizer nor the model {config.model.name!r} has an end-of-sequence "
+            "token: name the token that ends a response by `generation.end`."
+        )
+    return tuple(found)
+
+
+def _require_embedding(end: int, network: TransformersNetwork, tokenizer: Any) -> None:
+    if end >= _embedded(network):
+        token = tokenizer.convert_ids_to_tokens(end)
+        raise ValueError(
+            f"Responses would end with {token!r}, but its id {end} is beyond the model's "
+            f"{_embedded(network)} embeddings: name another end by `generation.end`, or resize the "
+            "embeddings, `model.resize_token_embeddings(len(tokenizer))`."
+        )
 
 
 def engine(config: Config) -> Engine:

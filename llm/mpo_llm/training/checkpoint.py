@@ -3,7 +3,8 @@
 A run's folder holds `config.yaml`, `metrics.jsonl`, `samples.jsonl` and `checkpoints/step-NNNNNN/`.
 Each checkpoint has `state.safetensors` (the policy with the optimiser's moments, the magnet, and
 the solver's memory, such as previous policies and the replay pool) and `state.json` (counters, the
-strength of the last step, the random generator, and what has been spent of the budget).
+strength of the last step, the random generator, what has been spent of the budget, and by which
+settings and contents the run is recognised).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.networks.base import Weights
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.training import assemble, config_file
+from mpo_llm.rows import complete_lines
+from mpo_llm.training import assemble, config_file, fingerprint
+from mpo_llm.training.fingerprint import Identity
 
 STATE, HEADER = "state.safetensors", "state.json"
 
@@ -42,6 +45,8 @@ class Checkpoint:
     """The amounts spent so far, by the names of a budget's limits."""
     seconds: Mapping[str, float]
     """Seconds by what they were spent on."""
+    identity: Identity | None = None
+    """What makes the run this run; None in checkpoints of release 0.1."""
 
 
 def save(
@@ -84,6 +89,7 @@ def save(
         "counts": checkpoint.counts,
         "seconds": checkpoint.seconds,
         "aliases": aliases,
+        "run": None if checkpoint.identity is None else checkpoint.identity.as_json(),
     }
     # Written beside the target and renamed at the end, so that a checkpoint is never half there.
     partial = folder / f".{target.name}.partial"
@@ -138,7 +144,14 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
             eta=header.get("eta"),
             alpha=header.get("alpha"),
         )
-        return Checkpoint(state, header["rng"], header["counts"], header["seconds"])
+        run = header.get("run")
+        return Checkpoint(
+            state,
+            header["rng"],
+            header["counts"],
+            header["seconds"],
+            None if run is None else Identity(**run),
+        )
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint of this run: {error}.") from error
 
@@ -168,8 +181,8 @@ def config_of(path: str | Path) -> Config:
 
 def metrics(run: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, one a step."""
-    lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    # A run that is still going on may be in the middle of its last line.
+    return [json.loads(line) for line in complete_lines(Path(run) / "metrics.jsonl")]
 
 
 def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
@@ -182,8 +195,17 @@ def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
 
 
 def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
-    """The policy of a checkpoint, or of a run's newest one, run by the network of `start`."""
-    return load(last(Path(path)), start, only="policy").state.policy
+    """The policy of a checkpoint, or of a run's newest one, run by the network of `start`.
+
+    `ValueError` if `start` has other weights than the run began with.
+    """
+    found = load(last(Path(path)), start, only="policy")
+    if found.identity is not None and found.identity.marks["weights"] != fingerprint.weights(start):
+        raise ValueError(
+            f"The model that {str(path)!r} was trained from has other weights today: restore "
+            "those that the run was begun with."
+        )
+    return found.state.policy
 
 
 def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:

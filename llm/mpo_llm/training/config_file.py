@@ -6,6 +6,7 @@ Types are checked, and the spellings of earlier releases are translated.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 import warnings
@@ -17,27 +18,51 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from mpo_llm.config import Choice, Config, Every, WeightEma
+from mpo_llm.training import yaml_lines
 
 C = TypeVar("C")
 
+YAML_BREAKS = "\x85\u2028\u2029"
+"""Characters that YAML 1.1 takes for the end of a line, unless they are escaped."""
+
 
 def load(path: str | Path) -> Config:
-    """Read a YAML file. `ValueError`, in a sentence, if it is not a configuration."""
-    source = Path(path)
+    """Read a YAML file. `ValueError`, in a sentence with the line, if it is no configuration."""
+    said = repr(str(path))
     try:
-        found = yaml.safe_load(source.read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{str(path)!r} is not YAML: {said}.") from error
-    # YAML reads an empty file as None.
-    return parse(Config, {} if found is None else found)
+        raise ValueError(f"Cannot read {said}: {error.strerror or error}.") from error
+    try:
+        return read(content)
+    except yaml_lines.Misplaced as error:
+        raise ValueError(f"{said}, line {error.line}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{said}: {error}") from error
+
+
+def read(content: bytes) -> Config:
+    """The configuration in the bytes of a YAML file. `ValueError` if there is none."""
+    found, lines = yaml_lines.read(content)
+    try:
+        # YAML reads an empty file as None.
+        return parse(Config, {} if found is None else found)
+    except ValueError as error:
+        # The first setting that the message names, or the section of it that the file has.
+        for name in re.findall(r"`([\w.]+)", str(error)):
+            while name:
+                if name in lines:
+                    raise yaml_lines.Misplaced(str(error), lines[name]) from error
+                name = name.rpartition(".")[0]
+        raise
 
 
 def dump(config: Config) -> str:
     """The YAML text from which `load` makes the same configuration."""
-    return str(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+    text = str(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+    if any(mark in text for mark in YAML_BREAKS):
+        text = str(yaml.safe_dump(plain(config), sort_keys=False))
+    return text
 
 
 def changed(config: Config, settings: Mapping[str, Any]) -> Config:
@@ -104,7 +129,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is types.UnionType:
         if value is None and type(None) in parts:
             return None
-        return _value(next(p for p in parts if p is not type(None)), value, where)
+        present = [p for p in parts if p is not type(None)]
+        several = isinstance(value, list | tuple)
+        fits = (p for p in present if (typing.get_origin(p) is tuple) == several)
+        return _value(next(fits, present[0]), value, where)
     if origin is Literal:
         if value not in parts:
             raise ValueError(
@@ -125,7 +153,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             pass
     # True is an int in Python, but `eta: true` is a mistake.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"`{where}` is too large for a number.") from error
     if hint is Path and isinstance(value, str):
         return Path(value)
     if isinstance(hint, type) and type(value) is hint:

@@ -13,6 +13,7 @@ import numpy as np
 from mpo_games.atomic import write_bytes
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.measures.report import Report
+from mpo_llm.rows import complete_lines
 from mpo_llm.step.proximal import StepReport
 from mpo_llm.step.rollouts import Rollouts
 
@@ -106,6 +107,5 @@ def truncate(path: Path, step: int) -> None:
     """Drop the lines of a record after `step`, and a last line that is incomplete."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    write_bytes(path, "".join(kept).encode())
+    kept = [line for line in complete_lines(path) if json.loads(line)["step"] <= step]
+    write_bytes(path, b"".join(line + b"\n" for line in kept))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -32,9 +33,11 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.processes import Distributed, OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import load as load_prompts
-from mpo_llm.training import assemble, checkpoint, config_file, records
+from mpo_llm.training import assemble, checkpoint, config_file, fingerprint, records
 from mpo_llm.training.checkpoint import Checkpoint
+from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
+from mpo_llm.training.lock import locked
 
 
 class Interrupted(Exception):
@@ -63,6 +66,9 @@ class Summary:
     """How many processes shared the work."""
     sharded: bool
     """Whether they shared the weights as well."""
+    changes: Sequence[Mapping[str, Any]] = ()
+    """The changes that were accepted when the run was resumed: `step`, `name`, and the fingerprints
+    `before` and `after`."""
 
     def __str__(self) -> str:
         spent = ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in self.counts.items())
@@ -77,30 +83,42 @@ class Summary:
                 else "run by    1 process",
                 f"spent     {spent}",
                 f"time      {total:,.1f} s: {where}",
+                *(f"changed   {c['name']}, accepted at step {c['step']}" for c in self.changes),
                 f"saved     {self.saved}",
             ]
         )
 
 
-def train(config: Config, *, resume: bool = False) -> Summary:
+def train(config: Config, *, resume: bool = False, accept: Sequence[str] = ()) -> Summary:
     """Run a configuration to the end of its budget; with `resume`, from its last checkpoint.
 
-    On a CPU a resumed run goes on bit for bit as if it had never stopped. Raises `Interrupted`
-    after SIGINT or SIGTERM, when a checkpoint has been saved. `ValueError` for a configuration that
-    cannot be run, before anything is drawn. `OSError` if a checkpoint cannot be written; the one
-    before it is kept.
+    On a CPU a resumed run goes on bit for bit as if it had never stopped. It is refused if its
+    prompts, its judge, its weights or anything else in `fingerprint.NAMES` is not what the run was
+    begun with, except for the names in `accept`: these changes are recorded in the checkpoints.
+
+    Raises `Interrupted` after SIGINT or SIGTERM, when a checkpoint has been saved. `ValueError` for
+    a configuration that cannot be run, and while another run uses the folder, before anything is
+    drawn. `OSError` if a checkpoint cannot be written; the one before it is kept.
     """
-    saved = checkpoint.listed(config.output.folder / "checkpoints")
-    if saved and not resume:
+    unknown = [name for name in accept if name not in fingerprint.NAMES]
+    if unknown:
         raise ValueError(
-            f"{str(config.output.folder)!r} holds a run: go on with `--resume`, or choose another "
-            "`output.folder`."
+            f"`accept` takes {', '.join(fingerprint.NAMES)}, got {', '.join(unknown)}."
         )
-    run = Run.of(config)
-    if saved:
-        run.restore(saved[-1])
-    run.open()
-    return run.go()
+    # The first process has the lock for all.
+    alone = os.environ.get("RANK", "0") == "0"
+    with locked(config.output.folder) if alone else nullcontext():
+        saved = checkpoint.listed(config.output.folder / "checkpoints")
+        if saved and not resume:
+            raise ValueError(
+                f"{str(config.output.folder)!r} holds a run: go on with `--resume`, or choose "
+                "another `output.folder`."
+            )
+        run = Run.of(config)
+        if saved:
+            run.restore(saved[-1], accept)
+        run.open()
+        return run.go()
 
 
 @dataclass(slots=True)
@@ -119,6 +137,8 @@ class Run:
     device: torch.device
     trackers: Any
     """Accelerate's `Accelerator`, which holds the trackers."""
+    identity: Identity
+    """What makes this run this run."""
     state: State[TokenPolicy] | None = None
     """The state after the last step; None at the start."""
 
@@ -141,7 +161,8 @@ class Run:
         network, tokenizer = assemble.network(config, accelerator.device, processes, shard=fsdp)
         policy = assemble.policy(config, network, tokenizer)
         ledger = Ledger()
-        prompts = load_prompts(config.prompts, tokenizer)
+        room = assemble.room(policy)
+        prompts = load_prompts(config.prompts, tokenizer, room)
         shared_judge = shared(processes, judge)
 
         # Each process has asked the judge about its share of the comparisons only.
@@ -156,12 +177,12 @@ class Run:
             ledger.judge(shared_judge, failed),
             ledger.engine(engine),
         )
-        held_out = None
+        held_out = others = None
         if config.evaluation.source:
             source = replace(
                 config.prompts, source=config.evaluation.source, limit=config.evaluation.limit
             )
-            others = load_prompts(source, tokenizer)
+            others = load_prompts(source, tokenizer, room)
             held_out = replace(
                 game,
                 prompts=others.ids,
@@ -180,6 +201,7 @@ class Run:
             processes,
             accelerator.device,
             accelerator,
+            fingerprint.identity(config, policy, tokenizer, prompts, others),
         )
 
     @property
@@ -192,10 +214,27 @@ class Run:
         """Whether this process is the one that writes files."""
         return self.processes.rank == 0
 
-    def restore(self, saved: Path) -> None:
-        """Go on from a checkpoint. `ValueError` if the run was begun with other settings."""
-        _require_same(self.config, config_file.load(self.folder / "config.yaml"))
+    def restore(self, saved: Path, accept: Sequence[str] = ()) -> None:
+        """Go on from a checkpoint. `ValueError` if the run was begun with other settings, or with
+        other contents than those in `accept`."""
+        before = config_file.load(self.folder / "config.yaml")
+        _require_same(self.config, before)
         found = checkpoint.load(saved, self.game.initial_policy())
+        then = found.identity
+        if then is None:
+            warnings.warn(
+                f"{str(saved)!r} was written by a release without fingerprints: nobody checks that "
+                "prompts, judge and weights are those that the run was begun with.",
+                stacklevel=2,
+            )
+        else:
+            # A `config.yaml` can be edited, the checkpoint's own copy is what the run had.
+            _require_same(self.config, config_file.read(then.settings.encode()))
+            ours, theirs = self.config.evaluation, before.evaluation
+            if (ours.source, ours.limit) != (theirs.source, theirs.limit):
+                # Other prompts were asked for, which evaluate the run and do not change it.
+                accept = (*accept, "held_out")
+            self.identity = self.identity.resumed(then, found.state.step, accept)
         self.state = found.state
         self.rng.bit_generator.state = found.rng
         self.ledger.counts.update(found.counts)
@@ -257,12 +296,14 @@ class Run:
                     saved[1],
                     self.processes.size,
                     bool(state.policy.network.sharded),
+                    self.identity.changes,
                 )
 
     def _save(self, state: State[TokenPolicy]) -> tuple[int, Path]:
         folder = self.folder / "checkpoints"
         rng = self.rng.bit_generator.state
-        found = Checkpoint(state, rng, self.ledger.counts, self.ledger.seconds)
+        counts, seconds = self.ledger.counts, self.ledger.seconds
+        found = Checkpoint(state, rng, counts, seconds, self.identity)
         checkpoint.save(folder, found, self.config.output.keep, writes=self.writes)
         # A barrier: no process goes on, and perhaps ends, before the checkpoint is written.
         self.processes.gather(None)
@@ -312,8 +353,7 @@ class Run:
 
 def _require_same(ours: Config, theirs: Config) -> None:
     """`ValueError` if a setting differs that must stay the same when a run is resumed."""
-    free = {"budget", "output", "evaluation"}
-    for name in (f.name for f in fields(ours) if f.name not in free):
+    for name in (f.name for f in fields(ours) if f.name not in fingerprint.FREE):
         one, other = getattr(ours, name), getattr(theirs, name)
         if one == other:
             continue
