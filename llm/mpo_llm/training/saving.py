@@ -43,8 +43,11 @@ class Saver:
         except OSError as error:
             self._tell(f"Cannot write the records: {error}")
 
-    def save(self) -> str | None:
-        """Save a checkpoint; the reason if the disk refuses. All processes must call this."""
+    def save(self, *, ends: bool = False) -> str | None:
+        """Save a checkpoint; the reason if the disk refuses. All processes must call this.
+
+        If the run `ends` here, the caller tells of the reason.
+        """
         assert self.whole is not None
         failed = None
         try:
@@ -61,7 +64,8 @@ class Saver:
             failed = str(error)
         # A barrier: no process goes on, and perhaps ends, before the checkpoint is written.
         failed = next((reason for reason in self.processes.gather(failed) if reason), None)
-        self._tell(failed)
+        if not ends:
+            self._tell(failed)
         return failed
 
     def rescue(self, error: BaseException) -> None:

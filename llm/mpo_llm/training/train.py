@@ -245,14 +245,14 @@ class Run:
                         self._record(state)
                         bar.update(1)
                     self.saver.whole = self._whole(state)
-                    if begun != state.step and state.step % output.checkpoint_every == 0:
-                        saved = state.step if self.saver.save() is None else saved
                     reached = self.ledger.exhausted(budget)
                     # A signal may have reached one process alone, but all must stop at one step.
                     stop = next((s for s in self.processes.gather(signals.asked) if s), None)
                     if reached is None and stop is None:
+                        if begun != state.step and state.step % output.checkpoint_every == 0:
+                            saved = state.step if self.saver.save() is None else saved
                         continue
-                    failed = None if saved == state.step else self.saver.save()
+                    failed = None if saved == state.step else self.saver.save(ends=True)
                     saved = state.step
                     self.trackers.end_training()
                     if reached is None:
