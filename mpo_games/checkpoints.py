@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic
 
-import numpy as np
-
 from mpo_games.atomic import require_writable
 from mpo_games.protocol import P, State
 from mpo_games.recording import Recorder
@@ -38,19 +36,21 @@ class Checkpoints(Generic[P]):
         require_writable("checkpoint", self.path)
         self.every, self.recorder = every, recorder
         self.kept: tuple[State[P], Mapping[str, Any]] | None = None
+        """The last whole state, and that of the generator."""
         self.tried = self.failed = False
-        self.due = time.monotonic() + every
+        # Due after the first step, for the trial in `tick`.
+        self.due = 0.0
 
-    def keep(self, state: State[P], rng: np.random.Generator) -> None:
-        """Take over a state between two steps, and write it if that is due."""
-        # One assignment, so that an interrupt cannot come between state and generator.
-        self.kept = state, rng.bit_generator.state
-        if not self.tried and self.recorder.rows:
-            # A state that cannot be saved is refused after its first step, not after hours.
-            self.recorder.solution(*self.kept).content()
-            self.tried = True
-        if time.monotonic() >= self.due:
+    def tick(self) -> None:
+        """What is due after a step: a write, or after the first step a trial without a file."""
+        if self.tried or not self.every:
             self.write()
+        else:
+            # A state that cannot be saved is refused after its first step, not after hours.
+            assert self.kept is not None
+            self.recorder.solution(*self.kept).content()
+            self.due = time.monotonic() + self.every
+        self.tried = True
 
     def write(self) -> None:
         """Write the kept state; a disk that fails leaves the earlier file, and a warning."""
@@ -66,7 +66,8 @@ class Checkpoints(Generic[P]):
         # Said once, and again only after a write that went well.
         self.failed = reason is not None
         now = time.monotonic()
-        self.due = now + max(self.every, SHARE * (now - began))
+        # At 0 seconds a write after every step is what was asked for, whatever it takes.
+        self.due = now + max(self.every, SHARE * (now - began)) if self.every else now
 
     def rescue(self, error: BaseException) -> None:
         """Write the kept state because of `error`, which gets a note if that fails."""

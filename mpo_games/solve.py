@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -88,8 +89,8 @@ def solve(
             not wait. A run that resumes from the file gives the same result as one that was never
             stopped. If the file cannot be written (a full disk), a warning says so, the earlier
             file is kept, and the run goes on.
-        checkpoint_every: seconds between two writes; 0 writes after every step. If a write takes
-            long, twenty times as long lies between two.
+        checkpoint_every: seconds between two writes, at least twenty times as many as a write
+            takes; 0 writes after every step.
         progress: show a progress bar if standard error is a terminal.
 
     Raises:
@@ -145,7 +146,7 @@ def solve(
     # Another step would leave the point at which the earlier run stopped.
     if resume is not None and recorder.converged:
         if kept is not None:
-            kept.keep(resume.state, rng)
+            kept.kept = resume.state, resume.rng_state
             kept.finish()
         return recorder.solution(resume.state, resume.rng_state)
     marks = iter(sorted(log_spaced(budget) if at is None else at))
@@ -161,8 +162,9 @@ def solve(
     # Counted from the last record and not from the state: the run may have stopped at a state whose
     # record was still to come. A fresh run must record its start.
     mark = min(next((m for m in marks if m > recorder.last), budget), budget)
+    bits = rng.bit_generator
     if kept is not None:
-        kept.keep(state, rng)
+        kept.kept = state, bits.state
     # Without a checkpoint nothing could be saved, and schedulers end the process as ever.
     with _bar(budget, progress) as bar, Signals(CTRL_C if kept is None else STOPS) as signals:
         try:
@@ -172,7 +174,7 @@ def solve(
                     recorder.record(state)
                     bar.update(min(state.evaluations, budget) - bar.n)
                     if callback is not None:
-                        callback(recorder.solution(state, rng.bit_generator.state))
+                        callback(recorder.solution(state, bits.state))
                     if recorder.converged or state.evaluations >= budget:
                         break
                     mark = min(next((m for m in marks if m > state.evaluations), budget), budget)
@@ -183,7 +185,11 @@ def solve(
                     signals.deliver()
                 state = next(states)
                 if kept is not None:
-                    kept.keep(state, rng)
+                    # One assignment, so that no interrupt comes between state and generator. And
+                    # no call, because this is done at every step.
+                    kept.kept = state, bits.state
+                    if monotonic() >= kept.due:
+                        kept.tick()
         except BaseException as error:
             cause = unmasked(error)
             if kept is not None:
@@ -193,7 +199,7 @@ def solve(
             raise cause from None
         if kept is not None:
             kept.finish()
-    return recorder.solution(state, rng.bit_generator.state)
+    return recorder.solution(state, bits.state)
 
 
 def log_spaced(budget: float, per_decade: int = 20) -> list[float]:

@@ -69,9 +69,15 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def hit(work: Callable[[], object], after: float, signum: int) -> int:
-    """Do `work` in a process that gets a signal after so many seconds; how it ended."""
+def hit(work: Callable[[], object], after: float, signum: int, begun: Path | None = None) -> int:
+    """Do `work` in a process that gets a signal after so many seconds; how it ended.
+
+    The seconds are counted from when the file `begun` is there, if one is named.
+    """
     child = forked(work)
+    limit = time.monotonic() + 60.0
+    while begun is not None and not begun.exists() and time.monotonic() < limit:
+        time.sleep(0.001)
     time.sleep(after)
     # A process that has ended stays a zombie, which takes signals, until it is waited for.
     os.kill(child, signum)
@@ -88,7 +94,8 @@ class Case:
     every: float = 0.02
     """Seconds between two checkpoints."""
 
-    def run(self, file: Path) -> mg.Solution[Any]:
+    def run(self, file: Path, begun: Path | None = None) -> mg.Solution[Any]:
+        """The run, which makes the file `begun` at its first record."""
         return mg.solve(
             self.game,
             self.solver,
@@ -97,24 +104,28 @@ class Case:
             checkpoint=file,
             checkpoint_every=self.every,
             resume=True,
+            callback=None if begun is None else lambda _: begun.touch(),
         )
 
 
-def sampled() -> Case:
+Maker = Callable[..., Case]
+
+
+def sampled(budget: int = 2000) -> Case:
     """A self-tuning solver on samples: the generator and two geometries are in the file."""
     payoff = np.random.default_rng(0).normal(size=(5, 4))
-    return Case(mg.NoisyGame(mg.MatrixGame(payoff), 0.3), mg.AutoMPO(), 2000)
+    return Case(mg.NoisyGame(mg.MatrixGame(payoff), 0.3), mg.AutoMPO(), budget)
 
 
-def magnet() -> Case:
+def magnet(budget: int = 5000) -> Case:
     """A magnet that moves when the gap has fallen: a memory in the file."""
     payoff = np.random.default_rng(1).normal(size=(8, 9))
-    return Case(mg.MatrixGame(payoff), mg.MMD(0.3, 0.1, magnet=mg.WhenGapFell(0.9)), 5000)
+    return Case(mg.MatrixGame(payoff), mg.MMD(0.3, 0.1, magnet=mg.WhenGapFell(0.9)), budget)
 
 
-def tree() -> Case:
+def tree(budget: int = 2000) -> Case:
     """Poker, on samples of play."""
-    return Case(mg.OutcomeSampling(mg.load("kuhn_poker"), 10, 0.3), mg.MPO(0.05, 0.1, 50), 2000)
+    return Case(mg.OutcomeSampling(mg.load("kuhn_poker"), 10, 0.3), mg.MPO(0.05, 0.1, 50), budget)
 
 
 def kernels(size: int = 400, budget: int = 400) -> Case:
@@ -138,7 +149,12 @@ def core(case: Case, count: int, signum: int, rng: np.random.Generator) -> Tally
             folder = Path(name) / "run"
             folder.mkdir()
             file = folder / "run.npz"
-            code = hit(lambda file=file: case.run(file), rng.uniform(0.0, length), signum)
+            # An interrupt is to come within the loop, a kill may come at any time.
+            begun = None if signum == signal.SIGKILL else Path(name) / "begun"
+            after = rng.uniform(0.0, length)
+            code = hit(lambda f=file, b=begun: case.run(f, b), after, signum, begun)
+            if begun is not None:
+                begun.unlink()
             assert code in (0, -signum, INTERRUPTED), code
             stopped = code != 0
             # A run may be hit before its first record, and then starts again.
@@ -166,7 +182,6 @@ def training(count: int, rng: np.random.Generator, steps: int = 5) -> Tally:
 
     import runs
     import tiny
-
     from mpo_llm.training import checkpoint
     from mpo_llm.training.train import train
 
@@ -215,7 +230,11 @@ def main() -> None:
     print("| what was hit | by | runs hit | left a checkpoint | went on to the same bits |")
     print("| --- | --- | --- | --- | --- |")
     rows: list[tuple[str, str, Callable[[], Tally]]] = [
-        (f"`solve`, {what}", f"`{by.name}`", lambda c=case, s=by: core(c(), arguments.count, s, rng))
+        (
+            f"`solve`, {what}",
+            f"`{by.name}`",
+            lambda c=case, s=by: core(c(), arguments.count, s, rng),
+        )
         for what, case, by in (
             ("AutoMPO on a noisy matrix", sampled, signal.SIGKILL),
             ("MMD with a moving magnet", magnet, signal.SIGKILL),
