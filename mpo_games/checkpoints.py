@@ -92,9 +92,7 @@ class Checkpoints(Generic[P]):
 
     def _failure(self) -> str | None:
         """Write the kept state; the reason if the disk or the memory does not suffice."""
-        # Before its first record a run has done nothing yet, and a fresh one is the same.
-        if self.kept is None or not self.recorder.rows:
-            return None
+        assert self.kept is not None
         try:
             self.recorder.solution(*self.kept).save(self.path)
         except (OSError, MemoryError) as error:

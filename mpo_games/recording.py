@@ -34,7 +34,8 @@ class Recorder(Generic[P]):
         if set(solution.trace.columns) != set(self.names):
             raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
         self.rows = list(zip(*(solution.trace[name] for name in self.names), strict=True))
-        self.best, self.best_gap = solution.best, solution.best_gap
+        if self.rows:
+            self.best, self.best_gap = solution.best, solution.best_gap
         # The generator is that of the earlier run, so the seed is too.
         self.provenance = {**self.provenance, "seed": solution.provenance["seed"]}
 
@@ -71,13 +72,14 @@ class Recorder(Generic[P]):
         return float(self.rows[-1][1]) if self.rows else -1.0
 
     def solution(self, state: State[P], rng_state: Mapping[str, Any]) -> Solution[P]:
-        """The solution at `state`, with all records so far; there must be one."""
-        assert self.best is not None
-        columns = zip(self.names, zip(*self.rows, strict=True), strict=True)
+        """The solution at `state`, with all records so far."""
+        # Without a record all columns are empty, and `state` stands for the best.
+        found = zip(*self.rows, strict=True) if self.rows else [()] * len(self.names)
+        columns = zip(self.names, found, strict=True)
         return Solution(
             state,
             Trace({name: np.asarray(column) for name, column in columns}),
-            self.best,
+            state.policy if self.best is None else self.best,
             self.best_gap,
             self.converged,
             rng_state,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,72 @@ def test_a_solver_that_uses_two_geometries_is_saved(game: Any, tmp_path: Path) -
     whole = mg.solve(game, mg.AutoMPO(), 90)
     found = mg.solve(game, mg.AutoMPO(), 90, checkpoint=file, resume=True)
     assert_same_solution(found, whole)
+
+
+def test_a_run_that_has_recorded_nothing_yet_is_saved(tmp_path: Path) -> None:
+    file, left = tmp_path / "run.npz", [30]
+
+    def metric(game: Any, state: mg.State) -> float:
+        left[0] -= 1
+        if left[0] == 29:
+            raise ValueError("mine")
+        return 0.0
+
+    options: dict[str, Any] = {"metrics": {"mine": metric}, "at": [50, 100]}
+    with pytest.raises(ValueError, match="mine"):
+        resumed(file, **options)
+    assert len(mg.Solution.load(file, NOISY).trace) == 0
+    assert_same_solution(resumed(file, **options), mg.solve(NOISY, MPO, 200, seed=5, **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("evaluations", float("nan")),
+        ("step", -1),
+        ("step", 2.5),
+        ("best_gap", float("nan")),
+        ("converged", 1),
+        ("rng_state", {}),
+        ("provenance", {}),
+        ("kinds", {}),
+    ],
+)
+def test_an_edited_header_is_refused(name: str, value: Any, tmp_path: Path) -> None:
+    file = WHOLE.save(tmp_path / "run.npz")
+    with np.load(file) as found:
+        arrays = dict(found)
+    header = json.loads(str(arrays["header"])) | {name: value}
+    np.savez(file, **{**arrays, "header": np.array(json.dumps(header))})
+    with pytest.raises(ValueError, match="is not a saved solution of this game"):
+        mg.Solution.load(file, NOISY)
+
+
+@pytest.mark.parametrize("name", ["policy/coordinates", "magnet/coordinates", "best/coordinates"])
+def test_edited_arrays_are_refused(name: str, tmp_path: Path) -> None:
+    file = WHOLE.save(tmp_path / "run.npz")
+    with np.load(file) as found:
+        arrays = dict(found)
+    array = arrays[name]
+    infinite, unknown = array.copy(), array.copy()
+    infinite[0, 0], unknown[0, 0] = np.inf, np.nan
+    for bad in (infinite, unknown, array[0, 0], array.astype(str), array[:, :2], array + 0j):
+        np.savez(file, **{**arrays, name: bad})
+        with pytest.raises(ValueError, match="is not a saved solution of this game"):
+            mg.Solution.load(file, NOISY)
+    del arrays[name]
+    np.savez(file, **arrays)
+    with pytest.raises(ValueError, match="is not a saved solution of this game: it has no"):
+        mg.Solution.load(file, NOISY)
+
+
+def test_a_file_that_declares_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(file, "w") as archive, archive.open("header.npy", "w") as member:
+        shape = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+        np.lib.format.write_array_header_1_0(member, shape)
+    with pytest.raises(ValueError, match="declares the shape"):
+        mg.Solution.load(file, GAME)
 
 
 class Wrapper:
