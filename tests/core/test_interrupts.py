@@ -63,11 +63,15 @@ def test_ignored_signals_and_handlers_of_others_stay() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 def test_a_forked_process_is_ended_at_once() -> None:
     """As a pool ends its workers: a handler that only notes would let them live."""
+    ready, begun = os.pipe()
     with Signals(STOPS):
         child = os.fork()
         if not child:
+            os.write(begun, b"1")
             time.sleep(20.0)
             os._exit(0)
+        # A signal within `fork` itself would be lost, whatever the handler.
+        os.read(ready, 1)
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
 
