@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
+.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -30,6 +30,9 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest hypothesis
 	.venv-lowest/bin/python -m pytest -m "not slow" tests/core
+
+kills: $(VENV)/dev  ## Kill and interrupt runs at random moments: do they go on to the same bits?
+	$(BIN)/python tests/robustness/kills.py
 
 notebooks: $(VENV)/notebooks  ## Execute every notebook; fails where a claim does.
 	$(BIN)/python notebooks

@@ -12,8 +12,9 @@ from typing import Any, Generic
 import numpy as np
 
 from mpo_games.atomic import write_bytes
-from mpo_games.capabilities import SelfTunable, Stored
+from mpo_games.capabilities import Stored
 from mpo_games.checks import require_shape
+from mpo_games.npz import Damaged, read
 from mpo_games.protocol import Array, Game, P, State
 from mpo_games.trace import Trace
 
@@ -55,24 +56,40 @@ class Solution(Generic[P]):
         return convergence({self.provenance["solver"]: self.trace}, metric, **options)
 
     def save(self, path: str | Path) -> Path:
-        """Write the solution to one `.npz` file, atomically, without pickle.
+        """Write the solution to one `.npz` file, atomically, without pickle; returns its path.
 
-        Raises `ValueError` if the state holds something that is not an array, a number or a policy
-        of the same kind as `policy`.
+        Raises `ValueError` if the state holds something that is not an array, a number or a policy,
+        or a NaN. `OSError` if the file cannot be written; an earlier file is then kept.
         """
+        target = npz_path(path)
+        write_bytes(target, self.content())
+        return target
+
+    def content(self) -> bytes:
+        """The content of the file that `save` writes; `ValueError` as there."""
         state = self.state
         items = {"policy": state.policy, "magnet": state.magnet, "best": self.best}
         kept = {"q": state.q, "eta": state.eta, "alpha": state.alpha}
         items |= {name: item for name, item in kept.items() if item is not None}
         items |= {f"memory/{name}": item for name, item in state.memory.items()}
         arrays: dict[str, Any] = {}
+        kinds: dict[str, str] = {}
         for name, item in items.items():
-            arrays |= {f"{name}/{part}": a for part, a in _pack(name, item, self.policy).items()}
+            if isinstance(item, Stored) or is_dataclass(item):
+                stored = _stored(item)
+                kinds[name], parts = stored.kind, stored.arrays()
+            else:
+                parts = _numbers(name, item)
+            for part, array in parts.items():
+                # `x != x` is True for NaN alone; objects and texts have none.
+                if array.dtype.kind in "fc" and bool((array != array).any()):
+                    raise ValueError(f"Cannot save `{name}`: it holds NaN.")
+                arrays[f"{name}/{part}"] = array
         for name, column in self.trace.columns.items():
             arrays[f"trace/{name}"] = column
         header = {
-            # `best` may be of another kind: an iterate from before the solver chose its geometry.
-            "kinds": {"policy": _stored(self.policy).kind, "best": _stored(self.best).kind},
+            # One for each policy: a solver may change the geometry on its way, or use two.
+            "kinds": kinds,
             "fields": list(kept),
             "step": state.step,
             "moved": state.moved_at,
@@ -83,11 +100,9 @@ class Solution(Generic[P]):
             "provenance": self.provenance,
         }
         arrays["header"] = np.array(json.dumps(header))
-        target = _npz(path)
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
-        write_bytes(target, content.getvalue())
-        return target
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: str | Path, game: Game[P, Any], policy: P | None = None) -> Solution[P]:
@@ -97,73 +112,145 @@ class Solution(Generic[P]):
         was started from a `policy` in another geometry than the game's own, pass a policy in that
         geometry here too. Raises `ValueError` for a file that is not a saved solution of this game.
         """
-        source = _npz(path)
-        start = game.initial_policy() if policy is None else policy
-        # Two kinds: a run begins in the game's geometry, and a self-tuning solver may change it.
-        templates = {_stored(start).kind: start}
-        if isinstance(game, SelfTunable):
-            other, _ = game.smoothed(start)
-            templates[_stored(other).kind] = other
+        source = npz_path(path)
+        # Several kinds: a run begins in the game's geometry or in that of `policy`, and a
+        # self-tuning solver may change it.
+        templates: dict[str, Any] = {}
+        for start in (game.initial_policy(), policy):
+            if start is not None:
+                templates[_stored(start).kind] = start
+                # By name: `isinstance` overlooks what a wrapper's `__getattr__` forwards.
+                tunable: Any = game
+                if all(callable(getattr(tunable, verb, None)) for verb in ("smoothed", "gap")):
+                    other, _ = tunable.smoothed(start)
+                    templates[_stored(other).kind] = other
         try:
-            with source.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read(source)
             header = json.loads(str(arrays.pop("header")))
             kinds: dict[str, str] = header["kinds"]
+            for kind in kinds.values():
+                if kind not in templates:
+                    own = _stored(game.initial_policy() if policy is None else policy).kind
+                    raise _Foreign(
+                        f"{str(source)!r} holds policies of kind {kind}, not {own}: "
+                        "pass a `policy` of the kind in the file."
+                    )
+            return _solution(arrays, header, templates)
         except FileNotFoundError as error:
             raise ValueError(f"There is no file {str(source)!r} to load.") from error
+        except _Foreign:
+            raise
         # A foreign file can fail in any way: zip, zlib, JSON, shapes.
         except Exception as error:
-            raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
-        for kind in kinds.values():
-            if kind not in templates:
-                raise ValueError(
-                    f"{str(source)!r} holds policies of kind {kind}, not {_stored(start).kind}: "
-                    "pass a `policy` of the kind in the file."
-                )
-        try:
-            columns = {n[6:]: arrays.pop(n) for n in list(arrays) if n.startswith("trace/")}
-            parts: dict[str, dict[str, Array]] = {}
-            for name, array in arrays.items():
-                item, _, part = name.rpartition("/")
-                parts.setdefault(item, {})[part] = array
-            items = {
-                name: _unpack(item, templates[kinds.get(name, kinds["policy"])])
-                for name, item in parts.items()
-            }
-            # Before release 0.2 feedback and step size were entries of the memory. Since then an
-            # entry of such a name is a user's own.
-            places = KEPT if "fields" in header else [f"memory/{name}" for name in KEPT]
-            kept = {name: items.pop(place, None) for name, place in zip(KEPT, places, strict=True)}
-            best = items.pop("best")
-            state: State[P] = State(
-                items.pop("policy"),
-                items.pop("magnet"),
-                header["step"],
-                header["moved"],
-                header["evaluations"],
-                {name.removeprefix("memory/"): item for name, item in items.items()},
-                **kept,
-            )
-            return Solution(
-                state,
-                Trace(columns),
-                best,
-                header["best_gap"],
-                header["converged"],
-                header["rng_state"],
-                header["provenance"],
-            )
-        except Exception as error:
-            raise ValueError(f"{str(source)!r} is not a saved solution of this game.") from error
+            why = f": {error}" if isinstance(error, Damaged) else ""
+            raise ValueError(
+                f"{str(source)!r} is not a saved solution of this game{why}."
+            ) from error
 
 
 KEPT = ("q", "eta", "alpha")
 """The fields of a state, beside its memory, that are saved if they are not None."""
 
 
-def _npz(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+def npz_path(path: str | Path) -> Path:
+    """The path of a solution's file: `~` is the user's folder, and the name ends in `.npz`."""
+    path = Path(path).expanduser()
+    if path.suffix == ".npz":
+        return path
+    # `with_name` has no answer where there is no name, as in "." or "/".
+    return path.with_name(path.name + ".npz") if path.name else path
+
+
+class _Foreign(ValueError):
+    """A sound file of another game, with the whole sentence about it."""
+
+
+def _solution(
+    arrays: dict[str, Array], header: Mapping[str, Any], templates: Mapping[str, Any]
+) -> Solution[Any]:
+    """The solution in the arrays and the header of a file; any exception if there is none."""
+    kinds = header["kinds"]
+    columns = {n[6:]: arrays.pop(n) for n in list(arrays) if n.startswith("trace/")}
+    parts: dict[str, dict[str, Array]] = {}
+    for name, array in arrays.items():
+        item, _, part = name.rpartition("/")
+        parts.setdefault(item, {})[part] = array
+    items: dict[str, Any] = {}
+    for name, found in parts.items():
+        for part, array in found.items():
+            if array.dtype.kind in "fc" and bool((array != array).any()):
+                raise Damaged(f"`{name}/{part}` holds NaN")
+        if name not in kinds and "array" in found:
+            array = found["array"]
+            items[name] = array if array.ndim else array.item()
+        else:
+            # Files of earlier releases name the kind of `policy` and `best` only.
+            items[name] = _restored(name, found, templates[kinds.get(name, kinds["policy"])])
+    if missing := {"policy", "magnet", "best"} - items.keys():
+        raise Damaged(f"it has no {' and no '.join(sorted(missing))}")
+    # Before release 0.2 feedback and step size were entries of the memory. Since then an
+    # entry of such a name is a user's own.
+    places = KEPT if "fields" in header else [f"memory/{name}" for name in KEPT]
+    kept = {name: items.pop(place, None) for name, place in zip(KEPT, places, strict=True)}
+    best = items.pop("best")
+    state: State[Any] = State(
+        items.pop("policy"),
+        items.pop("magnet"),
+        _count("step", header),
+        _count("moved", header),
+        header["evaluations"],
+        {name.removeprefix("memory/"): item for name, item in items.items()},
+        **kept,
+    )
+    if not (0.0 <= state.evaluations < np.inf):
+        raise Damaged(f"its evaluations must be finite and at least 0, got {state.evaluations}")
+    if not (float(header["best_gap"]) > -np.inf and isinstance(header["converged"], bool)):
+        raise Damaged("its `best_gap` must be a number, and `converged` true or false")
+    if len({len(column) for column in columns.values()}) != 1:
+        raise Damaged("the columns of its trace are missing, or not equally long")
+    for name in ("step", "evaluations"):
+        if not (columns[name].ndim == 1 and (np.diff(columns[name]) >= 0).all()):
+            raise Damaged(f"`{name}` falls in its trace")
+    for name, column in columns.items():
+        if column.dtype.kind not in "fiub" or bool((column != column).any()):
+            raise Damaged(f"`{name}` of its trace is not all numbers")
+    # A generator refuses what is no state of one.
+    np.random.default_rng(0).bit_generator.state = header["rng_state"]
+    provenance = header["provenance"]
+    if not all(isinstance(provenance[noun], str) for noun in ("game", "solver")):
+        raise Damaged("its `provenance` does not name a game and a solver")
+    return Solution(
+        state,
+        Trace(columns),
+        best,
+        header["best_gap"],
+        header["converged"],
+        header["rng_state"],
+        provenance | {"seed": int(provenance["seed"])},
+    )
+
+
+def _count(name: str, header: Mapping[str, Any]) -> int:
+    count = header[name]
+    if type(count) is not int or count < 0:
+        raise Damaged(f"`{name}` must be a count, got {count!r}")
+    return count
+
+
+def _restored(name: str, parts: Mapping[str, Array], template: object) -> Any:
+    """The policy of the template's kind with these arrays; `Damaged` if they cannot be its own."""
+    stored = _stored(template)
+    for part, own in stored.arrays().items():
+        # Some policies have more parts than others of their kind: `restored` knows which it needs.
+        array = parts.get(part, own)
+        if array.dtype != own.dtype or array.ndim < min(2, own.ndim):
+            raise Damaged(
+                f"`{name}/{part}` must be {own.dtype} of shape (..., {own.shape}), "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+        if array.dtype.kind == "f" and bool((array == np.inf).any()):
+            raise Damaged(f"`{name}/{part}` holds infinity")
+    return stored.restored(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +268,8 @@ class _ByFields:
         return {part: array for part, array in values.items() if isinstance(array, np.ndarray)}
 
     def restored(self, arrays: Mapping[str, Array]) -> Any:
+        if missing := self.arrays().keys() - arrays.keys():
+            raise Damaged(f"it lacks {', '.join(sorted(missing))}")
         for part, array in arrays.items():
             require_shape(part, array, getattr(self.policy, part))
         return replace(self.policy, **arrays)
@@ -198,23 +287,10 @@ def _stored(policy: object) -> Stored[Any] | _ByFields:
     )
 
 
-def _pack(name: str, item: object, policy: object) -> Mapping[str, Array]:
-    """The arrays of an item by name: `arrays()` of a policy, or one `array` of numbers."""
-    if isinstance(item, Stored) or is_dataclass(item):
-        stored, kind = _stored(item), _stored(policy).kind
-        if name != "best" and stored.kind != kind:
-            raise ValueError(f"Cannot save `{name}`: it must be a {kind}, as the policy is.")
-        return stored.arrays()
-    # Objects would be pickled, and reading pickles runs foreign code.
+def _numbers(name: str, item: object) -> Mapping[str, Array]:
+    """An array of numbers, or one number, as the part `array`; else `ValueError`."""
     array = np.asarray(item)
+    # Objects would be pickled, and reading pickles runs foreign code.
     if array.dtype.hasobject:
         raise ValueError(f"Cannot save `{name}`: it is neither a policy nor an array of numbers.")
     return {"array": array}
-
-
-def _unpack(parts: Mapping[str, Array], template: object) -> Any:
-    """The inverse of `_pack`; `template` is a policy of the kind that was saved."""
-    if "array" in parts:
-        array = parts["array"]
-        return array if array.ndim else array.item()
-    return _stored(template).restored(parts)

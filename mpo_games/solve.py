@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self
+from time import monotonic
+from typing import Any, Protocol, Self
 
 import numpy as np
 
+from mpo_games.checkpoints import Checkpoints
 from mpo_games.checks import require_count, require_weight
 from mpo_games.compat.earlier_names import respelled
+from mpo_games.interrupts import CTRL_C, STOPS, Signals, unmasked
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, Game, Number, P, Solver, State
+from mpo_games.protocol import Array, Game, P, Solver, State
 from mpo_games.provenance import provenance
-from mpo_games.solution import Solution
-from mpo_games.trace import Trace
+from mpo_games.recording import Recorder
+from mpo_games.solution import Solution, npz_path
 
 
 def iterate(
@@ -37,7 +40,11 @@ def iterate(
         state = State(start, start.snapshot() if magnet is None else magnet)
     while True:
         yield state
-        state = solver.step(game, state, rng)
+        try:
+            state = solver.step(game, state, rng)
+        except SystemError as error:
+            # Ctrl-C as a compiled kernel returns: it is to arrive as a `KeyboardInterrupt`.
+            raise unmasked(error) from None
 
 
 def solve(
@@ -47,13 +54,14 @@ def solve(
     *,
     policy: P | None = None,
     magnet: P | None = None,
-    resume: Solution[P] | None = None,
+    resume: Solution[P] | bool | None = None,
     metrics: Mapping[str, Metric] | None = None,
     at: Sequence[float] | None = None,
     tol: float | None = None,
     seed: int = 0,
     callback: Callable[[Solution[P]], None] | None = None,
     checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
     progress: bool = False,
 ) -> Solution[P]:
     """Run `solver` on `game` for `budget` feedback evaluations, or until the gap is below `tol`.
@@ -66,7 +74,9 @@ def solve(
         policy: where to start (the game's own start when None).
         magnet: the first magnet (the start when None).
         resume: a solution from which to go on instead, bit for bit, until `budget` evaluations
-            are spent in all (the record at which that run stopped stays in the trace).
+            are spent in all (the record at which that run stopped stays in the trace). True goes
+            on from `checkpoint` if that file exists, and else starts: then one script both starts a
+            run and goes on with it.
         metrics: what to record, by name; by default the duality gap as `gap` where the game has
             one, and the solver's `decisions` where it has any.
         at: the evaluations at which to record (log-spaced when None); the last step is always
@@ -74,15 +84,20 @@ def solve(
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
         seed: the seed of the random generator that drives sampled feedback.
         callback: called with the solution so far at every record.
-        checkpoint: a file that receives the solution, atomically, if the run is interrupted
-            (by a `KeyboardInterrupt`); a run that resumes from it gives the same result as a run
-            without an interrupt.
+        checkpoint: a file that receives the last whole state, atomically: now and then, at the end,
+            on any exception, and on SIGINT (Ctrl-C), SIGTERM and SIGHUP. These signals let the step
+            end, and do what they would have done after the file is written; a second Ctrl-C does
+            not wait. A run that resumes from the file gives the same result as one that was never
+            stopped. If the file cannot be written (a full disk), a warning says so, the earlier
+            file is kept, and the run goes on.
+        checkpoint_every: seconds between two writes, at least twenty times as many as a write
+            takes; 0 writes after every step.
         progress: show a progress bar if standard error is a terminal.
 
     Raises:
         ValueError: for a budget that is not positive, a negative `tol`, or `tol` without a gap; for
             a policy, magnet or solution of another game; for feedback whose shape is not that of
-            the table.
+            the table; for a `checkpoint` that cannot be written.
         FloatingPointError: if a metric or a table is NaN: the run stops at that record.
 
     >>> game = PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
@@ -93,6 +108,13 @@ def solve(
     array([[0.364, 0.273, 0.364]])
     """
     _require_nouns(game, solver, resume)
+    if resume is True:
+        if checkpoint is None:
+            raise ValueError("`resume=True` goes on from `checkpoint`: pass its path, too.")
+        resume = None
+        if npz_path(checkpoint).exists():
+            resume = Solution.load(checkpoint, game, policy)
+            policy = magnet = None
     if not budget > 0 or not np.isfinite(budget):
         raise ValueError(f"`budget` must be a positive number of evaluations, got {budget}.")
     if metrics is not None and not all(callable(m) for m in dict(metrics).values()):
@@ -108,18 +130,26 @@ def solve(
         raise ValueError("`tol` needs a metric named `gap`: pass one in `metrics`.")
     if tol is not None and not tol >= 0.0:
         raise ValueError(f"`tol` must be at least 0, got {tol}.")
+    resume = resume or None
     if resume is not None and (policy is not None or magnet is not None):
         raise ValueError("`resume` brings its own policy and magnet: pass it alone.")
     for name, start in (("policy", policy), ("magnet", magnet)):
         _require_of(game, name, start)
     rng = np.random.default_rng(seed)
-    recorder = _Recorder(game, metrics, tol, provenance(game, solver, seed))
+    recorder: Recorder[P] = Recorder(game, metrics, tol, provenance(game, solver, seed))
     if resume is not None:
+        _require_same_run(recorder.provenance, resume)
         rng.bit_generator.state = resume.rng_state
         recorder.restore(resume)
-        # Another step would leave the point at which the earlier run stopped.
-        if recorder.converged:
-            return recorder.solution()
+    kept = None
+    if checkpoint is not None:
+        kept = Checkpoints(checkpoint, checkpoint_every, recorder)
+    # Another step would leave the point at which the earlier run stopped.
+    if resume is not None and recorder.converged:
+        if kept is not None:
+            kept.kept = resume.state, resume.rng_state
+            kept.finish()
+        return recorder.solution(resume.state, resume.rng_state)
     marks = iter(sorted(log_spaced(budget) if at is None else at))
     states = iterate(
         game,
@@ -130,33 +160,47 @@ def solve(
         rng=rng,
     )
     state = next(states)
-    _require_feedback(game, state.policy, seed)
-    # A resumed run has recorded its first state already; a fresh one must record its start.
-    done = state.evaluations if resume is not None else -1.0
-    mark = min(next((m for m in marks if m > done), budget), budget)
-    # What the checkpoint saves. One assignment, so that an interrupt cannot come between the two.
-    safe = state, rng.bit_generator.state
-    with _bar(budget, progress) as bar:
+    # Counted from the last record and not from the state: the run may have stopped at a state whose
+    # record was still to come. A fresh run must record its start.
+    mark = min(next((m for m in marks if m > recorder.last), budget), budget)
+    bits = rng.bit_generator
+    if kept is not None:
+        kept.kept = state, bits.state
+    # Without a checkpoint nothing could be saved, and schedulers end the process as ever.
+    with _bar(budget, progress) as bar, Signals(CTRL_C if kept is None else STOPS) as signals:
         try:
+            _require_feedback(game, state.policy, seed)
             while True:
                 if state.evaluations >= mark:
-                    recorder.record(state, rng.bit_generator.state)
+                    recorder.record(state)
                     bar.update(min(state.evaluations, budget) - bar.n)
                     if callback is not None:
-                        callback(recorder.solution())
+                        callback(recorder.solution(state, bits.state))
                     if recorder.converged or state.evaluations >= budget:
                         break
                     mark = min(next((m for m in marks if m > state.evaluations), budget), budget)
+                if signals.asked is not None:
+                    if kept is not None:
+                        kept.write()
+                    # Returns if somebody else handles the signal: then the run goes on.
+                    signals.deliver()
                 state = next(states)
-                # The generator's state is a large dict: it is only built if a checkpoint needs it.
-                if checkpoint is not None:
-                    safe = state, rng.bit_generator.state
-        except KeyboardInterrupt:
-            if checkpoint is not None:
-                recorder.record(*safe)
-                recorder.solution().save(checkpoint)
-            raise
-    return recorder.solution()
+                if kept is not None:
+                    # One assignment, so that no interrupt comes between state and generator. And
+                    # no call, because this is done at every step.
+                    kept.kept = state, bits.state
+                    if monotonic() >= kept.due:
+                        kept.tick()
+        except BaseException as error:
+            cause = unmasked(error)
+            if kept is not None:
+                kept.rescue(cause)
+            if cause is error:
+                raise
+            raise cause from None
+        if kept is not None:
+            kept.finish()
+    return recorder.solution(state, bits.state)
 
 
 def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
@@ -167,88 +211,6 @@ def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
     return sorted(
         {0.0, float(budget), *(m for m in np.round(10.0**exponents).tolist() if m < budget)}
     )
-
-
-class _Recorder(Generic[P]):
-    """Collects the records of one run and turns them into a `Solution`."""
-
-    def __init__(
-        self,
-        game: Game[P, Any],
-        metrics: Mapping[str, Metric],
-        tol: float | None,
-        provenance: Mapping[str, Any],
-    ) -> None:
-        self.game, self.metrics, self.tol, self.provenance = game, metrics, tol, provenance
-        self.names = ("step", "evaluations", *metrics)
-        self.rows: list[tuple[Number, ...]] = []
-        self.state: State[P] | None = None
-        self.rng_state: Mapping[str, Any] = {}
-        self.best: P | None = None
-        self.best_gap = float("inf")
-
-    def restore(self, solution: Solution[P]) -> None:
-        """Take over the records of an earlier run.
-
-        `ValueError` if that run had another game, another solver or other metrics.
-        """
-        if set(solution.trace.columns) != set(self.names):
-            raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
-        for noun in ("game", "solver"):
-            ours, theirs = self.provenance[noun], solution.provenance[noun]
-            if respelled(ours) != respelled(theirs):
-                raise ValueError(
-                    f"`resume` ran another {noun}, {theirs}, not {ours}: "
-                    "to start from its policy, pass `policy=resume.policy`."
-                )
-        self.rows = list(zip(*(solution.trace[name] for name in self.names), strict=True))
-        self.state, self.rng_state = solution.state, solution.rng_state
-        self.best, self.best_gap = solution.best, solution.best_gap
-        # The generator is that of the earlier run, so the seed is too.
-        self.provenance = {**self.provenance, "seed": solution.provenance["seed"]}
-
-    @property
-    def converged(self) -> bool:
-        """Whether the last recorded gap has reached `tol`."""
-        if self.tol is None or not self.rows:
-            return False
-        return bool(np.max(self.rows[-1][self.names.index("gap")]) <= self.tol)
-
-    def record(self, state: State[P], rng_state: Mapping[str, Any]) -> None:
-        """Record the metrics of `state`, once."""
-        self.state, self.rng_state = state, rng_state
-        # An interrupt may come right after a record, and a step must not have two rows.
-        if self.rows and self.rows[-1][0] == state.step:
-            return
-        values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
-        table = getattr(state.policy, "coordinates", 0.0)
-        for name, number in {**values, "policy": table}.items():
-            # The maximum is NaN if any entry is, and takes half the time of `isnan(...).any()`.
-            if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
-                raise FloatingPointError(
-                    f"`{name}` is NaN at step {state.step}: the game's feedback is not finite, "
-                    "or a step overflowed. Check the payoffs and lower `eta`."
-                )
-        gap = float(np.max(values["gap"])) if "gap" in values else float("inf")
-        # `<=`, so that in a run without gaps, where all are infinite, the best is the last.
-        if gap <= self.best_gap:
-            self.best, self.best_gap = state.policy.snapshot(), gap
-        self.rows.append((state.step, state.evaluations, *values.values()))
-
-    def solution(self) -> Solution[P]:
-        """The solution at the last record."""
-        assert self.state is not None
-        assert self.best is not None
-        columns = zip(self.names, zip(*self.rows, strict=True), strict=True)
-        return Solution(
-            self.state,
-            Trace({name: np.asarray(column) for name, column in columns}),
-            self.best,
-            self.best_gap,
-            self.converged,
-            self.rng_state,
-            self.provenance,
-        )
 
 
 def _has(noun: object, method: str) -> bool:
@@ -267,11 +229,22 @@ def _require_nouns(game: object, solver: object, resume: object) -> None:
             "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
             f"period=50)`, got {getattr(solver, '__name__', repr(solver))} without them."
         )
-    if resume is not None and not isinstance(resume, Solution):
+    if not isinstance(resume, Solution | bool | None):
         raise ValueError(
-            "`resume` must be a solution, like `Solution.load(path, game)`, "
+            "`resume` must be a solution, like `Solution.load(path, game)`, or True, "
             f"got {type(resume).__name__}."
         )
+
+
+def _require_same_run(ours: Mapping[str, Any], resume: Solution[P]) -> None:
+    """`ValueError` if `resume` is a run of another game or another solver."""
+    for noun in ("game", "solver"):
+        theirs = resume.provenance[noun]
+        if respelled(ours[noun]) != respelled(theirs):
+            raise ValueError(
+                f"`resume` ran another {noun}, {theirs}, not {ours[noun]}: "
+                "to start from its policy, pass `policy=resume.policy`."
+            )
 
 
 def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:

@@ -41,6 +41,7 @@ examples:
   mpo-games solve poker.efg
   mpo-games solve payoff.csv mpo --save run.npz
   mpo-games solve payoff.csv mpo --resume run.npz --budget 1e6
+  mpo-games solve liars_dice --checkpoint run.npz --resume run.npz --budget 1e5
 """
 
 
@@ -72,9 +73,10 @@ class Solve:
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Save the solution: Python can load it, and --resume can go on from it."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Go on from a saved solution up to --budget, with the same game and solver."""
+    """Go on from a saved solution up to --budget, with the same game and solver. If it is the file
+    of --checkpoint and does not exist yet, the run starts: one command starts and goes on."""
     checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Save there if the run is interrupted with Ctrl-C."""
+    """Save there every minute, at the end, on Ctrl-C, SIGTERM and SIGHUP, and on any error."""
 
     def run(self) -> str:
         """Solve the game and write the files of the options; returns the table that is printed."""
@@ -89,13 +91,16 @@ class Solve:
         metrics = {"gap": mg.metrics.duality_gap}
         if self.average:
             metrics["average_gap"] = mg.metrics.average_gap
+        resume = self._resumed(game, solver)
+        # If the command that starts is given again to go on, `--start` has been used.
+        begun = resume is not None and self.resume == self.checkpoint
         began = time.perf_counter()
         solution = mg.solve(
             game,
             solver,
             self.budget,
-            policy=None if self.start is None else inputs.policy(exact, self.start),
-            resume=None if self.resume is None else inputs.resumed(self.resume, game, solver),
+            policy=None if self.start is None or begun else inputs.policy(exact, self.start),
+            resume=resume,
             metrics=metrics,
             tol=self.tol,
             seed=self.seed,
@@ -122,6 +127,14 @@ class Solve:
             policies["average"] = solution.state.memory.get("average", solution.policy)
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
         return "\n".join([*tables.aligned(rows), "", *shown(policies)])
+
+    def _resumed(self, game: Any, solver: Solver) -> mg.Solution[Any] | None:
+        """The solution of `--resume`, if there is one."""
+        if self.resume is None:
+            return None
+        if self.resume == self.checkpoint and not self.resume.exists():
+            return None
+        return inputs.resumed(self.resume, game, solver)
 
     def _distances(
         self, exact: inputs.Loaded, plain: Solver, solution: mg.Solution[Any]

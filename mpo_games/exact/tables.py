@@ -19,6 +19,7 @@ from mpo_games.exact.simplex_method import SUPPORT as SUPPORT
 from mpo_games.exact.simplex_method import Certified, certificate, certified_pair
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.interrupts import unmasking
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
 
@@ -98,6 +99,7 @@ def nash(game: object) -> Equilibrium[Any]:
 
 
 @nash.register
+@unmasking
 def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
     log_p, support, value, gap, _ = _optimal(game.payoff)
@@ -105,6 +107,7 @@ def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
 
 
 @nash.register
+@unmasking
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
     log_p = np.stack([_optimal(context)[0][0] for context in game.payoff])
@@ -142,6 +145,7 @@ def qre(game: object, alpha: float, magnet: object = None) -> QuantalResponse[An
 
 
 @qre.register
+@unmasking
 def _(
     game: MatrixGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
@@ -153,6 +157,7 @@ def _(
 
 
 @qre.register
+@unmasking
 def _(
     game: PreferenceGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:

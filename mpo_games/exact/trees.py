@@ -17,6 +17,7 @@ from mpo_games.exact.logit import HALVINGS, NEWTON_STEPS
 from mpo_games.exact.tables import CertificateError, Equilibrium, QuantalResponse
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.interrupts import unmasking
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.tree import Tree
@@ -25,6 +26,7 @@ from mpo_games.protocol import Array, ExactGame
 
 
 @exact.nash.register
+@unmasking
 def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
     r"""A Nash equilibrium by the sequence-form linear programme (Koller, Megiddo & von Stengel).
 
@@ -72,6 +74,7 @@ def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
 
 
 @exact.nash.register
+@unmasking
 def nash_of_view(game: BehaviouralGame) -> Equilibrium[TabularPolicy]:
     """The equilibrium of the tree as a table; the support is the actions that the plan reaches."""
     found = nash_of_tree(game.exact)
@@ -81,6 +84,7 @@ def nash_of_view(game: BehaviouralGame) -> Equilibrium[TabularPolicy]:
 
 
 @exact.qre.register
+@unmasking
 def qre_of_tree(
     game: SequenceFormGame, alpha: float, magnet: TreeplexPolicy | None = None
 ) -> QuantalResponse[TreeplexPolicy]:
@@ -103,6 +107,7 @@ def qre_of_tree(
 
 
 @exact.qre.register
+@unmasking
 def qre_of_view(
     game: BehaviouralGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:

@@ -20,6 +20,7 @@ import numpy as np
 from mpo_games.atomic import write_bytes
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
 from mpo_games.games.tree_builder import TreeBuilder
+from mpo_games.interrupts import unmasking
 from mpo_games.policies.dilation import unit
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
@@ -42,6 +43,7 @@ WORTH_CACHING = 2000
 milliseconds."""
 
 
+@unmasking
 def compile_game(
     game: str | pyspiel.Game,
     *,

@@ -54,10 +54,14 @@ def test_memory_that_cannot_be_saved_says_so(bad: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_policy_of_another_kind_in_memory_is_refused(tmp_path: Path) -> None:
+def test_policies_of_two_kinds_come_back(tmp_path: Path) -> None:
+    """The second kind is that of `policy`, or the one that a self-tuning solver changes to."""
     other = mg.TabularPolicy.uniform(GAME.legal, mg.Euclidean())
-    with pytest.raises(ValueError, match="Cannot save `memory/other`"):
-        remembering(other=other).save(tmp_path / "run.npz")
+    solution = remembering(other=other, smooth=GAME.smoothed(START)[0])
+    file = solution.save(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match=r"of kind .*Euclidean.*: pass a `policy`"):
+        mg.Solution.load(file, GAME)
+    assert_same_solution(mg.Solution.load(file, GAME, other), solution)
 
 
 def test_a_run_in_another_geometry_needs_its_policy(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def save(
         "run": None if checkpoint.identity is None else checkpoint.identity.as_json(),
     }
     # Written beside the target and renamed at the end, so that a checkpoint is never half there.
-    partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = _hidden(target)
     try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
         save_file({n: np.asarray(a, order="C") for n, a in arrays.items()}, partial / STATE)
         (partial / HEADER).write_text(json.dumps(header), encoding="utf-8")
         for file in (STATE, HEADER):
@@ -104,14 +104,28 @@ def save(
         partial.rename(target)
         # A rename is on the disk only when the folder that holds it is.
         _flush(folder)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise OSError(f"Cannot write {str(target)!r}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if keep is not None:
         for old in listed(folder)[:-keep]:
-            shutil.rmtree(old)
+            # Renamed first: a process that is killed meanwhile leaves no half of a checkpoint.
+            gone = _hidden(old)
+            old.rename(gone)
+            shutil.rmtree(gone)
     return target
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half written, or half removed."""
+    for left in folder.glob(".step-*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _hidden(path: Path) -> Path:
+    """The name of a checkpoint that is not whole."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
@@ -158,7 +172,9 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
 
 def listed(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if (p / HEADER).is_file())
+    found = [p for p in folder.glob("step-*") if (p / HEADER).is_file()]
+    # By number: a step of seven digits comes after those of six.
+    return sorted(found, key=lambda p: (len(p.name), p.name))
 
 
 def last(folder: Path) -> Path:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import torch
 
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
+from mpo_games.interrupts import STOPS, Signals, unmasked
 from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.game import TextPreferenceGame
@@ -38,6 +37,7 @@ from mpo_llm.training.checkpoint import Checkpoint
 from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.lock import locked
+from mpo_llm.training.saving import Saver
 
 
 class Interrupted(Exception):
@@ -96,9 +96,12 @@ def train(config: Config, *, resume: bool = False, accept: Sequence[str] = ()) -
     prompts, its judge, its weights or anything else in `fingerprint.NAMES` is not what the run was
     begun with, except for the names in `accept`: these changes are recorded in the checkpoints.
 
-    Raises `Interrupted` after SIGINT or SIGTERM, when a checkpoint has been saved. `ValueError` for
-    a configuration that cannot be run, and while another run uses the folder, before anything is
-    drawn. `OSError` if a checkpoint cannot be written; the one before it is kept.
+    Raises `Interrupted` after SIGINT, SIGTERM or SIGHUP, when a checkpoint has been saved; a second
+    SIGINT does not wait for the end of the step. Any other exception (of a judge, say) is raised
+    after the last whole step has been saved. `ValueError` for a configuration that cannot be run,
+    and while another run uses the folder, before anything is drawn. If a checkpoint cannot be
+    written, the one before it is kept, a warning says so, and the run goes on; `OSError` if the
+    last one cannot.
     """
     unknown = [name for name in accept if name not in fingerprint.NAMES]
     if unknown:
@@ -141,6 +144,11 @@ class Run:
     """What makes this run this run."""
     state: State[TokenPolicy] | None = None
     """The state after the last step; None at the start."""
+    saver: Saver = field(init=False)
+    """It writes the records and the checkpoints."""
+
+    def __post_init__(self) -> None:
+        self.saver = Saver(self.folder, self.config.output.keep, self.processes)
 
     @classmethod
     def of(cls, config: Config) -> Run:
@@ -212,7 +220,7 @@ class Run:
     @property
     def writes(self) -> bool:
         """Whether this process is the one that writes files."""
-        return self.processes.rank == 0
+        return self.saver.writes
 
     def restore(self, saved: Path, accept: Sequence[str] = ()) -> None:
         """Go on from a checkpoint. `ValueError` if the run was begun with other settings, or with
@@ -245,6 +253,7 @@ class Run:
         step = 0 if self.state is None else self.state.step
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.sweep(self.folder / "checkpoints")
             write_bytes(self.folder / "config.yaml", config_file.dump(self.config).encode())
             # Steps after the checkpoint are taken again, and recorded again.
             for name in ("metrics.jsonl", "samples.jsonl"):
@@ -261,53 +270,68 @@ class Run:
         solver = self.ledger.solver(self.solver)
         states = mg.iterate(self.game, solver, state=self.state, rng=self.rng)
         begun = saved = None
-        with _asked_to_stop() as asked, self._bar() as bar:
-            while True:
-                with self.ledger.passes(network), self.ledger.time("scoring"):
-                    state = next(states)
-                self.ledger.counts["steps"] = state.step
-                self.state = state
-                # The first state is where the run begins: no step has been taken yet.
-                if begun is None:
-                    begun = state.step
-                else:
-                    self._record(state)
-                    bar.update(1)
-                if begun != state.step and state.step % output.checkpoint_every == 0:
-                    saved = self._save(state)
-                reached = self.ledger.exhausted(budget)
-                # A signal may have reached one process alone, but all must stop at the same step.
-                stop = next((s for s in self.processes.gather(asked[0]) if s), None)
-                if reached is None and stop is None:
-                    continue
-                if saved is None or saved[0] != state.step:
-                    saved = self._save(state)
-                self.trackers.end_training()
-                if reached is None:
-                    assert stop is not None
-                    raise Interrupted(
-                        stop, f"stopped at step {state.step} and saved; go on with `--resume`."
+        if self.state is not None:
+            # The checkpoint from which the run goes on is as good as one of its own.
+            saved = self.state.step
+        with Signals(STOPS) as signals, self._bar() as bar:
+            try:
+                while True:
+                    with self.ledger.passes(network), self.ledger.time("scoring"):
+                        state = next(states)
+                    self.ledger.counts["steps"] = state.step
+                    self.state = state
+                    # The first state is where the run begins: no step has been taken yet.
+                    if begun is None:
+                        begun = state.step
+                    else:
+                        self._record(state)
+                        bar.update(1)
+                    self.saver.whole = self._whole(state)
+                    reached = self.ledger.exhausted(budget)
+                    # A signal may have reached one process alone, but all must stop at one step.
+                    stop = next((s for s in self.processes.gather(signals.asked) if s), None)
+                    if reached is None and stop is None:
+                        if begun != state.step and state.step % output.checkpoint_every == 0:
+                            saved = state.step if self.saver.save() is None else saved
+                        continue
+                    failed = None if saved == state.step else self.saver.save(ends=True)
+                    saved = state.step
+                    self.trackers.end_training()
+                    if reached is None:
+                        assert stop is not None
+                        # It has been obeyed, and is not passed on.
+                        signals.asked = None
+                        kept = f", but could not save it: {failed}" if failed else " and saved"
+                        raise Interrupted(
+                            stop, f"stopped at step {state.step}{kept}; go on with `--resume`."
+                        )
+                    if failed is not None:
+                        raise OSError(failed)
+                    return Summary(
+                        state,
+                        reached,
+                        self.ledger.counts,
+                        self.ledger.seconds,
+                        self.folder / "checkpoints" / f"step-{state.step:06d}",
+                        self.processes.size,
+                        bool(state.policy.network.sharded),
+                        self.identity.changes,
                     )
-                return Summary(
-                    state,
-                    reached,
-                    self.ledger.counts,
-                    self.ledger.seconds,
-                    saved[1],
-                    self.processes.size,
-                    bool(state.policy.network.sharded),
-                    self.identity.changes,
-                )
+            except BaseException as error:
+                cause = unmasked(error)
+                whole = self.saver.whole
+                if whole is not None and whole.state.step not in (begun, saved):
+                    self.saver.rescue(cause)
+                if cause is error:
+                    raise
+                raise cause from None
 
-    def _save(self, state: State[TokenPolicy]) -> tuple[int, Path]:
-        folder = self.folder / "checkpoints"
+    def _whole(self, state: State[TokenPolicy]) -> Checkpoint:
+        """The run as it is now, between two steps."""
+        # Copies, because the next step may fail after it has counted something.
+        counts, seconds = dict(self.ledger.counts), dict(self.ledger.seconds)
         rng = self.rng.bit_generator.state
-        counts, seconds = self.ledger.counts, self.ledger.seconds
-        found = Checkpoint(state, rng, counts, seconds, self.identity)
-        checkpoint.save(folder, found, self.config.output.keep, writes=self.writes)
-        # A barrier: no process goes on, and perhaps ends, before the checkpoint is written.
-        self.processes.gather(None)
-        return state.step, folder / f"step-{state.step:06d}"
+        return Checkpoint(state, rng, counts, seconds, self.identity)
 
     def _record(self, state: State[TokenPolicy]) -> None:
         """Write a line of metrics, and now and then an evaluation and samples."""
@@ -333,13 +357,13 @@ class Run:
         # Not earlier, because all processes take part in the evaluation.
         if not self.writes:
             return
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.trackers.log({k: v for k, v in row.items() if v is not None}, step=step)
+        journal = self.saver.journal
+        journal.add("metrics.jsonl", [json.dumps(row)])
         if step % output.table_every == 0:
-            with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
-                for entry in records.sample_table(self.game, q):
-                    file.write(json.dumps({"step": step, **entry}, ensure_ascii=False) + "\n")
+            entries = ({"step": step, **entry} for entry in records.sample_table(self.game, q))
+            journal.add("samples.jsonl", (json.dumps(e, ensure_ascii=False) for e in entries))
+        self.saver.record()
+        self.trackers.log({k: v for k, v in row.items() if v is not None}, step=step)
 
     def _bar(self) -> Any:
         """A progress bar on a terminal, up to the limit in steps if there is one."""
@@ -364,23 +388,3 @@ def _require_same(ours: Config, theirs: Config) -> None:
             f"The run was begun with another `{name}`: resume it with the settings of its "
             "`config.yaml`."
         )
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[list[int | None]]:
-    """A list whose one entry becomes the number of the signal that asks to stop."""
-    asked: list[int | None] = [None]
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(signum: int, _: FrameType | None) -> None:
-        asked[0] = asked[0] or signum
-        # A second signal is not caught: its sender does not want to wait for the end of the step.
-        signal.signal(signum, before[signal.Signals(signum)])
-
-    for s in before:
-        signal.signal(s, note)
-    try:
-        yield asked
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)

@@ -1,0 +1,87 @@
+"""The records of a run as it goes: the metrics of its states, and the solution so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic
+
+import numpy as np
+
+from mpo_games.metrics import Metric
+from mpo_games.protocol import Game, Number, P, State
+from mpo_games.solution import Solution
+from mpo_games.trace import Trace
+
+
+class Recorder(Generic[P]):
+    """Collects the records of one run and turns them into a `Solution`."""
+
+    def __init__(
+        self,
+        game: Game[P, Any],
+        metrics: Mapping[str, Metric],
+        tol: float | None,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        self.game, self.metrics, self.tol, self.provenance = game, metrics, tol, provenance
+        self.names = ("step", "evaluations", *metrics)
+        self.rows: list[tuple[Number, ...]] = []
+        self.best: P | None = None
+        self.best_gap = float("inf")
+
+    def restore(self, solution: Solution[P]) -> None:
+        """Take over the records of an earlier run; `ValueError` if it had other metrics."""
+        if set(solution.trace.columns) != set(self.names):
+            raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
+        self.rows = list(zip(*(solution.trace[name] for name in self.names), strict=True))
+        if self.rows:
+            self.best, self.best_gap = solution.best, solution.best_gap
+        # The generator is that of the earlier run, so the seed is too.
+        self.provenance = {**self.provenance, "seed": solution.provenance["seed"]}
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last recorded gap has reached `tol`."""
+        if self.tol is None or not self.rows:
+            return False
+        return bool(np.max(self.rows[-1][self.names.index("gap")]) <= self.tol)
+
+    def record(self, state: State[P]) -> None:
+        """Record the metrics of `state`, once; `FloatingPointError` for NaN."""
+        # A resumed run may begin with the state of its last record.
+        if self.rows and self.rows[-1][0] == state.step:
+            return
+        values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
+        table = getattr(state.policy, "coordinates", 0.0)
+        for name, number in {**values, "policy": table}.items():
+            # The maximum is NaN if any entry is, and takes half the time of `isnan(...).any()`.
+            if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
+                raise FloatingPointError(
+                    f"`{name}` is NaN at step {state.step}: the game's feedback is not finite, "
+                    "or a step overflowed. Check the payoffs and lower `eta`."
+                )
+        gap = float(np.max(values["gap"])) if "gap" in values else float("inf")
+        # `<=`, so that in a run without gaps, where all are infinite, the best is the last.
+        if gap <= self.best_gap:
+            self.best, self.best_gap = state.policy.snapshot(), gap
+        self.rows.append((state.step, state.evaluations, *values.values()))
+
+    @property
+    def last(self) -> float:
+        """The evaluations at the last record; below 0 before the first."""
+        return float(self.rows[-1][1]) if self.rows else -1.0
+
+    def solution(self, state: State[P], rng_state: Mapping[str, Any]) -> Solution[P]:
+        """The solution at `state`, with all records so far."""
+        # Without a record all columns are empty, and `state` stands for the best.
+        found = zip(*self.rows, strict=True) if self.rows else [()] * len(self.names)
+        columns = zip(self.names, found, strict=True)
+        return Solution(
+            state,
+            Trace({name: np.asarray(column) for name, column in columns}),
+            state.policy if self.best is None else self.best,
+            self.best_gap,
+            self.converged,
+            rng_state,
+            self.provenance,
+        )
