@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Generic
 
 from mpo_games.atomic import require_writable
+from mpo_games.checks import is_number
+from mpo_games.labelled import shown
 from mpo_games.protocol import P, State
 from mpo_games.recording import Recorder
 from mpo_games.solution import npz_path
@@ -24,8 +26,8 @@ class Checkpoints(Generic[P]):
     """
 
     def __init__(self, path: str | Path, every: float, recorder: Recorder[P]) -> None:
-        if not every >= 0.0:
-            raise ValueError(f"`checkpoint_every` must be at least 0 seconds, got {every}.")
+        if not (is_number(every) and every >= 0.0):
+            raise ValueError(f"`checkpoint_every` must be at least 0 seconds, got {shown(every)}.")
         try:
             self.path = npz_path(path)
         except TypeError as error:

@@ -10,8 +10,8 @@ from math import inf, sqrt
 
 import numpy as np
 
-from mpo_games.labelled import EXACT, Labelled, Labels, read
-from mpo_games.protocol import Array, Number
+from mpo_games.labelled import EXACT, Labelled, Labels, read, shown
+from mpo_games.protocol import Array, Indices, Number
 
 KEPT = 1e-8
 """Probabilities in float64 whose sum is this close to 1 stay as they are, to the last bit."""
@@ -24,6 +24,18 @@ MOST_SLACK = 2.0**-5
 """No type is so coarse that sums may be farther from 1 than this: four units of bfloat16."""
 
 
+STEEPEST = 30.0
+"""The largest power of a number of steps: the 30th power of 10^10 steps is a float."""
+
+
+class WrongKind(ValueError, TypeError):
+    """An argument is of a kind that the function does not know."""
+
+
+class NotANumber(ValueError, FloatingPointError):
+    """A run met NaN: the feedback is not finite, or a step overflowed."""
+
+
 def is_number(value: object) -> bool:
     """Whether `value` is a real number, which may be infinite or NaN; a flag is none."""
     number = isinstance(value, (float, int, np.floating, np.integer))
@@ -33,13 +45,80 @@ def is_number(value: object) -> bool:
 def require_positive(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and above 0."""
     if not (is_number(number) and 0.0 < number < inf):
-        raise ValueError(f"`{name}` must be a finite number above 0, got {number!r}.")
+        raise ValueError(f"`{name}` must be a finite number above 0, got {shown(number)}.")
 
 
 def require_weight(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and at least 0."""
     if not (is_number(number) and 0.0 <= number < inf):
-        raise ValueError(f"`{name}` must be a finite number of at least 0, got {number!r}.")
+        raise ValueError(f"`{name}` must be a finite number of at least 0, got {shown(number)}.")
+
+
+def require_power(name: str, power: float) -> None:
+    """`ValueError` unless `power`, to which steps are raised, lies in [0, `STEEPEST`]."""
+    if not (is_number(power) and 0.0 <= power <= STEEPEST):
+        raise ValueError(f"`{name}` must lie in [0, {STEEPEST:g}], got {shown(power)}.")
+
+
+def require_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
+    """`ValueError`, with an `example` of what to pass, unless `value` is a `kind`."""
+    if not isinstance(value, kind):
+        raise WrongKind(f"`{name}` must be {example}, got {shown(value)}.")
+
+
+def require_flag(name: str, value: object) -> None:
+    """`ValueError` unless `value` is true or false."""
+    require_kind(name, value, (bool, np.bool_), "True or False")
+
+
+def require_generator(rng: object) -> None:
+    """`ValueError` unless `rng` is a random generator of NumPy."""
+    require_kind("rng", rng, np.random.Generator, "a generator, `np.random.default_rng(0)`")
+
+
+def require_callable(name: str, value: object, example: str) -> None:
+    """`ValueError` unless `value` can be called and is no class."""
+    # A class is callable too: `magnet=Fixed` would fail only in the first step.
+    if isinstance(value, type) or not callable(value):
+        raise WrongKind(
+            f"`{name}` must be a value that can be called, like {example}, got {shown(value)}."
+        )
+
+
+def has_verbs(noun: object, *verbs: str) -> bool:
+    """Whether an instance, not a class, has methods of these names."""
+    # Not `isinstance` with a Protocol: it asks for every member, also for those that this solver
+    # does not use, and from Python 3.12 on it overlooks what a wrapper's `__getattr__` forwards.
+    return not isinstance(noun, type) and all(callable(getattr(noun, verb, None)) for verb in verbs)
+
+
+def require_solver(solver: object) -> None:
+    """`ValueError` unless `solver` has a `step` that a solver has."""
+    # The geometries have a `step` too, that of a policy.
+    if not has_verbs(solver, "step") or has_verbs(solver, "coordinates"):
+        raise WrongKind(
+            "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
+            f"period=50)`, got {getattr(solver, '__name__', shown(solver))} without them."
+        )
+
+
+def require_game(game: object, *verbs: str) -> None:
+    """`ValueError` unless `game` has `feedback`, and these other methods."""
+    if not has_verbs(game, "feedback"):
+        raise WrongKind(f'`game` must be a game like `load("comal")`, got {shown(game)}.')
+    for verb in verbs:
+        if not has_verbs(game, verb):
+            raise WrongKind(f"`game` must have `{verb}`; a {type(game).__name__} does not.")
+
+
+def indices(name: str, values: object) -> Indices:
+    """Whole numbers as an array of int64 in C order; `ValueError`, naming `name`, for others."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        return np.ascontiguousarray(values, dtype=np.int64)
+    found = read(values, name).values
+    if not (np.abs(found) < 2.0**53).all() or (found % 1.0).any():
+        raise ValueError(f"`{name}` must be whole numbers.")
+    return np.ascontiguousarray(found, dtype=np.int64)
 
 
 def require_no_pull(alpha: Number) -> None:
@@ -52,27 +131,27 @@ def require_no_pull(alpha: Number) -> None:
 def require_ratio(ratio: float, check: int) -> None:
     """`ValueError` unless `0 < ratio < 1` and `check` is a whole number of steps, at least 1."""
     if not (is_number(ratio) and 0.0 < ratio < 1.0):
-        raise ValueError(f"`ratio` must lie strictly between 0 and 1, got {ratio!r}.")
+        raise ValueError(f"`ratio` must lie strictly between 0 and 1, got {shown(ratio)}.")
     require_steps("check", check)
 
 
 def require_steps(name: str, steps: int) -> None:
     """`ValueError` unless `steps` is a whole number of at least 1."""
     if not (is_number(steps) and 1 <= steps < inf and steps % 1 == 0):
-        raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {steps!r}.")
+        raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {shown(steps)}.")
 
 
 def require_count(name: str, count: int, least: int = 1) -> None:
     """`ValueError` unless `count` is a whole number of at least `least`."""
     # An array of 2.5 or of 3.0 entries does not exist, so the type has to be that of integers.
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not count >= least:
-        raise ValueError(f"`{name}` must be a whole number, at least {least}, got {count!r}.")
+        raise ValueError(f"`{name}` must be a whole number, at least {least}, got {shown(count)}.")
 
 
 def require_share(name: str, share: float) -> None:
     """`ValueError` unless `0 <= share <= 1`."""
     if not (is_number(share) and 0.0 <= share <= 1.0):
-        raise ValueError(f"`{name}` must lie in [0, 1], got {share!r}.")
+        raise ValueError(f"`{name}` must lie in [0, 1], got {shown(share)}.")
 
 
 def finite(found: Labelled, name: str) -> Array:

@@ -120,7 +120,7 @@ def ordered(values: object, name: str) -> tuple[list[Any], Labels | None]:
     if _columns(values) is not None:
         raise _refusal(name, "be one list of items, not a table")
     if not isinstance(values, Iterable):
-        raise _refusal(name, f"be a list of items, got {_shown(values)}")
+        raise _refusal(name, f"be a list of items, got {shown(values)}")
     items = _items(values, name)
     index = _index(values)
     return items, None if index is None else labels_of(index, name)
@@ -160,7 +160,7 @@ def _read(values: Any, name: str, depth: int) -> Labelled:
     if isinstance(values, (np.ndarray, np.generic)):
         return _plain(np.asarray(values), name)
     if isinstance(values, (str, bytes, bytearray)) or values is None:
-        raise _refusal(name, f"be numbers, got {_shown(values)}")
+        raise _refusal(name, f"be numbers, got {shown(values)}")
     if isinstance(values, Mapping):
         return _stacked(list(values.values()), name, depth, labels_of(values, name))
     if isinstance(values, Set):
@@ -285,8 +285,8 @@ def _number(value: Any, name: str) -> float:
     except OverflowError as error:
         raise _refusal(name, "be finite: it has a number beyond the range of floats") from error
     except Exception as error:
-        raise ValueError(f"`{name}` must be numbers, got {_shown(value)}.") from error
-    raise _refusal(name, f"be a regular array of real numbers, got {_shown(value)}")
+        raise ValueError(f"`{name}` must be numbers, got {shown(value)}.") from error
+    raise _refusal(name, f"be a regular array of real numbers, got {shown(value)}")
 
 
 def _rounding(kind: str) -> float:
@@ -298,7 +298,7 @@ def _items(values: Iterable[Any], name: str) -> list[Any]:
     try:
         items = list(values) if isinstance(values, Sequence) else list(islice(values, MOST + 1))
     except TypeError as error:
-        raise ValueError(f"`{name}` must be a list of items, got {_shown(values)}.") from error
+        raise ValueError(f"`{name}` must be a list of items, got {shown(values)}.") from error
     if len(items) > MOST and not isinstance(values, Sequence):
         raise _refusal(name, f"be at most {MOST:,} items, and the iterator gives more")
     return items
@@ -330,13 +330,13 @@ def labels_of(names: Iterable[Hashable], name: str) -> Labels | None:
         except (TypeError, ValueError):
             missing = True
         if missing:
-            raise _refusal(name, f"name everything or nothing: one name is {_shown(label)}")
+            raise _refusal(name, f"name everything or nothing: one name is {shown(label)}")
         try:
             again = label in seen
         except TypeError as error:
-            raise _refusal(name, f"have names that can be compared, got {_shown(label)}") from error
+            raise _refusal(name, f"have names that can be compared, got {shown(label)}") from error
         if again:
-            raise _refusal(name, f"have different names: {_shown(label)} is there twice")
+            raise _refusal(name, f"have different names: {shown(label)} is there twice")
         seen.add(label)
     counting = all(type(label) is int and label == i for i, label in enumerate(labels))
     return None if counting else labels
@@ -344,11 +344,11 @@ def labels_of(names: Iterable[Hashable], name: str) -> Labels | None:
 
 def _listed(labels: Iterable[Hashable]) -> str:
     """Names in a sentence, the first six of them."""
-    shown = [_shown(label) for label in islice(labels, 7)]
+    shown = [shown(label) for label in islice(labels, 7)]
     return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value in a sentence, not longer than a line."""
     try:
         text = " ".join(repr(value).split())

@@ -7,6 +7,8 @@ from typing import Any, Generic
 
 import numpy as np
 
+from mpo_games.checks import NotANumber
+from mpo_games.labelled import shown
 from mpo_games.metrics import Metric
 from mpo_games.protocol import Game, Number, P, State
 from mpo_games.solution import Solution
@@ -54,9 +56,11 @@ class Recorder(Generic[P]):
         values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
         table = getattr(state.policy, "coordinates", 0.0)
         for name, number in {**values, "policy": table}.items():
+            if np.asarray(number).dtype.kind not in "fiub":
+                raise ValueError(f"The metric `{name}` must give numbers, got {shown(number)}.")
             # The maximum is NaN if any entry is, and takes half the time of `isnan(...).any()`.
             if np.size(number) and (worst := np.maximum.reduce(number, axis=None)) != worst:
-                raise FloatingPointError(
+                raise NotANumber(
                     f"`{name}` is NaN at step {state.step}: the game's feedback is not finite, "
                     "or a step overflowed. Check the payoffs and lower `eta`."
                 )

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
 from mpo_games.checkpoints import Checkpoints
-from mpo_games.checks import require_count, require_weight
+from mpo_games.checks import (
+    has_verbs,
+    is_number,
+    require_callable,
+    require_count,
+    require_game,
+    require_kind,
+    require_solver,
+    require_weight,
+)
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.interrupts import CTRL_C, STOPS, Signals, unmasked
+from mpo_games.labelled import read, shown
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Game, P, Solver, State
@@ -107,7 +117,9 @@ def solve(
     >>> solution.policy.probs.round(3)
     array([[0.364, 0.273, 0.364]])
     """
-    _require_nouns(game, solver, resume)
+    require_game(game)
+    require_solver(solver)
+    _require_resume(resume)
     if resume is True:
         if checkpoint is None:
             raise ValueError("`resume=True` goes on from `checkpoint`: pass its path, too.")
@@ -115,12 +127,12 @@ def solve(
         if npz_path(checkpoint).exists():
             resume = Solution.load(checkpoint, game, policy)
             policy = magnet = None
-    if not budget > 0 or not np.isfinite(budget):
-        raise ValueError(f"`budget` must be a positive number of evaluations, got {budget}.")
-    if metrics is not None and not all(callable(m) for m in dict(metrics).values()):
-        raise ValueError("`metrics` must map names to functions of `(game, state)`.")
+    if not (is_number(budget) and 0.0 < budget < np.inf):
+        raise ValueError(f"`budget` must be a positive number of evaluations, got {shown(budget)}.")
+    if metrics is not None:
+        _require_metrics(metrics)
     if metrics is None:
-        metrics = {"gap": duality_gap} if _has(game, "duality_gap") else {}
+        metrics = {"gap": duality_gap} if has_verbs(game, "duality_gap") else {}
         metrics |= getattr(solver, "decisions", {})
     if not metrics.keys().isdisjoint(("step", "evaluations")):
         raise ValueError(
@@ -128,14 +140,17 @@ def solve(
         )
     if tol is not None and "gap" not in metrics:
         raise ValueError("`tol` needs a metric named `gap`: pass one in `metrics`.")
-    if tol is not None and not tol >= 0.0:
-        raise ValueError(f"`tol` must be at least 0, got {tol}.")
+    if tol is not None and not (is_number(tol) and tol >= 0.0):
+        raise ValueError(f"`tol` must be a number of at least 0, got {shown(tol)}.")
+    if callback is not None:
+        require_callable("callback", callback, "`print`")
+    wanted = log_spaced(budget) if at is None else _evaluations(at)
     resume = resume or None
     if resume is not None and (policy is not None or magnet is not None):
         raise ValueError("`resume` brings its own policy and magnet: pass it alone.")
     for name, start in (("policy", policy), ("magnet", magnet)):
         _require_of(game, name, start)
-    rng = np.random.default_rng(seed)
+    rng = _generator(seed)
     recorder: Recorder[P] = Recorder(game, metrics, tol, provenance(game, solver, seed))
     if resume is not None:
         _require_same_run(recorder.provenance, resume)
@@ -150,7 +165,7 @@ def solve(
             kept.kept = resume.state, resume.rng_state
             kept.finish()
         return recorder.solution(resume.state, resume.rng_state)
-    marks = iter(sorted(log_spaced(budget) if at is None else at))
+    marks = iter(sorted(wanted))
     states = iterate(
         game,
         solver,
@@ -213,27 +228,35 @@ def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
     )
 
 
-def _has(noun: object, method: str) -> bool:
-    """Whether an instance, not a class, has a method of that name."""
-    # Not `isinstance` with a Protocol: it asks for every member, also for those that this solver
-    # does not use, and from Python 3.12 on it overlooks what a wrapper's `__getattr__` forwards.
-    return not isinstance(noun, type) and callable(getattr(noun, method, None))
+def _require_metrics(metrics: object) -> None:
+    """`ValueError` unless `metrics` maps texts to functions."""
+    named = isinstance(metrics, Mapping) and all(isinstance(name, str) for name in metrics)
+    if not named or not all(callable(metric) for metric in cast(Any, metrics).values()):
+        raise ValueError("`metrics` must map names to functions of `(game, state)`.")
 
 
-def _require_nouns(game: object, solver: object, resume: object) -> None:
-    """`ValueError` for mistakes of a first script: a name, or a class in place of an instance."""
-    if not _has(game, "feedback"):
-        raise ValueError(f'`game` must be a game like `load("comal")`, got {game!r}.')
-    if not _has(solver, "step"):
+def _evaluations(at: Sequence[float]) -> list[float]:
+    """The numbers in `at`; `ValueError` for what is no list of numbers."""
+    found = read(at, "at").values
+    if found.ndim != 1 or np.isnan(found).any():
+        raise ValueError("`at` must be a list of evaluations, without NaN.")
+    return found.tolist()
+
+
+def _generator(seed: int) -> np.random.Generator:
+    """The generator of `seed`; `ValueError` for what NumPy takes for none."""
+    try:
+        return np.random.default_rng(seed)
+    except (ValueError, TypeError) as error:
         raise ValueError(
-            "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
-            f"period=50)`, got {getattr(solver, '__name__', repr(solver))} without them."
-        )
-    if not isinstance(resume, Solution | bool | None):
-        raise ValueError(
-            "`resume` must be a solution, like `Solution.load(path, game)`, or True, "
-            f"got {type(resume).__name__}."
-        )
+            f"`seed` must be a whole number of at least 0, got {shown(seed)}."
+        ) from error
+
+
+def _require_resume(resume: object) -> None:
+    """`ValueError` unless `resume` is a solution, or says whether to look for one."""
+    kinds = (Solution, bool, type(None))
+    require_kind("resume", resume, kinds, "a solution, like `Solution.load(path, game)`, or True")
 
 
 def _require_same_run(ours: Mapping[str, Any], resume: Solution[P]) -> None:

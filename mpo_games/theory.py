@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.capabilities import Bounded
-from mpo_games.checks import require_positive, require_weight
+from mpo_games.checks import WrongKind, require_positive, require_weight
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import read
@@ -102,7 +102,7 @@ def frequency(game: object, equilibrium: object) -> float:  # noqa: ARG001
     `game` is a `MatrixGame` or a `PreferenceGame`, `equilibrium` one of its policies; of a batch,
     or of several contexts, the largest frequency counts. `TypeError` for any other game.
     """
-    raise TypeError(f"There is no exact local rate for a {type(game).__name__}.")
+    raise WrongKind(f"There is no exact local rate for a {type(game).__name__}.")
 
 
 @frequency.register

@@ -16,11 +16,13 @@ import numpy as np
 from mpo_games.capabilities import Checkable, Located, SelfTunable, Smoothable
 from mpo_games.checks import (
     is_number,
+    require_callable,
     require_count,
     require_positive,
     require_ratio,
     require_steps,
 )
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
 
 SOLVED = 1e-15
@@ -51,7 +53,7 @@ class Every:
     def __post_init__(self) -> None:
         require_steps("period", self.period)
         if not (is_number(self.floor) and 0.0 <= self.floor < 1.0):
-            raise ValueError(f"`floor` must lie in [0, 1), got {self.floor!r}.")
+            raise ValueError(f"`floor` must lie in [0, 1), got {shown(self.floor)}.")
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         if state.step % self.period:
@@ -78,7 +80,7 @@ class Ema:
 
     def __post_init__(self) -> None:
         if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
-            raise ValueError(f"`rate` must lie in (0, 1], got {self.rate!r}.")
+            raise ValueError(f"`rate` must lie in (0, 1], got {shown(self.rate)}.")
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return replace(state, magnet=state.magnet.mix(state.policy, self.rate))
@@ -184,6 +186,7 @@ class Leap:
     first: int = 32
 
     def __post_init__(self) -> None:
+        require_callable("schedule", self.schedule, "`Every(50)`")
         require_positive("windows", self.windows)
         require_count("first", self.first, least=4)
         if self.first & (self.first - 1):

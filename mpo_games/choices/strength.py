@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from mpo_games.capabilities import Measurable
-from mpo_games.checks import require_positive, require_weight
+from mpo_games.checks import require_positive, require_power, require_weight
 from mpo_games.choices.feedback import earlier
+from mpo_games.labelled import shown
 from mpo_games.protocol import Number, State
 
 Setting = float | Callable[[State[Any]], Number]
@@ -39,6 +40,7 @@ class Decaying:
     def __post_init__(self) -> None:
         require_weight("start", self.start)
         require_positive("power", self.power)
+        require_power("power", self.power)
 
     def __call__(self, state: State[Any]) -> float:
         return float(self.start / (state.step + 1) ** self.power)
@@ -130,8 +132,9 @@ def at(name: str, setting: Callable[[State[Any]], Number], state: State[Any]) ->
     # Floats are compared first, since the check by NumPy takes longer than a step of a small table.
     if isinstance(number, float) and 0.0 <= number < math.inf:
         return number
-    if not (np.isfinite(number) & (np.asarray(number) >= 0.0)).all():
-        raise ValueError(f"`{name}` must give finite numbers of at least 0, got {number}.")
+    table = np.asarray(number)
+    if table.dtype.kind not in "fiub" or not (np.isfinite(table) & (table >= 0.0)).all():
+        raise ValueError(f"`{name}` must give finite numbers of at least 0, got {shown(number)}.")
     return number
 
 

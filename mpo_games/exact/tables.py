@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 import numpy as np
 
+from mpo_games.checks import WrongKind
 from mpo_games.exact.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
 from mpo_games.exact.logit import regularised_pair
 from mpo_games.exact.simplex_method import SUPPORT as SUPPORT
@@ -34,7 +35,7 @@ GAP_LIMIT = 1e-7
 """The largest duality gap that `nash` returns, in units of the game's largest payoff."""
 
 
-class CertificateError(RuntimeError):
+class CertificateError(ValueError, RuntimeError):
     """An oracle could not certify its answer, and therefore returns none."""
 
 
@@ -92,7 +93,7 @@ def nash(game: object) -> Equilibrium[Any]:
     >>> found.policy.probs[0].round(6), round(found.value, 6) + 0.0
     (array([0.2, 0.6, 0.2]), 0.0)
     """
-    raise TypeError(
+    raise WrongKind(
         f"There is no `nash` oracle for a {type(game).__name__}: "
         "pass a game, like `MatrixGame(payoff)`."
     )
@@ -138,7 +139,7 @@ def qre(game: object, alpha: float, magnet: object = None) -> QuantalResponse[An
     >>> found.policy.probs.round(3)
     array([[0.337, 0.283, 0.379]])
     """
-    raise TypeError(
+    raise WrongKind(
         f"There is no `qre` oracle for a {type(game).__name__}: "
         "pass a game, like `MatrixGame(payoff)`."
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.checks import is_number
-from mpo_games.labelled import Labels, ordered, read
+from mpo_games.labelled import Labels, ordered, read, shown
 
 Ranking = list[tuple[Hashable, ...]]
 """Groups of tied candidates, best first."""
@@ -46,7 +46,7 @@ def ranking(ballot: Any, candidates: Labels | None) -> Ranking:
     """One ballot as a ranking; `ValueError` for a ballot without an order."""
     if isinstance(ballot, Set) and not isinstance(ballot, KeysView):
         raise ValueError(
-            f"A ballot must have an order, which {ballot!r} has not: "
+            f"A ballot must have an order, which {shown(ballot)} has not: "
             "a list of sets, `[{'a', 'b'}, 'c']`, is a ballot with ties."
         )
     items, names = ordered(ballot, "ballot")
@@ -93,5 +93,5 @@ def _group(item: Any, known: set[Hashable]) -> tuple[Hashable, ...]:
             return tuple(name for name in item if hash(name) is not None)
         hash(item)
     except TypeError:
-        raise ValueError(f"A ballot must hold candidates, got {item!r}.") from None
+        raise ValueError(f"A ballot must hold candidates, got {shown(item)}.") from None
     return (item,)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mpo_games.checks import require_callable, require_kind
 from mpo_games.games.estimated import against_each
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
@@ -77,6 +78,9 @@ class BehaviouralGame:
     """The log-probabilities of a table that is all padding, `(states, 2, actions)`."""
 
     def __post_init__(self) -> None:
+        kinds = (SequenceFormGame, OutcomeSampling)
+        require_kind("game", self.game, kinds, "a tree, like `load('kuhn_poker')`")
+        require_callable("feed", self.feed, "`q_values`")
         tree = self.tree
         size, state = np.diff(tree.offset), np.arange(tree.states)
         owner = (state >= tree.split).astype(np.int64)

@@ -22,7 +22,16 @@ from mpo_games.checks import (
 )
 from mpo_games.games import ballots as ballot_forms
 from mpo_games.games.preference import PreferenceGame
-from mpo_games.labelled import EXACT, Labelled, Labels, labels_of, names_of, ordered, read
+from mpo_games.labelled import (
+    EXACT,
+    Labelled,
+    Labels,
+    labels_of,
+    names_of,
+    ordered,
+    read,
+    shown,
+)
 from mpo_games.protocol import Array
 
 R = TypeVar("R")
@@ -107,10 +116,10 @@ def from_ballots(
             for name in group:
                 if name not in place:
                     raise ValueError(
-                        f"A ballot names {name!r}, which is not one of the `candidates`."
+                        f"A ballot names {shown(name)}, which is not one of the `candidates`."
                     )
                 if rank[place[name]] < len(place):
-                    raise ValueError(f"A ballot ranks {name!r} twice.")
+                    raise ValueError(f"A ballot ranks {shown(name)} twice.")
                 rank[place[name]] = position
         wins += vote * (0.5 + 0.5 * np.sign(rank - rank[:, None]))
     return _won(Labelled(wins, (names, names), EXACT), 0.0)

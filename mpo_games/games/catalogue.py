@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_kind
 from mpo_games.games import families
 from mpo_games.games.gambit_efg import read_efg
 from mpo_games.games.gambit_nfg import read_nfg
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.labelled import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,12 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
     >>> load("condorcet", n=5).preferences.shape
     (1, 5, 5)
     """
+    require_kind("name", name, (str, Path), "the name of a game or of a file, as text")
+    name = str(name)
     suffix = Path(name).suffix.lower()
     if suffix in (".efg", ".nfg"):
         if parameters:
-            raise ValueError(f"A file has no parameters, got {', '.join(parameters)} for {name!r}.")
+            raise ValueError(f"A file has no parameters, got {', '.join(parameters)} for {shown(name)}.")
         return read_efg(Path(name)) if suffix == ".efg" else read_nfg(Path(name))[0]
     if name not in CATALOGUE:
         # Imported here, since most games are not OpenSpiel's.
@@ -64,7 +68,7 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
         if not elsewhere:
             hint += ' Poker and the like need OpenSpiel: run `pip install "mpo-games[openspiel]"`.'
-        raise ValueError(f"`name`: the catalogue has no game {name!r}; {hint}")
+        raise ValueError(f"`name`: the catalogue has no game {shown(name)}; {hint}")
     make = CATALOGUE[name].make
     _check(name, make, parameters)
     return make(**parameters)
@@ -99,12 +103,12 @@ def _check(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -
     for key, given in parameters.items():
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"The game {name!r} has no parameter `{key}`: {has}.")
+            raise ValueError(f"The game {shown(name)} has no parameter `{key}`: {has}.")
         wanted = known[key].annotation
         # In Python True is an int: the second condition refuses it where a number is wanted.
         if not isinstance(given, ACCEPTED[wanted]) or isinstance(given, bool) > (wanted is bool):
             raise ValueError(
-                f"`{key}` of the game {name!r} must be of type {wanted.__name__}, got {given!r}."
+                f"`{key}` of the game {shown(name)} must be of type {wanted.__name__}, got {shown(given)}."
             )
 
 

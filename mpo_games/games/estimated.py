@@ -9,6 +9,7 @@ from typing import Any, Generic
 
 import numpy as np
 
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Mixture, P
 
 
@@ -92,11 +93,11 @@ class EstimatedGame(ABC, Generic[P]):
 
 
 def required(rng: np.random.Generator | None) -> np.random.Generator:
-    """`rng`; `ValueError` if it is None."""
-    if rng is None:
+    """`rng`; `ValueError` if it is None, or no generator."""
+    if not isinstance(rng, np.random.Generator):
         raise ValueError(
             "`rng` is needed, because the feedback of this game is sampled: "
-            "pass `rng=np.random.default_rng(0)`."
+            f"pass `rng=np.random.default_rng(0)`, got {shown(rng)}."
         )
     return rng
 

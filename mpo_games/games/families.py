@@ -12,6 +12,8 @@ from mpo_games.checks import (
     distributions,
     is_number,
     require_count,
+    require_generator,
+    require_kind,
     require_share,
     require_weight,
 )
@@ -23,26 +25,30 @@ from mpo_games.labelled import read
 from mpo_games.protocol import Array
 
 
+MOST = 2**14
+"""The most actions of a random game: its table then has 2 GiB."""
+
+
 def random_preferences(n: int, rng: np.random.Generator) -> PreferenceGame:
     """`P[i, j] ~ U[0, 1]` for `i > j`: the games of the EGPO study (Zhou et al. 2025, n = 10)."""
-    lower = np.tril(rng.uniform(size=(_size(n), n)), -1)
+    lower = np.tril(rng.uniform(size=(_size(n, rng), n)), -1)
     return PreferenceGame(lower + np.triu(1.0 - lower.T, 1) + 0.5 * np.eye(n))
 
 
 def random_zero_sum(n: int, m: int, rng: np.random.Generator) -> MatrixGame:
     """An `(n, m)` game with independent payoffs `U[-1, 1]`."""
-    return MatrixGame(rng.uniform(-1.0, 1.0, size=(_size(n), _size(m, "m"))))
+    return MatrixGame(rng.uniform(-1.0, 1.0, size=(_size(n, rng), _size(m, rng, "m"))))
 
 
 def random_antisymmetric(n: int, rng: np.random.Generator) -> MatrixGame:
     """A symmetric game: `A[i, j] ~ U[-1, 1]` for `i > j`, and `A' = -A`. Its value is 0."""
-    lower = np.tril(rng.uniform(-1.0, 1.0, size=(_size(n), n)), -1)
+    lower = np.tril(rng.uniform(-1.0, 1.0, size=(_size(n, rng), n)), -1)
     return MatrixGame(lower - lower.T)
 
 
 def badly_scaled(n: int, rng: np.random.Generator) -> MatrixGame:
     """A random game whose rows are multiplied by `10^U[-2, 0]`: no step size suits them all."""
-    rows = 10.0 ** rng.uniform(-2.0, 0.0, size=(_size(n), 1))
+    rows = 10.0 ** rng.uniform(-2.0, 0.0, size=(_size(n, rng), 1))
     return MatrixGame(rows * rng.uniform(-1.0, 1.0, size=(n, n)))
 
 
@@ -58,9 +64,11 @@ def low_rank_cyclic(
     `ValueError` for a rank that is odd or below 2.
     """
     require_weight("transitivity", transitivity)
-    if not (is_number(rank) and rank >= 2 and rank % 2 == 0):
+    _size(n, rng)
+    require_count("rank", rank, least=2)
+    if rank % 2:
         raise ValueError(f"`rank` must be even and at least 2, got {rank}.")
-    skill = transitivity * rng.normal(size=_size(n))
+    skill = transitivity * rng.normal(size=_size(n, rng))
     # u'v sums rank / 2 products, so each factor shrinks by the fourth root to give variance 1.
     u, v = rng.normal(size=(2, n, rank // 2)) / (rank / 2) ** 0.25
     logits = skill[:, None] - skill + u @ v.T - v @ u.T
@@ -69,7 +77,7 @@ def low_rank_cyclic(
 
 def bradley_terry(n: int, rng: np.random.Generator) -> PreferenceGame:
     """Standard normal scores: a transitive game, the control for which a reward suffices."""
-    return from_scores(rng.normal(size=_size(n)))
+    return from_scores(rng.normal(size=_size(n, rng)))
 
 
 def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
@@ -82,6 +90,8 @@ def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
     `ValueError` unless `n >= 3` and `0 <= strength <= 1`.
     """
     require_count("n", n, least=3)
+    if not n <= MOST:
+        raise ValueError(f"`n` must be at most {MOST}: the table has its square of entries.")
     require_share("strength", strength)
     ahead = (np.arange(n) - np.arange(n)[:, None]) % n
     beats = (ahead > 0) & (ahead <= (n - 1) // 2)
@@ -96,6 +106,7 @@ def planted_equilibrium(x: ArrayLike, y: ArrayLike, rng: np.random.Generator) ->
     other action loses `U(0, 1]`. If the supports have equal size, the equilibrium is unique almost
     surely. `ValueError` for a vector that is not a distribution.
     """
+    require_generator(rng)
     row, column = _distribution(x, "x"), _distribution(y, "y")
     b = rng.normal(size=(len(row), len(column)))
     a = b - (b @ column)[:, None] - row @ b + row @ b @ column
@@ -115,9 +126,9 @@ def many_equilibria(n: int, k: int, rng: np.random.Generator) -> MatrixGame:
     equilibrium the row player plays $(x^*, 0)$. The column player may mix $y^*$ with any $z$ for
     which $D z \le 0$, such as uniform play.
     """
-    x, y = rng.dirichlet(np.ones(_size(n)), size=2)
+    x, y = rng.dirichlet(np.ones(_size(n, rng)), size=2)
     cycle = planted_equilibrium(x, y, rng).payoff
-    tempting = rng.uniform(-1.0, 1.0, size=(_size(k, "k"), n))
+    tempting = rng.uniform(-1.0, 1.0, size=(_size(k, rng, "k"), n))
     tempting -= (tempting @ y)[:, None]
     penalty = rng.uniform(size=(k, k))
     # Each row of D then sums to at most -1, so that uniform play z has D z < 0.
@@ -133,12 +144,17 @@ def perturbed(
     The payoffs are those of the sequence form. Leaves that only chance tells apart, since both
     players took the same actions, share one payoff and therefore one factor.
     """
+    require_kind("game", game, SequenceFormGame, "a tree, like `build_tree(root)`")
+    require_generator(rng)
     require_weight("spread", spread)
     return game.with_payoff(game.payoff * (1.0 + spread * rng.normal(size=game.payoff.shape)))
 
 
-def _size(n: int, name: str = "n") -> int:
+def _size(n: int, rng: np.random.Generator, name: str = "n") -> int:
+    require_generator(rng)
     require_count(name, n)
+    if not n <= MOST:
+        raise ValueError(f"`{name}` must be at most {MOST}: the table has its square of entries.")
     return n
 
 

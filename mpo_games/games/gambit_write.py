@@ -6,11 +6,13 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from mpo_games.checks import require_kind
 from mpo_games.games.gambit_text import quote, spelled, written
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.sequence_tree import ChanceNode, EndNode, nodes_of
+from mpo_games.labelled import names_of
 from mpo_games.protocol import Array
 
 PLAYERS = ("Player 1", "Player 2")
@@ -120,9 +122,8 @@ def _tree_file(game: SequenceFormGame, title: str, players: Sequence[str]) -> st
 
 
 def _header(kind: str, title: str, players: Sequence[str]) -> str:
-    if len(players) != 2:
-        raise ValueError(f"`players` must be two names, got {players!r}.")
-    return f"{kind} {quote(title)} {_list(players)}\n"
+    require_kind("title", title, str, "text")
+    return f"{kind} {quote(title)} {_list(names_of(players, 'players', 2))}\n"
 
 
 def _list(names: Sequence[object]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from mpo_games.checks import distributions, finite
 from mpo_games.kernels.tables import bilinear
-from mpo_games.labelled import Labels, names_of, ordered, read
+from mpo_games.labelled import Labels, names_of, ordered, read, shown
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
@@ -18,6 +18,7 @@ from mpo_games.policies.tabular import (
     greedy,
     probabilities,
     regularised_regret,
+    require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture
 
@@ -61,7 +62,7 @@ class MatrixGame:
             sides, _ = ordered(actions, "actions")
             if len(sides) != 2:
                 raise ValueError(
-                    f"`actions` must be the names of the rows and of the columns, got {actions!r}."
+                    f"`actions` must be the names of the rows and of the columns, got {shown(actions)}."
                 )
             for axis, side in zip((-2, -1), sides, strict=True):
                 names = names_of(side, "actions", found.values.shape[axis])
@@ -135,6 +136,11 @@ class MatrixGame:
         """
         z = probabilities(policy if opponent is None else opponent)
         n, m = self.payoff.shape[-2:]
+        # A policy of a larger game would be cut, and the kernel would read past the end of another.
+        if z.shape[-2:] != (2, max(n, m)):
+            raise ValueError(
+                f"`policy` has shape {z.shape}, the policies of this game (..., 2, {max(n, m)})."
+            )
         x, y = z[..., 0, :n], z[..., 1, :m]
         # The kernel reads the matrix once for both players, but takes one game and one policy.
         if player is None and self.payoff.ndim == 2 and z.ndim == 2:
@@ -182,6 +188,7 @@ class MatrixGame:
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
         """`KL(x || x') + KL(y || y')` in nats, of each game."""
+        require_policies(policy, other)
         return np.asarray(policy.kl(other).sum(axis=-1))
 
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:

@@ -11,7 +11,13 @@ from typing import Protocol
 
 import numpy as np
 
-from mpo_games.checks import require_count, require_share, require_weight
+from mpo_games.checks import (
+    require_count,
+    require_flag,
+    require_game,
+    require_share,
+    require_weight,
+)
 from mpo_games.games.estimated import EstimatedGame, required
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.policies.tabular import TabularPolicy
@@ -58,6 +64,7 @@ class NoisyGame(_EstimatedTables):
     """Standard deviation of the noise, in units of payoff."""
 
     def __post_init__(self) -> None:
+        _require_tables(self.game)
         require_weight("sigma", self.sigma)
 
     def feedback(
@@ -87,6 +94,7 @@ class SampledGame(_EstimatedTables):
     """Sampled actions of the opponent per row, at least 1."""
 
     def __post_init__(self) -> None:
+        _require_tables(self.game)
         require_count("samples", self.samples)
 
     def feedback(
@@ -130,6 +138,8 @@ class BanditGame(_EstimatedTables):
     probability less 1/2."""
 
     def __post_init__(self) -> None:
+        _require_tables(self.game)
+        require_flag("duels", self.duels)
         require_count("samples", self.samples)
         require_share("exploration", self.exploration)
         if self.duels and not isinstance(self.game, PreferenceGame):
@@ -167,6 +177,16 @@ class BanditGame(_EstimatedTables):
         q = np.zeros((self.samples, *shape))
         np.put_along_axis(q, action, payoff / chance, axis=-1)
         return np.asarray(np.where(_asked(self.game, legal, player), q.mean(axis=0), 0.0))
+
+
+def _require_tables(game: object) -> None:
+    """`ValueError` unless `game` is one that is played by tables."""
+    require_game(game, "duality_gap")
+    if not hasattr(game, "legal"):
+        raise ValueError(
+            f"`game` must be played by tables, like a MatrixGame, which a {type(game).__name__} "
+            "is not: trees are sampled by `OutcomeSampling`."
+        )
 
 
 def _asked(game: TableGame, legal: Mask, player: int | None) -> Mask:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mpo_games.checks import require_count, require_share
+from mpo_games.checks import require_count, require_kind, require_share
 from mpo_games.games.estimated import EstimatedGame, against_each, required
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies.tree import Tree
@@ -39,6 +39,7 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
     """The share of uniform play of the side that learns."""
 
     def __post_init__(self) -> None:
+        require_kind("game", self.game, SequenceFormGame, "a tree, like `load('kuhn_poker')`")
         require_count("trajectories", self.trajectories)
         require_share("exploration", self.exploration)
 

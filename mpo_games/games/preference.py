@@ -17,6 +17,7 @@ from mpo_games.policies.tabular import (
     greedy,
     probabilities,
     regularised_regret,
+    require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture
 
@@ -149,7 +150,12 @@ class PreferenceGame:
         both seats, and the feedback is exact.
         """
         z = probabilities(policy if opponent is None else opponent)
-        return np.asarray(np.matmul(self.payoff, z[..., None])[..., 0])
+        try:
+            return np.asarray(np.matmul(self.payoff, z[..., None])[..., 0])
+        except ValueError:
+            raise ValueError(
+                f"`policy` has shape {z.shape}, the policies of this game {self.payoff.shape[:-1]}."
+            ) from None
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
         """`2 max_y q(y|x)`, mean over contexts: what both seats gain by deviating (NashConv)."""
@@ -185,6 +191,7 @@ class PreferenceGame:
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
         """`KL(policy || other)` in nats, the mean over contexts, of each game."""
+        require_policies(policy, other)
         return np.asarray(policy.kl(other).mean(axis=-1))
 
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:

@@ -11,7 +11,13 @@ from typing import Self
 
 import numpy as np
 
-from mpo_games.checks import finite_numbers, require_weight
+from mpo_games.checks import (
+    finite_numbers,
+    indices,
+    require_callable,
+    require_kind,
+    require_weight,
+)
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.dilation import payoff_scaled, unit
@@ -60,6 +66,13 @@ class SequenceFormGame:
     """The dilated entropy with the weights that `dilation` gives."""
 
     def __post_init__(self) -> None:
+        require_kind("tree", self.tree, Tree, "a `Tree(parent, offset, split)`")
+        require_callable("dilation", self.dilation, "`unit`")
+        for name in ("row", "column"):
+            object.__setattr__(self, name, indices(name, getattr(self, name)))
+        for name in ("chance", "payoff"):
+            numbers = np.ascontiguousarray(finite_numbers(getattr(self, name), name))
+            object.__setattr__(self, name, numbers)
         # Kernels do not check bounds: arrays that contradict each other would read foreign memory.
         owner, row, column = self.tree.owner, self.row, self.column
         if row.shape != (owner.size + 1,) or row[0] or row[-1] != self.payoff.size:
@@ -74,9 +87,7 @@ class SequenceFormGame:
         likely = (self.chance > 0) & (self.chance < np.inf)
         if self.chance.shape != self.payoff.shape or not likely.all():
             raise ValueError("`chance` must be a positive number for every payoff.")
-        if not np.isfinite(self.payoff).all():
-            raise ValueError("`payoff` must be finite: it holds NaN or infinity.")
-        weights = np.asarray(self.dilation(self), dtype=np.float64)
+        weights = finite_numbers(self.dilation(self), "dilation")
         if weights.shape != (self.tree.states,) or not (np.isfinite(weights) & (weights > 0)).all():
             raise ValueError("`dilation` must give a finite positive weight per information state.")
         object.__setattr__(self, "geometry", DilatedEntropy(weights))
@@ -192,6 +203,7 @@ class SequenceFormGame:
         if alpha == 0.0:
             return self.duality_gap(policy)
         q = self.feedback(policy)
+        self._plan(magnet)
         # The divergence to the regularised best response is that gap, without cancellation.
         response = magnet.mirror_step(q, None, eta=1.0 / alpha, alpha=0.0)
         return np.asarray(alpha * policy.divergence(response).sum(axis=-1))
@@ -212,6 +224,8 @@ class SequenceFormGame:
 
     def divergence(self, policy: TreeplexPolicy, other: TreeplexPolicy) -> Array:
         """The dilated Bregman divergence `D(policy || other)`, summed over the players."""
+        for each in (policy, other):
+            self._plan(each)
         return np.asarray(policy.divergence(other).sum(axis=-1))
 
     def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:

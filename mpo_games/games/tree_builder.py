@@ -12,7 +12,7 @@ import numpy as np
 
 from mpo_games.checks import normalised, require_probabilities, slack
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
-from mpo_games.labelled import ordered, read
+from mpo_games.labelled import ordered, read, shown
 from mpo_games.policies.dilation import unit
 from mpo_games.policies.tree import Tree
 
@@ -104,7 +104,7 @@ def _actions(node: Decision) -> Mapping[Any, Node]:
     """The actions of a decision, in their order."""
     if not isinstance(node.actions, Mapping):
         raise ValueError(
-            f"`actions` at {node.state!r} must be a mapping of names to nodes, "
+            f"`actions` at {shown(node.state)} must be a mapping of names to nodes, "
             f"got a {type(node.actions).__name__}."
         )
     return node.actions
@@ -142,7 +142,7 @@ class TreeBuilder:
         try:
             j = self.keys.get((player, label))
         except TypeError:
-            raise ValueError(f"An information state needs a name, got {label!r}.") from None
+            raise ValueError(f"An information state needs a name, got {shown(label)}.") from None
         if j is None or len(actions) != len(self.names[j]):
             return actions
         return self.names[j] if set(actions) == set(self.names[j]) else actions
@@ -156,12 +156,12 @@ class TreeBuilder:
         actions differ from those at an earlier node, and for imperfect recall.
         """
         if player not in (0, 1) or not isinstance(player, (int, np.integer)):
-            raise ValueError(f"A decision belongs to player 0 or 1, got {player!r}.")
+            raise ValueError(f"A decision belongs to player 0 or 1, got {shown(player)}.")
         key = (player, label)
         j = self.keys.get(key)
         if j is None:
             if not actions:
-                raise ValueError(f"Information state {label!r} has no actions.")
+                raise ValueError(f"Information state {shown(label)} has no actions.")
             j = self.keys[key] = len(self.players)
             self.players.append(player)
             self.parents.append(at[player])
@@ -170,11 +170,11 @@ class TreeBuilder:
             self.sequences += len(actions)
         elif self.parents[j] != at[player]:
             raise ValueError(
-                f"Player {player} has imperfect recall at {label!r}: "
+                f"Player {player} has imperfect recall at {shown(label)}: "
                 "the state is reached by different actions of their own."
             )
         elif self.names[j] != actions:
-            raise ValueError(f"Information state {label!r} has different actions at two nodes.")
+            raise ValueError(f"Information state {shown(label)} has different actions at two nodes.")
         return range(self.first[j], self.first[j] + len(self.names[j]))
 
     def payoff(self, at: tuple[int, int], chance: float, value: float) -> None:

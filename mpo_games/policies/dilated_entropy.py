@@ -22,6 +22,7 @@ from mpo_games.checks import is_number
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
 from mpo_games.kernels.tables import LOG_ZERO
+from mpo_games.labelled import shown
 from mpo_games.policies.tree import Tree, runs
 from mpo_games.protocol import Array, Number
 
@@ -48,7 +49,7 @@ class DilatedEntropy:
 
     def __post_init__(self) -> None:
         if not (is_number(self.gamma) and 0.0 <= self.gamma < 1.0):
-            raise ValueError(f"`gamma` must lie in [0, 1), got {self.gamma!r}.")
+            raise ValueError(f"`gamma` must lie in [0, 1), got {shown(self.gamma)}.")
 
     @property
     def plain(self) -> DilatedEntropy:

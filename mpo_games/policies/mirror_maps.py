@@ -32,6 +32,7 @@ from mpo_games.kernels.tables import (
     smoothed_step,
     unsmoothed,
 )
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Mask, Number
 
 
@@ -129,7 +130,7 @@ class SmoothedEntropy:
 
     def __post_init__(self) -> None:
         if not (is_number(self.gamma) and 0.0 < self.gamma < 1.0):
-            raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {self.gamma!r}.")
+            raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {shown(self.gamma)}.")
 
     def step(
         self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from mpo_games.checks import (
     distributions,
+    has_verbs,
     require_no_pull,
     require_shape,
     require_share,
@@ -24,7 +25,7 @@ from mpo_games.kernels.tables import (
     symmetrised,
     weighted_squares,
 )
-from mpo_games.labelled import Labels, read
+from mpo_games.labelled import Labels, read, shown
 from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
 
@@ -57,7 +58,7 @@ class TabularPolicy:
     ) -> TabularPolicy:
         """Uniform over each row's legal actions; `legal` is boolean, `(..., rows, actions)`."""
         mask = _mask(legal, actions)
-        if mask.ndim < 2 or not mask.any(axis=-1).all():
+        if mask.ndim < 2 or 0 in mask.shape or not mask.any(axis=-1).all():
             raise ValueError(
                 "`legal` must be (..., rows, actions) with a legal action in every row."
             )
@@ -79,9 +80,10 @@ class TabularPolicy:
         Raises `ValueError` for anything that is not a distribution on the legal actions.
         """
         found = read(probs, "probs")
-        if found.values.ndim < 2:
+        if found.values.ndim < 2 or 0 in found.values.shape:
             raise ValueError(
-                f"`probs` must be (..., rows, actions), got shape {found.values.shape}."
+                "`probs` must be (..., rows, actions), with no axis empty, "
+                f"got shape {found.values.shape}."
             )
         names = found.labels[-1]
         if names is not None and not actions:
@@ -90,9 +92,14 @@ class TabularPolicy:
             found = found.aligned(-1, row, "probs")
         p = distributions(found.values, "probs", found.rounding)
         mask = np.ones(p.shape, dtype=bool) if legal is None else _mask(legal, actions)
+        try:
+            mask = np.broadcast_to(mask, p.shape)
+        except ValueError:
+            raise ValueError(f"`legal` has shape {mask.shape}, `probs` {p.shape}.") from None
         if (p * ~mask).any():
             raise ValueError("`probs` gives weight to an illegal action.")
-        mask = np.broadcast_to(mask, p.shape)
+        if not has_verbs(geometry, "coordinates"):
+            raise ValueError(f"`geometry` must be one like `Entropy()`, got {shown(geometry)}.")
         return cls(geometry.coordinates(p, mask), geometry, actions)
 
     @property
@@ -317,15 +324,24 @@ def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
         try:
             return opponent.probs
         except AttributeError:
-            raise ValueError(
-                "A policy is wanted, like `game.policy(probabilities)`, "
-                f"got {type(opponent).__name__}."
-            ) from None
+            # Only now: feedback is asked for in every step.
+            require_policies(opponent)
+            raise
     terms = [w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True)]
     total = terms[0]
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def require_policies(*policies: object) -> None:
+    """`ValueError` unless all are policies that are tables."""
+    for policy in policies:
+        if not isinstance(policy, TabularPolicy):
+            raise ValueError(
+                "A policy is wanted, like `game.policy(probabilities)`, "
+                f"got {type(policy).__name__}."
+            )
 
 
 def greedy(policy: TabularPolicy, q: Array) -> TabularPolicy:
@@ -351,6 +367,7 @@ def regularised_regret(
     maximum is `alpha * logsumexp(log rho + q / alpha)`. At `alpha = 0` the plain regret.
     """
     require_weight("alpha", alpha)
+    require_policies(policy, magnet)
     legal = policy.legal
     mean = np.sum(policy.probs * q, axis=-1)
     if alpha == 0.0:

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import normalised, require_probabilities, slack
+from mpo_games.checks import (
+    indices,
+    normalised,
+    require_count,
+    require_probabilities,
+    slack,
+)
 from mpo_games.kernels import trees as kernels
 from mpo_games.labelled import read
 from mpo_games.protocol import Array, Indices
@@ -49,6 +55,9 @@ class Tree:
     tree has, the faster they are."""
 
     def __post_init__(self) -> None:
+        for name in ("parent", "offset"):
+            object.__setattr__(self, name, indices(name, getattr(self, name)))
+        require_count("split", self.split, least=0)
         parent, offset = self.parent, self.offset
         if parent.ndim != 1 or offset.shape != (parent.size + 1,) or offset[0] != 2:
             raise ValueError("`offset` must have one entry more than `parent` and begin with 2.")

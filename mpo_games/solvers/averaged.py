@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import require_weight
+from mpo_games.checks import require_kind, require_power, require_solver
 from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, P, Solver, State
 
 
@@ -19,14 +19,15 @@ class Averaged:
 
     The `degree` d is 0 for the uniform average, 1 for the linear one (CFR+) and 2 for the quadratic
     one (DCFR). `metrics.average_gap` reads the average. The iterates are those of `solver`, bit for
-    bit. `ValueError` for a negative `degree`.
+    bit. `ValueError` unless `degree` lies in [0, 30].
     """
 
     solver: Solver
     degree: float = 0.0
 
     def __post_init__(self) -> None:
-        require_weight("degree", self.degree)
+        require_solver(self.solver)
+        require_power("degree", self.degree)
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -59,6 +60,9 @@ class PlayedAverage:
     """
 
     solver: Averaged
+
+    def __post_init__(self) -> None:
+        require_kind("solver", self.solver, Averaged, "an average, `Averaged(solver)`")
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None

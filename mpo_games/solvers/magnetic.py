@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games.checks import require_positive, require_weight
+from mpo_games.checks import require_callable, require_positive, require_weight
 from mpo_games.choices.feedback import AgainstMixture, Feedback, current, half_step, optimistic
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
@@ -67,18 +67,12 @@ class MMD:
     """In which geometry."""
 
     def __post_init__(self) -> None:
-        if not callable(self.eta):
+        if isinstance(self.eta, type) or not callable(self.eta):
             require_positive("eta", self.eta)
-        if not callable(self.alpha):
+        if isinstance(self.alpha, type) or not callable(self.alpha):
             require_weight("alpha", self.alpha)
-        for name in ("magnet", "feedback", "pull", "geometry"):
-            # A class is callable too: `magnet=Fixed` would fail only in the first step.
-            choice = getattr(self, name)
-            if isinstance(choice, type) or not callable(choice):
-                raise ValueError(
-                    f"`{name}` must be a value that can be called, like {EXAMPLES[name]}, "
-                    f"got {choice!r}."
-                )
+        for name, example in EXAMPLES.items():
+            require_callable(name, getattr(self, name), example)
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None

@@ -26,11 +26,19 @@ from typing import TypeVar, cast
 import numpy as np
 
 from mpo_games.capabilities import Matching
-from mpo_games.checks import is_number, require_weight
+from mpo_games.checks import (
+    STEEPEST,
+    is_number,
+    require_callable,
+    require_flag,
+    require_kind,
+    require_weight,
+)
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Game, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
 
@@ -46,8 +54,11 @@ class Discount:
     def __post_init__(self) -> None:
         for name, power in (("alpha", self.alpha), ("beta", self.beta)):
             # Infinite powers have a meaning: with `beta` at minus infinity this is CFR+.
-            if not (is_number(power) and -inf <= power <= inf):
-                raise ValueError(f"`{name}` must be a number, got {power!r}.")
+            if not (is_number(power) and (abs(power) <= STEEPEST or abs(power) == inf)):
+                raise ValueError(
+                    f"`{name}` must lie in [-{STEEPEST:g}, {STEEPEST:g}] or be infinite, "
+                    f"got {shown(power)}."
+                )
 
     def __call__(self, regrets: Array, t: int) -> Array:
         """The regrets after step `t` (counted from 1)."""
@@ -91,8 +102,13 @@ class RegretMatching:
     """When the magnet moves."""
 
     def __post_init__(self) -> None:
+        for name in ("plus", "predictive", "half_step", "alternating"):
+            require_flag(name, getattr(self, name))
         require_weight("floor", self.floor)
         require_weight("alpha", self.alpha)
+        if self.discount is not None:
+            require_kind("discount", self.discount, Discount, "a `Discount(alpha, beta)`")
+        require_callable("magnet", self.magnet, "`Every(50)`")
         if self.floor and not self.plus:
             raise ValueError("`floor` needs `plus`: it is a floor of regrets cut at 0.")
         if self.half_step and (self.predictive or self.alternating):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from mpo_games.capabilities import Coordinated
-from mpo_games.checks import require_ratio
+from mpo_games.checks import require_ratio, require_solver
 from mpo_games.protocol import ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
 
@@ -36,6 +36,7 @@ class Restarted:
     check: int = 10
 
     def __post_init__(self) -> None:
+        require_solver(self.solver)
         require_ratio(self.ratio, self.check)
 
     def step(

@@ -19,7 +19,10 @@ import mpo_games as mg
 T = TypeVar("T")
 
 LONGEST, LARGEST = 10, 2 * 2**30
-"""Seconds, and bytes of growth, that no input may take."""
+"""Seconds of this process, and bytes of growth, that no input may take."""
+
+ASLEEP = 60
+"""Seconds on the clock that no input may take. Other processes may hold the machine."""
 
 MORE = int(os.environ.get("FUZZ", "0"))
 """How many times as many inputs as the test suite takes: set by `make fuzz`."""
@@ -80,14 +83,17 @@ def _bounded() -> Iterator[None]:
     def ring(signum: int, frame: FrameType | None) -> None:
         raise Hang(f"no answer in {LONGEST} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(LONGEST)
+    before = {kind: signal.signal(kind, ring) for kind in (signal.SIGALRM, signal.SIGPROF)}
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
+    signal.alarm(ASLEEP)
     peak = _peak()
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
     assert _peak() - peak < LARGEST, f"{(_peak() - peak) / 2**30:.1f} GiB more than before"
 
 
