@@ -16,6 +16,7 @@ from mpo_games.checks import (
     require_callable,
     require_count,
     require_game,
+    require_generator,
     require_kind,
     require_solver,
     require_weight,
@@ -45,6 +46,15 @@ def iterate(
     The run starts at `policy`, or at the game's own start if that is None. The first magnet is
     `magnet`, or the start if that is None. If `state` is given, the run goes on from it instead.
     """
+    require_game(game, "initial_policy")
+    require_solver(solver)
+    for name, noun in (("policy", policy), ("magnet", magnet)):
+        if noun is not None and not has_verbs(noun, "mirror_step"):
+            raise ValueError(f"`{name}` must be a policy, got {shown(noun)}.")
+    if state is not None:
+        require_kind("state", state, State, "a `State`")
+    if rng is not None:
+        require_generator(rng)
     if state is None:
         start = game.initial_policy() if policy is None else policy
         state = State(start, start.snapshot() if magnet is None else magnet)
@@ -117,7 +127,7 @@ def solve(
     >>> solution.policy.probs.round(3)
     array([[0.364, 0.273, 0.364]])
     """
-    require_game(game)
+    require_game(game, "initial_policy")
     require_solver(solver)
     _require_resume(resume)
     if resume is True:

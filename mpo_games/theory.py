@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.capabilities import Bounded
-from mpo_games.checks import WrongKind, require_positive, require_weight
+from mpo_games.checks import WrongKind, require_game, require_positive, require_weight
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import read
@@ -53,6 +53,7 @@ def largest_step(game: Bounded, alpha: float) -> float:
     0.4
     """
     require_positive("alpha", alpha)
+    require_game(game)
     bound = float(np.max(game.bound))
     require_weight("game.bound", bound)
     # Not by `bound**2`, which is 0 for payoffs below 1e-162.
@@ -100,7 +101,7 @@ def frequency(game: object, equilibrium: object) -> float:  # noqa: ARG001
     $\bar A = A - Ay 1^\top - 1 x^\top A + x^\top A y$. It is never above `game.bound`.
 
     `game` is a `MatrixGame` or a `PreferenceGame`, `equilibrium` one of its policies; of a batch,
-    or of several contexts, the largest frequency counts. `TypeError` for any other game.
+    or of several contexts, the largest frequency counts. `TypeError` (and `ValueError`) for any other game.
     """
     raise WrongKind(f"There is no exact local rate for a {type(game).__name__}.")
 
@@ -108,12 +109,14 @@ def frequency(game: object, equilibrium: object) -> float:  # noqa: ARG001
 @frequency.register
 def _(game: MatrixGame, equilibrium: TabularPolicy) -> float:
     n, m = game.payoff.shape[-2:]
+    game.feedback(equilibrium)  # refuses a policy of another game
     probs = equilibrium.probs
     return _largest_singular(game.payoff, probs[..., 0, :n], probs[..., 1, :m])
 
 
 @frequency.register
 def _(game: PreferenceGame, equilibrium: TabularPolicy) -> float:
+    game.feedback(equilibrium)  # refuses a policy of another game
     return _largest_singular(game.payoff, equilibrium.probs, equilibrium.probs)
 
 
@@ -189,6 +192,7 @@ def proximal_point_slack(game: ExactGame[P, Any], nash: P, magnet: P, moved: P) 
     the exact regularised equilibrium at $\rho_n$ (`magnet`) (Rockafellar 1976; Wang et al. 2025).
     For a batch of games the smallest slack is returned.
     """
+    require_game(game, "divergence")
     slack = (
         game.divergence(nash, magnet)
         - game.divergence(moved, magnet)

@@ -118,7 +118,7 @@ class Adaptive:
         policy, before = state.policy, earlier(state)
         length = self.ratio * policy.extent
         if before is None:
-            return self.ratio * _opening(state)
+            return float(self.ratio * _opening(state))
         assert isinstance(state.eta, float)
         earlier_policy, earlier_q, _ = before
         surprise = policy.dual_norm(state.q - earlier_q, earlier_policy)

@@ -17,6 +17,7 @@ from mpo_games.checks import (
     SLACK,
     finite,
     finite_numbers,
+    require_callable,
     require_positive,
     require_weight,
 )
@@ -184,6 +185,7 @@ def from_function(prefers: Callable[[R, R], float], responses: Iterable[R]) -> P
 
     Raises `ValueError` if there are no responses, or for an answer outside [0, 1].
     """
+    require_callable("prefers", prefers, "`lambda a, b: 0.5`")
     items, names = ordered(responses, "responses")
     if not items:
         raise ValueError("`responses` must hold at least one response.")

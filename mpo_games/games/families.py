@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from mpo_games.checks import (
     distributions,
-    is_number,
     require_count,
     require_generator,
     require_kind,
@@ -21,34 +20,38 @@ from mpo_games.games.builders import from_scores
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.labelled import read
+from mpo_games.labelled import read, shown
 from mpo_games.protocol import Array
 
 
-MOST = 2**14
-"""The most actions of a random game: its table then has 2 GiB."""
+MOST = 2**12
+"""The most actions of a game that is made here: its table then has 128 MiB. It may be raised."""
 
 
 def random_preferences(n: int, rng: np.random.Generator) -> PreferenceGame:
     """`P[i, j] ~ U[0, 1]` for `i > j`: the games of the EGPO study (Zhou et al. 2025, n = 10)."""
-    lower = np.tril(rng.uniform(size=(_size(n, rng), n)), -1)
+    _require(rng, n=n)
+    lower = np.tril(rng.uniform(size=(n, n)), -1)
     return PreferenceGame(lower + np.triu(1.0 - lower.T, 1) + 0.5 * np.eye(n))
 
 
 def random_zero_sum(n: int, m: int, rng: np.random.Generator) -> MatrixGame:
     """An `(n, m)` game with independent payoffs `U[-1, 1]`."""
-    return MatrixGame(rng.uniform(-1.0, 1.0, size=(_size(n, rng), _size(m, rng, "m"))))
+    _require(rng, n=n, m=m)
+    return MatrixGame(rng.uniform(-1.0, 1.0, size=(n, m)))
 
 
 def random_antisymmetric(n: int, rng: np.random.Generator) -> MatrixGame:
     """A symmetric game: `A[i, j] ~ U[-1, 1]` for `i > j`, and `A' = -A`. Its value is 0."""
-    lower = np.tril(rng.uniform(-1.0, 1.0, size=(_size(n, rng), n)), -1)
+    _require(rng, n=n)
+    lower = np.tril(rng.uniform(-1.0, 1.0, size=(n, n)), -1)
     return MatrixGame(lower - lower.T)
 
 
 def badly_scaled(n: int, rng: np.random.Generator) -> MatrixGame:
     """A random game whose rows are multiplied by `10^U[-2, 0]`: no step size suits them all."""
-    rows = 10.0 ** rng.uniform(-2.0, 0.0, size=(_size(n, rng), 1))
+    _require(rng, n=n)
+    rows = 10.0 ** rng.uniform(-2.0, 0.0, size=(n, 1))
     return MatrixGame(rows * rng.uniform(-1.0, 1.0, size=(n, n)))
 
 
@@ -63,12 +66,12 @@ def low_rank_cyclic(
 
     `ValueError` for a rank that is odd or below 2.
     """
+    _require(rng, n=n)
     require_weight("transitivity", transitivity)
-    _size(n, rng)
     require_count("rank", rank, least=2)
     if rank % 2:
         raise ValueError(f"`rank` must be even and at least 2, got {rank}.")
-    skill = transitivity * rng.normal(size=_size(n, rng))
+    skill = transitivity * rng.normal(size=n)
     # u'v sums rank / 2 products, so each factor shrinks by the fourth root to give variance 1.
     u, v = rng.normal(size=(2, n, rank // 2)) / (rank / 2) ** 0.25
     logits = skill[:, None] - skill + u @ v.T - v @ u.T
@@ -77,7 +80,8 @@ def low_rank_cyclic(
 
 def bradley_terry(n: int, rng: np.random.Generator) -> PreferenceGame:
     """Standard normal scores: a transitive game, the control for which a reward suffices."""
-    return from_scores(rng.normal(size=_size(n, rng)))
+    _require(rng, n=n)
+    return from_scores(rng.normal(size=n))
 
 
 def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
@@ -89,9 +93,7 @@ def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
 
     `ValueError` unless `n >= 3` and `0 <= strength <= 1`.
     """
-    require_count("n", n, least=3)
-    if not n <= MOST:
-        raise ValueError(f"`n` must be at most {MOST}: the table has its square of entries.")
+    _require_size("n", n, least=3)
     require_share("strength", strength)
     ahead = (np.arange(n) - np.arange(n)[:, None]) % n
     beats = (ahead > 0) & (ahead <= (n - 1) // 2)
@@ -126,9 +128,10 @@ def many_equilibria(n: int, k: int, rng: np.random.Generator) -> MatrixGame:
     equilibrium the row player plays $(x^*, 0)$. The column player may mix $y^*$ with any $z$ for
     which $D z \le 0$, such as uniform play.
     """
-    x, y = rng.dirichlet(np.ones(_size(n, rng)), size=2)
+    _require(rng, n=n, k=k)
+    x, y = rng.dirichlet(np.ones(n), size=2)
     cycle = planted_equilibrium(x, y, rng).payoff
-    tempting = rng.uniform(-1.0, 1.0, size=(_size(k, rng, "k"), n))
+    tempting = rng.uniform(-1.0, 1.0, size=(k, n))
     tempting -= (tempting @ y)[:, None]
     penalty = rng.uniform(size=(k, k))
     # Each row of D then sums to at most -1, so that uniform play z has D z < 0.
@@ -150,12 +153,20 @@ def perturbed(
     return game.with_payoff(game.payoff * (1.0 + spread * rng.normal(size=game.payoff.shape)))
 
 
-def _size(n: int, rng: np.random.Generator, name: str = "n") -> int:
+def _require(rng: np.random.Generator, **sizes: int) -> None:
+    """`ValueError` unless `rng` is a generator, and a table of these `sizes` fits."""
     require_generator(rng)
-    require_count(name, n)
-    if not n <= MOST:
-        raise ValueError(f"`{name}` must be at most {MOST}: the table has its square of entries.")
-    return n
+    for name, size in sizes.items():
+        _require_size(name, size)
+
+
+def _require_size(name: str, size: int, least: int = 1) -> None:
+    require_count(name, size, least)
+    if not size <= MOST:
+        raise ValueError(
+            f"`{name}` must be at most {MOST}, got {shown(size)}: the table has its square of "
+            "entries. If there is memory for it, raise `mpo_games.families.MOST`."
+        )
 
 
 def _distribution(p: ArrayLike, name: str) -> Array:

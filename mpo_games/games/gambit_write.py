@@ -82,6 +82,7 @@ def _tables(
     game: MatrixGame | PreferenceGame,
 ) -> tuple[Array, list[list[Hashable]], list[Hashable], float]:
     """Player 1's payoffs in each context, the actions' names, the contexts', and the sum."""
+    require_kind("game", game, (MatrixGame, PreferenceGame), "a game, like `MatrixGame(payoff)`")
     preferences = isinstance(game, PreferenceGame)
     table = game.preferences if isinstance(game, PreferenceGame) else game.payoff[None]
     if table.ndim != 3:

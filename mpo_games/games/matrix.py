@@ -181,10 +181,8 @@ class MatrixGame:
 
     def value(self, policy: TabularPolicy) -> Array:
         """`x' A y`, the row player's expected payoff, of each game."""
-        n = self.payoff.shape[-2]
-        return np.asarray(
-            np.sum(policy.probs[..., 0, :n] * self.feedback(policy)[..., 0, :n], axis=-1)
-        )
+        n, q = self.payoff.shape[-2], self.feedback(policy)
+        return np.asarray(np.sum(policy.probs[..., 0, :n] * q[..., 0, :n], axis=-1))
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
         """`KL(x || x') + KL(y || y')` in nats, of each game."""

@@ -182,7 +182,8 @@ class PreferenceGame:
 
     def value(self, policy: TabularPolicy) -> Array:
         """The win rate of `policy` against itself, less 1/2: 0 up to rounding."""
-        return np.asarray(np.sum(policy.probs * self.feedback(policy), axis=-1).mean(axis=-1))
+        q = self.feedback(policy)
+        return np.asarray(np.sum(policy.probs * q, axis=-1).mean(axis=-1))
 
     def win_rate(self, policy: TabularPolicy, opponent: TabularPolicy) -> Array:
         """`P(policy preferred to opponent)`, the mean over contexts, of each game."""

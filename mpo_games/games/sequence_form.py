@@ -220,7 +220,8 @@ class SequenceFormGame:
 
     def value(self, policy: TreeplexPolicy) -> Array:
         """Player 0's expected payoff, `x' A y`, over the leading axes."""
-        return np.asarray(np.sum(policy.plan * self.feedback(policy, player=0), axis=-1))
+        q = self.feedback(policy, player=0)
+        return np.asarray(np.sum(policy.plan * q, axis=-1))
 
     def divergence(self, policy: TreeplexPolicy, other: TreeplexPolicy) -> Array:
         """The dilated Bregman divergence `D(policy || other)`, summed over the players."""

@@ -7,10 +7,11 @@ state, so that a step moves every state alike.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
+from mpo_games.checks import require_kind, require_shape
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
@@ -43,17 +44,17 @@ class TreeGame(Protocol):
 
 def unit(game: TreeGame) -> Array:
     """`w_j = 1`."""
-    return np.ones(game.tree.states)
+    return np.ones(_tree(game).states)
 
 
 def kroer(game: TreeGame) -> Array:
     """`w_j = 2 + 2 max_a sum of the weights below a` (Kroer et al. 2020)."""
-    return _bottom_up(game.tree, 2.0)
+    return _bottom_up(_tree(game), 2.0)
 
 
 def farina(game: TreeGame) -> Array:
     """`w_j = 1 + max_a sum of the weights below a` (Farina, Kroer & Sandholm 2021)."""
-    return _bottom_up(game.tree, 1.0)
+    return _bottom_up(_tree(game), 1.0)
 
 
 def payoff_scaled(game: TreeGame, policy: TreeplexPolicy | None = None) -> Array:
@@ -67,8 +68,11 @@ def payoff_scaled(game: TreeGame, policy: TreeplexPolicy | None = None) -> Array
     with a fifth of uniform play mixed in, and $\bar P_{\text{root}}$ the mean of both players'
     stakes at the root.
     """
-    tree, probs = game.tree, 1.0 / game.tree.choices
+    tree = _tree(game)
+    probs = 1.0 / tree.choices
     if policy is not None:
+        require_kind("policy", policy, TreeplexPolicy, "a policy of the game")
+        require_shape("policy", policy.probs, probs)
         # Without a share of uniform play, a branch that is never reached would weigh nothing.
         probs = 0.8 * policy.probs + 0.2 * probs
     plan = kernels.realisation_plan(tree.parent, tree.offset, probs)
@@ -77,6 +81,13 @@ def payoff_scaled(game: TreeGame, policy: TreeplexPolicy | None = None) -> Array
     stakes = np.abs(kernels.bilinear(game.row, game.column, sizes, plan, kernels.BOTH))
     value, best = kernels.best_response(tree.parent, tree.offset, stakes[None])
     return np.asarray(np.maximum(value[0, best[0]], 1e-6 * value[0, :2].mean()))
+
+
+def _tree(game: TreeGame) -> Tree:
+    """The tree of `game`; `ValueError` if it is no tree."""
+    tree = getattr(game, "tree", None)
+    require_kind("game", tree, Tree, "a game with a tree, like `load('kuhn_poker')`")
+    return cast(Tree, tree)
 
 
 def _bottom_up(tree: Tree, base: float) -> Array:

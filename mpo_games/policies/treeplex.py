@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_no_pull, require_shape, require_share
+from mpo_games.checks import require_kind, require_no_pull, require_shape, require_share
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
@@ -47,6 +47,8 @@ class TreeplexPolicy:
         A probability of 0 is stored as a finite logarithm, so that it can come back. `ValueError`
         for anything that is not a distribution at every information state.
         """
+        require_kind("tree", tree, Tree, "a `Tree`, like `game.tree`")
+        require_kind("geometry", geometry, DilatedEntropy, "a `DilatedEntropy`")
         p = tree.require_distributions(probs)
         return cls._located(tree, geometry, geometry.coordinates(tree, p))
 

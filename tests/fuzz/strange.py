@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
+import mpo_games as mg
+from mpo_games.games.tree_builder import Decision, Payoff
 
 NUMBERS: tuple[Any, ...] = (
     float("nan"), float("inf"), -float("inf"), -0.0, 0.0, 0.5, 1.0, 1 + 1e-9, 1e308, -1e308, 1e-308,
@@ -17,8 +21,19 @@ NUMBERS: tuple[Any, ...] = (
     Fraction(1, 3), Decimal("0.1"), Decimal("NaN"), 1j, np.array(0.3), np.array([0.3, 0.7]),
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from right import Call
+
+TREE = mg.build_tree(Decision(0, "a", {"x": Payoff(1.0), "y": Payoff(0.0), "z": Payoff(0.5)}))
+
+
+def answers_nothing(*arguments: Any, **named: Any) -> None:
+    """What may be passed where a function is wanted, and is not the right one."""
+
+
 OTHERS: tuple[Any, ...] = (
-    None, "", "1", "nan", "0,5", "\u2028", "\ud800", b"1", (), [], {}, set(), object(), len, int,
+    None, "", "1", "nan", "0,5", "\u2028", "\ud800", b"1", (), [], {}, set(), object(), answers_nothing, int, mg.MMD(0.1, 0.1),
+    mg.load("mne"), mg.load("mne").initial_policy(), TREE, TREE.initial_policy(), mg.Entropy(),
     (1.0,), [None], {"a": 1}, {0.5}, "x" * 999, range(3), slice(1), ..., np.array("a"),
     np.array([None]), np.datetime64("2020-01-01"),
 )  # fmt: skip
@@ -70,3 +85,13 @@ def preferences(draw: st.DrawFn) -> Any:
     with np.errstate(all="ignore"):
         table = np.triu(upper, 1) + np.tril(1.0 - upper.T, -1) + 0.5 * np.eye(n)
     return table.astype(draw(st.sampled_from(["f8", "f8", "f4", "f2"])))
+
+
+@st.composite
+def changed(draw: st.DrawFn, calls: Sequence[Call], put: st.SearchStrategy[Any]) -> Any:
+    """A right call, with other values in the places of one or two arguments."""
+    function, right = draw(st.sampled_from(calls))
+    given = dict(right)
+    for name in draw(st.lists(st.sampled_from(sorted(right)), min_size=1, max_size=2)):
+        given[name] = draw(put)
+    return lambda: function(**given)

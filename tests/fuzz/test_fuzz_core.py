@@ -2,80 +2,42 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import right
 from hypothesis import given
 from hypothesis import strategies as st
-from strange import anything, numbers, payoffs, preferences, tables
+from right import GAMES
+from strange import anything, changed, numbers, payoffs, preferences, tables
 from verdict import inputs, tried
 
 import mpo_games as mg
-from mpo_games.games import builders, families
+from mpo_games.games import builders
 from mpo_games.games.tree_builder import Chance, Decision, Payoff
 
-KUHN_LIKE = mg.build_tree(
-    Decision(
-        0, "a", {"x": Payoff(1.0), "y": Decision(1, "b", {"l": Payoff(-1.0), "r": Payoff(2.0)})}
-    )
-)
-GAMES = [mg.load("rps"), mg.load("comal"), KUHN_LIKE]
+CALLS = {kind: [*getattr(right, kind)()] for kind in ("games", "trees", "policies", "measures", "runs")}
 
-SETTINGS: tuple[Callable[..., Any], ...] = (
-    mg.APMD,
-    mg.Adaptive,
-    mg.AgainstMixture,
-    mg.AnnealedMMD,
-    mg.DCFR,
-    mg.Decaying,
-    mg.EGPO,
-    mg.Ema,
-    mg.Every,
-    mg.Extragradient,
-    mg.ExtragradientRMPlus,
-    mg.GradientAscent,
-    mg.M2WU,
-    mg.MMD,
-    mg.MPO,
-    mg.MPO_RT,
-    mg.Measured,
-    mg.MirrorDescent,
-    mg.NashMD,
-    mg.OptimisticMD,
-    mg.OptimisticMPO,
-    mg.RTCFRPlus,
-    mg.SmoothPRMPlus,
-    mg.SmoothedEntropy,
-    mg.WhenGapFell,
-    mg.WhenInnerSolved,
-    mg.log_spaced,
-    mg.theory.rate_bound,
-)
+inner = st.one_of(tables, anything)
 
 
-@st.composite
-def calls(draw: st.DrawFn, functions: Any, value: Any) -> Callable[[], Any]:
-    """A call of one of the functions, with a value for each parameter that needs one."""
-    function = draw(st.sampled_from(functions))
-    given = {
-        name: draw(value)
-        for name, p in inspect.signature(function).parameters.items()
-        if p.default is p.empty or (isinstance(p.default, float) and draw(st.booleans()))
-    }
-    return lambda: function(**given)
-
-
-@inputs(400)
-@given(calls(SETTINGS, anything))
+@inputs(500)
+@given(changed([*right.solvers()], inner))
 def test_settings(call: Callable[[], Any]) -> None:
     """A solver that is accepted takes steps."""
     solver = tried(call)
-    if hasattr(solver, "step"):
+    if solver is not None:
         for game in GAMES:
             tried(lambda game=game: mg.solve(game, solver, 6).policy)
+
+
+@pytest.mark.parametrize("kind", ["games", "trees", "policies", "measures", "runs"])
+@inputs(200)
+@given(st.data())
+def test_functions(kind: str, data: st.DataObject) -> None:
+    tried(data.draw(changed(CALLS[kind], inner)))
 
 
 @inputs(300)
@@ -167,47 +129,6 @@ def test_trees(root: Any, which: int) -> None:
     assert found is None or np.isfinite(found.value).all()
     solver = (mg.AutoMPO(), mg.CFRPlus(), mg.MPO(0.3, 0.1, 5), mg.OptimisticMD(0.5))[which]
     tried(lambda: mg.solve(game, solver, 20).policy.probs)
-
-
-KEYWORDS = ("budget", "tol", "seed", "at", "policy", "magnet", "resume", "metrics", "checkpoint")
-
-
-@inputs(200)
-@given(st.sampled_from(GAMES), st.dictionaries(st.sampled_from(KEYWORDS), anything, max_size=2))
-def test_arguments_of_solve(game: Any, options: dict[str, Any]) -> None:
-    # Texts may name files that can be written.
-    if isinstance(options.get("checkpoint"), str | bytes):
-        del options["checkpoint"]
-    if isinstance(options.get("budget"), int | float) and not options["budget"] < 1e4:
-        options["budget"] = 10.0
-    tried(lambda: mg.solve(game, mg.MMD(0.1, 0.1), **{"budget": 20, **options}).policy)
-
-
-@pytest.mark.parametrize("noun", ["game", "solver"])
-@inputs(60)
-@given(anything)
-def test_nouns_of_solve(noun: str, thing: Any) -> None:
-    pair = {"game": GAMES[0], "solver": mg.MMD(0.1, 0.1), noun: thing}
-    tried(lambda: mg.solve(budget=20, **pair))
-
-
-FAMILIES = (
-    families.random_preferences,
-    families.random_zero_sum,
-    families.random_antisymmetric,
-    families.badly_scaled,
-    families.low_rank_cyclic,
-    families.bradley_terry,
-    families.condorcet_cycle,
-    families.planted_equilibrium,
-    families.many_equilibria,
-)
-
-
-@inputs(100)
-@given(calls(FAMILIES, st.one_of(st.integers(-2, 40), anything)))
-def test_families(call: Callable[[], Any]) -> None:
-    tried(call)
 
 
 names = st.one_of(

@@ -51,7 +51,8 @@ def inputs(count: int) -> settings:
 def tried(call: Callable[[], T]) -> T | None:
     """The result of `call`, checked; None if it was refused in a sentence."""
     try:
-        with _bounded():
+        # Numbers that overflow are found by their results, and refused.
+        with _bounded(), np.errstate(all="ignore"):
             found = call()
     except REFUSALS as error:
         text = str(error)
