@@ -15,6 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpo_games.checks import (
+    require_callable,
+    require_count,
+    require_generator,
+    require_kind,
+)
 from mpo_games.protocol import Array, Indices
 from mpo_llm.networks.processes import in_step
 from mpo_llm.policy import TokenPolicy
@@ -60,6 +66,10 @@ class Autoregressive:
     batch: int | None = None
     """The largest number of responses that are drawn at the same time; None for all. A batch has
     all responses to its prompts, and at least one prompt."""
+
+    def __post_init__(self) -> None:
+        if self.batch is not None:
+            require_count("batch", self.batch)
 
     def __call__(
         self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
@@ -107,8 +117,13 @@ def sample(
 ) -> Responses:
     """`count` responses of `policy` to each prompt, prompt by prompt.
 
-    Errors are the engine's.
+    Errors are the engine's; and `ValueError` for a policy, a count or a generator of another kind.
     """
+    require_kind("policy", policy, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
+    require_prompts(prompts)
+    require_count("count", count)
+    require_generator(rng)
+    require_callable("engine", engine, "`Autoregressive()`")
     return engine(policy, prompts, count, rng).responses
 
 

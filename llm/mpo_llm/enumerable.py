@@ -10,24 +10,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import require_kind
 from mpo_games import exact
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.labelled import read
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Mixture
 from mpo_llm.feedback import Pool
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.table import Table
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.responses import Decoding, Ids, Responses
+from mpo_llm.responses import Decoding, Ids, Responses, require_prompts
 from mpo_llm.step.rollouts import Rollouts
 
 MOST_RESPONSES = 100_000
 """The largest number of responses of `max_tokens` tokens without an end that is listed."""
+
+
+LONGEST = 3000
+"""The largest `max_tokens` of a language that is listed."""
 
 
 def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
@@ -38,13 +45,17 @@ def all_responses(decoding: Decoding) -> tuple[Ids, ...]:
 
     `ValueError` without a `vocabulary`, or for more than `MOST_RESPONSES`.
     """
+    require_kind("decoding", decoding, Decoding, "a `Decoding(max_tokens=...)`")
     if decoding.vocabulary is None:
         raise ValueError("A language is enumerable only with a `vocabulary`.")
     never = {*decoding.ends, *decoding.unused}
-    symbols = [i for i in range(decoding.vocabulary) if i not in never]
+    count = decoding.vocabulary - sum(i < decoding.vocabulary for i in never)
     longest = decoding.max_tokens
-    if len(symbols) ** longest > MOST_RESPONSES:
+    # By logarithms, since the power may have millions of digits. One symbol alone makes few
+    # responses, but long ones.
+    if longest * log(max(count, 1)) > log(MOST_RESPONSES + 0.5) or longest > LONGEST:
         raise ValueError(f"There are more than {MOST_RESPONSES} responses to list.")
+    symbols = [i for i in range(decoding.vocabulary) if i not in never]
     ended: list[Ids] = []
     ends = sorted(decoding.ends)
     for length in range(longest) if ends else ():
@@ -80,8 +91,10 @@ class EnumerableGame:
         preferences: ArrayLike,
         samples: int | None = None,
     ) -> None:
+        require_kind("start", start, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
+        require_prompts(prompts)
         listed = all_responses(start.decoding)
-        table = np.asarray(preferences, dtype=np.float64)
+        table = read(preferences, "preferences").values
         if table.ndim == 2:
             table = np.repeat(table[None], len(prompts), axis=0)
         if table.shape != (len(prompts), len(listed), len(listed)):

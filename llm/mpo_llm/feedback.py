@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, Self, cast
 
 import numpy as np
 
+from mpo_games.checks import require_callable, require_count
 from mpo_games.choices.feedback import Feedback, Prox, current
 from mpo_games.protocol import Array, Game, Indices, Mask, Mixture, P, State
 from mpo_llm.responses import Ids, Responses
@@ -82,8 +83,8 @@ class Replayed:
     """The number of steps in the pool, the present one included."""
 
     def __post_init__(self) -> None:
-        if not self.steps >= 1:
-            raise ValueError(f"`steps` must be at least 1, got {self.steps}.")
+        require_callable("feedback", self.feedback, "`current`")
+        require_count("steps", self.steps)
 
     def __call__(
         self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: np.random.Generator | None

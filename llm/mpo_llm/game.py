@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mpo_games.checks import is_number, require_callable, require_count, require_kind
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Indices, Mixture
 from mpo_llm.engines import Autoregressive, Engine
 from mpo_llm.feedback import Pool
@@ -23,6 +25,14 @@ from mpo_llm.step.scoring import HiddenStates, hidden_states, per_token, require
 MISMATCH = 1e-3
 """The mean difference between the log-probabilities of engine and network, in nats a response,
 above which responses are reweighted. In single precision the difference stays well below it."""
+
+
+EXAMPLES = {
+    "judge": "`Higher(score)`",
+    "decode": "`tokenizer.decode`",
+    "engine": "`Autoregressive()`",
+}
+"""An example of each function, for error messages."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,17 +74,21 @@ class TextPreferenceGame:
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
         # A response is compared with the mean of the others.
-        if not self.samples >= 2:
-            raise ValueError(f"`samples` must be at least 2, got {self.samples}.")
+        require_count("samples", self.samples, least=2)
+        require_kind("start", self.start, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
+        for name in ("judge", "decode", "engine"):
+            require_callable(name, getattr(self, name), EXAMPLES[name])
         if self.prompts_per_step is not None and not (
-            1 <= self.prompts_per_step <= len(self.prompts)
+            is_number(self.prompts_per_step)
+            and 1 <= self.prompts_per_step <= len(self.prompts)
+            and self.prompts_per_step % 1 == 0
         ):
             raise ValueError(
                 f"`prompts_per_step` must lie between 1 and the {len(self.prompts)} prompts, "
-                f"got {self.prompts_per_step}."
+                f"got {shown(self.prompts_per_step)}."
             )
-        if not self.truncation >= 1.0:
-            raise ValueError(f"`truncation` must be at least 1, got {self.truncation}.")
+        if not (is_number(self.truncation) and self.truncation >= 1.0):
+            raise ValueError(f"`truncation` must be at least 1, got {shown(self.truncation)}.")
 
     @property
     def players(self) -> int:

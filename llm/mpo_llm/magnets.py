@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mpo_games.checks import is_number
+from mpo_games.labelled import shown
 from mpo_games.protocol import State
 from mpo_llm.policy import TokenPolicy
 
@@ -20,8 +22,8 @@ class WeightEma:
     """The share of the distance that the magnet goes in a step."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rate <= 1.0:
-            raise ValueError(f"`rate` must lie in (0, 1], got {self.rate}.")
+        if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
+            raise ValueError(f"`rate` must lie in (0, 1], got {shown(self.rate)}.")
 
     def __call__(self, game: Any, state: State[TokenPolicy]) -> State[TokenPolicy]:
         # Not the geometric mixture of `mg.Ema`, which would have one network more after each step.

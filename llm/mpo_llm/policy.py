@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpo_games.checks import require_no_pull
+from mpo_games.labelled import shown
+from mpo_games.checks import has_verbs, require_kind, require_no_pull
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.responses import Decoding, Responses, onwards
@@ -56,6 +57,10 @@ class TokenPolicy:
                 "`network` must be `TransformersNetwork(model)` or `PlainNetwork(module)`, "
                 f"got a bare {type(network).__name__}."
             )
+        if not has_verbs(network, "weights"):
+            raise ValueError(f"`network` must be a network, got {shown(network)}.")
+        require_kind("decoding", decoding, Decoding, "a `Decoding(max_tokens=...)`")
+        require_kind("proximal", proximal, Proximal, "a `Proximal()`")
         weights = {name: w.clone() for name, w in network.weights().items()}
         return cls(network, decoding, ((1.0, weights),), proximal)
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Self
 
 import numpy as np
 
+from mpo_games.checks import indices, require_count, require_positive
+from mpo_games.labelled import ordered, shown
 from mpo_games.protocol import Array, Indices, Mask
 
 Ids = tuple[int, ...]
@@ -47,19 +48,19 @@ class Decoding:
     """Ids below `vocabulary` that are never drawn, because they stand for no token."""
 
     def __post_init__(self) -> None:
-        if not self.max_tokens >= 1:
-            raise ValueError(f"`max_tokens` must be at least 1, got {self.max_tokens}.")
-        if not (isfinite(self.temperature) and self.temperature > 0.0):
-            raise ValueError(f"`temperature` must be finite and above 0, got {self.temperature}.")
-        if self.vocabulary is not None and not self.vocabulary >= 1:
-            raise ValueError(f"`vocabulary` must be at least 1, got {self.vocabulary}.")
-        several = isinstance(self.eos, Sequence | np.ndarray) and not isinstance(self.eos, str)
+        require_count("max_tokens", self.max_tokens)
+        require_positive("temperature", self.temperature)
+        if self.vocabulary is not None:
+            require_count("vocabulary", self.vocabulary)
+        object.__setattr__(self, "unused", tuple(require_ids("unused", self.unused)))
+        several = isinstance(self.eos, Sequence) and not isinstance(self.eos, str)
+        several |= isinstance(self.eos, np.ndarray) and self.eos.ndim > 0
         given: Any = self.eos if several else () if self.eos is None else (self.eos,)
         ids = []
         for end in given:
             if isinstance(end, bool) or not isinstance(end, int | np.integer):
                 raise ValueError(
-                    f"`eos` must be the id of a token, or several ids, got {end!r}: "
+                    f"`eos` must be the id of a token, or several ids, got {shown(end)}: "
                     "`tokenizer.convert_tokens_to_ids(token)` gives the id of a token."
                 )
             # Without a vocabulary every id can be drawn, so only its sign is checked.
@@ -98,16 +99,30 @@ class Responses:
 
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
-        if len(self.lengths) and self.lengths.min() < 1:
+        for name in ("prompt_of", "tokens", "lengths"):
+            object.__setattr__(self, name, indices(name, getattr(self, name)))
+        count = len(self.lengths) if self.lengths.ndim == 1 else -1
+        if self.tokens.ndim != 2 or len(self.tokens) != count or self.prompt_of.shape != (count,):
+            raise ValueError(
+                "`tokens` must be (N, T), and `lengths` and `prompt_of` (N,), got shapes "
+                f"{self.tokens.shape}, {self.lengths.shape} and {self.prompt_of.shape}."
+            )
+        if count and self.lengths.min() < 1:
             raise ValueError("Every response needs a token: an empty text is an end alone.")
+        if count and self.lengths.max() > self.tokens.shape[1]:
+            raise ValueError("`lengths` must not exceed the width of `tokens`.")
+        if count and not (0 <= self.prompt_of.min() and self.prompt_of.max() < len(self.prompts)):
+            raise ValueError(f"`prompt_of` must name one of the {len(self.prompts)} prompts.")
 
     @classmethod
     def of_ids(
         cls, prompts: Sequence[Ids], prompt_of: Sequence[int], responses: Sequence[Ids]
     ) -> Responses:
         """N responses from their token ids; `prompt_of` has the index of each one's prompt."""
-        tokens, lengths = left_aligned(responses)
-        return cls(tuple(prompts), np.asarray(prompt_of, dtype=np.int64), tokens, lengths)
+        require_prompts(prompts)
+        rows, _ = ordered(responses, "responses")
+        tokens, lengths = left_aligned([require_ids("responses", ids) for ids in rows])
+        return cls(tuple(prompts), indices("prompt_of", prompt_of), tokens, lengths)
 
     def __len__(self) -> int:
         return len(self.prompt_of)
@@ -174,13 +189,26 @@ class Responses:
         return np.where(kept < 0, PAD, kept), (kept >= 0).sum(axis=1), where, columns - 1
 
 
+def require_ids(name: str, ids: object) -> Ids:
+    """Token ids; `ValueError`, naming `name`, unless they are whole numbers of at least 0."""
+    found = indices(name, ids)
+    if found.ndim != 1 or (found < 0).any():
+        raise ValueError(f"`{name}` must be token ids, whole numbers of at least 0.")
+    return tuple(found.tolist())
+
+
 def require_prompts(prompts: Sequence[Ids]) -> None:
     """`ValueError` unless there are prompts, each with at least one token id, and no texts."""
     # A text is a sequence too, and would fail much later, within the network.
-    if any(isinstance(part, str) for part in (prompts, *prompts[:1])):
+    several = isinstance(prompts, Sequence) and not isinstance(prompts, str | bytes)
+    if not several or any(not isinstance(p, Sequence | np.ndarray) for p in prompts):
+        raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
+    if any(isinstance(part, str | bytes) for part in prompts):
         raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
     if not prompts or any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("Every prompt needs a token: begin it with the tokenizer's BOS.")
+    if any(isinstance(prompt[0], str | None) for prompt in prompts):
+        raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
 
 
 def left_aligned(sequences: Sequence[Ids]) -> tuple[Indices, Indices]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import right_words
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from strange import anything
+from strange import anything, changed, tables
 from verdict import inputs, tried
 
 from mpo_games import cli
@@ -202,6 +204,12 @@ def test_files_of_prompts(
     path: Path = tmp_path_factory.mktemp("prompts") / name
     path.write_bytes("\n".join(rows).encode(encoding, "replace"))
     tried(lambda: list(prompts.records(PromptsConfig(str(path)))))
+
+
+@inputs(300)
+@given(changed(right_words.constructors, st.one_of(tables, anything, st.lists(anything))))
+def test_constructors(call: Callable[[], Any]) -> None:
+    tried(call)
 
 
 @inputs(200)

@@ -18,13 +18,11 @@ import mpo_games as mg
 from mpo_games.games import builders
 from mpo_games.games.tree_builder import Chance, Decision, Payoff
 
-CALLS = {kind: [*getattr(right, kind)()] for kind in ("games", "trees", "policies", "measures", "runs")}
-
 inner = st.one_of(tables, anything)
 
 
 @inputs(500)
-@given(changed([*right.solvers()], inner))
+@given(changed(right.solvers, inner))
 def test_settings(call: Callable[[], Any]) -> None:
     """A solver that is accepted takes steps."""
     solver = tried(call)
@@ -37,7 +35,7 @@ def test_settings(call: Callable[[], Any]) -> None:
 @inputs(200)
 @given(st.data())
 def test_functions(kind: str, data: st.DataObject) -> None:
-    tried(data.draw(changed(CALLS[kind], inner)))
+    tried(data.draw(changed(getattr(right, kind), inner)))
 
 
 @inputs(300)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from mpo_games.checks import has_verbs, require_callable, require_flag
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import JudgeError
 
@@ -18,6 +20,9 @@ class OneByOne:
 
     function: Callable[[str, str, str], float | None]
     """`function(prompt, a, b)`: the probability that a is preferred to b; None for a failure."""
+
+    def __post_init__(self) -> None:
+        require_callable("function", self.function, "`lambda prompt, a, b: 0.5`")
 
     def __call__(
         self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]
@@ -47,6 +52,11 @@ class FromPairwiseJudge:
     shuffle_order: bool = False
     """Whether the TRL judge may swap the two sides by its own random numbers. `OrderDebiased`
     removes the same bias without random numbers."""
+
+    def __post_init__(self) -> None:
+        if not has_verbs(self.judge, "judge"):
+            raise ValueError(f"`judge` must have a method `judge`, got {shown(self.judge)}.")
+        require_flag("shuffle_order", self.shuffle_order)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         pairs = [list(pair) for pair in zip(a, b, strict=True)]

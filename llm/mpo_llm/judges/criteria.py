@@ -16,6 +16,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from mpo_games.checks import require_callable, require_kind
+from mpo_games.labelled import ordered, read
 from mpo_games.protocol import Array, Indices
 from mpo_llm.judges.encoding import Tokenizer, load_encoder, load_tokenizer
 from mpo_llm.judges.scores import Higher, Score, scored
@@ -137,12 +139,18 @@ class Standardised:
     """The S standard deviations, each in the unit of its score."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", tuple(ordered(self.scores, "scores")[0]))
+        for score in self.scores:
+            require_callable("scores", score, "`brevity`")
+        for name in ("means", "spreads"):
+            numbers = read(getattr(self, name), name).values
+            object.__setattr__(self, name, tuple(numbers.ravel().tolist()))
         if not len(self.scores) == len(self.means) == len(self.spreads):
             raise ValueError(
                 f"{len(self.scores)} scores need as many means and spreads, got {self.means} and "
                 f"{self.spreads}."
             )
-        if not (np.isfinite([*self.means, *self.spreads]).all() and min(self.spreads) > 0.0):
+        if not (np.isfinite([*self.means, *self.spreads]).all() and min(self.spreads, default=0.0) > 0.0):
             raise ValueError(
                 f"Means must be finite, and spreads finite and above 0, got {self.means} and "
                 f"{self.spreads}."
@@ -190,6 +198,9 @@ class RockPaperScissors:
 
     criteria: Standardised
     """The criteria in standard units, in the order of the circle."""
+
+    def __post_init__(self) -> None:
+        require_kind("criteria", self.criteria, Standardised, "a `Standardised` of scores")
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         first, second = (self.criteria.best_at(prompts, texts) for texts in (a, b))

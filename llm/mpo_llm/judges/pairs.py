@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.labelled import ordered, shown
 from mpo_games.protocol import Indices
 from mpo_llm.prompts import transcript
 
@@ -32,9 +33,10 @@ def pairs(rows: Sequence[Mapping[str, Any]], label: str = "better_response_id") 
     `ValueError` for no rows, and for a row of any other form; the message gives the row's number,
     from 1.
     """
-    if not rows:
+    found, _ = ordered(rows, "rows")
+    if not found:
         raise ValueError("There are no comparisons.")
-    return [_pair(row, number, label) for number, row in enumerate(rows, 1)]
+    return [_pair(row, number, label) for number, row in enumerate(found, 1)]
 
 
 def clusters(found: Sequence[Pair]) -> Indices:
@@ -64,6 +66,8 @@ def split(cluster_of: Indices, share: float, rng: np.random.Generator) -> tuple[
 
 
 def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"Row {number} must map columns to values, got {shown(row)}.")
     if "chosen" in row and "rejected" in row:
         asked = row["prompt"] if "prompt" in row else _before(row["chosen"], number)
         return Pair(
@@ -73,7 +77,7 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
         )
     if "response_0" in row and "response_1" in row:
         if row.get(label) not in (0, 1):
-            raise ValueError(f"Row {number}: `{label}` must be 0 or 1, got {row.get(label)!r}.")
+            raise ValueError(f"Row {number}: `{label}` must be 0 or 1, got {shown(row.get(label))}.")
         better = int(row[label])
         x, y, z = (
             _text(row.get(name), name, number)
@@ -81,7 +85,7 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
         )
         return Pair(x, y, z)
     raise ValueError(
-        f"Row {number} has the columns {', '.join(row)}: needed are prompt, chosen and rejected, "
+        f"Row {number} has the columns {', '.join(map(str, row))}: needed are prompt, chosen and rejected, "
         f"or prompt, response_0, response_1 and {label}."
     )
 
@@ -93,7 +97,7 @@ def _text(value: Any, column: str, number: int) -> str:
     if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
         # `chosen` and `rejected` repeat the prompt; only their last message is the response.
         return transcript(value) if column == "prompt" else str(value[-1]["content"])
-    raise ValueError(f"Row {number}: `{column}` must be a text or a conversation, got {value!r}.")
+    raise ValueError(f"Row {number}: `{column}` must be a text or a conversation, got {shown(value)}.")
 
 
 def _is_message(value: Any) -> bool:

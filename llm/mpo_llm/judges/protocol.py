@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Mask
 
 Judge = Callable[[Sequence[str], Sequence[str], Sequence[str]], ArrayLike]
@@ -77,7 +78,7 @@ def numbers(answers: object, count: int, who: str, what: str) -> Array:
         try:
             plain = [_plain(each) for each in plain]
         except TypeError:
-            raise JudgeError(f"{needed}, got {answers!r}.") from None
+            raise JudgeError(f"{needed}, got {shown(answers)}.") from None
     try:
         raw = np.asarray(plain)
     except ValueError:  # rows of unlike lengths
@@ -91,7 +92,7 @@ def numbers(answers: object, count: int, who: str, what: str) -> Array:
             return np.asarray(raw, dtype=np.float64)
         except (TypeError, ValueError):
             strange = [x for x in raw.tolist() if not isinstance(x, int | float | None)]
-    raise JudgeError(f"{needed}, got {strange[0]!r}.")
+    raise JudgeError(f"{needed}, got {shown(strange[0])}.")
 
 
 def _plain(value: Any) -> Any:
@@ -110,5 +111,5 @@ def _refuse(bad: Mask, found: Array, a: Sequence[str], b: Sequence[str]) -> None
         i = int(np.flatnonzero(bad)[0])
         raise JudgeError(
             f"The judge must return probabilities in [0, 1], got {found[i]} for comparison {i} "
-            f"of {len(found)}, {a[i]!r} against {b[i]!r}."
+            f"of {len(found)}, {shown(a[i])} against {shown(b[i])}."
         )

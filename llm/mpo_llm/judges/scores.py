@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from mpo_games.checks import require_positive, require_weight
+from mpo_games.checks import require_callable, require_positive, require_weight
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import numbers
 
@@ -33,6 +33,7 @@ class BradleyTerry:
     """The difference of scores that means odds of e to 1, in units of the score."""
 
     def __post_init__(self) -> None:
+        require_callable("score", self.score, "`brevity`")
         require_positive("scale", self.scale)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
@@ -48,6 +49,7 @@ class Higher:
     """Scores that differ by at most this much tie, in units of the score."""
 
     def __post_init__(self) -> None:
+        require_callable("score", self.score, "`brevity`")
         require_weight("tie", self.tie)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:

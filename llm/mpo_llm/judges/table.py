@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import require_kind
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import ordered, places
 from mpo_games.protocol import Array
@@ -37,6 +38,9 @@ class Table:
         responses, _ = ordered(self.responses, "responses")
         # The game checks that the table holds probabilities and that P + P' = 1.
         game = PreferenceGame(self.preferences)
+        for name, texts in (("prompts", prompts), ("responses", responses)):
+            for text in texts:
+                require_kind(name, text, str, "texts")
         rates, x, y = game.preferences, len(prompts), len(responses)
         if rates.shape not in ((1, y, y), (x, y, y)):
             raise ValueError(f"`preferences` must be {(x, y, y)}, got shape {rates.shape}.")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpo_games.checks import require_callable
+from mpo_games.labelled import ordered
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import Judge, ask
 
@@ -40,8 +42,13 @@ class Vote:
     """`majority`, `mean` or a function of your own."""
 
     def __post_init__(self) -> None:
-        if not self.judges:
+        judges, _ = ordered(self.judges, "judges")
+        if not judges:
             raise ValueError("`judges` must hold at least one judge, got none.")
+        for judge in judges:
+            require_callable("judges", judge, "`Higher(score)`")
+        require_callable("rule", self.rule, "`majority`")
+        object.__setattr__(self, "judges", tuple(judges))
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         votes = np.stack([ask(judge, prompts, a, b) for judge in self.judges])

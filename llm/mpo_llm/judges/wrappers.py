@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_callable, require_count, require_share, require_weight
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Indices
 from mpo_llm.judges.protocol import Judge, JudgeError, ask
 
@@ -28,6 +30,9 @@ class OrderDebiased:
 
     judge: Judge
 
+    def __post_init__(self) -> None:
+        require_callable("judge", self.judge, "`Higher(score)`")
+
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         both = ask(self.judge, [*prompts, *prompts], [*a, *b], [*b, *a])
         return np.asarray(0.5 * (both[: len(a)] + 1.0 - both[len(a) :]))
@@ -43,6 +48,10 @@ class Cached:
     counts: Counter[str] = field(default_factory=Counter)
     """`cached`: comparisons that were not put to the judge again."""
     _known: dict[bytes, float] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        require_callable("judge", self.judge, "`Higher(score)`")
+        require_count("size", self.size, least=0)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         keys = [_key(*comparison) for comparison in zip(prompts, a, b, strict=True)]
@@ -85,10 +94,13 @@ class Retried:
     repetitions; `retried`, the repetitions alone; `failed`, unanswered to the end."""
 
     def __post_init__(self) -> None:
-        if not (self.times >= 0 and 0.0 <= self.most <= 1.0 and 0.0 <= self.pause < np.inf):
-            raise ValueError(
-                "`times` and `pause` must not be negative, and `most` must be in [0, 1]."
-            )
+        require_callable("judge", self.judge, "`Higher(score)`")
+        require_count("times", self.times, least=0)
+        require_share("most", self.most)
+        require_weight("pause", self.pause)
+        kinds = self.errors if isinstance(self.errors, tuple) else (self.errors,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+            raise ValueError(f"`errors` must be types of exceptions, got {shown(self.errors)}.")
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         found = np.full(len(prompts), np.nan)

@@ -25,6 +25,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from mpo_games.checks import require_kind
 from mpo_games.protocol import Indices
 from mpo_llm.networks.decoders import Decoder
 from mpo_llm.networks.inputs import Inputs
@@ -45,6 +46,7 @@ class Network(ABC):
     """
 
     def __init__(self, module: nn.Module, offload: bool, processes: Processes) -> None:
+        require_kind("module", module, nn.Module, "a module of PyTorch")
         # Dropout would make log-probabilities random, in training too.
         self._module = module.eval()
         self.offload = offload

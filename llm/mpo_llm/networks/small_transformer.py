@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mpo_games.checks import require_count
+
 
 class SmallTransformer(nn.Module):
     """A module `ids -> logits`: pre-norm blocks, learned positions, no dropout.
@@ -17,6 +19,16 @@ class SmallTransformer(nn.Module):
         self, vocabulary: int, context: int, *, width: int = 32, layers: int = 2, heads: int = 4
     ) -> None:
         super().__init__()
+        for name, count in (
+            ("vocabulary", vocabulary),
+            ("context", context),
+            ("width", width),
+            ("heads", heads),
+        ):
+            require_count(name, count)
+        require_count("layers", layers, least=0)
+        if width % heads:
+            raise ValueError(f"`width` must be a multiple of `heads`, got {width} and {heads}.")
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(context, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))

@@ -9,6 +9,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from mpo_games.checks import finite_numbers, require_callable, require_count, require_positive, require_weight
+from mpo_games.labelled import shown
 from mpo_llm.networks.base import Weights
 from mpo_llm.networks.processes import OneProcess, Processes
 
@@ -127,6 +129,17 @@ class Adam:
 
     searches: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        require_count("epochs", self.epochs)
+        require_positive("rate", self.rate)
+        require_callable("schedule", self.schedule, "`falling`")
+        betas = finite_numbers(self.betas, "betas")
+        if betas.shape != (2,) or not ((betas >= 0.0) & (betas < 1.0)).all():
+            raise ValueError(f"`betas` must be two numbers in [0, 1), got {shown(self.betas)}.")
+        require_weight("epsilon", self.epsilon)
+        if self.clip is not None:
+            require_positive("clip", self.clip)
+
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
     ) -> Minimised:
@@ -179,6 +192,10 @@ class LBFGS:
     """Stop when no entry of the gradient is larger."""
 
     searches: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_count("iterations", self.iterations)
+        require_weight("tolerance", self.tolerance)
 
     def __call__(
         self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /

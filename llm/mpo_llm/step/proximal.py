@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpo_games.checks import is_number, require_callable, require_count
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Weights
 from mpo_llm.networks.inputs import Inputs
@@ -72,18 +74,24 @@ class Proximal:
     add up over such parts of a minibatch, so the result is the same. All if None."""
 
     def __post_init__(self) -> None:
-        if self.minibatches < 1:
-            raise ValueError(f"`minibatches` must be at least 1, got {self.minibatches}.")
+        require_count("minibatches", self.minibatches)
+        for name, noun, mark, like in (
+            ("objective", self.objective, "potential", "`TokenLevel()`"),
+            ("minimise", self.minimise, "searches", "`Adam()`"),
+        ):
+            require_callable(name, noun, like)
+            if not hasattr(noun, mark):
+                raise ValueError(f"`{name}` must be one like {like}, got {shown(noun)}.")
         if self.minimise.searches and not self.objective.potential:
             raise ValueError(
                 f"{type(self.minimise).__name__} compares values of the loss, and the gradient of "
                 f"{self.objective} is not that of its value: use `SequenceLevel()` or `Adam()`."
             )
         if self.micro_batch is not None and not (
-            self.micro_batch >= 1 and self.objective.separable
+            is_number(self.micro_batch) and self.micro_batch >= 1 and self.objective.separable
         ):
             raise ValueError(
-                f"`micro_batch` must be at least 1, got {self.micro_batch}, and {self.objective} "
+                f"`micro_batch` must be at least 1, got {shown(self.micro_batch)}, and {self.objective} "
                 "must be a sum over responses: use `micro_batch=None` otherwise."
             )
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from mpo_games.labelled import shown
 from mpo_llm.config import Choice, Config, Every, WeightEma
 from mpo_llm.training import yaml_lines
 
@@ -76,7 +77,7 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
         place = found
         for section in sections:
             if not isinstance(place.get(section), dict):
-                raise ValueError(f"There is no setting `{name}` to vary.")
+                raise ValueError(f"There is no setting {shown(name)} to vary.")
             place = place[section]
         place[field] = value
     return parse(Config, found)
@@ -105,7 +106,7 @@ def translate(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
 def parse(kind: type[C], found: Any, where: str = "") -> C:
     """A dataclass from a mapping, its types checked. `ValueError` names the field."""
     if not isinstance(found, Mapping):
-        raise ValueError(f"`{where or 'the file'}` must hold `name: value` lines, got {found!r}.")
+        raise ValueError(f"`{where or 'the file'}` must hold `name: value` lines, got {shown(found)}.")
     hints = typing.get_type_hints(kind)
     names = [f.name for f in fields(typing.cast(Any, kind))]
     values = {}
@@ -113,6 +114,7 @@ def parse(kind: type[C], found: Any, where: str = "") -> C:
         path = f"{where}.{name}" if where else str(name)
         if name not in names:
             hint = _close(name, names) or f"there are {', '.join(names)}."
+            path = path if path.isprintable() else shown(path)
             raise ValueError(f"There is no setting `{path}`: {hint}")
         values[name] = _value(hints[name], value, path)
     return kind(**values)
@@ -136,13 +138,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in parts:
             raise ValueError(
-                f"`{where}` must be one of {', '.join(map(str, parts))}, got {value!r}."
+                f"`{where}` must be one of {', '.join(map(str, parts))}, got {shown(value)}."
             )
         return value
     if origin is tuple and isinstance(value, list | tuple):
         kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
         if len(kinds) != len(value):
-            raise ValueError(f"`{where}` must hold {len(kinds)} values, got {value!r}.")
+            raise ValueError(f"`{where}` must hold {len(kinds)} values, got {shown(value)}.")
         return tuple(_value(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     if origin is Mapping and isinstance(value, Mapping):
         return dict(value)
@@ -162,7 +164,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and type(value) is hint:
         return value
     wanted = getattr(hint, "__name__", "list")
-    raise ValueError(f"`{where}` must be a {wanted}, got {value!r}.")
+    raise ValueError(f"`{where}` must be a {wanted}, got {shown(value)}.")
 
 
 def plain(value: Any) -> Any:
@@ -182,7 +184,10 @@ def plain(value: Any) -> Any:
 def _inline(value: Any) -> str:
     """A value as YAML on one line."""
     # In a list, because YAML puts a line with three dots after a bare scalar.
-    text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"))
+    try:
+        text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"))
+    except yaml.YAMLError:  # nothing that a YAML file can hold
+        return shown(value)
     return text.strip()[1:-1]
 
 
