@@ -138,7 +138,9 @@ def require_ratio(ratio: float, check: int) -> None:
 def require_steps(name: str, steps: int) -> None:
     """`ValueError` unless `steps` is a whole number of at least 1."""
     if not (is_number(steps) and 1 <= steps < inf and steps % 1 == 0):
-        raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {shown(steps)}.")
+        raise ValueError(
+            f"`{name}` must be a whole number of steps, at least 1, got {shown(steps)}."
+        )
 
 
 def require_count(name: str, count: int, least: int = 1) -> None:

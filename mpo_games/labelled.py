@@ -344,8 +344,8 @@ def labels_of(names: Iterable[Hashable], name: str) -> Labels | None:
 
 def _listed(labels: Iterable[Hashable]) -> str:
     """Names in a sentence, the first six of them."""
-    shown = [shown(label) for label in islice(labels, 7)]
-    return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+    first = [shown(label) for label in islice(labels, 7)]
+    return ", ".join(first[:6]) + (", ..." if len(first) > 6 else "")
 
 
 def shown(value: object) -> str:

@@ -46,7 +46,7 @@ def iterate(
     The run starts at `policy`, or at the game's own start if that is None. The first magnet is
     `magnet`, or the start if that is None. If `state` is given, the run goes on from it instead.
     """
-    require_game(game, "initial_policy")
+    require_game(game, *(["initial_policy"] if policy is None and state is None else []))
     require_solver(solver)
     for name, noun in (("policy", policy), ("magnet", magnet)):
         if noun is not None and not has_verbs(noun, "mirror_step"):
@@ -250,7 +250,7 @@ def _evaluations(at: Sequence[float]) -> list[float]:
     found = read(at, "at").values
     if found.ndim != 1 or np.isnan(found).any():
         raise ValueError("`at` must be a list of evaluations, without NaN.")
-    return found.tolist()
+    return [float(one) for one in found]
 
 
 def _generator(seed: int) -> np.random.Generator:

@@ -101,7 +101,7 @@ def frequency(game: object, equilibrium: object) -> float:  # noqa: ARG001
     $\bar A = A - Ay 1^\top - 1 x^\top A + x^\top A y$. It is never above `game.bound`.
 
     `game` is a `MatrixGame` or a `PreferenceGame`, `equilibrium` one of its policies; of a batch,
-    or of several contexts, the largest frequency counts. `TypeError` (and `ValueError`) for any other game.
+    or of several contexts, the largest frequency counts. `TypeError` for any other game.
     """
     raise WrongKind(f"There is no exact local rate for a {type(game).__name__}.")
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_kind
 from mpo_games import exact
+from mpo_games.checks import require_kind
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import read
 from mpo_games.policies.tabular import TabularPolicy

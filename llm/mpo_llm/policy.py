@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpo_games.labelled import shown
 from mpo_games.checks import has_verbs, require_kind, require_no_pull
+from mpo_games.labelled import shown
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.responses import Decoding, Responses, onwards

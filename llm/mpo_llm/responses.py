@@ -111,7 +111,7 @@ class Responses:
             raise ValueError("Every response needs a token: an empty text is an end alone.")
         if count and self.lengths.max() > self.tokens.shape[1]:
             raise ValueError("`lengths` must not exceed the width of `tokens`.")
-        if count and not (0 <= self.prompt_of.min() and self.prompt_of.max() < len(self.prompts)):
+        if count and not (self.prompt_of.min() >= 0 and self.prompt_of.max() < len(self.prompts)):
             raise ValueError(f"`prompt_of` must name one of the {len(self.prompts)} prompts.")
 
     @classmethod

@@ -54,7 +54,9 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
     suffix = Path(name).suffix.lower()
     if suffix in (".efg", ".nfg"):
         if parameters:
-            raise ValueError(f"A file has no parameters, got {', '.join(parameters)} for {shown(name)}.")
+            raise ValueError(
+                f"A file has no parameters, got {', '.join(parameters)} for {shown(name)}."
+            )
         return read_efg(Path(name)) if suffix == ".efg" else read_nfg(Path(name))[0]
     if name not in CATALOGUE:
         # Imported here, since most games are not OpenSpiel's.
@@ -108,7 +110,8 @@ def _check(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -
         # In Python True is an int: the second condition refuses it where a number is wanted.
         if not isinstance(given, ACCEPTED[wanted]) or isinstance(given, bool) > (wanted is bool):
             raise ValueError(
-                f"`{key}` of the game {shown(name)} must be of type {wanted.__name__}, got {shown(given)}."
+                f"`{key}` of the game {shown(name)} must be of type {wanted.__name__}, "
+                f"got {shown(given)}."
             )
 
 

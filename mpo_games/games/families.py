@@ -23,7 +23,6 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.labelled import read, shown
 from mpo_games.protocol import Array
 
-
 MOST = 2**12
 """The most actions of a game that is made here: its table then has 128 MiB. It may be raised."""
 

@@ -62,7 +62,8 @@ class MatrixGame:
             sides, _ = ordered(actions, "actions")
             if len(sides) != 2:
                 raise ValueError(
-                    f"`actions` must be the names of the rows and of the columns, got {shown(actions)}."
+                    f"`actions` must be the names of the rows and of the columns, "
+                    f"got {shown(actions)}."
                 )
             for axis, side in zip((-2, -1), sides, strict=True):
                 names = names_of(side, "actions", found.values.shape[axis])

@@ -174,7 +174,9 @@ class TreeBuilder:
                 "the state is reached by different actions of their own."
             )
         elif self.names[j] != actions:
-            raise ValueError(f"Information state {shown(label)} has different actions at two nodes.")
+            raise ValueError(
+                f"Information state {shown(label)} has different actions at two nodes."
+            )
         return range(self.first[j], self.first[j] + len(self.names[j]))
 
     def payoff(self, at: tuple[int, int], chance: float, value: float) -> None:

@@ -24,7 +24,7 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -68,9 +68,9 @@ class MMD:
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, type) or not callable(self.eta):
-            require_positive("eta", self.eta)
+            require_positive("eta", cast(float, self.eta))
         if isinstance(self.alpha, type) or not callable(self.alpha):
-            require_weight("alpha", self.alpha)
+            require_weight("alpha", cast(float, self.alpha))
         for name, example in EXAMPLES.items():
             require_callable(name, getattr(self, name), example)
 

@@ -36,9 +36,9 @@ from mpo_games.checks import (
 )
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import require_table
+from mpo_games.labelled import shown
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Game, MagnetSchedule, State
 from mpo_games.solvers.averaged import Averaged
 

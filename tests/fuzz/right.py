@@ -32,13 +32,16 @@ STATE = SOLUTION.state
 def solvers() -> Iterator[Call]:
     """Settings of solvers and of their choices."""
     step = {"eta": 0.1, "alpha": 0.1}
-    yield mg.MMD, {
-        **step,
-        "magnet": mg.Every(3),
-        "feedback": mg.optimistic,
-        "pull": mg.MMD(1, 1).pull,
-        "geometry": mg.as_given,
-    }
+    yield (
+        mg.MMD,
+        {
+            **step,
+            "magnet": mg.Every(3),
+            "feedback": mg.optimistic,
+            "pull": mg.MMD(1, 1).pull,
+            "geometry": mg.as_given,
+        },
+    )
     for make in (mg.EGPO, mg.NashMD):
         yield make, dict(step)
     yield mg.AnnealedMMD, {**step, "power": 0.5}

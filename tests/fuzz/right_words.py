@@ -128,4 +128,7 @@ def constructors() -> Iterator[Call]:
             "samples": 2,
         },
     )
-    yield ml.sample, {"policy": START, "prompts": PROMPTS, "count": 2, "rng": np.random.default_rng(0)}
+    yield (
+        ml.sample,
+        {"policy": START, "prompts": PROMPTS, "count": 2, "rng": np.random.default_rng(0)},
+    )

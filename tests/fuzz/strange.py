@@ -33,9 +33,11 @@ def answers_nothing(*arguments: Any, **named: Any) -> None:
 
 
 OTHERS: tuple[Any, ...] = (
-    None, "", "1", "nan", "0,5", "\u2028", "\ud800", b"1", (), [], {}, set(), object(), answers_nothing, int, mg.MMD(0.1, 0.1),
+    None, "", "1", "nan", "0,5", "\u2028", "\ud800", b"1", (), [], {}, set(), object(), int,
+    answers_nothing, mg.MMD(0.1, 0.1), {"a": {"a": 0.5, "b": 1}, "b": {"b": 0.5, "a": 0}},
     mg.load("mne"), mg.load("mne").initial_policy(), TREE, TREE.initial_policy(), mg.Entropy(),
-    (1.0,), [None], {"a": 1}, {0.5}, "x" * 999, range(3), slice(1), ..., np.array("a"),
+    (1.0,), [None], {"a": 1}, {"a": 0.5, "b": 0.5}, {0.5}, "x" * 999, range(3), slice(1), ...,
+    np.array("a"),
     np.array([None]), np.datetime64("2020-01-01"),
 )  # fmt: skip
 

@@ -150,7 +150,9 @@ class Standardised:
                 f"{len(self.scores)} scores need as many means and spreads, got {self.means} and "
                 f"{self.spreads}."
             )
-        if not (np.isfinite([*self.means, *self.spreads]).all() and min(self.spreads, default=0.0) > 0.0):
+        if not (
+            np.isfinite([*self.means, *self.spreads]).all() and min(self.spreads, default=0.0) > 0.0
+        ):
             raise ValueError(
                 f"Means must be finite, and spreads finite and above 0, got {self.means} and "
                 f"{self.spreads}."

@@ -77,7 +77,9 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
         )
     if "response_0" in row and "response_1" in row:
         if row.get(label) not in (0, 1):
-            raise ValueError(f"Row {number}: `{label}` must be 0 or 1, got {shown(row.get(label))}.")
+            raise ValueError(
+                f"Row {number}: `{label}` must be 0 or 1, got {shown(row.get(label))}."
+            )
         better = int(row[label])
         x, y, z = (
             _text(row.get(name), name, number)
@@ -85,8 +87,8 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
         )
         return Pair(x, y, z)
     raise ValueError(
-        f"Row {number} has the columns {', '.join(map(str, row))}: needed are prompt, chosen and rejected, "
-        f"or prompt, response_0, response_1 and {label}."
+        f"Row {number} has the columns {', '.join(map(str, row))}: needed are prompt, chosen and "
+        f"rejected, or prompt, response_0, response_1 and {label}."
     )
 
 
@@ -97,7 +99,9 @@ def _text(value: Any, column: str, number: int) -> str:
     if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
         # `chosen` and `rejected` repeat the prompt; only their last message is the response.
         return transcript(value) if column == "prompt" else str(value[-1]["content"])
-    raise ValueError(f"Row {number}: `{column}` must be a text or a conversation, got {shown(value)}.")
+    raise ValueError(
+        f"Row {number}: `{column}` must be a text or a conversation, got {shown(value)}."
+    )
 
 
 def _is_message(value: Any) -> bool:

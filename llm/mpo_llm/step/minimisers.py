@@ -9,7 +9,13 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from mpo_games.checks import finite_numbers, require_callable, require_count, require_positive, require_weight
+from mpo_games.checks import (
+    finite_numbers,
+    require_callable,
+    require_count,
+    require_positive,
+    require_weight,
+)
 from mpo_games.labelled import shown
 from mpo_llm.networks.base import Weights
 from mpo_llm.networks.processes import OneProcess, Processes

@@ -91,8 +91,8 @@ class Proximal:
             is_number(self.micro_batch) and self.micro_batch >= 1 and self.objective.separable
         ):
             raise ValueError(
-                f"`micro_batch` must be at least 1, got {shown(self.micro_batch)}, and {self.objective} "
-                "must be a sum over responses: use `micro_batch=None` otherwise."
+                f"`micro_batch` must be at least 1, got {shown(self.micro_batch)}, and "
+                f"{self.objective} must be a sum over responses: use `micro_batch=None` otherwise."
             )
 
     def solve(

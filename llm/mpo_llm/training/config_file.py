@@ -106,7 +106,9 @@ def translate(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
 def parse(kind: type[C], found: Any, where: str = "") -> C:
     """A dataclass from a mapping, its types checked. `ValueError` names the field."""
     if not isinstance(found, Mapping):
-        raise ValueError(f"`{where or 'the file'}` must hold `name: value` lines, got {shown(found)}.")
+        raise ValueError(
+            f"`{where or 'the file'}` must hold `name: value` lines, got {shown(found)}."
+        )
     hints = typing.get_type_hints(kind)
     names = [f.name for f in fields(typing.cast(Any, kind))]
     values = {}
