@@ -52,6 +52,9 @@ class SequenceFormGame:
     """A function `(game) -> weights` of `mpo_games.dilation`, or one like them."""
     source: str = ""
     """The OpenSpiel game string from which the game was compiled, or nothing."""
+    utility_sum: float = 0.0
+    """What both players receive together at every end. In a constant-sum game of OpenSpiel player 1
+    receives `utility_sum - x' A y`; values here are always player 0's."""
     geometry: DilatedEntropy = field(init=False)
     """The dilated entropy with the weights that `dilation` gives."""
 

@@ -70,6 +70,10 @@ def build_tree(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
     return builder.finish(dilation)
 
 
+class ImperfectRecallError(ValueError):
+    """An information state is reached by different actions of its own player."""
+
+
 @dataclass(slots=True)
 class TreeBuilder:
     """Collects information states and payoffs in the order of a depth-first walk.
@@ -116,7 +120,7 @@ class TreeBuilder:
             self.first.append(self.sequences)
             self.sequences += len(actions)
         elif self.parents[j] != at[player]:
-            raise ValueError(
+            raise ImperfectRecallError(
                 f"Player {player} has imperfect recall at {label!r}: "
                 "the state is reached by different actions of their own."
             )
@@ -136,10 +140,13 @@ class TreeBuilder:
         self.chances.append(chance)
         self.payoffs.append(chance * value)
 
-    def finish(self, dilation: Dilation = unit, source: str = "") -> SequenceFormGame:
+    def finish(
+        self, dilation: Dilation = unit, source: str = "", utility_sum: float = 0.0
+    ) -> SequenceFormGame:
         """The game of all states and leaves that were added.
 
-        `source` is its OpenSpiel game string, or nothing.
+        `source` is its OpenSpiel game string, or nothing, and `utility_sum` what both players
+        receive together.
         """
         size = [len(names) for names in self.names]
         above = np.append([-1, -1], np.repeat(np.arange(len(size)), size))
@@ -180,4 +187,5 @@ class TreeBuilder:
             np.add.reduceat(np.array(self.payoffs)[walk], first),
             dilation,
             source,
+            utility_sum,
         )
