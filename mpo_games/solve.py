@@ -12,7 +12,7 @@ from mpo_games.compat.earlier_names import respelled
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Game, Number, P, Solver, State
-from mpo_games.provenance import provenance
+from mpo_games.provenance import provenance, require_same_game
 from mpo_games.solution import Solution
 from mpo_games.trace import Trace
 
@@ -191,6 +191,7 @@ class _Recorder(Generic[P]):
         """
         if set(solution.trace.columns) != set(self.names):
             raise ValueError("`resume` recorded other metrics: pass the same `metrics`.")
+        require_same_game(self.provenance, solution.provenance)
         for noun in ("game", "solver"):
             ours, theirs = self.provenance[noun], solution.provenance[noun]
             if respelled(ours) != respelled(theirs):

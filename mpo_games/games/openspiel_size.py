@@ -114,7 +114,7 @@ def refuse(source: pyspiel.Game, has: str, needed: float, limit: float) -> NoRet
 def too_large(what: str, has: str, needed: float, limit: float) -> str:
     """The sentence that refuses a game: what it has, and the bytes that this takes."""
     return (
-        f"`game` must fit into memory: {what} has {has}, which takes about {needed / GIB:.3g} GiB, and "
-        f"the limit is {limit / GIB:g} GiB. Pass a larger `max_memory`, or smaller parameters of "
-        "the game."
+        f"`game` must fit into memory: {what} has {has}, which takes about "
+        f"{needed / GIB:.3g} GiB, and the limit is {limit / GIB:g} GiB. Pass a larger "
+        "`max_memory`, or smaller parameters of the game."
     )
