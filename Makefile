@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint hooks notebooks docs bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
+.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz notebooks docs bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -33,6 +33,10 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 
 notebooks: $(VENV)/notebooks  ## Execute every notebook; fails where a claim does.
 	$(BIN)/python notebooks
+
+fuzz: FUZZ ?= 30
+fuzz: $(VENV)/dev  ## Some 100 000 generated inputs: each is a result, or refused in a sentence.
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 2 tests/fuzz
 
 docs: $(VENV)/docs  ## Build the documentation site: docs/_build/html/index.html.
 	$(BIN)/python -m sphinx -q -W docs docs/_build/html

@@ -1,26 +1,45 @@
-"""Checks of arguments: each raises a `ValueError` whose message is a sentence."""
+"""Checks of arguments: each raises a `ValueError` whose message is a sentence.
+
+A comparison with NaN is false. Therefore a check asks for what is right, `not x >= 0`, and never
+for what is wrong, `x < 0`.
+"""
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from mpo_games.labelled import EXACT, Labelled, Labels, read
 from mpo_games.protocol import Array, Number
+
+KEPT = 1e-8
+"""Probabilities in float64 whose sum is this close to 1 stay as they are, to the last bit."""
+
+SLACK = 1e-6
+"""Sums of probabilities may be this far from 1 in any type: numbers are written in seven digits,
+and lists of Python's floats often come from float32."""
+
+MOST_SLACK = 2.0**-5
+"""No type is so coarse that sums may be farther from 1 than this: four units of bfloat16."""
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number, which may be infinite or NaN; a flag is none."""
+    number = isinstance(value, (float, int, np.floating, np.integer))
+    return number and not isinstance(value, bool)
 
 
 def require_positive(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and above 0."""
-    # `not x > 0`, and not `x <= 0`: NaN fails every comparison, and must be refused.
-    if not (isfinite(number) and number > 0.0):
-        raise ValueError(f"`{name}` must be a finite number above 0, got {number}.")
+    if not (is_number(number) and 0.0 < number < inf):
+        raise ValueError(f"`{name}` must be a finite number above 0, got {number!r}.")
 
 
 def require_weight(name: str, number: float) -> None:
     """`ValueError` unless `number` is finite and at least 0."""
-    if not (isfinite(number) and number >= 0.0):
-        raise ValueError(f"`{name}` must be a finite number of at least 0, got {number}.")
+    if not (is_number(number) and 0.0 <= number < inf):
+        raise ValueError(f"`{name}` must be a finite number of at least 0, got {number!r}.")
 
 
 def require_no_pull(alpha: Number) -> None:
@@ -32,42 +51,93 @@ def require_no_pull(alpha: Number) -> None:
 
 def require_ratio(ratio: float, check: int) -> None:
     """`ValueError` unless `0 < ratio < 1` and `check` is a whole number of steps, at least 1."""
-    if not 0.0 < ratio < 1.0:
-        raise ValueError(f"`ratio` must lie strictly between 0 and 1, got {ratio}.")
+    if not (is_number(ratio) and 0.0 < ratio < 1.0):
+        raise ValueError(f"`ratio` must lie strictly between 0 and 1, got {ratio!r}.")
     require_steps("check", check)
 
 
 def require_steps(name: str, steps: int) -> None:
     """`ValueError` unless `steps` is a whole number of at least 1."""
-    if not steps >= 1 or steps % 1:
-        raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {steps}.")
+    if not (is_number(steps) and 1 <= steps < inf and steps % 1 == 0):
+        raise ValueError(f"`{name}` must be a whole number of steps, at least 1, got {steps!r}.")
 
 
-def require_count(name: str, count: int) -> None:
-    """`ValueError` unless `count` is at least 1."""
-    if count < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {count}.")
+def require_count(name: str, count: int, least: int = 1) -> None:
+    """`ValueError` unless `count` is a whole number of at least `least`."""
+    # An array of 2.5 or of 3.0 entries does not exist, so the type has to be that of integers.
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not count >= least:
+        raise ValueError(f"`{name}` must be a whole number, at least {least}, got {count!r}.")
 
 
 def require_share(name: str, share: float) -> None:
     """`ValueError` unless `0 <= share <= 1`."""
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"`{name}` must lie in [0, 1], got {share}.")
+    if not (is_number(share) and 0.0 <= share <= 1.0):
+        raise ValueError(f"`{name}` must lie in [0, 1], got {share!r}.")
 
 
-def finite_numbers(values: ArrayLike, name: str) -> Array:
-    """`values` as a float64 array; `ValueError`, naming `name`, unless they are finite and real."""
-    try:
-        raw = np.asarray(values)
-        # NumPy would drop the imaginary parts with a warning only.
-        array = np.asarray(raw, dtype=np.float64) if raw.dtype.kind != "c" else None
-    except (TypeError, ValueError):
-        array = None
-    if array is None:
-        raise ValueError(f"`{name}` must be a regular array of real numbers.")
-    if not np.isfinite(array).all():
+def finite(found: Labelled, name: str) -> Array:
+    """The numbers that were read; `ValueError`, naming `name`, unless they are finite."""
+    if not np.isfinite(found.values).all():
         raise ValueError(f"`{name}` must be finite: it holds NaN or infinity.")
-    return array
+    return found.values
+
+
+def finite_numbers(values: object, name: str, names: Labels | None = None) -> Array:
+    """A vector or table as a float64 array, its last axis in the order of `names`, if it has any.
+
+    `ValueError`, naming the argument `name`, unless the numbers are finite and real.
+    """
+    found = read(values, name)
+    if found.values.ndim:
+        found = found.aligned(-1, names, name)
+    return finite(found, name)
+
+
+def slack(rounding: float, terms: int) -> float:
+    r"""How far from 1 the sum of probabilities may be: four times $\sqrt{terms}$ roundings."""
+    return min(max(SLACK, 4.0 * sqrt(terms) * rounding), MOST_SLACK)
+
+
+def require_probabilities(p: Array, name: str, allowed: float) -> Array:
+    """`p` without the negative numbers that rounding leaves, down to `-allowed`.
+
+    `ValueError`, naming the argument `name`, unless it is finite and non-negative.
+    """
+    if not np.isfinite(p).all() or not (p >= -allowed).all():
+        raise ValueError(f"`{name}` must be finite and non-negative.")
+    return np.where(p < 0.0, 0.0, p) if (p < 0.0).any() else p
+
+
+def distributions(p: Array, name: str, rounding: float = EXACT) -> Array:
+    """The distributions `p`, `(..., actions)`, with sums of 1 to the last bits of float64.
+
+    `rounding` is that of the type in which they were given, and says how far from 1 their sums may
+    be. Those in float64 that are within `KEPT` of 1 stay as they are. `ValueError`, naming the
+    argument `name`, for what is no distribution.
+    """
+    allowed = slack(rounding, p.shape[-1])
+    p = require_probabilities(p, name, allowed)
+    return normalised(p, summed(p, name, allowed)[..., None], rounding)
+
+
+def summed(p: Array, name: str, allowed: float) -> Array:
+    """The sums over the last axis; `ValueError` for one farther than `allowed` from 1."""
+    with np.errstate(over="ignore"):
+        total = p.sum(axis=-1)
+    off = np.abs(total - 1.0)
+    if not (off <= allowed).all():
+        worst = np.ravel(total)[np.argmax(off)]
+        raise ValueError(f"Each row of `{name}` must sum to 1, got {worst:.9g}.")
+    return np.asarray(total)
+
+
+def normalised(p: Array, total: Array, rounding: float, near: float = KEPT) -> Array:
+    """`p / total`, but `p` itself where it was given in float64 and its sum is within `near` of 1.
+
+    Numbers that earlier releases took stay the same to the last bit.
+    """
+    kept = (np.abs(total - 1.0) <= near) & (rounding <= EXACT)
+    return p if kept.all() else np.where(kept, p, p / total)
 
 
 def require_shape(name: str, array: Array, like: Array) -> None:

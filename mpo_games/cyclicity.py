@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from math import comb
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from mpo_games.checks import finite
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.labelled import Labels, read
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array
 
@@ -66,6 +69,10 @@ class CyclicityReport:
     """The reports on a game's contexts. The properties are means over the contexts."""
 
     contexts: tuple[ContextReport, ...]
+    responses: Labels = ()
+    """The names of the responses, or nothing."""
+    names: Labels = ()
+    """The names of the contexts, or nothing."""
 
     @property
     def cyclic_share(self) -> float:
@@ -105,9 +112,9 @@ class CyclicityReport:
     def __str__(self) -> str:
         rows = [
             (
-                str(x),
+                str(self.names[x] if self.names else x),
                 f"{c.cyclic_share:.1%}",
-                "none" if c.condorcet_winner is None else str(c.condorcet_winner),
+                self._called(c.condorcet_winner),
                 str(len(c.support)),
                 f"{c.misfit:.4f}",
                 f"{c.equilibrium_gap:.1e}",
@@ -139,6 +146,11 @@ class CyclicityReport:
             for row in table
         )
 
+    def _called(self, response: int | None) -> str:
+        if response is None:
+            return "none"
+        return str(self.responses[response] if self.responses else response)
+
 
 def report(game: PreferenceGame) -> CyclicityReport:
     """Cycles, Condorcet winner, equilibrium, and the loss of reward maximisation, per context.
@@ -151,11 +163,23 @@ def report(game: PreferenceGame) -> CyclicityReport:
     if game.preferences.ndim != 3:
         raise ValueError("`game` is a batch of games: pass them to `report` one by one.")
     # A game for each context, because the gaps and values of a game are means over its contexts.
-    return CyclicityReport(tuple(_context(PreferenceGame(table)) for table in game.preferences))
+    contexts = tuple(_context(PreferenceGame(table)) for table in game.preferences)
+    return CyclicityReport(contexts, game.responses, game.contexts)
 
 
-def cyclic_share(preferences: Array) -> float:
-    """The share of the triples of `preferences`, `(Y, Y)`, whose strict majorities form a cycle."""
+def cyclic_share(preferences: ArrayLike) -> float:
+    """The share of the triples of `preferences`, `(Y, Y)`, whose strict majorities form a cycle.
+
+    Raises `ValueError` for what is no square table of finite numbers.
+    """
+    # Estimates of preferences are welcome: their two orders need not sum to 1.
+    table = finite(read(preferences, "preferences").squared("preferences"), "preferences")
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise ValueError(f"`preferences` must be square, (Y, Y), got shape {table.shape}.")
+    return _cyclic_share(table)
+
+
+def _cyclic_share(preferences: Array) -> float:
     # With a margin, so that a tie which rounding has tilted closes no cycle.
     beats = (preferences > 0.5 + TIE).astype(np.float64)
     triples = comb(len(beats), 3)
@@ -163,14 +187,30 @@ def cyclic_share(preferences: Array) -> float:
     return float(np.sum((beats @ beats) * beats.T) / 3.0 / triples) if triples else 0.0
 
 
-def fit_bradley_terry(preferences: Array) -> Array:
+def fit_bradley_terry(preferences: ArrayLike) -> Array:
     r"""The scores of mean 0 whose $\sigma(s_i - s_j)$ is nearest to `preferences`, `(Y, Y)`, in KL.
 
-    Returns log-odds, `(Y,)`. This is the maximum-likelihood fit to equally many comparisons of
-    every pair. The penalty `RIDGE / 2 |s|^2` keeps the score of a response that always wins finite.
-    The problem is convex and smooth; a trust-region Newton method solves it. Raises `RuntimeError`
-    if that fails.
+    Returns log-odds, `(Y,)`, in the order of the rows. This is the maximum-likelihood fit to
+    equally many comparisons of every pair. The penalty `RIDGE / 2 |s|^2` keeps the score of a
+    response that always wins finite. The problem is convex and smooth; a trust-region Newton method
+    solves it. Raises `ValueError` for what is no table of preferences, and `RuntimeError` if the
+    fit fails.
     """
+    return _fit_bradley_terry(_table(preferences))
+
+
+def _table(preferences: ArrayLike) -> Array:
+    """One table of preferences, with its columns in the order of its rows."""
+    game = PreferenceGame(preferences)
+    if game.preferences.shape[:-2] != (1,):
+        raise ValueError(
+            "`preferences` must be the table (Y, Y) of one context, "
+            f"got shape {game.preferences.shape}."
+        )
+    return np.asarray(game.preferences[0])
+
+
+def _fit_bradley_terry(preferences: Array) -> Array:
     # Imported here, because `import mpo_games` must not load scipy.optimize.
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -214,7 +254,7 @@ def _context(game: PreferenceGame) -> ContextReport:
     p = game.preferences[0]
     n = len(p)
     nash = exact.nash(game)
-    scores = fit_bradley_terry(p)
+    scores = _fit_bradley_terry(p)
     model = expit(scores[:, None] - scores)
     beaten = (p > 0.5 + TIE).sum(axis=1)
     # The diagonal adds 1/2 to the sum of every response, which does not change their order.
@@ -222,7 +262,7 @@ def _context(game: PreferenceGame) -> ContextReport:
     # `misfit` sums over ordered pairs: the two orders are the two terms of a Bernoulli KL. With a
     # single response there is no pair to divide by.
     return ContextReport(
-        cyclic_share=cyclic_share(p),
+        cyclic_share=_cyclic_share(p),
         condorcet_winner=int(np.argmax(beaten)) if beaten.max() == n - 1 else None,
         equilibrium=nash.policy.probs[0],
         support=tuple(int(i) for i in np.flatnonzero(nash.support[0])),

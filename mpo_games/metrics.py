@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.capabilities import Checkable
+from mpo_games.checks import require_share, require_weight
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import ExactGame, Game, Number, P, Policy, State
 
@@ -52,6 +53,9 @@ class RegularisedGap:
     """Duality gap of the game in which each side pays `alpha KL(own policy || state.magnet)`."""
 
     alpha: float
+
+    def __post_init__(self) -> None:
+        require_weight("alpha", self.alpha)
 
     def __call__(self, game: ExactGame[P, Any], state: State[P]) -> Number:
         return game.regularised_gap(state.policy, state.magnet, self.alpha)
@@ -117,6 +121,9 @@ class SupportSize:
     """The number of actions with a probability above `threshold`, averaged over the rows."""
 
     threshold: float = 1e-6
+
+    def __post_init__(self) -> None:
+        require_share("threshold", self.threshold)
 
     def __call__(self, game: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:
         return np.asarray(np.sum(state.policy.probs > self.threshold, axis=-1).mean(axis=-1))

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, Self
 
 import numpy as np
 
+from mpo_games.checks import require_count, require_weight
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
@@ -160,6 +161,8 @@ def solve(
 
 def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
     """The evaluations at which to record, ascending: 0, `per_decade` in each decade, `budget`."""
+    require_weight("budget", budget)
+    require_count("per_decade", per_decade)
     exponents = np.arange(0.0, np.log10(max(budget, 1.0)), 1.0 / per_decade)
     return sorted(
         {0.0, float(budget), *(m for m in np.round(10.0**exponents).tolist() if m < budget)}

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.capabilities import Bounded
-from mpo_games.checks import require_positive
+from mpo_games.checks import require_positive, require_weight
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.labelled import read
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, ExactGame, P
 
@@ -53,6 +54,7 @@ def largest_step(game: Bounded, alpha: float) -> float:
     """
     require_positive("alpha", alpha)
     bound = float(np.max(game.bound))
+    require_weight("game.bound", bound)
     # Not by `bound**2`, which is 0 for payoffs below 1e-162.
     return alpha / bound / bound if bound > 0.0 else inf
 
@@ -64,6 +66,8 @@ def rate_bound(eta: float, alpha: float) -> float:
     $\mathrm{KL}(p^* \| p_{t+1}) / \mathrm{KL}(p^* \| p_t)$, where $p^*$ is the regularised
     equilibrium.
     """
+    require_weight("eta", eta)
+    require_weight("alpha", alpha)
     return 1.0 / (1.0 + eta * alpha)
 
 
@@ -75,7 +79,9 @@ def bound_ratio(divergences: ArrayLike, eta: float, alpha: float, *, floor: floa
     starts from a divergence at or below `floor` is left out, because its ratio is rounding. The
     result is 0 if no step is left. `ValueError` for NaN, or for fewer than two steps.
     """
-    values = np.asarray(divergences, dtype=np.float64)
+    for name, number in (("eta", eta), ("alpha", alpha), ("floor", floor)):
+        require_weight(name, number)
+    values = read(divergences, "divergences").values
     if values.ndim == 0 or len(values) < 2 or np.isnan(values).any():
         raise ValueError("`divergences` must hold two or more successive steps, without NaN.")
     before, after = values[:-1], values[1:]
@@ -121,6 +127,8 @@ def local_rate(game: object, equilibrium: object, *, eta: float, alpha: float) -
     KL by $\rho(J)^2$. The fastest step size is $\eta = \alpha/\omega^2$, which is the theorem's
     with the local $\omega$ in the place of $L$.
     """
+    require_weight("eta", eta)
+    require_weight("alpha", alpha)
     return hypot(1.0, eta * frequency(game, equilibrium)) / (1.0 + eta * alpha)
 
 
@@ -151,7 +159,8 @@ def fit_rate(steps: ArrayLike, values: ArrayLike, *, floor: float = FLOOR) -> Ra
     """
     from scipy.stats import linregress, t
 
-    x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    require_weight("floor", floor)
+    x, y = read(steps, "steps").values, read(values, "values").values
     if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("`steps` and `values` must be finite and of the same length.")
     below = np.flatnonzero(y <= floor)

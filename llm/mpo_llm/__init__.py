@@ -9,6 +9,14 @@ Log-probabilities and KLs are in nats, advantages are in units of preference.
 """
 
 import sys as _sys
+from importlib.util import find_spec as _find_spec
+
+if _missing := [
+    name
+    for name in ("torch", "transformers", "accelerate", "peft", "safetensors", "yaml")
+    if _find_spec(name) is None
+]:
+    raise ImportError(f'`mpo_llm` needs {", ".join(_missing)}: run `pip install "mpo-games[llm]"`.')
 
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
@@ -32,6 +40,7 @@ from mpo_llm.networks.small_transformer import SmallTransformer as SmallTransfor
 from mpo_llm.policy import TokenPolicy as TokenPolicy
 from mpo_llm.responses import Decoding as Decoding
 from mpo_llm.responses import Responses as Responses
+from mpo_llm.results.export import export_policy as export_policy
 from mpo_llm.step import kl_forms as kl_forms
 from mpo_llm.step.minimisers import LBFGS as LBFGS
 from mpo_llm.step.minimisers import Adam as Adam

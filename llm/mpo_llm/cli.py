@@ -20,7 +20,7 @@ import yaml
 from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.results import chat
-from mpo_llm.results.export import export
+from mpo_llm.results.export import Adapters, export
 from mpo_llm.training import config_file, flags
 from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
@@ -80,11 +80,16 @@ class Export:
     """A checkpoint, or the folder of a run (its last checkpoint)."""
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A folder that does not exist yet."""
+    adapters: Adapters = "merged"
+    """LoRA adapters become part of the weights, or stay `separate`, a folder of PEFT."""
 
     def run(self) -> str:
-        """Export; returns a line that names the folder."""
-        export(self.checkpoint, self.folder)
-        return f"exported to {self.folder}"
+        """Export; returns a line that names the folder, and says how far it is from the policy."""
+        apart = export(self.checkpoint, self.folder, self.adapters)
+        return (
+            f"exported to {self.folder}; loaded again, it is the policy but for a total variation "
+            f"of {apart:.1g} of next-token distributions"
+        )
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has closed the pipe, and Python flushes into it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ArithmeticError, OSError, ImportError) as error:
-        print(f"mpo-llm: {error}", file=sys.stderr)
+        # The judge may have raised it.
+        lacking = _out_of_memory(error.__cause__)
+        print(f"mpo-llm: {OUT_OF_MEMORY if lacking else error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -189,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _out_of_memory(error: BaseException | None) -> bool:
     """Whether an accelerator, the CPU allocator or Python ran out of memory."""
     # Torch's allocator for CPUs raises a bare RuntimeError, which only its text tells apart.
     lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)

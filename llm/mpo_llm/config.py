@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 
 def _at_least(name: str, number: int, least: int) -> None:
-    if number < least:
+    if not number >= least:  # NaN fails every comparison
         raise ValueError(f"`{name}` must be at least {least}, got {number}.")
 
 
@@ -42,6 +42,10 @@ class ModelConfig:
     """The adapters' output is scaled by `lora_alpha / lora_rank`; None is twice the rank."""
     lora_targets: str = "all-linear"
     """Layers that get adapters: `all-linear`, or names separated by commas."""
+    adapters: Literal["merge", "continue"] = "merge"
+    """What becomes of adapters that `name`, a folder of PEFT, already carries. `merge`: they become
+    part of the base model, and with `lora_rank` new ones are trained. `continue`: they are trained
+    on, and `lora_rank` must be 0. In both cases the start model and the first magnet have them."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False
@@ -51,6 +55,11 @@ class ModelConfig:
         _at_least("model.lora_rank", self.lora_rank, 0)
         if self.lora_alpha is not None:
             _at_least("model.lora_alpha", self.lora_alpha, 1)
+        if self.adapters == "continue" and self.lora_rank:
+            raise ValueError(
+                "`model.adapters: continue` trains the adapters of the folder, which have their "
+                f"own rank: `model.lora_rank` must be 0, got {self.lora_rank}."
+            )
 
 
 @dataclass(frozen=True)

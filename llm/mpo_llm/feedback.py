@@ -82,7 +82,7 @@ class Replayed:
     """The number of steps in the pool, the present one included."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if not self.steps >= 1:
             raise ValueError(f"`steps` must be at least 1, got {self.steps}.")
 
     def __call__(

@@ -64,7 +64,7 @@ class TextPreferenceGame:
     def __post_init__(self) -> None:
         require_prompts(self.prompts)
         # A response is compared with the mean of the others.
-        if self.samples < 2:
+        if not self.samples >= 2:
             raise ValueError(f"`samples` must be at least 2, got {self.samples}.")
         if self.prompts_per_step is not None and not (
             1 <= self.prompts_per_step <= len(self.prompts)
@@ -96,8 +96,9 @@ class TextPreferenceGame:
     ) -> Rollouts:
         """Responses of `policy` and their advantages against `opponent`.
 
-        `pool` holds responses of earlier steps. `ValueError` without `rng`, and if the judge fails;
-        nothing has changed then. `FloatingPointError` for log-probabilities that are not finite.
+        `pool` holds responses of earlier steps. `ValueError` without `rng`; `JudgeError` if the
+        judge fails, and nothing has changed then; `FloatingPointError` for log-probabilities that
+        are not finite.
         """
         if rng is None:
             raise ValueError(
@@ -114,7 +115,7 @@ class TextPreferenceGame:
                 "The engine reported log-probabilities that are not finite: see `Drawn.log_probs`."
             )
         # A smaller difference is rounding, and all weights would be 1.
-        if mismatch > MISMATCH:
+        if not mismatch <= MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
         at = None
@@ -198,10 +199,16 @@ class TextPreferenceGame:
     def compare(self, own: Responses, met: Responses) -> tuple[Indices, Indices, Array]:
         """All comparisons of responses to the same prompt: `own` i against `met` j.
 
-        Returns i, j and `P(own_i > met_j) - 1/2`, `(C,)` each. Equal responses are left out, as
-        they tie. Each pair of responses is judged once. `ValueError` if the judge fails.
+        Returns i, j and `P(own_i > met_j) - 1/2`, `(C,)` each. Responses of equal text are left
+        out, as they tie. Each pair of texts is judged once. `JudgeError` if the judge fails.
         """
         everyone, where = own.joined(met).distinct()
+        texts = [self._text(everyone, row) for row in range(len(everyone))]
+        # The judge reads texts, and different tokens can spell the same one: its first row stands
+        # for all of them.
+        firsts: dict[tuple[int, str], int] = {}
+        keys = zip(everyone.prompt_of.tolist(), texts, strict=True)
+        where = np.array([firsts.setdefault(key, row) for row, key in enumerate(keys)])[where]
         mine, theirs = where[: len(own)], where[len(own) :]
         same = own.prompt_of[:, None] == met.prompt_of
         i, j = np.nonzero(same & (mine[:, None] != theirs))
@@ -210,7 +217,6 @@ class TextPreferenceGame:
         low, high = np.minimum(mine[i], theirs[j]), np.maximum(mine[i], theirs[j])
         pairs, which = np.unique(low * len(everyone) + high, return_inverse=True)
         first, second = np.divmod(pairs, len(everyone))
-        texts = [self._text(everyone, row) for row in range(len(everyone))]
         prompts = [self.decode(prompt) for prompt in self.prompts]
         said = judged(
             self.judge,

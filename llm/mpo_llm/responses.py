@@ -42,11 +42,11 @@ class Decoding:
     """Only ids below it are drawn. Ids above it stand in prompts alone, or pad embeddings."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
+        if not self.max_tokens >= 1:
             raise ValueError(f"`max_tokens` must be at least 1, got {self.max_tokens}.")
         if not (isfinite(self.temperature) and self.temperature > 0.0):
             raise ValueError(f"`temperature` must be finite and above 0, got {self.temperature}.")
-        if self.vocabulary is not None and self.vocabulary < 1:
+        if self.vocabulary is not None and not self.vocabulary >= 1:
             raise ValueError(f"`vocabulary` must be at least 1, got {self.vocabulary}.")
         # Without a vocabulary every id can be drawn, so only its sign is checked.
         if self.eos is not None and not 0 <= self.eos < (self.vocabulary or self.eos + 1):

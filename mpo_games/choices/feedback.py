@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from mpo_games.capabilities import TwoSided
+from mpo_games.checks import require_share
 from mpo_games.protocol import Array, Game, Mixture, P, State
 
 Rng = np.random.Generator | None
@@ -83,8 +84,7 @@ class AgainstMixture:
     weight: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight <= 1.0:
-            raise ValueError(f"`weight` must lie in [0, 1], got {self.weight}.")
+        require_share("weight", self.weight)
 
     def __call__(self, game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
         p = state.policy

@@ -14,7 +14,13 @@ from typing import Any, cast
 import numpy as np
 
 from mpo_games.capabilities import Checkable, Located, SelfTunable, Smoothable
-from mpo_games.checks import require_ratio, require_steps
+from mpo_games.checks import (
+    is_number,
+    require_count,
+    require_positive,
+    require_ratio,
+    require_steps,
+)
 from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
 
 SOLVED = 1e-15
@@ -44,8 +50,8 @@ class Every:
 
     def __post_init__(self) -> None:
         require_steps("period", self.period)
-        if not 0.0 <= self.floor < 1.0:
-            raise ValueError(f"`floor` must lie in [0, 1), got {self.floor}.")
+        if not (is_number(self.floor) and 0.0 <= self.floor < 1.0):
+            raise ValueError(f"`floor` must lie in [0, 1), got {self.floor!r}.")
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         if state.step % self.period:
@@ -71,8 +77,8 @@ class Ema:
     rate: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rate <= 1.0:
-            raise ValueError(f"`rate` must lie in (0, 1], got {self.rate}.")
+        if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
+            raise ValueError(f"`rate` must lie in (0, 1], got {self.rate!r}.")
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return replace(state, magnet=state.magnet.mix(state.policy, self.rate))
@@ -112,7 +118,7 @@ class WhenGapFell:
             state = state.charge(price)
         # A gap of rounding errors falls by chance: each move would restart the anchor for nothing.
         solved = gap <= SOLVED * state.memory["gap_at_start"]
-        if solved or gap > self.ratio * state.memory["gap_at_move"]:
+        if solved or not gap <= self.ratio * state.memory["gap_at_move"]:
             return state
         return state.remember(gap_at_move=gap).move(state.policy.snapshot())
 
@@ -178,9 +184,9 @@ class Leap:
     first: int = 32
 
     def __post_init__(self) -> None:
-        if not self.windows > 0.0:
-            raise ValueError(f"`windows` must be above 0, got {self.windows}.")
-        if not (self.first >= 4 and self.first & (self.first - 1) == 0):
+        require_positive("windows", self.windows)
+        require_count("first", self.first, least=4)
+        if self.first & (self.first - 1):
             raise ValueError(f"`first` must be a power of two, at least 4, got {self.first}.")
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
@@ -211,7 +217,7 @@ class Leap:
         # An extrapolated gap is worth nothing once its rounding errors are as large as it is.
         magnified = ahead * SOLVED * float(np.max(np.abs(mean_q)))
         # A short leap gains less than the steps that the restart of the anchor loses.
-        if ahead < self.windows or not magnified < limit:
+        if not (ahead >= self.windows and magnified < limit):
             return ended
         # The room was measured in floats: an entry may end a rounding error below 0.
         there = cast(P, policy.at(np.maximum(mean + ahead * drift, 0.0)))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from mpo_games.cli.commands import SOLVE_HELP, List, Solve
+from mpo_games.exact.tables import CertificateError
 
 Command = (
     Annotated[Solve, tyro.conf.subcommand("solve", description=SOLVE_HELP)]
@@ -50,8 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A reader such as `head` has closed the pipe. Python flushes standard output once more when
         # it exits, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, ArithmeticError, OSError, MemoryError, ImportError) as error:
+    except (ValueError, ArithmeticError, OSError, ImportError, CertificateError) as error:
         print(f"mpo-games: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("mpo-games: out of memory: take a smaller game.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         kept = command.checkpoint if isinstance(command, Solve) else None

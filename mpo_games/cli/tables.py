@@ -24,7 +24,8 @@ def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
     if not all(isinstance(policy, mg.TabularPolicy) for policy in policies.values()):
         return
     probs = np.stack([policy.probs for policy in policies.values()], axis=-1)
-    legal = next(iter(policies.values())).legal
+    first = next(iter(policies.values()))
+    legal = first.legal
     for r, (row, mask) in enumerate(zip(probs, legal, strict=True)):
         actions = np.flatnonzero(mask)
         support = int(np.sum(row[actions, 0] > SUPPORT))
@@ -33,7 +34,9 @@ def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
         shown = actions
         if len(actions) > LISTED:
             shown = actions[np.argsort(-row[actions, 0], kind="stable")[:LISTED]]
-        cells = [("action", *policies), *((str(a), *(f"{p:.6f}" for p in row[a])) for a in shown)]
+        names = first.names(r)
+        listed = ((str(names[a]), *(f"{p:.6f}" for p in row[a])) for a in shown)
+        cells = [("action", *policies), *listed]
         yield from (f"  {line}" for line in aligned(cells))
         if len(shown) < len(actions):
             # A rest of 0 may be a little below 0 by rounding.

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from mpo_games.kernels.caching import njit
 from mpo_games.protocol import Array, Indices
 
 RESIDUAL_LIMIT = 1e-9

@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from mpo_games.kernels.caching import njit
 from mpo_games.kernels.tables import FAST, LOG_ZERO, bilinear
 from mpo_games.protocol import Array, Indices, Mask
 

@@ -101,13 +101,14 @@ def nash(game: object) -> Equilibrium[Any]:
 def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
     log_p, support, value, gap, _ = _optimal(game.payoff)
-    return Equilibrium(TabularPolicy(log_p), value, support, gap)
+    return Equilibrium(TabularPolicy(log_p, actions=game.actions), value, support, gap)
 
 
 @nash.register
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
-    policy = TabularPolicy(np.stack([_optimal(context)[0][0] for context in game.payoff]))
+    log_p = np.stack([_optimal(context)[0][0] for context in game.payoff])
+    policy = TabularPolicy(log_p, actions=game.actions)
     gap = float(game.duality_gap(policy))
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
@@ -274,6 +275,6 @@ def _quantal_response(
             f"Newton's method left a residual of {residual:.3g} nats at alpha={alpha}: "
             "`alpha` is too small beside the payoffs."
         )
-    policy = TabularPolicy(log_p)
+    policy = TabularPolicy(log_p, actions=game.actions)
     gap = float(game.regularised_gap(policy, magnet, alpha))
     return QuantalResponse(policy, alpha, gap, residual)

@@ -8,10 +8,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import (
+    distributions,
+    is_number,
+    require_count,
+    require_share,
+    require_weight,
+)
 from mpo_games.games.builders import from_scores
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.labelled import read
 from mpo_games.protocol import Array
 
 
@@ -49,7 +57,8 @@ def low_rank_cyclic(
 
     `ValueError` for a rank that is odd or below 2.
     """
-    if rank < 2 or rank % 2:
+    require_weight("transitivity", transitivity)
+    if not (is_number(rank) and rank >= 2 and rank % 2 == 0):
         raise ValueError(f"`rank` must be even and at least 2, got {rank}.")
     skill = transitivity * rng.normal(size=_size(n))
     # u'v sums rank / 2 products, so each factor shrinks by the fourth root to give variance 1.
@@ -72,10 +81,8 @@ def condorcet_cycle(n: int, strength: float = 1.0) -> PreferenceGame:
 
     `ValueError` unless `n >= 3` and `0 <= strength <= 1`.
     """
-    if n < 3:
-        raise ValueError(f"`n` must be at least 3 for a cycle, got {n}.")
-    if not 0.0 <= strength <= 1.0:
-        raise ValueError(f"`strength` must lie in [0, 1], got {strength}.")
+    require_count("n", n, least=3)
+    require_share("strength", strength)
     ahead = (np.arange(n) - np.arange(n)[:, None]) % n
     beats = (ahead > 0) & (ahead <= (n - 1) // 2)
     return PreferenceGame(0.5 + 0.5 * strength * (beats.astype(np.float64) - beats.T))
@@ -126,17 +133,18 @@ def perturbed(
     The payoffs are those of the sequence form. Leaves that only chance tells apart, since both
     players took the same actions, share one payoff and therefore one factor.
     """
+    require_weight("spread", spread)
     return game.with_payoff(game.payoff * (1.0 + spread * rng.normal(size=game.payoff.shape)))
 
 
 def _size(n: int, name: str = "n") -> int:
-    if n < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {n}.")
+    require_count(name, n)
     return n
 
 
 def _distribution(p: ArrayLike, name: str) -> Array:
-    probs = np.asarray(p, dtype=np.float64)
-    if probs.ndim != 1 or not (probs >= 0).all() or not np.isclose(probs.sum(), 1.0):
+    found = read(p, name)
+    if found.values.ndim != 1:
         raise ValueError(f"`{name}` must be a probability vector: non-negative, with sum 1.")
+    probs = distributions(found.values, name, found.rounding)
     return np.asarray(probs / probs.sum())

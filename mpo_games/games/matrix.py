@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import finite_numbers
+from mpo_games.checks import distributions, finite
 from mpo_games.kernels.tables import bilinear
+from mpo_games.labelled import Labels, names_of, ordered, read
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
@@ -28,6 +30,10 @@ class MatrixGame:
     policy is `(..., 2, max(n, m))`: the row player's row, then the column player's, padded with
     illegal actions.
 
+    The names of a table (a DataFrame, a mapping of mappings) become those of the actions.
+    `actions`, the row player's names and the column player's, are names for an array, or another
+    order of the names that a table has.
+
     >>> game = MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]])
     >>> float(game.duality_gap(game.policy([0.2, 0.6, 0.2], [0.2, 0.6, 0.2]))) < 1e-12
     True
@@ -38,16 +44,40 @@ class MatrixGame:
     payoff: Array
     """The row player's payoffs, `(..., n, m)`, read-only."""
 
-    def __init__(self, payoff: ArrayLike) -> None:
-        # A copy, so that the caller's array stays writable; the kernels want C order.
-        matrix = np.array(finite_numbers(payoff, "payoff"), order="C")
-        if matrix.ndim < 2 or 0 in matrix.shape:
+    actions: tuple[Labels, ...]
+    """The names of the row player's actions and of the column player's, or nothing."""
+
+    def __init__(
+        self, payoff: ArrayLike, actions: Sequence[Iterable[Hashable]] | None = None
+    ) -> None:
+        found = read(payoff, "payoff")
+        finite(found, "payoff")
+        if found.values.ndim < 2 or 0 in found.values.shape:
             raise ValueError(
                 "`payoff` must be a matrix (n, m) or a batch (..., n, m), with no axis empty, "
-                f"got shape {matrix.shape}."
+                f"got shape {found.values.shape}."
             )
+        if actions is not None:
+            sides, _ = ordered(actions, "actions")
+            if len(sides) != 2:
+                raise ValueError(
+                    f"`actions` must be the names of the rows and of the columns, got {actions!r}."
+                )
+            for axis, side in zip((-2, -1), sides, strict=True):
+                names = names_of(side, "actions", found.values.shape[axis])
+                found = found.aligned(axis, names, "payoff").called(axis, names)
+        # A copy, so that the caller's array stays writable; the kernels want C order.
+        matrix = np.array(found.values, order="C")
         matrix.setflags(write=False)
         object.__setattr__(self, "payoff", matrix)
+        sizes = matrix.shape[-2:]
+        named = any(labels is not None for labels in found.labels[-2:])
+        # A side without names is counted, if the other one has some.
+        both = (
+            tuple(range(size)) if labels is None else labels
+            for labels, size in zip(found.labels[-2:], sizes, strict=True)
+        )
+        object.__setattr__(self, "actions", tuple(both) if named else ())
 
     @property
     def players(self) -> int:
@@ -68,24 +98,27 @@ class MatrixGame:
 
     def initial_policy(self) -> TabularPolicy:
         """Uniform play by both players."""
-        return TabularPolicy.uniform(self.legal)
+        return TabularPolicy.uniform(self.legal, actions=self.actions)
 
     def policy(self, row: ArrayLike, column: ArrayLike) -> TabularPolicy:
         """The policy with the given probabilities, `row` `(..., n)` and `column` `(..., m)`.
 
+        Probabilities with names (a Series, a mapping) are brought into the order of `actions`.
         `ValueError` for another number of actions, or for rows that are not distributions.
         """
-        sides = [np.asarray(side, dtype=np.float64) for side in (row, column)]
-        for name, side, size in zip(("row", "column"), sides, self.payoff.shape[-2:], strict=True):
-            if side.ndim == 0 or side.shape[-1] != size:
-                raise ValueError(f"`{name}` must have {size} actions, got shape {side.shape}.")
-        width = max(self.payoff.shape[-2:])
-        padded = [
-            np.pad(side, [(0, 0)] * (side.ndim - 1) + [(0, width - side.shape[-1])])
-            for side in sides
-        ]
+        width, padded = max(self.payoff.shape[-2:]), []
+        given = zip(("row", "column"), (row, column), self.payoff.shape[-2:], strict=True)
+        for i, (name, side, size) in enumerate(given):
+            found = read(side, name)
+            shape = found.values.shape
+            if not shape or shape[-1] != size:
+                raise ValueError(f"`{name}` must have {size} actions, got shape {shape}.")
+            found = found.aligned(-1, self.actions[i] if self.actions else None, name)
+            p = distributions(found.values, name, found.rounding)
+            padded.append(np.pad(p, [(0, 0)] * (p.ndim - 1) + [(0, width - size)]))
         probs = np.stack(np.broadcast_arrays(*padded), axis=-2)
-        return TabularPolicy.from_probs(probs, np.broadcast_to(self.legal, probs.shape))
+        legal = np.broadcast_to(self.legal, probs.shape)
+        return TabularPolicy.from_probs(probs, legal, actions=self.actions)
 
     def feedback(
         self,

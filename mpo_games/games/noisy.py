@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mpo_games.checks import require_count, require_share
+from mpo_games.checks import require_count, require_share, require_weight
 from mpo_games.games.estimated import EstimatedGame, required
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.policies.tabular import TabularPolicy
@@ -58,8 +58,7 @@ class NoisyGame(_EstimatedTables):
     """Standard deviation of the noise, in units of payoff."""
 
     def __post_init__(self) -> None:
-        if not (self.sigma >= 0.0 and np.isfinite(self.sigma)):
-            raise ValueError(f"`sigma` must be finite and at least 0, got {self.sigma}.")
+        require_weight("sigma", self.sigma)
 
     def feedback(
         self,

@@ -103,8 +103,10 @@ def from_openspiel(game: SequenceFormGame, table: OpenSpielTable) -> TreeplexPol
 
     `ValueError` for a table of another game, or if its rows are not distributions.
     """
-    probs = np.ones(game.tree.sequences)
-    probs[2:] = table.action_probability_array[_cells(game, table)]
+    rows = table.action_probability_array[_cells(game, table)]
+    # In the table's own type, whose rounding says how far from 1 its rows may sum.
+    probs = np.ones(game.tree.sequences, dtype=rows.dtype)
+    probs[2:] = rows
     return TreeplexPolicy.from_probs(game.tree, game.geometry, probs)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import finite_numbers
+from mpo_games.checks import distributions, finite, slack
+from mpo_games.labelled import Labelled, Labels, names_of, read
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
@@ -28,6 +30,11 @@ class PreferenceGame:
     contexts. The Nash equilibrium is the von Neumann winner (maximal lottery): no other policy is
     preferred to it with probability above 1/2.
 
+    A table with names (a DataFrame, a mapping of mappings) is read by them: its columns are brought
+    into the order of its rows. `responses` and `contexts` are names for an array, or another order
+    of the names that a table has. Numbers in float32 or coarser need to satisfy `P + P' = 1` up to
+    the rounding of their type only. `ValueError` for what is no such table.
+
     >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]])
     >>> first, second = game.policy([1, 0]), game.policy([0, 1])
     >>> float(game.win_rate(first, second)), float(game.duality_gap(second))
@@ -39,27 +46,54 @@ class PreferenceGame:
     payoff: Array
     """`P - 1/2`, antisymmetric, `(..., X, Y, Y)`, read-only."""
 
-    def __init__(self, preferences: ArrayLike) -> None:
-        table = finite_numbers(preferences, "preferences")
+    responses: Labels
+    """The names of the responses, `(Y,)`, or nothing."""
+    contexts: Labels
+    """The names of the contexts, `(X,)`, or nothing."""
+
+    def __init__(
+        self,
+        preferences: ArrayLike,
+        responses: Iterable[Hashable] | None = None,
+        contexts: Iterable[Hashable] | None = None,
+    ) -> None:
+        found = read(preferences, "preferences").squared("preferences")
+        table = finite(found, "preferences")
         if table.ndim < 2 or table.shape[-1] != table.shape[-2] or 0 in table.shape:
             raise ValueError(
                 "`preferences` must be square, (Y, Y), (X, Y, Y) or (..., X, Y, Y), "
                 f"got shape {table.shape}."
             )
-        if (table < 0).any() or (table > 1).any():
-            raise ValueError("`preferences` must lie in [0, 1]: they are probabilities.")
+        if responses is not None:
+            names = names_of(responses, "responses", table.shape[-1])
+            for axis in (-2, -1):
+                found = found.aligned(axis, names, "preferences").called(axis, names)
+        if found.values.ndim == 2:
+            found = Labelled(found.values[None], (None, *found.labels), found.rounding)
+        if contexts is not None:
+            names = names_of(contexts, "contexts", found.values.shape[-3])
+            found = found.aligned(-3, names, "preferences").called(-3, names)
+        table = found.values
         # With a tolerance, since computed tables miss 1 by rounding errors.
-        if np.abs(table + np.swapaxes(table, -1, -2) - 1.0).max() > 1e-9:
+        allowed = slack(found.rounding, 2)
+        if not ((table >= -allowed) & (table <= 1.0 + allowed)).all():
+            raise ValueError("`preferences` must lie in [0, 1]: they are probabilities.")
+        if not np.abs(table + np.swapaxes(table, -1, -2) - 1.0).max() <= allowed:
             raise ValueError("`preferences` must satisfy P + P.T = 1 (so 1/2 on the diagonal).")
         # Made exactly antisymmetric, so that a policy wins exactly half of its games with itself.
-        table = 0.5 + 0.5 * (table - np.swapaxes(table, -1, -2))
-        if table.ndim == 2:
-            table = table[None]
+        table = 0.5 + 0.5 * np.clip(table - np.swapaxes(table, -1, -2), -1.0, 1.0)
         table.setflags(write=False)
         object.__setattr__(self, "preferences", table)
         payoff = table - 0.5
         payoff.setflags(write=False)
         object.__setattr__(self, "payoff", payoff)
+        object.__setattr__(self, "responses", found.labels[-1] or ())
+        object.__setattr__(self, "contexts", found.labels[-3] or ())
+
+    @property
+    def actions(self) -> tuple[Labels, ...]:
+        """The names of the actions as those of other games: one tuple for all rows, or nothing."""
+        return (self.responses,) if self.responses else ()
 
     @property
     def players(self) -> int:
@@ -78,21 +112,28 @@ class PreferenceGame:
 
     def initial_policy(self) -> TabularPolicy:
         """Uniform over responses."""
-        return TabularPolicy.uniform(self.legal)
+        return TabularPolicy.uniform(self.legal, actions=self.actions)
 
     def policy(self, probs: ArrayLike) -> TabularPolicy:
         """The policy with the given probabilities, `(Y,)` for every context or `(..., X, Y)`.
 
+        Probabilities with names (a Series, a mapping) are brought into the order of `responses`.
         `ValueError` for another shape, or for rows that are not distributions.
         """
-        p = np.asarray(probs, dtype=np.float64)
+        found = read(probs, "probs")
+        shape = found.values.shape
         contexts, responses = self.payoff.shape[-3:-1]
-        if p.ndim == 0 or p.shape[-1] != responses or (p.ndim > 1 and p.shape[-2] != contexts):
+        if not shape or shape[-1] != responses or (len(shape) > 1 and shape[-2] != contexts):
             raise ValueError(
                 f"`probs` must be ({responses},) or (..., {contexts}, {responses}), "
-                f"got shape {p.shape}."
+                f"got shape {shape}."
             )
-        return TabularPolicy.from_probs(np.tile(p, (contexts, 1)) if p.ndim == 1 else p)
+        found = found.aligned(-1, self.responses or None, "probs")
+        if len(shape) > 1:
+            found = found.aligned(-2, self.contexts or None, "probs")
+        p = distributions(found.values, "probs", found.rounding)
+        p = np.tile(p, (contexts, 1)) if p.ndim == 1 else p
+        return TabularPolicy.from_probs(p, actions=self.actions)
 
     def feedback(
         self,

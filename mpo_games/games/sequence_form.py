@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from mpo_games.checks import finite_numbers, require_weight
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.dilation import payoff_scaled, unit
@@ -63,14 +64,15 @@ class SequenceFormGame:
         owner, row, column = self.tree.owner, self.row, self.column
         if row.shape != (owner.size + 1,) or row[0] or row[-1] != self.payoff.size:
             raise ValueError("`row` must be a CSR row pointer over all sequences.")
-        if (np.diff(row) < 0).any():
+        if not (np.diff(row) >= 0).all():
             raise ValueError("`row` must not fall: it is a CSR row pointer.")
         known = column.shape == self.payoff.shape and ((column >= 0) & (column < owner.size)).all()
         if not known or (owner[column] != 1).any():
             raise ValueError("`column` must name a sequence of player 1 for every payoff.")
         if np.diff(row)[owner == 1].any():
             raise ValueError("`row` must be empty at the sequences of player 1.")
-        if self.chance.shape != self.payoff.shape or not (self.chance > 0).all():
+        likely = (self.chance > 0) & (self.chance < np.inf)
+        if self.chance.shape != self.payoff.shape or not likely.all():
             raise ValueError("`chance` must be a positive number for every payoff.")
         if not np.isfinite(self.payoff).all():
             raise ValueError("`payoff` must be finite: it holds NaN or infinity.")
@@ -109,7 +111,7 @@ class SequenceFormGame:
 
     def with_payoff(self, payoff: Array) -> Self:
         """The same tree with other payoffs at its `(row, column)` entries."""
-        return replace(self, payoff=np.ascontiguousarray(payoff, dtype=np.float64))
+        return replace(self, payoff=np.ascontiguousarray(finite_numbers(payoff, "payoff")))
 
     def initial_policy(self) -> TreeplexPolicy:
         """Uniform at every information state."""
@@ -186,8 +188,7 @@ class SequenceFormGame:
     ) -> Array:
         r"""The duality gap of the game in which both players pay $\alpha$ times the dilated
         divergence to `magnet`; `alpha` must be at least 0, else `ValueError`."""
-        if not alpha >= 0.0:
-            raise ValueError(f"`alpha` must be at least 0, got {alpha}.")
+        require_weight("alpha", alpha)
         if alpha == 0.0:
             return self.duality_gap(policy)
         q = self.feedback(policy)

@@ -6,10 +6,13 @@ from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import normalised, require_probabilities, slack
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
+from mpo_games.labelled import ordered, read
 from mpo_games.policies.dilation import unit
 from mpo_games.policies.tree import Tree
 
@@ -43,9 +46,11 @@ Node = Payoff | Chance | Decision
 def build_tree(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
     """The game of a tree of `Chance`, `Decision` and `Payoff` nodes.
 
-    `dilation` chooses the weights of its dilated entropy. `ValueError` for chances that do not sum
-    to 1, for an information state whose actions differ between nodes, and for imperfect recall (a
-    state that different own actions lead to).
+    `dilation` chooses the weights of its dilated entropy. A state may list its actions in another
+    order at another node: they are told apart by name. `ValueError` for chances that do not sum to
+    1 (up to the rounding of their type), for payoffs that are not finite, for an information state
+    whose actions differ between nodes, and for imperfect recall (a state that different own actions
+    lead to).
     """
     # A stack instead of recursion: a game may be deeper than Python's limit.
     builder = TreeBuilder()
@@ -55,23 +60,58 @@ def build_tree(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
         if isinstance(node, Payoff):
             builder.payoff(at, chance, node.value)
         elif isinstance(node, Chance):
-            total = sum(probability for probability, _ in node.outcomes)
-            if abs(total - 1.0) > 1e-9 or any(p < 0 for p, _ in node.outcomes):
-                raise ValueError(f"Chances must be probabilities that sum to 1, got {total}.")
             # Reversed, so that the stack yields the nodes in their written order.
-            stack += [(child, at, chance * p) for p, child in reversed(node.outcomes) if p > 0]
-        else:
-            sequences = builder.state(node.player, node.state, tuple(node.actions), at)
-            for sequence, child in zip(
-                reversed(sequences), reversed(list(node.actions.values())), strict=True
-            ):
+            stack += [(child, at, chance * p) for p, child in reversed(_outcomes(node)) if p > 0.0]
+        elif isinstance(node, Decision):
+            actions = _actions(node)
+            names = builder.known(node.player, node.state, tuple(actions))
+            sequences = builder.state(node.player, node.state, names, at)
+            for sequence, name in zip(reversed(sequences), reversed(names), strict=True):
                 there = (sequence, at[1]) if node.player == 0 else (at[0], sequence)
-                stack.append((child, there, chance))
+                stack.append((actions[name], there, chance))
+        else:
+            raise ValueError(
+                "A node must be a `Chance`, a `Decision` or a `Payoff`, "
+                f"got a {type(node).__name__}."
+            )
     return builder.finish(dilation)
 
 
 class ImperfectRecallError(ValueError):
     """An information state is reached by different actions of its own player."""
+
+
+def _outcomes(node: Chance) -> list[tuple[float, Node]]:
+    """The probabilities of a chance node, with sum 1, and what follows them."""
+    items, names = ordered(node.outcomes, "outcomes")
+    pairs = [item for item in items if isinstance(item, (tuple, list)) and len(item) == 2]
+    if names is not None or len(pairs) < len(items) or not items:
+        raise ValueError(
+            "`outcomes` of a `Chance` must be pairs `(probability, node)`, at least one, "
+            f"got {node.outcomes!r:.60}."
+        )
+    found = read([p for p, _ in pairs], "outcomes")
+    if found.values.ndim != 1:
+        raise ValueError("`outcomes` of a `Chance` must have one probability each.")
+    # The sum of Python, not of NumPy: it adds in order, as it did in earlier releases.
+    total, allowed = sum(found.values.tolist()), slack(found.rounding, len(pairs))
+    if not (found.values >= -allowed).all() or not abs(total - 1.0) <= allowed:
+        raise ValueError(
+            f"Chances must be probabilities that sum to 1, got {found.values.tolist()}."
+        )
+    probs = require_probabilities(found.values, "outcomes", allowed)
+    probs = normalised(probs, np.asarray(total), found.rounding, 1e-9)
+    return list(zip(probs.tolist(), (child for _, child in pairs), strict=True))
+
+
+def _actions(node: Decision) -> Mapping[Any, Node]:
+    """The actions of a decision, in their order."""
+    if not isinstance(node.actions, Mapping):
+        raise ValueError(
+            f"`actions` at {node.state!r} must be a mapping of names to nodes, "
+            f"got a {type(node.actions).__name__}."
+        )
+    return node.actions
 
 
 @dataclass(slots=True)
@@ -98,6 +138,19 @@ class TreeBuilder:
     payoffs: array[float] = field(default_factory=lambda: array("d"))
     sequences: int = 2
 
+    def known(self, player: int, label: str, actions: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+        """The actions in the order of an earlier node of the information state, if there is one.
+
+        Other actions than at that node are given back as they are.
+        """
+        try:
+            j = self.keys.get((player, label))
+        except TypeError:
+            raise ValueError(f"An information state needs a name, got {label!r}.") from None
+        if j is None or len(actions) != len(self.names[j]):
+            return actions
+        return self.names[j] if set(actions) == set(self.names[j]) else actions
+
     def state(
         self, player: int, label: str, actions: tuple[Hashable, ...], at: tuple[int, int]
     ) -> range:
@@ -106,8 +159,8 @@ class TreeBuilder:
         `at` is the pair of the players' sequences at the node. `ValueError` for a state whose
         actions differ from those at an earlier node, and for imperfect recall.
         """
-        if player not in (0, 1):
-            raise ValueError(f"A decision belongs to player 0 or 1, got {player}.")
+        if player not in (0, 1) or not isinstance(player, (int, np.integer)):
+            raise ValueError(f"A decision belongs to player 0 or 1, got {player!r}.")
         key = (player, label)
         j = self.keys.get(key)
         if j is None:
@@ -134,6 +187,12 @@ class TreeBuilder:
         `at` is the pair of the players' sequences there, and `chance` the probability of chance's
         moves. `ValueError` for a payoff that is not finite.
         """
+        # Floats are most of a large game, and need no reading.
+        if not isinstance(value, float):
+            found = read(value, "payoff").values
+            if found.size != 1:
+                raise ValueError(f"A payoff must be one number, got shape {found.shape}.")
+            value = float(found.item())
         if not isfinite(value):
             raise ValueError(f"A payoff must be finite, got {value}.")
         self.leaves.extend(at)

@@ -8,7 +8,8 @@ within two ulps of NumPy's.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mpo_games.kernels.caching import njit
 
 _LOG2_E = 1.4426950408889634
 # log(2) in two parts. The first has so few bits that its product with an exponent is exact.

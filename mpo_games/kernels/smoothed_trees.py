@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from mpo_games.kernels.caching import njit
 from mpo_games.kernels.elementary import exp, log
 from mpo_games.kernels.tables import FAST
 from mpo_games.protocol import Array, Indices

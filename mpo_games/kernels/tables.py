@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from mpo_games.kernels.caching import njit
 from mpo_games.protocol import Array, Mask
 
 # "nnan" and "ninf" are left out on purpose: they would let the compiler assume NaN away.

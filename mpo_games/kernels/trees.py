@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from mpo_games.kernels.caching import njit
 from mpo_games.kernels.elementary import exp, log
 from mpo_games.kernels.tables import LOG_ZERO
 from mpo_games.protocol import Array, Indices

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from mpo_games.checks import require_weight
 from mpo_games.plot.looks import BLACK, DASHED, GREY, SPARE, THEME, style, theme
 from mpo_games.protocol import Array
 from mpo_games.trace import Trace
@@ -54,6 +55,7 @@ def convergence(
         raise ValueError("`traces` must be labels with their traces, `{label: solution.trace}`.")
     if not traces:
         raise ValueError("`traces` is empty: pass at least one label and its trace.")
+    require_weight("floor", floor)
     with theme():
         if ax is None:
             _, ax = plt.subplots(figsize=(6.4, 4.0))

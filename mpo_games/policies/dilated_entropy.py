@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpo_games.checks import is_number
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
 from mpo_games.kernels.tables import LOG_ZERO
@@ -46,8 +47,8 @@ class DilatedEntropy:
     """The share of uniform play."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.gamma < 1.0:
-            raise ValueError(f"`gamma` must lie in [0, 1), got {self.gamma}.")
+        if not (is_number(self.gamma) and 0.0 <= self.gamma < 1.0):
+            raise ValueError(f"`gamma` must lie in [0, 1), got {self.gamma!r}.")
 
     @property
     def plain(self) -> DilatedEntropy:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mpo_games.checks import is_number
 from mpo_games.kernels.tables import (
     EDGE,
     LOG_ZERO,
@@ -127,8 +128,8 @@ class SmoothedEntropy:
     """The share of uniform play, strictly between 0 and 1."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.gamma < 1.0:
-            raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {self.gamma}.")
+        if not (is_number(self.gamma) and 0.0 < self.gamma < 1.0):
+            raise ValueError(f"`gamma` must lie strictly between 0 and 1, got {self.gamma!r}.")
 
     def step(
         self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number

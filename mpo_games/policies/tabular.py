@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_no_pull, require_shape
+from mpo_games.checks import (
+    distributions,
+    require_no_pull,
+    require_shape,
+    require_share,
+    require_weight,
+)
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
@@ -18,6 +24,7 @@ from mpo_games.kernels.tables import (
     symmetrised,
     weighted_squares,
 )
+from mpo_games.labelled import Labels, read
 from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
 
@@ -38,38 +45,55 @@ class TabularPolicy:
     coordinates: Array
     """The mirror coordinates (log-probabilities in the entropy geometry)."""
     geometry: Geometry = Entropy()
+    actions: tuple[Labels, ...] = ()
+    """The names of the actions, a tuple for each row or one for all rows; or nothing."""
 
     @classmethod
-    def uniform(cls, legal: ArrayLike, geometry: Geometry = Entropy()) -> TabularPolicy:
+    def uniform(
+        cls,
+        legal: ArrayLike,
+        geometry: Geometry = Entropy(),
+        actions: tuple[Labels, ...] = (),
+    ) -> TabularPolicy:
         """Uniform over each row's legal actions; `legal` is boolean, `(..., rows, actions)`."""
-        mask = np.asarray(legal, dtype=bool)
+        mask = _mask(legal, actions)
         if mask.ndim < 2 or not mask.any(axis=-1).all():
             raise ValueError(
                 "`legal` must be (..., rows, actions) with a legal action in every row."
             )
-        return cls.from_probs(mask / mask.sum(axis=-1, keepdims=True), mask, geometry)
+        return cls.from_probs(mask / mask.sum(axis=-1, keepdims=True), mask, geometry, actions)
 
     @classmethod
     def from_probs(
-        cls, probs: ArrayLike, legal: ArrayLike | None = None, geometry: Geometry = Entropy()
+        cls,
+        probs: ArrayLike,
+        legal: ArrayLike | None = None,
+        geometry: Geometry = Entropy(),
+        actions: tuple[Labels, ...] = (),
     ) -> TabularPolicy:
         """The policy with the given probabilities, `(..., rows, actions)`, each row summing to 1.
 
-        A legal probability of 0 is stored as a finite logarithm, so that it can come back.
+        A legal probability of 0 is stored as a finite logarithm, so that it can come back. The sums
+        of float32, and of coarser types, need to be 1 up to their rounding only. The names that a
+        table gives its columns become `actions`, unless these are given.
         Raises `ValueError` for anything that is not a distribution on the legal actions.
         """
-        p = np.asarray(probs, dtype=np.float64)
-        mask = np.ones(p.shape, dtype=bool) if legal is None else np.asarray(legal, dtype=bool)
-        if p.ndim < 2:
-            raise ValueError(f"`probs` must be (..., rows, actions), got shape {p.shape}.")
-        if not np.isfinite(p).all() or (p < 0).any():
-            raise ValueError("`probs` must be finite and non-negative.")
+        found = read(probs, "probs")
+        if found.values.ndim < 2:
+            raise ValueError(
+                f"`probs` must be (..., rows, actions), got shape {found.values.shape}."
+            )
+        names = found.labels[-1]
+        if names is not None and not actions:
+            actions = (names,)
+        for row in actions:
+            found = found.aligned(-1, row, "probs")
+        p = distributions(found.values, "probs", found.rounding)
+        mask = np.ones(p.shape, dtype=bool) if legal is None else _mask(legal, actions)
         if (p * ~mask).any():
             raise ValueError("`probs` gives weight to an illegal action.")
-        if not np.allclose(p.sum(axis=-1), 1.0, rtol=0.0, atol=1e-8):
-            raise ValueError("Each row of `probs` must sum to 1.")
         mask = np.broadcast_to(mask, p.shape)
-        return cls(geometry.coordinates(p, mask), geometry)
+        return cls(geometry.coordinates(p, mask), geometry, actions)
 
     @property
     def probs(self) -> Array:
@@ -112,7 +136,7 @@ class TabularPolicy:
             row = theta[..., player, :]
             theta = np.array(np.broadcast_to(self.coordinates, theta.shape))
             theta[..., player, :] = row
-        return type(self)(theta, self.geometry)
+        return type(self)(theta, self.geometry, self.actions)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """`centred(q)`, because the feedback to a table is the value of every action.
@@ -133,7 +157,7 @@ class TabularPolicy:
         coordinates = self.geometry.coordinates(probs, legal.reshape(weights.shape))
         if player is not None:
             coordinates = np.where(self.owned(player), coordinates, self.coordinates)
-        return type(self)(coordinates, self.geometry)
+        return type(self)(coordinates, self.geometry, self.actions)
 
     def owned(self, player: int) -> Mask:
         """A mask of the rows of `player`, `(rows, 1)`."""
@@ -152,22 +176,24 @@ class TabularPolicy:
 
         `0 <= weight <= 1`, else `ValueError`.
         """
-        if not 0.0 <= weight <= 1.0:
-            raise ValueError(f"`weight` must lie in [0, 1], got {weight}.")
+        require_share("weight", weight)
         shape = np.broadcast_shapes(self.coordinates.shape, other.coordinates.shape)
         # At weight 0 or 1 a product of 0 and -inf would be NaN: illegal entries are left out.
         mean = np.full(shape, -np.inf)
         np.multiply(self.coordinates, 1.0 - weight, out=mean, where=self.legal)
         np.add(mean, weight * np.where(self.legal, other.coordinates, 0.0), out=mean)
         zero = np.zeros(shape)
-        return type(self)(self.geometry.step(mean, zero, None, 1.0, 0.0), self.geometry)
+        return type(self)(
+            self.geometry.step(mean, zero, None, 1.0, 0.0), self.geometry, self.actions
+        )
 
     def smooth(self, share: float) -> Self:
-        """`(1 - share) self + share uniform` over the legal actions of every row."""
+        """`(1 - share) self + share uniform` over every row's legal actions; `0 <= share <= 1`."""
+        require_share("share", share)
         legal = self.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
         probs = (1.0 - share) * self.probs + share * uniform
-        return type(self)(self.geometry.coordinates(probs, legal), self.geometry)
+        return type(self)(self.geometry.coordinates(probs, legal), self.geometry, self.actions)
 
     def snapshot(self) -> Self:
         """The policy itself: tables are immutable."""
@@ -177,7 +203,7 @@ class TabularPolicy:
         """The policy whose `player` plays like `other`."""
         coordinates = self.coordinates.copy()
         coordinates[..., player, :] = other.coordinates[..., player, :]
-        return type(self)(coordinates, self.geometry)
+        return type(self)(coordinates, self.geometry, self.actions)
 
     @property
     def extent(self) -> float:
@@ -215,14 +241,32 @@ class TabularPolicy:
 
     def at(self, point: Array) -> Self:
         """The policy of this geometry that plays the given probabilities."""
-        return type(self)(self.geometry.coordinates(point, self.legal), self.geometry)
+        return self.replace(self.geometry.coordinates(point, self.legal))
 
     def within(self, geometry: Geometry) -> Self:
         """The same play in another geometry."""
         # A conversion to probabilities and back would cost a rounding error.
         if geometry == self.geometry:
             return self
-        return type(self)(geometry.coordinates(self.probs, self.legal), geometry)
+        return type(self)(geometry.coordinates(self.probs, self.legal), geometry, self.actions)
+
+    def by_name(self) -> tuple[dict[Hashable, float], ...]:
+        """The probabilities of each row by the names of its legal actions, or by their numbers.
+
+        `ValueError` for a batch of runs.
+        """
+        if self.coordinates.ndim != 2:
+            raise ValueError("`by_name` is for one table of rows and actions, not for a batch.")
+        return tuple(
+            {name: float(row[a]) for a, name in enumerate(self.names(r)) if legal[a]}
+            for r, (row, legal) in enumerate(zip(self.probs, self.legal, strict=True))
+        )
+
+    def names(self, row: int) -> Labels:
+        """The names of the actions of a row; their numbers, 0, 1, ..., without names."""
+        if not self.actions:
+            return tuple(range(self.coordinates.shape[-1]))
+        return self.actions[row if len(self.actions) > 1 else 0]
 
     def kl(self, other: TabularPolicy) -> Array:
         """`KL(self || other)` of each row in nats, shape `(..., rows)`."""
@@ -230,7 +274,7 @@ class TabularPolicy:
 
     def replace(self, coordinates: Array) -> Self:
         """A policy of the same kind at other coordinates."""
-        return type(self)(coordinates, self.geometry)
+        return type(self)(coordinates, self.geometry, self.actions)
 
     @property
     def kind(self) -> str:
@@ -246,6 +290,20 @@ class TabularPolicy:
         coordinates = arrays["coordinates"]
         require_shape("coordinates", coordinates, self.coordinates)
         return self.replace(coordinates)
+
+
+def _mask(legal: ArrayLike, actions: tuple[Labels, ...]) -> Mask:
+    """A mask of legal actions, in the order of `actions` if it has names.
+
+    `ValueError` unless it is one of true and false, or of 0 and 1.
+    """
+    found = read(legal, "legal")
+    if found.values.ndim:
+        for row in actions or (None,):
+            found = found.aligned(-1, row, "legal")
+    if not ((found.values == 0.0) | (found.values == 1.0)).all():
+        raise ValueError("`legal` must be true or false for every action.")
+    return np.asarray(found.values, dtype=bool)
 
 
 def _length(weights: Array, q: Array, centred: bool) -> float:
@@ -292,8 +350,7 @@ def regularised_regret(
     $\max_{p'} \langle q, p'\rangle - \alpha\,\mathrm{KL}(p'\|\rho)$ less the same at `policy`; the
     maximum is `alpha * logsumexp(log rho + q / alpha)`. At `alpha = 0` the plain regret.
     """
-    if not alpha >= 0.0:
-        raise ValueError(f"`alpha` must be at least 0, got {alpha}.")
+    require_weight("alpha", alpha)
     legal = policy.legal
     mean = np.sum(policy.probs * q, axis=-1)
     if alpha == 0.0:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games.checks import normalised, require_probabilities, slack
 from mpo_games.kernels import trees as kernels
+from mpo_games.labelled import read
 from mpo_games.protocol import Array, Indices
 
 
@@ -50,11 +52,11 @@ class Tree:
         parent, offset = self.parent, self.offset
         if parent.ndim != 1 or offset.shape != (parent.size + 1,) or offset[0] != 2:
             raise ValueError("`offset` must have one entry more than `parent` and begin with 2.")
-        if (np.diff(offset) < 1).any():
+        if not (np.diff(offset) >= 1).all():
             raise ValueError("Every information state needs at least one action.")
         # Kernels rely on this order: a pass down the tree is a loop over states, a pass up its
         # reverse.
-        if (parent < 0).any() or (parent >= offset[:-1]).any():
+        if not ((parent >= 0) & (parent < offset[:-1])).all():
             raise ValueError("`parent` must be a sequence that stands before its state's actions.")
         if not 0 <= self.split <= parent.size:
             raise ValueError(f"`split` must lie in [0, {parent.size}], got {self.split}.")
@@ -95,17 +97,26 @@ class Tree:
     def require_distributions(self, probs: ArrayLike) -> Array:
         """A copy of `probs`, `(..., sequences)`, with 1 at the empty sequences.
 
-        `ValueError` unless they are a distribution at every information state.
+        Sums of float32, and of coarser types, need to be 1 up to their rounding only. `ValueError`
+        unless they are a distribution at every information state.
         """
+        found = read(probs, "probs")
+        if found.values.shape[-1:] != (self.sequences,):
+            shape = found.values.shape
+            raise ValueError(f"`probs` must be (..., {self.sequences}), got shape {shape}.")
         # A copy, because the entries of the empty sequences are overwritten below.
-        p = np.array(probs, dtype=np.float64)
-        if p.shape[-1:] != (self.sequences,):
-            raise ValueError(f"`probs` must be (..., {self.sequences}), got shape {p.shape}.")
+        p = np.array(found.aligned(-1, None, "probs").values)
         p[..., :2] = 1.0
-        if not np.isfinite(p).all() or (p < 0).any():
-            raise ValueError("`probs` must be finite and non-negative.")
-        if not np.allclose(np.add.reduceat(p, self.offset[:-1], axis=-1), 1.0, rtol=0, atol=1e-8):
+        if not self.states:
+            return p
+        sizes = np.diff(self.offset)
+        allowed = slack(found.rounding, int(sizes.max()))
+        p = require_probabilities(p, "probs", allowed)
+        with np.errstate(over="ignore"):
+            total = np.add.reduceat(p, self.offset[:-1], axis=-1)
+        if not (np.abs(total - 1.0) <= allowed).all():
             raise ValueError("`probs` must sum to 1 at every information state.")
+        p[..., 2:] = normalised(p[..., 2:], np.repeat(total, sizes, axis=-1), found.rounding)
         return p
 
     def plan(self, probs: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_no_pull, require_shape
+from mpo_games.checks import require_no_pull, require_shape, require_share
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
@@ -115,8 +115,7 @@ class TreeplexPolicy:
 
     def mix(self, other: Self, weight: float) -> Self:
         """The geometric mixture in the dilated geometry; `0 <= weight <= 1`, else `ValueError`."""
-        if not 0.0 <= weight <= 1.0:
-            raise ValueError(f"`weight` must lie in [0, 1], got {weight}.")
+        require_share("weight", weight)
         # The pull of a step that plays `other` alone would be infinite.
         if weight == 1.0:
             return other
@@ -124,7 +123,8 @@ class TreeplexPolicy:
         return self.mirror_step(nothing, other, eta=1.0, alpha=weight / (1.0 - weight))
 
     def smooth(self, share: float) -> Self:
-        """`(1 - share) self + share uniform` at every information state."""
+        """`(1 - share) self + share uniform` at every information state; `0 <= share <= 1`."""
+        require_share("share", share)
         return self.playing((1.0 - share) * self.probs + share / self.tree.choices)
 
     def snapshot(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from mpo_games.checks import require_weight
 from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, P, Solver, State
 
 
@@ -25,8 +26,7 @@ class Averaged:
     degree: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.degree < 0:
-            raise ValueError(f"`degree` must be at least 0, got {self.degree}.")
+        require_weight("degree", self.degree)
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None

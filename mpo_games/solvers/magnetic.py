@@ -159,8 +159,6 @@ def NashMD(eta: float, alpha: float) -> MMD:
     This is MMD's step at `eta / (1 - eta alpha)` against `m_t`. It comes within `O(eta)` of the
     regularised equilibrium. `ValueError` unless `0 < eta`, `0 <= alpha` and `eta alpha < 1`.
     """
-    require_positive("eta", eta)
-    require_weight("alpha", alpha)
     return MMD(matched_step(eta, alpha), alpha, feedback=AgainstMixture(eta * alpha))
 
 
@@ -188,8 +186,10 @@ def matched_step(eta: float, alpha: float) -> float:
 
     That is `p^(1 - eta alpha) rho^(eta alpha) exp(eta q)`, as INPO, COMAL and EGPO write it.
 
-    `ValueError` unless `eta alpha < 1`.
+    `ValueError` unless `0 < eta`, `0 <= alpha` and `eta alpha < 1`.
     """
+    require_positive("eta", eta)
+    require_weight("alpha", alpha)
     if not eta * alpha < 1.0:
         raise ValueError(f"`eta * alpha` must be below 1, got eta={eta} and alpha={alpha}.")
     return eta / (1.0 - eta * alpha)

@@ -20,12 +20,13 @@ whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TypeVar, cast
 
 import numpy as np
 
 from mpo_games.capabilities import Matching
-from mpo_games.checks import require_weight
+from mpo_games.checks import is_number, require_weight
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.mirror_maps import Euclidean
@@ -41,6 +42,12 @@ class Discount:
 
     alpha: float = 1.5
     beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, power in (("alpha", self.alpha), ("beta", self.beta)):
+            # Infinite powers have a meaning: with `beta` at minus infinity this is CFR+.
+            if not (is_number(power) and -inf <= power <= inf):
+                raise ValueError(f"`{name}` must be a number, got {power!r}.")
 
     def __call__(self, regrets: Array, t: int) -> Array:
         """The regrets after step `t` (counted from 1)."""
@@ -85,6 +92,7 @@ class RegretMatching:
 
     def __post_init__(self) -> None:
         require_weight("floor", self.floor)
+        require_weight("alpha", self.alpha)
         if self.floor and not self.plus:
             raise ValueError("`floor` needs `plus`: it is a floor of regrets cut at 0.")
         if self.half_step and (self.predictive or self.alternating):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
 
 import mpo_games as mg
 import mpo_llm as ml
-import tiny
 from mpo_llm import judges
 from mpo_llm.judges import named
 from mpo_llm.judges.protocol import judged
@@ -155,6 +151,17 @@ def test_a_table() -> None:
         judges.Table(["a"], ["b", "c"], cycle)
 
 
+def test_a_table_with_names_is_read_by_them() -> None:
+    rows = {"rock": {"paper": 0.1, "rock": 0.5}, "paper": {"rock": 0.9, "paper": 0.5}}
+    swapped = {name: rows[name] for name in ("paper", "rock")}
+    for table in (rows, swapped, {"b": rows, "a": swapped}, iter([[0.5, 0.1], [0.9, 0.5]])):
+        judge = judges.Table(["a", "b"], ["rock", "paper"], table)  # type: ignore[arg-type]
+        assert judge(["a", "b"], ["rock", "paper"], ["paper", "rock"]) == pytest.approx([0.1, 0.9])
+    for prompts, texts in ((["a", "b"], ["rock", "scissors"]), (["a", "b"], {"rock", "paper"})):
+        with pytest.raises(ValueError, match="must be"):
+            judges.Table(prompts, texts, rows)  # type: ignore[arg-type]
+
+
 # -------------------------------------------------------------------------------- around judges
 
 
@@ -212,92 +219,13 @@ def test_lost_connections_are_failures() -> None:
         (lambda x, a, b: [None] * len(x), r"failed on 12 of 12 comparisons, in 3 attempts each"),
         (lambda x, a, b: [1.2] * len(x), r"probabilities in \[0, 1\], got 1.2"),
         (lambda x, a, b: [0.5], r"one number for each of 4 comparisons, got shape \(1,\)"),
-        (lambda x, a, b: ["yes"] * 4, "must return a number"),
+        (lambda x, a, b: ["yes"] * 4, "must return one number .*, got 'yes'"),
     ],
 )
 def test_broken_judges_are_not_tolerated(judge: ml.Judge, match: str) -> None:
     patient = judges.Retried(judge)
     with pytest.raises(ValueError, match=match):
         [said(patient) for _ in range(9)]
-
-
-# --------------------------------------------------------------------------------------- models
-
-
-def classifier(folder: Path) -> Path:
-    torch.manual_seed(0)
-    options = {"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0}
-    config = transformers.LlamaConfig(
-        vocab_size=len(tiny.WORDS), hidden_size=16, intermediate_size=24, num_labels=1, **options
-    )
-    transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
-
-
-def test_a_reward_model_scores_a_batch_as_single_texts(tmp_path: Path) -> None:
-    """Padding, batches and their order change no score; a long exchange loses its beginning."""
-    model = judges.RewardModel.load(classifier(tmp_path), batch=3)
-    texts = [*A, *B]
-    together = model([*PROMPTS, *PROMPTS], texts)
-    alone = [model([x], [y])[0] for x, y in zip([*PROMPTS, *PROMPTS], texts, strict=True)]
-    np.testing.assert_allclose(together, alone, rtol=1e-4)
-    ids = model.tokenizer("<user> a b <bot> rock ", add_special_tokens=False, return_tensors="pt")
-    with torch.no_grad():
-        by_hand = float(model.model(**ids).logits)
-    assert together[0] == pytest.approx(by_hand, rel=1e-4)
-    short = judges.RewardModel.load(tmp_path, longest=2)
-    assert short(["a b"], ["rock"]) == pytest.approx(short(["c d e"], ["rock"]))
-    judge = named.reward_model(str(tmp_path), device="cpu")
-    gaps = together[:4] - together[4:]
-    np.testing.assert_allclose(said(judge), 1 / (1 + np.exp(-gaps)), rtol=1e-4)
-
-
-def letters(folder: Path) -> Path:
-    """A tiny language model whose tokenizer has the letters."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers import models as kinds
-
-    words = {w: i for i, w in enumerate(("?", "<end>", "A", "B", *"abcd", "rock", "paper"))}
-    base = Tokenizer(kinds.WordLevel(words, "?"))
-    base.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=base, eos_token="<end>", unk_token="?"
-    ).save_pretrained(folder)
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-        num_attention_heads=2, initializer_range=1.0, eos_token_id=1,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def test_a_language_model_as_judge(tmp_path: Path) -> None:
-    """Its answer follows from the next-token probabilities of A and B, computed by hand.
-
-    Asked in both orders, it is antisymmetric.
-    """
-    question = "{prompt} ? {a} ? {b}"
-    judge = judges.LanguageModelJudge.load(letters(tmp_path), question=question, batch=3, sense=0.0)
-    ids = judge.tokenizer("a b ? rock ? paper", return_tensors="pt")
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-    with torch.no_grad():
-        a, b = model(**ids).logits[0, -1].softmax(0)[2:4].tolist()
-    assert said(judge)[0] == pytest.approx(a / (a + b), rel=1e-4)
-    debiased = judges.OrderDebiased(judge)
-    np.testing.assert_allclose(said(debiased) + swapped(debiased), 1.0, atol=1e-12)
-    assert np.ptp(said(debiased)) > 1e-3
-    strict = judges.LanguageModelJudge.load(tmp_path, question=question, sense=(a + b) * 1.01)
-    assert np.isnan(said(strict)[0]), "no answer is a failure"
-
-
-def test_a_judge_without_letters_is_refused() -> None:
-    def tokenizer(text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": [1, 2]}
-
-    with pytest.raises(ValueError, match="must have A and B as tokens"):
-        judges.LanguageModelJudge(None, tokenizer)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------ criteria

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
 import tiny
 from mpo_llm.config import ModelConfig
@@ -26,7 +28,7 @@ def test_models_that_are_not_to_be_had(tmp_path: Path) -> None:
     assert "Cannot load the model" in refusal(tmp_path, model={"name": str(tmp_path / "none")})
     assert "no file" in refusal(tmp_path, model={"name": "none.gguf"})
     said = refusal(tmp_path, model={"lora_rank": 2, "lora_targets": "nonsense"})
-    assert said.startswith("`model.lora_targets`: Target modules")
+    assert said.startswith("`model.lora_targets`: 'nonsense' is no layer of the model")
     assert "no token '<stop>'" in refusal(tmp_path, generation={"end": "<stop>"})
 
 
@@ -53,6 +55,98 @@ def test_a_model_with_code_of_its_own_is_not_run(tmp_path: Path) -> None:
 )
 def test_judges_that_are_not_to_be_had(judge: dict[str, Any], said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path, judge=judge)
+
+
+def rewritten(folder: Path, change: Any, **settings: Any) -> str:
+    """The refusal of the tiny model after `change` of its weights by name."""
+    tiny.save(folder / "model", **settings)
+    file = folder / "model" / "model.safetensors"
+    weights = change(load_file(file))
+    save_file(weights, file, metadata={"format": "pt"})
+    return refusal(folder, model={"name": str(folder / "model")})
+
+
+def test_checkpoints_that_lack_weights(tmp_path: Path) -> None:
+    """Also those of a base model or of a classifier; foreign weights and shapes, and cut files."""
+
+    def without(part: str) -> Any:
+        return lambda weights: {n: w for n, w in weights.items() if part not in n}
+
+    said = rewritten(tmp_path / "1", without("lm_head"))
+    assert "is not one of a LlamaForCausalLM: it lacks lm_head.weight." in said
+    said = rewritten(tmp_path / "2", without("down_proj"), tie_word_embeddings=True)
+    assert "it lacks model.layers.0.mlp.down_proj.weight, model.layers.1.mlp" in said
+    said = rewritten(tmp_path / "3", lambda found: found | {"v_head.weight": torch.ones(2)})
+    assert "it has, without a place for them, v_head.weight." in said
+    wide = {"lm_head.weight": torch.ones(3, 16)}
+    assert "Cannot load the model" in rewritten(tmp_path / "4", lambda found: found | wide)
+    for number, kind in (
+        ("5", transformers.LlamaModel),
+        ("6", transformers.LlamaForSequenceClassification),
+    ):
+        folder = tiny.save(tmp_path / number / "model")
+        kind(tiny.model().config).save_pretrained(folder)
+        said = refusal(tmp_path / number, model={"name": str(folder)})
+        assert "it lacks lm_head.weight" in said
+        assert ("score.weight" in said) == (number == "6")
+    file = tiny.save(tmp_path / "7" / "model") / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "Cannot load the model" in refusal(tmp_path / "7", model={"name": str(file.parent)})
+
+
+def test_tied_heads_are_not_missing(tmp_path: Path) -> None:
+    """In a checkpoint of the base model, too; a head of its own is kept, whatever is configured."""
+    tied = tiny.model(tie_word_embeddings=True)
+    tiny.save(tmp_path / "one", tie_word_embeddings=True)
+    tiny.save(tmp_path / "two")
+    tied.model.save_pretrained(tmp_path / "two")
+    for name in ("one", "two"):
+        model, _ = models.load(ModelConfig(str(tmp_path / name)))
+        assert model.lm_head.weight is model.model.embed_tokens.weight
+        assert torch.equal(model.lm_head.weight, tied.lm_head.weight)
+    own = tiny.save(tmp_path / "own")
+    written = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(written | {"tie_word_embeddings": True}))
+    model, _ = models.load(ModelConfig(str(own)))
+    assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+    assert not model.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ("q_prj", "'q_prj' is no layer of the model: write `all-linear`, or names such as q_proj"),
+        ("q_proj, qproj", "'qproj' is no layer"),
+        ("q_proj,", "'' is no layer"),
+        ("self_attn", "'self_attn' is no layer but a LlamaAttention"),
+        ("c_attn", "c_attn' is no layer of the model"),
+        ("all_linear", "'all_linear' is no layer"),
+    ],
+)
+def test_lora_targets_that_name_no_layer(targets: str, said: str, tmp_path: Path) -> None:
+    """Each of them must: PEFT would pass over the others."""
+    model = {"lora_rank": 2, "lora_targets": targets}
+    assert said in refusal(tmp_path, model=model)
+
+
+def test_lora_targets_that_name_layers(tmp_path: Path) -> None:
+    folder = str(tiny.save(tmp_path / "model"))
+    for targets, count in (("q_proj", 4), ("self_attn.q_proj, lm_head", 6), ("all-linear", 28)):
+        model, _ = models.load(ModelConfig(folder, lora_rank=1, lora_targets=targets))
+        assert sum(p.requires_grad for p in model.parameters()) == count
+
+
+def test_trackers_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named before the model is loaded."""
+    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("loaded"))
+    for name, said in (
+        ("wandb", "'wandb' is not installed: pip install wandb"),
+        ("comet_ml", "pip install comet_ml"),
+        ("wandbb", "there is no tracker 'wandbb', only aim,"),
+    ):
+        monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+        output = {"folder": str(tmp_path / "run"), "trackers": [name]}
+        assert said in refusal(tmp_path, output=output)
 
 
 def test_more_prompts_than_there_are(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from mpo_llm.judges.pairs import pairs as pairs
 from mpo_llm.judges.pairwise import Encoder as Encoder
 from mpo_llm.judges.pairwise import PreferenceModel as PreferenceModel
 from mpo_llm.judges.protocol import Judge as Judge
+from mpo_llm.judges.protocol import JudgeError as JudgeError
 from mpo_llm.judges.scores import BradleyTerry as BradleyTerry
 from mpo_llm.judges.scores import Higher as Higher
 from mpo_llm.judges.scores import Score as Score

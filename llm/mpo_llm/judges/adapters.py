@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from mpo_games.protocol import Array
+from mpo_llm.judges.protocol import JudgeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class PairwiseJudge(Protocol):
 class FromPairwiseJudge:
     """A judge made of a TRL pairwise judge; its answers become 0, 1 or, for a failure, NaN.
 
-    TRL's own trainers count -1 as a win of one side. Here it is a failure. `ValueError` for any
+    TRL's own trainers count -1 as a win of one side. Here it is a failure. `JudgeError` for any
     other answer than 0, 1 and -1.
     """
 
@@ -54,5 +55,5 @@ class FromPairwiseJudge:
         answers = {0: 1.0, 1: 0.0, -1: np.nan}
         strange = [rank for rank in best if rank not in answers]
         if strange:
-            raise ValueError(f"A pairwise judge must answer 0, 1 or -1, got {strange[0]}.")
+            raise JudgeError(f"A pairwise judge must answer 0, 1 or -1, got {strange[0]}.")
         return np.array([answers[rank] for rank in best])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.judges.encoding import Tokenizer, load_tokenizer
+from mpo_llm.judges.encoding import Tokenizer, load_model, load_tokenizer
 from mpo_llm.judges.scores import Higher, Score, scored
 from mpo_llm.judges.votes import Rule, Vote, majority
 
@@ -218,9 +218,7 @@ def _minilm(device: str) -> tuple[Any, Tokenizer]:
     from transformers import AutoModel
 
     path = minilm_folder()
-    return AutoModel.from_pretrained(path, trust_remote_code=False).to(
-        device
-    ).eval(), load_tokenizer(path)
+    return load_model(AutoModel, path, device), load_tokenizer(path)
 
 
 def _needed(module: str) -> Any:

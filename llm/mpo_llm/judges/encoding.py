@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mpo_games.protocol import Indices
 
@@ -17,21 +19,55 @@ Tokenizer = Any
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load the tokenizer of a model from a folder, or by name. It pads right and truncates left.
+    """Load the tokenizer of a model from a folder, or by name. It truncates left.
 
-    Right padding keeps the last token of a row at its length - 1. Left truncation keeps the end of
-    an exchange, which is the response.
+    Left truncation keeps the end of an exchange, which is the response.
     """
     from transformers import AutoTokenizer
 
     # False, because None lets transformers ask at the terminal whether to run a model's own code.
     tokenizer: Any = AutoTokenizer.from_pretrained(
-        path, padding_side="right", truncation_side="left", trust_remote_code=False
+        path, truncation_side="left", trust_remote_code=False
     )
-    if tokenizer.pad_token is None:
-        # Many causal models have no padding token. Any id will do, as masks hide it.
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_model(loader: Any, path: str | Path, device: str, **settings: Any) -> Any:
+    """A model that judges, by a loader of transformers such as `AutoModel`, in evaluation mode.
+
+    `ValueError` if the folder lacks weights of this kind of model: transformers draws them at
+    random, and the judgements would be random too.
+    """
+    model, found = loader.from_pretrained(
+        path, trust_remote_code=False, output_loading_info=True, **settings
+    )
+    # A pooler stands behind the states that judges read, and many encoders come without one.
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ValueError(
+            f"{path} is no {loader.__name__.removeprefix('AutoModelFor')} model: it lacks the "
+            f"weights {', '.join(missing[:3])}{' and others' if missing[3:] else ''}."
+        )
+    return model.to(device).eval()
+
+
+def context(model: nn.Module, config: Any) -> int:
+    """The largest number of tokens in a row of the model, from its configuration."""
+    longest: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not longest or longest < 0:  # relative positions
+        return sys.maxsize
+    # RoBERTa and its relatives number positions from the padding's id on.
+    first = max(
+        (
+            m.padding_idx + 1
+            for m in model.modules()
+            if isinstance(m, nn.Embedding)
+            and m.num_embeddings == longest
+            and m.padding_idx is not None
+        ),
+        default=0,
+    )
+    return longest - first
 
 
 def encode(
@@ -44,12 +80,16 @@ def encode(
 
     A tokenizer without one encodes an exchange as a pair of texts. The beginning of the prompt is
     cut, and the end of the response only if the response alone is too long.
+
+    `ValueError` if `longest` leaves no room for a response.
     """
     if tokenizer.chat_template is None:
         # `only_first` cuts nothing but the prompt, so the response must fit on its own.
         room = longest - tokenizer.num_special_tokens_to_add(pair=True)
-        cut = _cut(tokenizer, responses, room)
-        found = tokenizer(list(prompts), cut, truncation="only_first", max_length=longest)
+        if room < 1:
+            raise ValueError(f"`longest` must leave room for a response, got {longest} tokens.")
+        shorter = cut(tokenizer, responses, room)
+        found = tokenizer(list(prompts), shorter, truncation="only_first", max_length=longest)
     else:
         texts = [
             tokenizer.apply_chat_template(
@@ -64,26 +104,43 @@ def encode(
 
 
 def batches(
-    tokenizer: Tokenizer, rows: dict[str, list[list[int]]], batch: int, device: torch.device
+    rows: dict[str, list[list[int]]], batch: int, device: torch.device, pad: int = 0
 ) -> Iterator[tuple[Indices, dict[str, Tensor]]]:
-    """Padded batches of similar length, the longest first.
+    """Batches of similar length, the longest first, with `pad` after the tokens of a row.
 
     Yields the indices of the B rows in a batch, `(B,)`, and the model's arguments, each `(B, T)`.
+    Masks hide the padding, so any id will do for a model that reads them.
     """
     # Similar lengths need little padding. The longest first shows at once if memory is too small.
     sizes = np.array([len(ids) for ids in rows["input_ids"]])
     order = np.argsort(-sizes, kind="stable")
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        taken = {name: [row[i] for i in chosen] for name, row in rows.items()}
-        yield chosen, dict(tokenizer.pad(taken, return_tensors="pt").to(device))
+        yield (
+            chosen,
+            {
+                name: pad_sequence(
+                    [torch.tensor(row[i]) for i in chosen],
+                    batch_first=True,
+                    padding_value=pad if name == "input_ids" else 0,
+                ).to(device)
+                for name, row in rows.items()
+            },
+        )
 
 
-def _cut(tokenizer: Tokenizer, texts: Sequence[str], room: int) -> list[str]:
-    """The texts, each cut at its end to at most `room` tokens."""
+def cut(tokenizer: Tokenizer, texts: Sequence[str], room: int, *, end: bool = True) -> list[str]:
+    """The texts, each cut to at most `room` tokens, at its end or else at its beginning."""
+    kept = slice(None, room) if end else slice(-room, None)
+    if not tokenizer.is_fast:
+        ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [
+            text if len(row) <= room else tokenizer.decode(row[kept])
+            for text, row in zip(texts, ids, strict=True)
+        ]
     # By character offsets: decoding ids would not always give back the same text.
-    ends = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     return [
-        text if len(spans) <= room else text[: spans[room - 1][1]]
-        for text, spans in zip(texts, ends["offset_mapping"], strict=True)
+        text if len(spans) <= room else text[spans[kept][0][0] : spans[kept][-1][1]]
+        for text, spans in zip(texts, found["offset_mapping"], strict=True)
     ]

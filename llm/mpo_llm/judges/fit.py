@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Annotated, Self
 
 import numpy as np
@@ -52,11 +53,12 @@ class Fit:
     of the other prompts chooses the epoch."""
 
     def __post_init__(self) -> None:
-        if self.planes < 0 or self.epochs < 1 or self.batch < 1:
+        if not (self.planes >= 0 and self.epochs >= 1 and self.batch >= 1):
             raise ValueError("`epochs` and `batch` must be at least 1, and `planes` at least 0.")
         if not 0.0 < self.held_out < 0.5:
             raise ValueError(f"`held_out` must lie between 0 and 1/2, got {self.held_out}.")
-        if not (self.rate > 0.0 and self.encoder_rate >= 0.0 and self.decay >= 0.0):
+        rates = 0.0 < self.rate < inf and 0.0 <= self.encoder_rate < inf
+        if not (rates and 0.0 <= self.decay < inf):
             raise ValueError(
                 "Learning rates and decay must not be negative, and `rate` must be above 0."
             )

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.encoding import Tokenizer, load_tokenizer
+from mpo_llm.judges.encoding import Tokenizer, cut, load_model, load_tokenizer
+from mpo_llm.judges.protocol import JudgeError
 from mpo_llm.networks.base import Network
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.inputs import Inputs
@@ -43,9 +44,13 @@ class LanguageModelJudge:
     token after the question. No text is sampled, so equal questions get equal answers. If both
     letters together have less than `sense` of the probability, the comparison has failed (NaN).
 
+    A question longer than the model's context is shortened: first the beginning of the prompt is
+    cut, then the end of the longer response.
+
     Language models favour one of the two places: wrap this judge in `OrderDebiased`.
 
-    `ValueError` if the tokenizer does not encode each letter as one token.
+    `ValueError` if the tokenizer does not encode each letter as one token after the question, or if
+    the question leaves no room for texts.
     """
 
     network: Network
@@ -67,8 +72,8 @@ class LanguageModelJudge:
         """
         from transformers import AutoModelForCausalLM
 
-        model: Any = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=False)
-        return cls(TransformersNetwork(model.to(device)), load_tokenizer(path), **settings)
+        model = load_model(AutoModelForCausalLM, path, device)
+        return cls(TransformersNetwork(model), load_tokenizer(path), **settings)
 
     def __post_init__(self) -> None:
         # A tokenizer without the letters is refused here, not at the first comparison of a run.
@@ -77,15 +82,14 @@ class LanguageModelJudge:
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         """The preferences `(N,)` for each `a` over its `b`; NaN where the model did not answer."""
         letters, found = self._letters(), np.zeros(len(prompts))
-        texts = [self._asked(*comparison) for comparison in zip(prompts, a, b, strict=True)]
-        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        ids = [self._fitting(*comparison) for comparison in zip(prompts, a, b, strict=True)]
         # Questions of similar length need little padding.
         order = np.argsort([-len(row) for row in ids], kind="stable")
         for start in range(0, len(order), self.batch):
             which = order[start : start + self.batch]
             rows, lengths = (
                 torch.from_numpy(part).to(self.network.device)
-                for part in left_aligned([ids[i] for i in which])
+                for part in left_aligned([tuple(ids[i]) for i in which])
             )
             with torch.no_grad():
                 last = self.network.states(Inputs.whole(rows, lengths))
@@ -94,6 +98,39 @@ class LanguageModelJudge:
             named = probs.sum(axis=1)
             found[which] = np.where(named >= self.sense, probs[:, 0] / named, np.nan)
         return found
+
+    def _fitting(self, prompt: str, a: str, b: str) -> list[int]:
+        """The question about this comparison as token ids, short enough for the model."""
+        asked, limit = self._ids(self._asked(prompt, a, b)), self.network.context
+        if limit is None or len(asked) <= limit:
+            return asked
+        room = limit - len(self._ids(self._asked("", "", "")))
+        x, y, z = (
+            len(ids)
+            for ids in self.tokenizer([prompt, a, b], add_special_tokens=False)["input_ids"]
+        )
+        while room > 0:
+            # The prompt keeps a quarter, or what the responses leave.
+            of_prompt = min(x, max(room // 4, room - y - z))
+            rest = room - of_prompt
+            of_response = max(rest // 2, rest - min(y, z))
+            (prompt_end,) = cut(self.tokenizer, [prompt], max(1, of_prompt), end=False)
+            asked = self._ids(
+                self._asked(prompt_end, *cut(self.tokenizer, [a, b], max(1, of_response)))
+            )
+            if len(asked) <= limit:
+                return asked
+            # Where texts meet the question, tokens can divide otherwise.
+            room -= len(asked) - limit
+        raise JudgeError(f"The judge's question does not fit into its context of {limit} tokens.")
+
+    def _ids(self, text: str) -> list[int]:
+        """The tokens of a question, after `bos` if the model expects it and no template adds it."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        # Not all special tokens: an `eos` after the question would stand in the answer's place.
+        begins = bos is not None and self.tokenizer("A")["input_ids"][:1] == [bos]
+        return [bos, *ids] if begins and self.tokenizer.chat_template is None else ids
 
     def _asked(self, prompt: str, a: str, b: str) -> str:
         question = self.question.format(rubric=self.rubric, prompt=prompt, a=a, b=b)
@@ -106,9 +143,12 @@ class LanguageModelJudge:
 
     def _letters(self) -> list[int]:
         """The token ids of A and B. `ValueError` unless each is a single token."""
-        ids = [self.tokenizer(x, add_special_tokens=False)["input_ids"] for x in ("A", "B")]
-        if [len(tokens) for tokens in ids] != [1, 1]:
+        # Right after a question, because at the start of a text it can be another token (" A").
+        question = self._asked("", "", "")
+        before = self._ids(question)
+        after = [self._ids(question + letter) for letter in ("A", "B")]
+        if any(ids[:-1] != before for ids in after) or after[0] == after[1]:
             raise ValueError(
                 "The judge's tokenizer must have A and B as tokens: take another model."
             )
-        return [tokens[0] for tokens in ids]
+        return [ids[-1] for ids in after]

@@ -25,7 +25,14 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.encoding import Tokenizer, batches, encode, load_tokenizer
+from mpo_llm.judges.encoding import (
+    Tokenizer,
+    batches,
+    context,
+    encode,
+    load_model,
+    load_tokenizer,
+)
 
 WIDTH = 128
 """Units in the hidden layer of the head."""
@@ -68,7 +75,8 @@ class Encoder:
     """A model of transformers without a head (`AutoModel`)."""
     tokenizer: Tokenizer
     longest: int = 512
-    """The largest number of tokens of prompt and response together; `encode` cuts longer ones."""
+    """The largest number of tokens of prompt and response together; `encode` cuts longer ones. A
+    model with a smaller context has that limit."""
     batch: int = 32
     """Responses in one forward pass."""
 
@@ -80,11 +88,7 @@ class Encoder:
         """
         from transformers import AutoModel
 
-        model = (
-            AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
-            .to(device)
-            .eval()
-        )
+        model = load_model(AutoModel, path, device, dtype=torch.float32)
         return cls(model, load_tokenizer(path), **settings)
 
     @property
@@ -105,9 +109,10 @@ class Encoder:
 
         Differentiable in the model's parameters where gradients are enabled.
         """
-        rows = encode(self.tokenizer, prompts, responses, self.longest)
+        longest = min(self.longest, context(self.model, self.model.config))
+        rows = encode(self.tokenizer, prompts, responses, longest)
         causal, found, order = self.causal(), [], []
-        for which, batch in batches(self.tokenizer, rows, self.batch, self.model.device):
+        for which, batch in batches(rows, self.batch, self.model.device):
             states, mask = self.model(**batch)[0], batch["attention_mask"]
             if causal:
                 # Only the last token has seen the whole text.

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from mpo_games.checks import require_positive, require_weight
 from mpo_games.protocol import Array
+from mpo_llm.judges.protocol import numbers
 
 Score = Callable[[Sequence[str], Sequence[str]], ArrayLike]
 """`score(prompts, responses)`: N numbers, in any unit, that say how good each response is.
 
-NaN or None says that the score failed on a response.
+NaN or None says that the score failed on a response. Infinite scores are above or below all others.
 """
 
 
@@ -22,7 +24,8 @@ NaN or None says that the score failed on a response.
 class BradleyTerry:
     r"""$P(a \succ b) = \sigma((s(a) - s(b)) / \text{scale})$: the preferences of a reward model.
 
-    Its preferences are transitive. `ValueError` unless `scale` is above 0.
+    Its preferences are transitive. `ValueError` unless `scale` is finite and
+    above 0.
     """
 
     score: Score
@@ -30,8 +33,7 @@ class BradleyTerry:
     """The difference of scores that means odds of e to 1, in units of the score."""
 
     def __post_init__(self) -> None:
-        if not self.scale > 0.0:
-            raise ValueError(f"`scale` must be above 0, got {self.scale}.")
+        require_positive("scale", self.scale)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         return np.asarray(expit(_differences(self.score, prompts, a, b) / self.scale))
@@ -45,6 +47,9 @@ class Higher:
     tie: float = 0.0
     """Scores that differ by at most this much tie, in units of the score."""
 
+    def __post_init__(self) -> None:
+        require_weight("tie", self.tie)
+
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         apart = _differences(self.score, prompts, a, b)
         # A failed score stays NaN, because NaN times False is NaN.
@@ -54,17 +59,13 @@ class Higher:
 def scored(score: Score, prompts: Sequence[str], responses: Sequence[str]) -> Array:
     """The scores of N responses, `(N,)`, NaN where the score failed.
 
-    Equal responses to equal prompts are scored once. `ValueError` unless the score returns one
+    Equal responses to equal prompts are scored once. `JudgeError` unless the score returns one
     number, None or NaN for each distinct response.
     """
     rows = list(zip(prompts, responses, strict=True))
     distinct = list(dict.fromkeys(rows))
-    found = np.array(score([x for x, _ in distinct], [y for _, y in distinct]), dtype=np.float64)
-    if found.shape != (len(distinct),):
-        raise ValueError(
-            f"A score must return one number for each of {len(distinct)} responses, "
-            f"got shape {found.shape}."
-        )
+    answers = score([x for x, _ in distinct], [y for _, y in distinct])
+    found = numbers(answers, len(distinct), "A score", "response")
     where = {row: i for i, row in enumerate(distinct)}
     return found[[where[row] for row in rows]]
 
@@ -72,4 +73,7 @@ def scored(score: Score, prompts: Sequence[str], responses: Sequence[str]) -> Ar
 def _differences(score: Score, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
     # One call, so that a response that stands on both sides is scored once.
     both = scored(score, [*prompts, *prompts], [*a, *b])
-    return np.asarray(both[: len(a)] - both[len(a) :])
+    first, second = both[: len(a)], both[len(a) :]
+    # Two infinite scores that are equal tie. Their difference would be NaN, a failure.
+    with np.errstate(invalid="ignore"):
+        return np.where(first == second, 0.0, first - second)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.protocol import Array
-from mpo_llm.judges.protocol import Judge
+from mpo_llm.judges.protocol import Judge, ask, raised
 from mpo_llm.networks.processes import Processes, share
 
 
@@ -31,11 +31,9 @@ def shared(processes: Processes, judge: Judge) -> Judge:
 
 def _ask(judge: Judge, *comparisons: Sequence[str]) -> Any:
     """The answers to this process's share, or the exception that the judge raised."""
-    # There can be fewer comparisons than processes.
-    if not comparisons[0]:
-        return np.zeros(0)
     # A process that raised here, alone, would leave the others waiting in `gather`.
     try:
-        return np.asarray(judge(*comparisons), dtype=np.float64)
+        return ask(judge, *comparisons)
     except Exception as error:
-        return error
+        # As a sentence: not every exception can be sent to another process.
+        return raised(error)

@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.labelled import ordered, places
 from mpo_games.protocol import Array
+from mpo_llm.judges.protocol import JudgeError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """Known preferences between Y known responses to X known prompts.
 
-    `ValueError` for preferences of another shape or with `P + P' != 1`, and for a comparison of a
-    text that is not in the table.
+    `ValueError` for preferences of another shape or with `P + P' != 1`; `JudgeError` for a
+    comparison of a text that is not in the table.
     """
 
     prompts: Sequence[str]
@@ -26,22 +28,31 @@ class Table:
     """Y texts."""
     preferences: ArrayLike
     """`P[x, i, j]`, the probability that response i is preferred to j, `(X, Y, Y)`; or `(Y, Y)` for
-    all prompts alike."""
-    _game: PreferenceGame = field(init=False, repr=False)
+    all prompts alike. The names of a DataFrame or mapping are the texts, in any order."""
+    _rates: Array = field(init=False, repr=False)
     _places: tuple[Mapping[str, int], Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        table = np.asarray(self.preferences, dtype=np.float64)
-        if table.ndim == 2:
-            table = np.broadcast_to(table, (len(self.prompts), *table.shape))
-        expected = (len(self.prompts), len(self.responses), len(self.responses))
-        if table.shape != expected:
-            raise ValueError(f"`preferences` must be {expected}, got shape {table.shape}.")
+        prompts, _ = ordered(self.prompts, "prompts")
+        responses, _ = ordered(self.responses, "responses")
         # The game checks that the table holds probabilities and that P + P' = 1.
-        object.__setattr__(self, "_game", PreferenceGame(table))
-        texts = self.prompts, self.responses
-        places = tuple({text: i for i, text in enumerate(each)} for each in texts)
-        object.__setattr__(self, "_places", places)
+        game = PreferenceGame(self.preferences)
+        rates, x, y = game.preferences, len(prompts), len(responses)
+        if rates.shape not in ((1, y, y), (x, y, y)):
+            raise ValueError(f"`preferences` must be {(x, y, y)}, got shape {rates.shape}.")
+        # If the table has names, they are texts: it is brought into their order.
+        for axis, names, texts in (
+            (0, game.contexts, prompts),
+            (1, game.responses, responses),
+            (2, game.responses, responses),
+        ):
+            order = places(names, tuple(texts)) if names else range(rates.shape[axis])
+            if order is None:
+                raise ValueError("`preferences` must be named by the `prompts` and `responses`.")
+            rates = np.take(rates, order, axis)
+        object.__setattr__(self, "_rates", np.broadcast_to(rates, (x, y, y)))
+        known = tuple({text: i for i, text in enumerate(each)} for each in (prompts, responses))
+        object.__setattr__(self, "_places", known)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
         """The table's probabilities `(N,)` that each `a` is preferred to its `b`."""
@@ -50,7 +61,7 @@ class Table:
             x = [asked[text] for text in prompts]
             i, j = ([responses[text] for text in texts] for texts in (a, b))
         except KeyError as missing:
-            raise ValueError(
+            raise JudgeError(
                 f"The table of preferences does not hold the text {missing}."
             ) from None
-        return np.asarray(self._game.preferences[x, i, j])
+        return np.asarray(self._rates[x, i, j])

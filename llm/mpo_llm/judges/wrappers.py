@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpo_games.protocol import Array, Indices
-from mpo_llm.judges.protocol import Judge, ask
+from mpo_llm.judges.protocol import Judge, JudgeError, ask
 
 GRACE = 10
 """The number of failures that `Retried` accepts whatever their share."""
@@ -66,7 +66,7 @@ class Retried:
     """Asks again about comparisons on which the judge failed.
 
     A comparison that still fails after all repetitions counts as a tie, which is worth nothing to
-    either side, and is reported in `counts["failed"]`. `ValueError` once more than
+    either side, and is reported in `counts["failed"]`. `JudgeError` once more than
     `GRACE + most * comparisons` of them have failed: such a judge is broken.
     """
 
@@ -85,7 +85,7 @@ class Retried:
     repetitions; `retried`, the repetitions alone; `failed`, unanswered to the end."""
 
     def __post_init__(self) -> None:
-        if self.times < 0 or not 0.0 <= self.most <= 1.0 or self.pause < 0.0:
+        if not (self.times >= 0 and 0.0 <= self.most <= 1.0 and 0.0 <= self.pause < np.inf):
             raise ValueError(
                 "`times` and `pause` must not be negative, and `most` must be in [0, 1]."
             )
@@ -106,7 +106,7 @@ class Retried:
         self.counts["failed"] += int(failed.sum())
         # A share alone would stop a run in which the first few comparisons happen to fail.
         if self.counts["failed"] > GRACE + self.most * self.counts["comparisons"]:
-            raise ValueError(
+            raise JudgeError(
                 f"The judge failed on {self.counts['failed']} of {self.counts['comparisons']} "
                 f"comparisons, in {self.times + 1} attempts each: repair it, or raise `most`."
             )

@@ -51,7 +51,7 @@ def evaluate(
     `against` holds the other policies by name, such as magnet, start or snapshots. Responses are
     drawn by the game's engine. `ValueError` for fewer than 4 samples, or if the judge fails.
     """
-    if samples < 4:
+    if not samples >= 4:
         raise ValueError(f"`samples` must be at least 4, got {samples}.")
     prompts, engine = game.prompts, game.engine
     own = sample(policy, prompts, samples, rng, engine)

@@ -102,6 +102,10 @@ class Network(ABC):
             # FSDP averages gradients, but each process has a part of one loss: they must be summed.
             layer.set_gradient_divide_factor(1.0)
             layer.set_force_sum_reduction_for_comms(True)
+            # An expert without tokens on one process takes part in the sum, with zeros. Torch has
+            # had this setting since 2.12 or so.
+            if hasattr(layer, "set_reduce_scatter_unused_params"):
+                layer.set_reduce_scatter_unused_params(True)
         # Sharding has replaced the layers' parameters by new ones.
         self._find_trainable()
 
@@ -170,8 +174,7 @@ class Network(ABC):
         The workbench's states have gradients, if these are enabled.
         """
         if weights is None:
-            for name, master in self._masters.items():
-                _local(self.trainable[name]).copy_(master.data)
+            self._round_masters()
         states = self._with(weights, self._states, inputs)
         self.tokens_passed[int(states.requires_grad)] += len(states)
         return states
@@ -193,6 +196,9 @@ class Network(ABC):
 
     def weights(self) -> Weights:
         """The workbench's weights. They must not be written to; `load` makes copies."""
+        # The last update has changed masters alone. Whoever reads the module now, to save it for
+        # example, would miss that update.
+        self._round_masters()
         # A master comes before the module's parameter, which is only its rounding.
         return {name: _local(p) for name, p in (self.trainable | self._masters).items()}
 
@@ -211,7 +217,27 @@ class Network(ABC):
                 p.data = single
             else:
                 self._masters[name] = nn.Parameter(single)
+        self._round_masters()
         return self.trainable | self._masters
+
+    @contextmanager
+    def holding(self, weights: Weights) -> Iterator[nn.Module]:
+        """The module, which has `weights` within this context, rounded to its own precision.
+
+        This is the only door for all that reads a policy out of the module. Elsewhere the module
+        has the weights of whatever was run last. `ValueError` for sharded weights.
+        """
+        if self.sharded:
+            raise ValueError(
+                "The module has only some rows of its weights, because processes share them: save "
+                "a checkpoint, and read that in one process."
+            )
+        held = {name: p.data for name, p in self.trainable.items()}
+        try:
+            self._put(weights)
+            yield self._module
+        finally:
+            self._put(held)
 
     def stored(self, weights: Weights) -> Weights:
         """The weights as stored policies keep them: in CPU memory with `offload`, or unchanged."""
@@ -234,6 +260,11 @@ class Network(ABC):
         finally:
             for layer in layers:
                 layer.training = False
+
+    def _round_masters(self) -> None:
+        """Write the masters to the module's parameters, which are less precise."""
+        for name, master in self._masters.items():
+            _local(self.trainable[name]).copy_(master.data)
 
     def _pass_gradient_to_master(self, name: str, p: Tensor) -> None:
         master = self._masters[name]

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from mpo_llm.networks import adapters
 from mpo_llm.networks.base import Decoder, Network, Weights
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import OneProcess, Processes
@@ -26,7 +27,7 @@ class TransformersNetwork(Network):
     model's logits (because they are capped or scaled after it), logits take the place of states.
     That is correct, but then the logits of all R W positions are in memory. `offload` keeps the
     weights of stored policies in CPU memory. `ValueError` for anything but a loaded model, and for
-    prompt tuning.
+    prompt tuning and other adapters that could not be trained.
     """
 
     def __init__(
@@ -37,13 +38,10 @@ class TransformersNetwork(Network):
                 "`model` must be a loaded model of transformers, `AutoModelForCausalLM."
                 f"from_pretrained(name)`, got {type(model).__name__}."
             )
-        module: Any = model
-        if hasattr(model, "peft_config"):
-            # Prompt tuning lives in PEFT's wrapper, which is left out here.
-            if any(c.is_prompt_learning for c in module.peft_config.values()):
-                raise ValueError("Of PEFT's methods only injected adapters (LoRA) can be used.")
-            # The inner model runs the adapters, since PEFT has injected them into its layers.
-            module = module.get_base_model()
+        self.given = model
+        """The model as it was given, in PEFT's wrapper if it has adapters."""
+        # The inner model runs the adapters, since PEFT has injected them into its layers.
+        module = adapters.inner(model)
         super().__init__(module, offload, processes)
         self._model = module
         self._head_is_last = self._head_alone_gives_logits()

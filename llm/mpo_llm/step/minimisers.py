@@ -88,6 +88,10 @@ class Minimiser(Protocol):
         ...
 
 
+LOSS = "loss"
+"""The name of the loss among the gradients that processes add up."""
+
+
 def falling(progress: float) -> float:
     """A learning rate that falls linearly to 0."""
     return 1.0 - progress
@@ -212,7 +216,7 @@ class LBFGS:
 def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) -> Gradient:
     """Add the gradient of the losses' mean, over all processes, to those of the parameters."""
     first = losses[0]
-    own = [p for name, p in parameters.items() if name not in first.sharded]
+    own = {name: p for name, p in parameters.items() if name not in first.sharded}
     # In double precision, so that the sum over parts and processes adds no rounding of its own.
     whole = torch.zeros((), dtype=torch.float64, device=next(iter(parameters.values())).device)
     kls: tuple[Tensor, ...] | None = None
@@ -221,9 +225,15 @@ def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) ->
         value = found.loss / len(losses)
         value.backward()  # type: ignore[no-untyped-call]
         whole += value.detach()
-        kls = found.kls if kls is None else tuple(map(torch.add, kls, found.kls))
+        # KLs are those of the mean as well.
+        these = tuple(kl / len(losses) for kl in found.kls)
+        kls = these if kls is None else tuple(map(torch.add, kls, these))
     # The loss is summed with the gradients, so that all processes agree whether it is finite.
-    first.processes.add([whole, *(p.grad for p in own if p.grad is not None)])
+    # By name: a weight that this process has not used may have a gradient on another one.
+    gradients = {name: p.grad for name, p in own.items() if p.grad is not None}
+    for name, total in first.processes.add({LOSS: whole, **gradients}).items():
+        if name != LOSS:
+            own[name].grad = total
     number = float(whole)
     # x - x is 0 for every finite x, and NaN for infinity and NaN.
     if number - number:
@@ -249,5 +259,5 @@ def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
         return own
     # Whole parameters have the same gradient everywhere, so only the squares of rows are summed.
     squares = parts.square()
-    loss.processes.add([squares])
+    loss.processes.add({"squares": squares})
     return (own.square() + squares).sqrt()

@@ -57,7 +57,8 @@ class Batch:
         Row i has the shares of the responses to the prompt of response i.
         """
         shares = (self.prompt_of[:, None] == self.prompt_of) * self.weights
-        return shares / shares.sum(1, keepdim=True)
+        # Responses of weight 0, which a process without work of its own runs, have no mean: 0 / 0.
+        return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
 
 
 class Objective(Protocol):

@@ -57,19 +57,23 @@ class Solved:
 class Proximal:
     """How a mirror step is solved.
 
-    `ValueError` for a minimiser that searches together with an objective without a potential, and
-    for a `micro_batch` together with an objective that is no sum over responses.
+    `ValueError` for a minimiser that searches together with an objective without a potential, for a
+    `micro_batch` together with an objective that is no sum over responses, and for less than one
+    minibatch.
     """
 
     objective: Objective = TokenLevel()
     minimise: Minimiser = Adam()
     minibatches: int = 1
-    """Parts into which the responses are split; each update uses one."""
+    """Parts into which the responses are split; each update uses one. There are no more parts than
+    responses. An objective that is no sum over responses has whole prompts in a part."""
     micro_batch: int | None = None
     """The largest number of responses whose activations are in memory at the same time. Gradients
     add up over such parts of a minibatch, so the result is the same. All if None."""
 
     def __post_init__(self) -> None:
+        if self.minibatches < 1:
+            raise ValueError(f"`minibatches` must be at least 1, got {self.minibatches}.")
         if self.minimise.searches and not self.objective.potential:
             raise ValueError(
                 f"{type(self.minimise).__name__} compares values of the loss, and the gradient of "
@@ -99,7 +103,9 @@ class Proximal:
         network, start = policy.network, policy.parts[0][1]
         assert start is not None
         losses = []
-        for batch in q.minibatches(self.minibatches):
+        # A loss that compares the responses to a prompt needs all of them in one minibatch.
+        by_prompt = not self.objective.separable
+        for batch in q.minibatches(self.minibatches, by_prompt=by_prompt):
             parts = _shared(batch, network.processes).parts(self.micro_batch)
             if network.sharded:
                 # Every process must run as often as the others, if need be with weight 0.

@@ -74,14 +74,20 @@ class Rollouts:
             return (self,)
         return tuple(self.take(slice(i, i + count)) for i in range(0, size, count))
 
-    def minibatches(self, count: int) -> tuple[Self, ...]:
-        """`count` minibatches of about the same size; their mean is the whole.
+    def minibatches(self, count: int, *, by_prompt: bool = False) -> tuple[Self, ...]:
+        """At most `count` minibatches of about the same size, none of them empty; their mean is the
+        whole.
 
-        Weights are multiplied by `count`, so each minibatch is an estimate of the whole.
+        Weights are multiplied by the number of minibatches, so each is an estimate of the whole.
+        With `by_prompt` all responses to a prompt are in the same minibatch.
         """
+        rows = np.arange(len(self.weights))
+        if by_prompt:
+            rows = np.unique(self.responses.prompt_of, return_inverse=True)[1]
+        # With more minibatches than responses some would be empty, and the others too heavy.
+        count = min(count, int(rows.max()) + 1)
         if count == 1:
             return (self,)
         # Responses are sorted by prompt, so every `count`-th of them covers all prompts.
-        parts = (self.take(np.arange(i, len(self.weights), count)) for i in range(count))
-        # With fewer responses than minibatches some are empty.
-        return tuple(replace(p, weights=count * p.weights) for p in parts if len(p.weights))
+        parts = (self.take(np.flatnonzero(rows % count == i)) for i in range(count))
+        return tuple(replace(part, weights=count * part.weights) for part in parts)

@@ -127,6 +127,7 @@ class Run:
         """Load and check everything; nothing is drawn or written yet."""
         from accelerate import Accelerator
 
+        records.require_trackers(config.output.trackers)
         accelerator = Accelerator(
             cpu=model_loading.device().type == "cpu",
             log_with=list(config.output.trackers) or None,
