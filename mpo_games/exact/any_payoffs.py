@@ -44,9 +44,9 @@ def optimal(payoff: Array, first: Certified, enough: float) -> Certified:
     best, guess = first, None
     with np.errstate(over="ignore"):
         floats_do = TINY < float(np.ptp(payoff)) < np.inf
+    judge = float_certificate if floats_do else certificate
     for guess in guesses(payoff):
-        if floats_do:
-            best = better(best, float_certificate(payoff, guess))
+        best = better(best, judge(payoff, guess))
         if best[-1] <= enough:
             return best
     pair = solved_in_many_digits(payoff, guess)
