@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import require_no_pull, require_shape
+from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
@@ -250,7 +251,8 @@ class TabularPolicy:
 
 def _length(weights: Array, q: Array, centred: bool) -> float:
     shape = np.broadcast_shapes(weights.shape, q.shape)
-    return math.sqrt(weighted_squares(rows(weights, shape), rows(q, shape), centred))
+    weights = rows(weights, shape)
+    return root_of_squares(lambda q: weighted_squares(weights, q, centred), rows(q, shape))
 
 
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
