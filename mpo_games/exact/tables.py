@@ -21,6 +21,7 @@ from mpo_games.exact.simplex_method import SUPPORT as SUPPORT
 from mpo_games.exact.simplex_method import Certified, certificate, certified_pair
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.games.shifts import centred
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
 
@@ -63,7 +64,7 @@ class QuantalResponse(Generic[P]):
     """The certificate: the regularised duality gap of `policy`, in units of payoff."""
     residual: float
     """The largest difference, in nats, between a log-probability of `policy` and that of the
-    regularised best response to it."""
+    regularised best response to it; a share of the latter where that is beyond 1."""
 
 
 @singledispatch
@@ -146,6 +147,8 @@ def _(
     game: MatrixGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
+    # A constant changes no QRE, but costs digits.
+    game = MatrixGame(centred(game.payoff, 1.0))
     n, m = game.payoff.shape
     # Skew, as Newton's method requires: what one player gains the other one loses.
     operator = np.block([[np.zeros((n, n)), game.payoff], [-game.payoff.T, np.zeros((m, m))]])

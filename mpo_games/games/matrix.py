@@ -124,7 +124,7 @@ class MatrixGame:
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
         """Duality gap of the game `x' A y - alpha KL(x || magnet_x) + alpha KL(y || magnet_y)`."""
-        q = self.feedback(policy)
+        q = self._against(self._centred, policy)
         return np.asarray(regularised_regret(policy, q, magnet, alpha).sum(axis=-1))
 
     def best_response(self, policy: TabularPolicy) -> TabularPolicy:

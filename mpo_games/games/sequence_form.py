@@ -192,7 +192,7 @@ class SequenceFormGame:
             raise ValueError(f"`alpha` must be at least 0, got {alpha}.")
         if alpha == 0.0:
             return self.duality_gap(policy)
-        q = self.feedback(policy)
+        q = self._gradient(self._centred, self._plan(policy), kernels.BOTH)
         # The divergence to the regularised best response is that gap, without cancellation.
         response = magnet.mirror_step(q, None, eta=1.0 / alpha, alpha=0.0)
         return np.asarray(alpha * policy.divergence(response).sum(axis=-1))
