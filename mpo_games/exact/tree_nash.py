@@ -24,6 +24,7 @@ from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.shifts import centred
 from mpo_games.kernels import trees as kernels
+from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array
@@ -60,7 +61,7 @@ def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
 
 
 @exact.nash.register
-def nash_of_view(game: BehaviouralGame) -> Equilibrium[exact.TabularPolicy]:
+def nash_of_view(game: BehaviouralGame) -> Equilibrium[TabularPolicy]:
     """The equilibrium of the tree as a table; the support is the actions that the plan reaches."""
     found = nash_of_tree(game.exact)
     support = np.zeros(game.blank.shape, dtype=bool)

@@ -1,8 +1,8 @@
 """The oracles of trees: `exact.nash` and `exact.qre` for sequence-form and behavioural games.
 
 They are a sparse linear programme (`tree_nash`) and a sparse Newton iteration. Importing this
-module registers them. In the private functions a vector over actions is `(sequences - 2,)`, that is, without the two
-empty sequences.
+module registers them. In the private functions a vector over actions is `(sequences - 2,)`, that
+is, without the two empty sequences.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Indices
 
-
 LEAST = 1e-290
 """Payoffs at stake below this count as 0 in `payoff_scaled`."""
 

@@ -48,7 +48,7 @@ def test_a_payoff_that_nobody_plays_costs_no_digit(outlier: float, seed: int) ->
     wanted, found = exact.nash(mg.MatrixGame(payoff)), exact.nash(tree_of(payoff))
     assert found.value == pytest.approx(wanted.value, abs=1e-9)
     # The policies too: what they guarantee in the table.
-    n, m = payoff.shape
+    n = len(payoff)
     x, y = found.policy.probs[2 : 2 + n], found.policy.probs[2 + n :]
     low, high = (x @ payoff).min(), (payoff @ y).max()
     assert low == pytest.approx(wanted.value, abs=1e-9)
