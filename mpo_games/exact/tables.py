@@ -153,7 +153,7 @@ def _(
 ) -> QuantalResponse[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
     # A constant changes no QRE, but costs digits.
-    game = MatrixGame(centred(game.payoff, 1.0))
+    game = MatrixGame(centred(game.payoff, 1.0), game.actions or None)
     n, m = game.payoff.shape
     # Skew, as Newton's method requires: what one player gains the other one loses.
     operator = np.block([[np.zeros((n, n)), game.payoff], [-game.payoff.T, np.zeros((m, m))]])

@@ -18,7 +18,7 @@ from mpo_games.games import families
 from mpo_games.games.gambit_efg import read_efg
 from mpo_games.games.gambit_nfg import read_nfg
 from mpo_games.games.matrix import MatrixGame
-from mpo_games.games.memory import MAX_MEMORY, require_memory
+from mpo_games.games.memory import MAX_MEMORY, require_limit, require_memory
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
 
@@ -52,6 +52,7 @@ def load(
     >>> load("condorcet", n=5).preferences.shape
     (1, 5, 5)
     """
+    require_limit(max_memory)
     suffix = Path(name).suffix.lower()
     if suffix in (".efg", ".nfg"):
         if parameters:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mpo_games.checks import require_positive
+
 GIB = 2.0**30
 """Bytes in a GiB."""
 
@@ -10,9 +12,8 @@ MAX_MEMORY = 1.0
 
 
 def require_limit(max_memory: float) -> float:
-    """The limit in bytes. `ValueError` unless `max_memory` is a positive number of GiB."""
-    if isinstance(max_memory, bool | str) or not max_memory > 0.0:
-        raise ValueError(f"`max_memory` must be a positive number of GiB, got {max_memory!r}.")
+    """The limit in bytes. `ValueError` unless `max_memory` is a finite number of GiB above 0."""
+    require_positive("max_memory", max_memory)
     return float(max_memory) * GIB
 
 
