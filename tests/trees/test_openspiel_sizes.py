@@ -80,7 +80,7 @@ def test_the_limit_of_a_matrix_can_be_raised() -> None:
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, np.nan, True, "2"])
 def test_a_limit_is_a_positive_number(limit: float) -> None:
-    with pytest.raises(ValueError, match="`max_memory` must be a positive number of GiB"):
+    with pytest.raises(ValueError, match="`max_memory` must be a finite number above 0"):
         mg.load("rps", max_memory=limit)
 
 
