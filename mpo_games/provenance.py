@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -38,10 +39,55 @@ def describe(game: object) -> str:
     return f"{name} {size}, checksum {crc32(payoff.tobytes()):08x}"
 
 
+ARRAYS = ("parent", "offset", "row", "column", "chance", "payoff", "weights")
+"""The attributes that hold the arrays of a game."""
+
+SETTINGS = ("split", "sigma", "samples", "trajectories", "exploration", "duels", "feed")
+"""The attributes that hold what else decides a game: numbers, and functions by their names."""
+
+
+def fingerprint(game: object) -> str:
+    """A checksum of all that decides the game, where `describe` says its kind and payoffs.
+
+    Two trees may have the same payoffs, and two noisy games the same inner one. The attributes are
+    listed, so that one that a later release adds does not part runs of the same game.
+    """
+    checksum = 0
+    for part in (game, getattr(game, "tree", None)):
+        for name in ARRAYS:
+            array = getattr(part, name, None)
+            if isinstance(array, np.ndarray):
+                said = f"{name} {array.shape} {array.dtype.str}".encode()
+                checksum = crc32(np.ascontiguousarray(array).tobytes(), crc32(said, checksum))
+        for name in SETTINGS:
+            setting = getattr(part, name, None)
+            if setting is not None:
+                setting = getattr(setting, "__name__", setting)
+                checksum = crc32(f"{name} {setting}".encode(), checksum)
+    inner = getattr(game, "game", None)
+    within = "" if inner is None else f"{fingerprint(inner)}."
+    return f"{within}{checksum:08x}"
+
+
+def require_same_game(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """`ValueError` if two provenances have games of one description and other content.
+
+    Runs saved before release 0.3 have no fingerprint, and are not compared.
+    """
+    earlier = theirs.get("fingerprint")
+    if earlier is not None and ours["game"] == theirs["game"] and earlier != ours["fingerprint"]:
+        raise ValueError(
+            f"`resume` ran another game, a {theirs['game']} as this one is, but with other "
+            "information states, chances or settings: to start from its policy, pass "
+            "`policy=resume.policy`."
+        )
+
+
 def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
     """Game, solver, seed and versions of a run, ready for JSON."""
     return {
         "game": describe(game),
+        "fingerprint": fingerprint(game),
         "solver": spell(solver),
         # JSON refuses the integers of NumPy.
         "seed": int(seed),

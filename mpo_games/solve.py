@@ -27,7 +27,7 @@ from mpo_games.labelled import read, shown
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Game, P, Solver, State
-from mpo_games.provenance import provenance
+from mpo_games.provenance import provenance, require_same_game
 from mpo_games.recording import Recorder
 from mpo_games.solution import Solution, npz_path
 
@@ -271,6 +271,7 @@ def _require_resume(resume: object) -> None:
 
 def _require_same_run(ours: Mapping[str, Any], resume: Solution[P]) -> None:
     """`ValueError` if `resume` is a run of another game or another solver."""
+    require_same_game(ours, resume.provenance)
     for noun in ("game", "solver"):
         theirs = resume.provenance[noun]
         if respelled(ours[noun]) != respelled(theirs):

@@ -26,6 +26,10 @@ NEAR = 1e-6
 """`Measured` suspects rounding errors if a step is shorter than this share of the geometry's unit,
 or if `eta` times the change of feedback is smaller than this share of the step."""
 
+LONGEST = 1e305
+"""The longest step size, and the reciprocal of the shortest one: beyond it payoffs are so small or
+large that products with them are 0 or infinite."""
+
 ROUNDING = 1e-14
 """Changes below this, relative to the feedback, are rounding errors."""
 
@@ -92,9 +96,12 @@ class Measured:
             rounding = ROUNDING * policy.magnitude(q)
             if not (changed > rounding and moved > eta * rounding):
                 return eta
-        measured = float(self.ratio * moved / changed)
+        # Feedback that does not change, or play that does not move, measures nothing.
+        if not (changed > 0.0 and moved > 0.0):
+            return eta
+        measured = _within_floats(self.ratio * moved / changed)
         # The opening's step size is a guess: the first measurement may exceed it by any factor.
-        return measured if tried else min(self.growth * eta, measured)
+        return measured if tried else _within_floats(min(self.growth * eta, measured))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +129,11 @@ class Adaptive:
         assert isinstance(state.eta, float)
         earlier_policy, earlier_q, _ = before
         surprise = policy.dual_norm(state.q - earlier_q, earlier_policy)
+        # A tree without decisions has no length, and nothing to step.
+        if not length > 0.0:
+            return state.eta
         # 1 / eta is the root of the sum of squares so far; `hypot` adds one more square to it.
-        return float(1.0 / math.hypot(1.0 / state.eta, surprise / length))
+        return _within_floats(1.0 / math.hypot(1.0 / state.eta, surprise / length))
 
 
 def at(name: str, setting: Callable[[State[Any]], Number], state: State[Any]) -> Number:
@@ -146,4 +156,14 @@ def _opening(state: State[Measurable]) -> float:
     policy, q = state.policy, state.q
     if q is None:
         return 1.0
-    return float(policy.extent / (policy.dual_norm(q, policy) or 1.0))
+    length, magnitude = policy.dual_norm(q, policy), policy.magnitude(q)
+    # Where all actions are worth the same, `length` is a rounding error.
+    if not length > ROUNDING * magnitude:
+        length = magnitude
+    return _within_floats(policy.extent / (length or 1.0) or 1.0)
+
+
+def _within_floats(eta: float) -> float:
+    """`eta`, at most `LONGEST` and at least the reciprocal of that."""
+    # NaN comes first, so that it stays NaN and is refused by `at`.
+    return float(min(max(eta, 1.0 / LONGEST), LONGEST))

@@ -15,6 +15,7 @@ from mpo_games.atomic import write_bytes
 from mpo_games.cli import inputs, tables
 from mpo_games.cli.solvers import COMMANDS, SOLVERS, Chosen, build, summary
 from mpo_games.games import catalogue
+from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.protocol import Solver
 
 ELSEWHERE = (
@@ -68,6 +69,8 @@ class Solve:
     """Seed of the noise."""
     kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
+    max_memory: float = MAX_MEMORY
+    """GiB that a named game may take: a larger one is refused."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
@@ -84,7 +87,7 @@ class Solve:
         inputs.require_writable("--plot", self.plot, (".png", ".svg", ".pdf"))
         inputs.require_writable("--save", self.save, (".npz",))
         inputs.require_writable("--checkpoint", self.checkpoint, (".npz",))
-        name, exact = inputs.load(self.game, self.kind)
+        name, exact = inputs.load(self.game, self.kind, self.max_memory)
         game = inputs.noisy(exact, self.noise)
         label, plain, settings = build(self.solver, float(np.max(exact.bound)))
         solver: Solver = mg.Averaged(plain) if self.average else plain

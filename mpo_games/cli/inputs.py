@@ -17,6 +17,7 @@ from mpo_games.compat.earlier_names import respelled
 from mpo_games.games import catalogue
 from mpo_games.games.gambit_efg import read_efg
 from mpo_games.games.gambit_nfg import read_nfg
+from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.games.noisy import NoisyGame
 from mpo_games.labelled import read
 from mpo_games.protocol import Array, Game, P, Solver
@@ -30,12 +31,12 @@ Loaded = mg.MatrixGame | mg.PreferenceGame | mg.SequenceFormGame
 """The games that a command can solve."""
 
 
-def load(text: str, kind: str) -> tuple[str, Loaded]:
+def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loaded]:
     """A description of the game for the final table, and the game.
 
     `text` is a .csv, .tsv, .npy, .efg or .nfg file, or a name with its parameters,
     `NAME:key=1,other=2`. `kind` says what a table holds: `matrix`, `preference`, `wins`, or `auto`,
-    which decides by the entries.
+    which decides by the entries. A named game may take `max_memory` GiB.
     """
     path = Path(text)
     suffix = path.suffix.lower()
@@ -64,7 +65,7 @@ def load(text: str, kind: str) -> tuple[str, Loaded]:
             raise ValueError(
                 f"Parameters of a game are numbers, `NAME:key=1,other=2`, got {item!r}."
             ) from error
-    return text, catalogue.load(name, **parameters)
+    return text, catalogue.load(name, max_memory=max_memory, **parameters)
 
 
 def _together(total: float) -> str:

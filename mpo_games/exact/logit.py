@@ -20,7 +20,8 @@ from mpo_games.kernels.caching import njit
 from mpo_games.protocol import Array, Indices
 
 RESIDUAL_LIMIT = 1e-9
-"""A point of the path is accepted if no log-probability has a larger residual, in nats."""
+"""A point of the path is accepted if no log-probability has a larger residual, in nats. Beyond 1
+nat it is relative: the logarithm of an action that is not played may be -1e9, and has 16 digits."""
 
 NEWTON_STEPS = 50
 """Most Newton steps at one point of the path."""
@@ -98,7 +99,12 @@ def _newton(operator: Array, row: Indices, log_magnet: Array, theta: Array) -> t
     # The residual is measured against the best response and not by `drift`, which is modulo c.
     response = log_magnet + operator @ np.exp(theta)
     _normalise(response, row)
-    return theta, np.abs(theta - response).max()
+    residual = 0.0
+    for a in range(size):
+        # Not `max`, which would hide NaN.
+        apart = abs(theta[a] - response[a]) / max(1.0, abs(response[a]))
+        residual = residual if apart <= residual else apart
+    return theta, residual
 
 
 @njit(cache=True, error_model="numpy")

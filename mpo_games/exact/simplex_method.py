@@ -1,9 +1,9 @@
 r"""Matrix games by a compiled dense simplex method, refined on its final basis.
 
-Payoffs $B$ are first scaled to $[1, 2]$, so that the game's value is positive. The column player's
-programme is then $\max\sum_j v_j$ subject to $Bv \le 1$, $v \ge 0$. The value is $1/\sum_j v_j$,
-the column policy is $v$ times the value, and the row policy is the multipliers times the value.
-The slacks are a feasible start.
+Payoffs $B$ are first shifted and scaled so that the game's value is at least 1 (by default to
+$[1, 2]$). The column player's programme is then $\max\sum_j v_j$ subject to $Bv \le 1$, $v \ge 0$.
+The value is $1/\sum_j v_j$, the column policy is $v$ times the value, and the row policy is the
+multipliers times the value. The slacks are a feasible start.
 
 The tableau is condensed: the identity columns of the basic variables are not stored. The entering
 variable is chosen by steepest edge (Goldfarb & Reid 1977), whose norms the elimination computes on
@@ -35,6 +35,9 @@ PIVOT = 1e-13
 TIE = 1e-15
 """Two ratios tie if they differ by at most this."""
 
+TINY = 1e-290
+"""Payoffs of a smaller range are not solved: the reciprocal of the range would overflow."""
+
 REFINEMENTS = 3
 """Most Newton steps on the indifference equations of the basis. The first does nearly all."""
 
@@ -51,9 +54,16 @@ remainder."""
 SUPPORT = 1e-9
 """An action belongs to the support of an equilibrium if its probability is above this."""
 
+GAP_LIMIT = 1e-9
+"""The largest duality gap of an answer, as a share of the payoffs that are played."""
+
+STORED = 1e-13
+"""A gap of this share of what a best response meets is the rounding of a stored policy. A
+probability is stored by its logarithm, and the rounding error of that may be as large as 5e-14."""
+
 Certified = tuple[Array, Mask, float, float, float]
 """Log-probabilities and support, both `(2, max(n, m))`; value; duality gap; and the duality gap
-divided by the largest absolute payoff."""
+divided by the payoffs that are played (see `certificate`), which is at most `GAP_LIMIT`."""
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -64,9 +74,16 @@ def certified_pair(payoff: Array) -> Certified:
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def certificate(payoff: Array, pair: Array) -> Certified:
-    """The value and the duality gap of `pair`, probabilities `(2, max(n, m))`, as it is stored.
+    r"""The value and the duality gap of `pair`, probabilities `(2, max(n, m))`, as it is stored.
 
-    A policy is stored in logarithms, so the certificate is that of their exponentials.
+    A policy is stored in logarithms, so the certificate is that of their exponentials. The payoffs
+    that are played are measured by their mean absolute distance from the value $v$,
+
+    $$D = \max_{i\in S} \sum_j y_j |A_{ij} - v|$$
+
+    over the support, and likewise for columns. A payoff that nobody plays does not count, however
+    large it is, and neither does a constant. `D`, plus `STORED / GAP_LIMIT` times the same number
+    of the best responses, divides the gap.
     """
     n, m = payoff.shape
     log_p = np.full(pair.shape, -np.inf)
@@ -78,14 +95,55 @@ def certificate(payoff: Array, pair: Array) -> Certified:
             log_p[side, a] = LOG_ZERO if p <= 0.0 else math.log(p)  # NaN stays NaN
             played[side, a] = math.exp(log_p[side, a])
             support[side, a] = played[side, a] > SUPPORT
-    q = bilinear(payoff, played[0, :n], played[1, :m])
-    value, bound = 0.0, 0.0
+    # Less a payoff that is played: the distances from it are exact up to their own last digit.
+    centre = payoff[played[0].argmax(), played[1].argmax()]
+    worth = centred_bilinear(payoff, centre, played[0, :n], played[1, :m])
+    above = 0.0
     for a in range(n):
-        value += played[0, a] * q[0, a]
-        for b in range(m):
-            bound = max(bound, abs(payoff[a, b]))
-    gap = q[0, :n].max() + q[1, :m].max()
-    return log_p, support, value, gap, gap / bound if bound > 0.0 else gap
+        above += played[0, a] * worth[0, a]
+    value = centre + above
+    best_row, best_column = worth[0, :n].argmax(), worth[1, :m].argmax()
+    gap = worth[0, best_row] + worth[1, best_column]
+    spread, met, farthest = 0.0, 0.0, 0.0
+    for i in range(n):
+        if support[0, i] or i == best_row:
+            total = 0.0
+            for j in range(m):
+                far = abs(payoff[i, j] - value)
+                total += played[1, j] * far
+                if support[1, j] and support[0, i]:
+                    farthest = max(farthest, far)
+            met = max(met, total)
+            if support[0, i]:
+                spread = max(spread, total)
+    for j in range(m):
+        if support[1, j] or j == best_column:
+            total = 0.0
+            for i in range(n):
+                total += played[0, i] * abs(payoff[i, j] - value)
+            met = max(met, total)
+            if support[1, j]:
+                spread = max(spread, total)
+    size = spread + STORED / GAP_LIMIT * met
+    # Products of denormal numbers may vanish, and a gap of 0 would then prove nothing.
+    if farthest > 0.0 and size < TINY:
+        return log_p, support, value, gap, np.inf
+    return log_p, support, value, gap, gap / size if size > 0.0 else gap
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def centred_bilinear(payoff: Array, centre: float, x: Array, y: Array) -> Array:
+    """`bilinear(payoff - centre, x, y)`, without a copy of the payoffs."""
+    n, m = payoff.shape
+    out = np.zeros((2, max(n, m)))
+    for i in range(n):
+        row, weight, total = payoff[i], x[i], 0.0
+        for j in range(m):
+            far = row[j] - centre
+            total += far * y[j]
+            out[1, j] -= far * weight
+        out[0, i] = total
+    return out
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -93,16 +151,28 @@ def optimal_pair(payoff: Array) -> Array:
     """Optimal policies of the row player and of the column player of `payoff`, `(n, m)`.
 
     Returns probabilities, `(2, max(n, m))`, padded with zeros. They carry no guarantee: the caller
-    certifies them. All are NaN if the method fails, or if the range of the payoffs is not finite.
+    certifies them. All are NaN if the method fails, or if the range of the payoffs is infinite or
+    below `TINY`.
     """
     n, m = payoff.shape
-    low, high = payoff.min(), payoff.max()
-    unit = high - low
-    pair = np.zeros((2, max(n, m)))
+    low = payoff.min()
+    unit = payoff.max() - low
     if unit == 0.0:
+        pair = np.zeros((2, max(n, m)))
         pair[0, :n], pair[1, :m] = 1.0 / n, 1.0 / m
         return pair
-    if not unit < np.inf:  # True for NaN as well
+    return optimal_pair_above(payoff, low, unit)
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def optimal_pair_above(payoff: Array, low: float, unit: float) -> Array:
+    """`optimal_pair` of a game whose value is at least `low`; `unit` is the size of its payoffs.
+
+    The nearer both are to the payoffs that are played, the more digits these keep.
+    """
+    n, m = payoff.shape
+    pair = np.zeros((2, max(n, m)))
+    if not TINY < unit < np.inf:  # True for NaN as well
         pair[:] = np.nan
         return pair
 
@@ -111,7 +181,8 @@ def optimal_pair(payoff: Array) -> Array:
     factors, pivot = np.empty(len(tableau)), np.empty(len(norms))
     # In exact arithmetic the loop ends by itself; rounding could make it cycle.
     for _ in range(50 * (n + m)):
-        entering = _steepest(tableau[n], norms)
+        # Without the right-hand side, which rounding errors may make look like a gain.
+        entering = _steepest(tableau[n, :m], norms)
         if entering < 0:
             _read(tableau, basic, free, pair)
             return _refined(payoff, unit, tableau, basic, free, pair)
@@ -154,7 +225,7 @@ def _steepest(gains: Array, norms: Array) -> int:
     changes no comparison: `g^2 / (length^2 + g^2)` grows with `g^2 / length^2`.
     """
     chosen, best, norm = -1, 0.0, 1.0
-    for j in range(len(gains) - 1):
+    for j in range(len(gains)):
         # Cross-multiplied, because divisions are slower than products.
         if gains[j] > OPTIMAL and gains[j] * gains[j] * norm > best * norms[j]:
             chosen, best, norm = j, gains[j] * gains[j], norms[j]

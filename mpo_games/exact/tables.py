@@ -14,25 +14,22 @@ from typing import Any, Generic
 import numpy as np
 
 from mpo_games.checks import WrongKind
+from mpo_games.exact import any_payoffs
 from mpo_games.exact.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
 from mpo_games.exact.logit import regularised_pair
+from mpo_games.exact.simplex_method import GAP_LIMIT as GAP_LIMIT
 from mpo_games.exact.simplex_method import SUPPORT as SUPPORT
 from mpo_games.exact.simplex_method import Certified, certificate, certified_pair
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
+from mpo_games.games.shifts import centred
 from mpo_games.interrupts import unmasking
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
 
-POLISHES = (1e-9, 1e-9, 1e-11, 1e-13)
-"""Tolerances of the polish, one per round: a probability, or the loss of an action, up to this
-counts as 0."""
-
-DOUBT = 1e-13
-"""Above this duality gap, in units of the game's largest payoff, `nash` tries a second method."""
-
-GAP_LIMIT = 1e-7
-"""The largest duality gap that `nash` returns, in units of the game's largest payoff."""
+DOUBT = 1e-11
+"""Above this duality gap, as a share of the payoffs that are played, `nash` goes on by slower
+methods."""
 
 
 class CertificateError(ValueError, RuntimeError):
@@ -69,7 +66,7 @@ class QuantalResponse(Generic[P]):
     """The certificate: the regularised duality gap of `policy`, in units of payoff."""
     residual: float
     """The largest difference, in nats, between a log-probability of `policy` and that of the
-    regularised best response to it."""
+    regularised best response to it; a share of the latter where that is beyond 1."""
 
 
 @singledispatch
@@ -80,13 +77,15 @@ def nash(game: object) -> Equilibrium[Any]:
     column player's policy. A preference game is one such programme per context.
 
     The programme is solved by a compiled simplex method and refined on its final basis
-    (`exact.simplex_method`). If this leaves a gap above `DOUBT` times the largest payoff, HiGHS
-    solves it too, its answer is polished on its support, and the better of the two is kept. The gap
-    is typically a few ulps of the largest payoff.
+    (`exact.simplex_method`). The gap is then typically a few ulps of the payoffs that are played:
+    their mean distance from the value, as an action of the support meets them. If it exceeds
+    `DOUBT` times these, because others are much larger, the programme is solved again around the
+    payoffs that matter, and if need be in decimal arithmetic (`exact.any_payoffs`). A payoff that
+    nobody plays therefore costs no digit of the answer, and neither does a constant in all payoffs.
 
     Raises:
         ValueError: for a batch of games (solve them one by one).
-        CertificateError: if the gap exceeds `GAP_LIMIT` times the largest payoff.
+        CertificateError: if the gap exceeds `GAP_LIMIT` times the payoffs that are played.
         TypeError: for a game that no oracle is registered for.
 
     >>> found = nash(MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]))
@@ -113,6 +112,9 @@ def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
     log_p = np.stack([_optimal(context)[0][0] for context in game.payoff])
     policy = TabularPolicy(log_p, actions=game.actions)
+    # One policy plays both seats: it must be a certified answer to itself.
+    for context, row in zip(game.payoff, policy.probs, strict=True):
+        _require_certificate(certificate(context, np.stack([row, row])))
     gap = float(game.duality_gap(policy))
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
@@ -151,6 +153,8 @@ def _(
     game: MatrixGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
+    # A constant changes no QRE, but costs digits.
+    game = MatrixGame(centred(game.payoff, 1.0), game.actions or None)
     n, m = game.payoff.shape
     # Skew, as Newton's method requires: what one player gains the other one loses.
     operator = np.block([[np.zeros((n, n)), game.payoff], [-game.payoff.T, np.zeros((m, m))]])
@@ -175,73 +179,19 @@ def _require_single(single: bool) -> None:
 def _optimal(payoff: Array) -> Certified:
     """A certified optimal pair of the payoffs `(n, m)`."""
     found = certified_pair(payoff)
-    if found[-1] <= DOUBT:
-        return found
-    other = certificate(payoff, _by_highs(payoff))
-    if np.fmin(found[-1], other[-1]) == other[-1]:  # `fmin` prefers a number to NaN, a failure
-        found = other
-    if not found[-1] <= GAP_LIMIT:  # True for NaN as well
-        raise CertificateError(
-            f"The best policy that was found has a duality gap of {found[-1]:.3g} times the "
-            f"largest payoff; the limit is {GAP_LIMIT:.0e}."
-        )
+    if not found[-1] <= DOUBT:  # True for NaN as well
+        found = any_payoffs.optimal(payoff, found, DOUBT)
+    _require_certificate(found)
     return found
 
 
-def _by_highs(payoff: Array) -> Array:
-    """An optimal pair by HiGHS, polished on its support, `(2, max(n, m))`; NaN if HiGHS fails."""
-    from scipy.optimize import linprog
-
-    n, m = payoff.shape
-    low, high = payoff.min(), payoff.max()
-    # Range 1: HiGHS has absolute tolerances. From 0: `bounds` allow no negative value.
-    unit = (payoff - low) / (high - low)
-    answer = linprog(
-        np.append(np.zeros(n), -1.0),
-        A_ub=np.hstack([-unit.T, np.ones((m, 1))]),
-        b_ub=np.zeros(m),
-        A_eq=np.append(np.ones(n), 0.0)[None],
-        b_eq=[1.0],
-        bounds=(0.0, None),
-        method="highs-ds",
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )
-    if answer.x is None or answer.status != 0:
-        return np.full((2, max(n, m)), np.nan)
-    # In a minimisation the multipliers of upper bounds are at most 0.
-    x, y = _simplex(answer.x[:n]), _simplex(-answer.ineqlin.marginals)
-    pair = np.zeros((2, max(n, m)))
-    pair[0, :n], pair[1, :m] = _polished(unit, x), _polished(-unit.T, y)
-    return pair
-
-
-def _polished(payoff: Array, x: Array) -> Array:
-    """The row policy on the support of `x` against which the binding columns are indifferent.
-
-    `payoff` is `(n, m)` with range 1, `x` is `(n,)`. Each round solves for the smallest correction
-    of `x` by least squares, since ties can make more columns binding than there are actions. A
-    correction is kept only if it guarantees more than `x`.
-    """
-    for tolerance in POLISHES:
-        value = payoff.T @ x
-        best = value.min()
-        played = x > tolerance
-        binding = value <= best + tolerance
-        rows = payoff[np.ix_(played, binding)].T
-        system = np.block([[rows, -np.ones((len(rows), 1))], [np.ones((1, rows.shape[1])), 0.0]])
-        error = np.append(best - value[binding], 1.0 - x[played].sum())
-        step = np.linalg.lstsq(system, error, rcond=None)[0]
-        moved = np.zeros(len(x))
-        moved[played] = x[played] + step[:-1]
-        moved = _simplex(moved)
-        if (payoff.T @ moved).min() > best:
-            x = moved
-    return x
-
-
-def _simplex(x: Array) -> Array:
-    x = np.maximum(x, 0.0)
-    return np.asarray(x / x.sum())
+def _require_certificate(found: Certified) -> None:
+    if not found[-1] <= GAP_LIMIT:  # True for NaN as well
+        raise CertificateError(
+            f"The best policy that was found has a duality gap of {found[-1]:.3g} times the "
+            f"payoffs that are played; the limit is {GAP_LIMIT:.0e}. Payoffs that differ by a "
+            "factor above 1e300 may need probabilities that are too small for a float."
+        )
 
 
 def _quantal_response(

@@ -1,86 +1,31 @@
 """The oracles of trees: `exact.nash` and `exact.qre` for sequence-form and behavioural games.
 
-They are a sparse linear programme and a sparse Newton iteration. Importing this module registers
-them. In the private functions a vector over actions is `(sequences - 2,)`, that is, without the two
-empty sequences.
+They are a sparse linear programme (`tree_nash`) and a sparse Newton iteration. Importing this
+module registers them. In the private functions a vector over actions is `(sequences - 2,)`, that
+is, without the two empty sequences.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mpo_games.exact import tables as exact
 from mpo_games.exact.logit import HALVINGS, NEWTON_STEPS
-from mpo_games.exact.tables import CertificateError, Equilibrium, QuantalResponse
+from mpo_games.exact.tables import CertificateError, QuantalResponse
+from mpo_games.exact.tree_nash import nash_of_tree as nash_of_tree
+from mpo_games.exact.tree_nash import payoff_matrix
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
 from mpo_games.games.sequence_form import SequenceFormGame
+from mpo_games.games.shifts import centred
 from mpo_games.interrupts import unmasking
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, ExactGame
-
-
-@exact.nash.register
-@unmasking
-def nash_of_tree(game: SequenceFormGame) -> Equilibrium[TreeplexPolicy]:
-    r"""A Nash equilibrium by the sequence-form linear programme (Koller, Megiddo & von Stengel).
-
-    $$\max_{x,v} v_0\quad\text{s.t.}\quad A^\top x \ge F^\top v,\; E x = e,\; x \ge 0$$
-
-    $E$ and $F$ are the flow constraints of the two treeplexes. The multipliers of the programme are
-    the other player's plan. At information states that the plan never reaches, play is uniform.
-
-    Raises `CertificateError` if HiGHS fails, or if the gap exceeds `GAP_LIMIT` times the largest
-    payoff.
-    """
-    # Imported in the functions that need it: `import mpo_games` must not load scipy.optimize.
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_array, hstack
-
-    tree, owner = game.tree, game.tree.owner
-    own, other = (np.flatnonzero(owner == player) for player in (0, 1))
-    # Payoffs up to 1, because HiGHS's tolerances are absolute; `or 1.0` where all payoffs are 0.
-    scale = float(game.bound) or 1.0
-    payoff = _matrix(game, game.payoff / scale)[own][:, other]
-    flow = _flow(tree)
-    mine, theirs = flow[: tree.split + 1][:, own], flow[tree.split + 1 :][:, other]
-    states = tree.states - tree.split + 1
-    answer: Any = linprog(
-        -np.eye(1, own.size + states, own.size)[0],
-        A_ub=hstack([-payoff.T, theirs.T]).tocsr(),
-        b_ub=np.zeros(other.size),
-        A_eq=hstack([mine, csr_array((mine.shape[0], states))]).tocsr(),
-        b_eq=np.eye(1, mine.shape[0])[0],
-        bounds=[(0.0, None)] * own.size + [(None, None)] * states,
-        method="highs-ds",
-    )
-    if answer.status != 0:
-        raise CertificateError(f"The linear programme failed: {answer.message}")
-    plan = np.empty(tree.sequences)
-    plan[own], plan[other] = answer.x[: own.size], -answer.ineqlin.marginals
-    policy = game.initial_policy().at(np.maximum(plan, 0.0))
-    gap = float(game.duality_gap(policy))
-    if not gap <= exact.GAP_LIMIT * scale:
-        raise CertificateError(
-            f"The linear programme's best policy has a duality gap of {gap:.3g}, "
-            f"with payoffs up to {scale:.3g}."
-        )
-    return Equilibrium(policy, float(game.value(policy)), policy.plan > exact.SUPPORT, gap)
-
-
-@exact.nash.register
-@unmasking
-def nash_of_view(game: BehaviouralGame) -> Equilibrium[TabularPolicy]:
-    """The equilibrium of the tree as a table; the support is the actions that the plan reaches."""
-    found = nash_of_tree(game.exact)
-    support = np.zeros(game.blank.shape, dtype=bool)
-    support.reshape(-1)[game.cells] = found.support[2:]
-    return Equilibrium(game.table(found.policy), found.value, support, found.gap)
 
 
 @exact.qre.register
@@ -101,6 +46,7 @@ def qre_of_tree(
     """
     magnet = game.center() if magnet is None else magnet
     _require_sequences(magnet.coordinates, game.tree)
+    game = _without_constant(game)
     log_magnet = magnet.log_probs[2:]
     theta = _follow(_Dilated.of(game, log_magnet), log_magnet, float(game.bound), alpha)
     return _certified(game, magnet.replace(np.append(np.zeros(2), theta)), magnet, alpha)
@@ -125,6 +71,8 @@ def qre_of_view(
     if game.feed is counterfactual_values:
         raise ValueError("`game` must have Q-values as its feedback: pass `feed=q_values`.")
     magnet = game.initial_policy() if magnet is None else magnet
+    # The certificate asks for exact feedback, which a game of sampled trajectories does not give.
+    game = BehaviouralGame(_without_constant(game.exact), game.feed)
     anchor = game.treeplex(magnet).coordinates
     _require_sequences(anchor, game.tree)
     log_magnet = anchor[2:]
@@ -132,9 +80,15 @@ def qre_of_view(
     scale = float(np.abs(game.exact.payoff / game.exact.chance).max(initial=0.0))
     theta = _follow(_Agents.of(game.exact, log_magnet), log_magnet, scale, alpha)
     policy = game.exact.initial_policy().replace(np.append(np.zeros(2), theta))
-    # The certificate asks for exact feedback, which a game of sampled trajectories does not give.
-    exactly = BehaviouralGame(game.exact, game.feed)
-    return _certified(exactly, game.table(policy), magnet, alpha)
+    return _certified(game, game.table(policy), magnet, alpha)
+
+
+def _without_constant(game: SequenceFormGame) -> SequenceFormGame:
+    """The game less a constant in all payoffs, which changes no QRE but costs digits."""
+    payoff, weights = centred(game.payoff, game.chance), game.weights
+    if payoff is game.payoff:
+        return game
+    return replace(game, payoff=payoff, dilation=lambda _: weights)
 
 
 def _require_sequences(coordinates: Array, tree: Tree) -> None:
@@ -149,7 +103,10 @@ def _certified(game: ExactGame[L, Array], policy: L, magnet: L, alpha: float) ->
     # A step of 1 / alpha from the magnet itself, without a pull, is the regularised best response.
     response = magnet.mirror_step(game.feedback(policy), None, eta=1.0 / alpha, alpha=0.0)
     legal = np.isfinite(policy.log_probs)
-    residual = float(np.abs(response.log_probs[legal] - policy.log_probs[legal]).max(initial=0.0))
+    wanted = response.log_probs[legal]
+    # As in `logit.regularised_pair`: of a number beyond 1 only so many digits can be right.
+    apart = np.abs(wanted - policy.log_probs[legal]) / np.maximum(1.0, np.abs(wanted))
+    residual = float(apart.max(initial=0.0))
     if not residual <= exact.RESIDUAL_LIMIT:
         raise CertificateError(
             f"Newton's method left a residual of {residual:.3g} nats at alpha={alpha}: "
@@ -157,35 +114,6 @@ def _certified(game: ExactGame[L, Array], policy: L, magnet: L, alpha: float) ->
         )
     gap = float(game.regularised_gap(policy, magnet, alpha))
     return QuantalResponse(policy, alpha, gap, residual)
-
-
-def _matrix(game: SequenceFormGame, entries: Array) -> Any:
-    """The sparse matrix `(sequences, sequences)` of `entries`, rows of player 0, columns of 1."""
-    from scipy.sparse import csr_array
-
-    size = game.tree.sequences
-    return csr_array((entries, game.column, game.row), shape=(size, size))
-
-
-def _flow(tree: Tree) -> Any:
-    """The flow constraints of a plan, `(states + 2, sequences)`.
-
-    The plan is 1 at each empty sequence, and the actions of an information state sum to the plan at
-    its parent. Player 0's rows come first; each player's begin with the empty sequence.
-    """
-    from scipy.sparse import csr_array
-
-    size, states = np.diff(tree.offset), np.arange(tree.states)
-    row = states + 1 + (states >= tree.split)
-    return csr_array(
-        (
-            np.concatenate([[1.0, 1.0], -np.ones(tree.states), np.ones(size.sum())]),
-            (
-                np.concatenate([[0, tree.split + 1], row, np.repeat(row, size)]),
-                np.concatenate([[0, 1], tree.parent, np.arange(2, tree.sequences)]),
-            ),
-        )
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,7 +142,7 @@ class _Incidence:
         shape = (tree.sequences, tree.states)
         below = csr_array((one, (tree.parent, np.arange(tree.states))), shape=shape)[2:]
         member = csr_array((np.ones(count), (np.arange(count), state)), shape=(count, tree.states))
-        payoff = _matrix(game, game.payoff)
+        payoff = payoff_matrix(game, game.payoff)
         step = diags(np.ones(count)) - member @ below.T
         return cls(member, below, step, (payoff - payoff.T).tocsr())
 
@@ -277,7 +205,7 @@ class _Agents:
         along, power = diags(np.ones(size)).tocsr(), down
         while power.nnz:
             along, power = along + power, power @ down
-        chance = _matrix(game, game.chance)
+        chance = payoff_matrix(game, game.chance)
         return cls(game, log_magnet, _Incidence.of(game), along[first] @ (chance + chance.T))
 
     def values(self, theta: Array) -> tuple[Array, Array, Array]:

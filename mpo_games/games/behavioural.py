@@ -21,6 +21,7 @@ import numpy as np
 
 from mpo_games.checks import require_callable, require_kind
 from mpo_games.games.estimated import against_each
+from mpo_games.games.memory import MAX_MEMORY, require_memory
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
@@ -70,6 +71,9 @@ class BehaviouralGame:
     """The tree, with exact or sampled feedback."""
     feed: Feed = q_values
     """Q-values or counterfactual values."""
+    max_memory: float = MAX_MEMORY
+    """The limit in GiB for one table. All rows have as many columns as the widest state, so a tree
+    with one wide state may need a table far larger than itself."""
     cells: Indices = field(init=False)
     """The index in the flattened table of each sequence but the empty ones, `(sequences - 2,)`."""
     above: Indices = field(init=False)
@@ -87,8 +91,12 @@ class BehaviouralGame:
         # The rows of both players alternate, so that `[..., player, :]` is a player's side.
         row = 2 * (state - owner * tree.split) + owner
         width = int(size.max(initial=1))
+        pairs = max(tree.split, tree.states - tree.split)
+        require_memory(
+            f"`game`: a table of {pairs} x 2 x {width}", 16.0 * pairs * width, self.max_memory
+        )
         first = np.repeat(row * width - tree.offset[:-1], size)
-        blank = np.full((max(tree.split, tree.states - tree.split), 2, width), -np.inf)
+        blank = np.full((pairs, 2, width), -np.inf)
         # A row without a legal action is no distribution: padding rows play their first action.
         blank[..., 0] = 0.0
         object.__setattr__(self, "cells", first + np.arange(2, tree.sequences))

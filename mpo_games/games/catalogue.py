@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import exp, lgamma, log
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ from mpo_games.games import families
 from mpo_games.games.gambit_efg import read_efg
 from mpo_games.games.gambit_nfg import read_nfg
 from mpo_games.games.matrix import MatrixGame
+from mpo_games.games.memory import MAX_MEMORY, require_limit, require_memory
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.labelled import shown
@@ -33,24 +35,28 @@ class Entry:
     """One line: what the game is, its source, and its equilibrium."""
 
 
-def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | SequenceFormGame:
+def load(
+    name: str, *, max_memory: float = MAX_MEMORY, **parameters: Any
+) -> MatrixGame | PreferenceGame | SequenceFormGame:
     """The game called `name`, with its own parameters: `load("condorcet", n=5)`.
 
     A name that is not in the catalogue is looked up in OpenSpiel, if that is installed:
     `load("leduc_poker")`, `load("liars_dice", dice_sides=4)`. While a large one is compiled, a
-    terminal shows a progress bar. A name that ends in `.efg` or `.nfg` is a file of Gambit
-    (`load("game.efg")`), whose player 1 is player 0 here.
+    terminal shows a progress bar. A game that takes more than `max_memory` GiB is refused. A name
+    that ends in `.efg` or `.nfg` is a file of Gambit (`load("game.efg")`), whose player 1 is player
+    0 here.
 
     Raises:
         ValueError: for a file that is no such game; for an unknown name (the message suggests close
-            ones); and for a parameter that the game does not have, or that has the wrong type or
-            size.
+            ones); for a parameter that the game does not have, or that has the wrong type or size;
+            and for a game that is too large.
 
     >>> load("condorcet", n=5).preferences.shape
     (1, 5, 5)
     """
     require_kind("name", name, (str, Path), "the name of a game or of a file, as text")
     name = str(name)
+    require_limit(max_memory)
     suffix = Path(name).suffix.lower()
     if suffix in (".efg", ".nfg"):
         if parameters:
@@ -65,7 +71,9 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
         elsewhere = openspiel.names()
         # OpenSpiel's own spelling, with the parameters in the name, is understood too.
         if name.partition("(")[0] in elsewhere:
-            return openspiel.compile_game(openspiel.spell(name, parameters), progress=True)
+            return openspiel.compile_game(
+                openspiel.spell(name, parameters), progress=True, max_memory=max_memory
+            )
         close = difflib.get_close_matches(name, [*CATALOGUE, *elsewhere], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
         if not elsewhere:
@@ -73,6 +81,7 @@ def load(name: str, **parameters: Any) -> MatrixGame | PreferenceGame | Sequence
         raise ValueError(f"`name`: the catalogue has no game {shown(name)}; {hint}")
     make = CATALOGUE[name].make
     _check(name, make, parameters)
+    _require_size(name, make, parameters, max_memory)
     return make(**parameters)
 
 
@@ -113,6 +122,27 @@ def _check(name: str, make: Callable[..., Any], parameters: Mapping[str, Any]) -
                 f"`{key}` of the game {shown(name)} must be of type {wanted.__name__}, "
                 f"got {shown(given)}."
             )
+
+
+def _require_size(
+    name: str, make: Callable[..., Any], parameters: Mapping[str, Any], max_memory: float
+) -> None:
+    """Refuse a matrix that is too large before it is made."""
+    known = inspect.signature(make).parameters
+    given = {key: parameters.get(key, p.default) for key, p in known.items()}
+    rows = cells = 0.0
+    if "n" in given:
+        rows = float(given["n"]) + float(given.get("rank", given.get("k", 0)))
+        cells = rows * float(given.get("m", rows))
+    elif name == "blotto" and given["fields"] > 0 and given["soldiers"] >= 0:
+        fields, soldiers = float(given["fields"]), float(given["soldiers"])
+        # All numbers of soldiers in all fields are listed, then those with the right sum kept.
+        splits = lgamma(soldiers + fields) - lgamma(soldiers + 1.0) - lgamma(fields)
+        cells = exp(min(2.0 * splits, 700.0)) * fields
+        # Listing them takes time, not memory: a second for about 1e7.
+        cells = max(cells, exp(min(fields * log(soldiers + 1.0), 700.0)))
+    # A matrix, and the copies that a constructor makes on the way.
+    require_memory(f"The game {name!r} with {given}", 40.0 * cells, max_memory)
 
 
 def _rps() -> MatrixGame:

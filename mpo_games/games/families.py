@@ -23,8 +23,8 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.labelled import read, shown
 from mpo_games.protocol import Array
 
-MOST = 2**12
-"""The most actions of a game that is made here: its table then has 128 MiB. It may be raised."""
+MOST = 2**14
+"""The most actions of a game that is made here: its table then has 2 GiB. It may be raised."""
 
 
 def random_preferences(n: int, rng: np.random.Generator) -> PreferenceGame:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import distributions, finite
+from mpo_games.games.shifts import centred
 from mpo_games.kernels.tables import bilinear
 from mpo_games.labelled import Labels, names_of, ordered, read, shown
 from mpo_games.policies.mirror_maps import SmoothedEntropy
@@ -44,6 +45,7 @@ class MatrixGame:
 
     payoff: Array
     """The row player's payoffs, `(..., n, m)`, read-only."""
+    _centred: Array = field(init=False, repr=False)
 
     actions: tuple[Labels, ...]
     """The names of the row player's actions and of the column player's, or nothing."""
@@ -80,6 +82,7 @@ class MatrixGame:
             for labels, size in zip(found.labels[-2:], sizes, strict=True)
         )
         object.__setattr__(self, "actions", tuple(both) if named else ())
+        object.__setattr__(self, "_centred", centred(matrix, 1.0))
 
     @property
     def players(self) -> int:
@@ -135,28 +138,11 @@ class MatrixGame:
         `x` and `y` are the opponent's rows, or the policy's own if there is no opponent. With
         `player` the other player's row is 0. `rng` is not used: the feedback is exact.
         """
-        z = probabilities(policy if opponent is None else opponent)
-        n, m = self.payoff.shape[-2:]
-        # A policy of a larger game would be cut, and the kernel would read past the end of another.
-        if z.shape[-2:] != (2, max(n, m)):
-            raise ValueError(
-                f"`policy` has shape {z.shape}, the policies of this game (..., 2, {max(n, m)})."
-            )
-        x, y = z[..., 0, :n], z[..., 1, :m]
-        # The kernel reads the matrix once for both players, but takes one game and one policy.
-        if player is None and self.payoff.ndim == 2 and z.ndim == 2:
-            return np.asarray(bilinear(self.payoff, x, y))
-        batch = np.broadcast_shapes(self.payoff.shape[:-2], z.shape[:-2])
-        q = np.zeros((*batch, *z.shape[-2:]))
-        if player != 1:
-            q[..., 0, :n] = np.matmul(self.payoff, y[..., None])[..., 0]
-        if player != 0:
-            q[..., 1, :m] = -np.matmul(x[..., None, :], self.payoff)[..., 0, :]
-        return q
+        return self._against(self.payoff, policy if opponent is None else opponent, player)
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
         """`max_i (A y)_i - min_j (A' x)_j` (NashConv) of each game, in units of payoff."""
-        return self.gap(policy, self.feedback(policy))
+        return self.gap(policy, self._against(self._centred, policy))
 
     def gap(self, policy: TabularPolicy, q: Array) -> Array:
         """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""
@@ -173,7 +159,7 @@ class MatrixGame:
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
         """Duality gap of the game `x' A y - alpha KL(x || magnet_x) + alpha KL(y || magnet_y)`."""
-        q = self.feedback(policy)
+        q = self._against(self._centred, policy)
         return np.asarray(regularised_regret(policy, q, magnet, alpha).sum(axis=-1))
 
     def best_response(self, policy: TabularPolicy) -> TabularPolicy:
@@ -184,6 +170,32 @@ class MatrixGame:
         """`x' A y`, the row player's expected payoff, of each game."""
         n, q = self.payoff.shape[-2], self.feedback(policy)
         return np.asarray(np.sum(policy.probs[..., 0, :n] * q[..., 0, :n], axis=-1))
+
+    def _against(
+        self,
+        payoff: Array,
+        opponent: TabularPolicy | Mixture[TabularPolicy],
+        player: int | None = None,
+    ) -> Array:
+        """`feedback`, of the payoffs `payoff`."""
+        z = probabilities(opponent)
+        n, m = payoff.shape[-2:]
+        # A policy of a larger game would be cut, and the kernel would read past the end of another.
+        if z.shape[-2:] != (2, max(n, m)):
+            raise ValueError(
+                f"`policy` has shape {z.shape}, the policies of this game (..., 2, {max(n, m)})."
+            )
+        x, y = z[..., 0, :n], z[..., 1, :m]
+        # The kernel reads the matrix once for both players, but takes one game and one policy.
+        if player is None and payoff.ndim == 2 and z.ndim == 2:
+            return np.asarray(bilinear(payoff, x, y))
+        batch = np.broadcast_shapes(payoff.shape[:-2], z.shape[:-2])
+        q = np.zeros((*batch, *z.shape[-2:]))
+        if player != 1:
+            q[..., 0, :n] = np.matmul(payoff, y[..., None])[..., 0]
+        if player != 0:
+            q[..., 1, :m] = -np.matmul(x[..., None, :], payoff)[..., 0, :]
+        return q
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
         """`KL(x || x') + KL(y || y')` in nats, of each game."""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
-import io
-import json
-import os
-import re
 from collections.abc import Mapping
-from contextlib import suppress
-from hashlib import sha256
-from pathlib import Path
+from math import exp, lgamma, log
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpo_games.atomic import write_bytes
+from mpo_games.games.memory import MAX_MEMORY, require_limit
+from mpo_games.games.openspiel_cache import CachedGame
+from mpo_games.games.openspiel_size import LEAF, too_large
+from mpo_games.games.openspiel_source import parsed, parts, pyspiel_module, spell, turn_based
+from mpo_games.games.openspiel_walk import walk
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
-from mpo_games.games.tree_builder import TreeBuilder
 from mpo_games.interrupts import unmasking
 from mpo_games.policies.dilation import unit
-from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Indices
 
@@ -31,16 +26,15 @@ if TYPE_CHECKING:
     import pyspiel
     from open_spiel.python.policy import TabularPolicy as OpenSpielTable
 
-FORMAT = 2
-"""The version of the layout of cached files. A file of another version is not read."""
-
-LARGEST, PLAYS = 1e9, 31
-"""`PLAYS` random plays estimate the number of leaves of a game. The game is refused if the median
-estimate is above `LARGEST`, a number that fits into no memory."""
-
-WORTH_CACHING = 2000
-"""The number of leaves from which a compiled game is kept on disk. Smaller games compile in
-milliseconds."""
+__all__ = [
+    "compile_game",
+    "from_openspiel",
+    "names",
+    "spell",
+    "to_openspiel",
+    "turn_based",
+    "write_table",
+]
 
 
 @unmasking
@@ -49,32 +43,41 @@ def compile_game(
     *,
     dilation: Dilation = unit,
     progress: bool = False,
+    max_memory: float = MAX_MEMORY,
 ) -> SequenceFormGame:
-    """The sequence form of a two-player zero-sum game of OpenSpiel with perfect recall.
+    """The sequence form of a two-player game of OpenSpiel with constant sum and perfect recall.
 
     `game` is a game string, which may hold parameters, or a `pyspiel.Game`. A simultaneous game is
-    first converted by OpenSpiel's turn-based transform. Compiled games of `WORTH_CACHING` or more
-    leaves are kept on disk, in the folder `MPO_GAMES_CACHE` or in the user's cache directory. With
-    `progress` a terminal shows a bar if compiling takes more than a second.
+    first converted by OpenSpiel's turn-based transform. Player 0's payoffs are OpenSpiel's; player
+    1 receives `utility_sum` less that, which is 0 for a zero-sum game.
+
+    A game without information state strings is understood if it has perfect information, when the
+    history names the state, or if it has observation strings: then a player knows what they
+    observed at every state and did so far.
+
+    Compiled games of 2000 or more payoffs that were given as a string are kept on disk, in the
+    folder `MPO_GAMES_CACHE` or in the user's cache directory. What is read back is compared with
+    the live game by random plays. With `progress` a terminal shows a bar if compiling takes more
+    than a second.
 
     Raises:
-        ValueError: for a game that OpenSpiel does not know; that does not have two players, zero
-            sum, explicit chance outcomes and perfect recall; or that is far too large, such as
-            chess.
+        ValueError: for a game that OpenSpiel does not know; that does not have two players, a
+            constant sum, explicit chance outcomes and perfect recall; or that takes more than
+            `max_memory` GiB, such as chess.
         ImportError: if OpenSpiel is not installed.
     """
+    if isinstance(game, str):
+        _require_loadable(game, max_memory)
     source = turn_based(game)
-    path = _cache_path(source)
-    if path is not None:
-        # A damaged file can fail in any way (zip, zlib, JSON, shapes). It is then overwritten.
-        with suppress(Exception):
-            return _unpack(path.read_bytes(), dilation, str(source))
-    _require_size(source)
-    builder = _walk(source, progress)
-    compiled = builder.finish(dilation, str(source))
-    if path is not None and len(builder.payoffs) >= WORTH_CACHING:
-        with suppress(OSError):  # a cache that cannot be written is no reason to fail
-            write_bytes(path, _pack(compiled))
+    display = game.strip() if isinstance(game, str) else str(source)
+    # An object's name does not identify it: that of a wrapped game may leave out the inner game.
+    place = CachedGame.of(display, source) if isinstance(game, str) else None
+    if place is not None and (kept := place.read(source, dilation, display)) is not None:
+        return kept
+    builder, total = walk(source, progress, max_memory)
+    compiled = builder.finish(dilation, display, total)
+    if place is not None:
+        place.write(compiled)
     return compiled
 
 
@@ -82,13 +85,7 @@ def names() -> tuple[str, ...]:
     """The names of OpenSpiel's games; an empty tuple if OpenSpiel is not installed."""
     if importlib.util.find_spec("pyspiel") is None:
         return ()
-    return tuple(_pyspiel().registered_names())
-
-
-def spell(name: str, parameters: Mapping[str, Any]) -> str:
-    """OpenSpiel's string for a game with parameters, such as `liars_dice(dice_sides=4)`."""
-    inside = ",".join(f"{key}={value}" for key, value in parameters.items())
-    return f"{name}({inside})" if inside else name
+    return tuple(pyspiel_module().registered_names())
 
 
 def to_openspiel(
@@ -128,112 +125,35 @@ def write_table(
     return table
 
 
-def turn_based(game: str | pyspiel.Game) -> pyspiel.Game:
-    """The `pyspiel.Game` to compile: loaded if `game` is a string, checked, and turn-based."""
-    pyspiel = _pyspiel()
-    loaded = _load(pyspiel, game) if isinstance(game, str) else game
-    kind = loaded.get_type()
-    if loaded.num_players() != 2:
-        raise ValueError(f"`game` must have two players: {loaded} has {loaded.num_players()}.")
-    if kind.utility != pyspiel.GameType.Utility.ZERO_SUM:
-        raise ValueError(f"`game` must be zero-sum: {loaded} is {kind.utility.name.lower()}.")
-    if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
-        raise ValueError(f"`game` must list its chance outcomes: {loaded} only samples them.")
-    if not kind.provides_information_state_string:
-        raise ValueError(f"`game` must name its information states: {loaded} does not.")
-    if kind.dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS:
-        return pyspiel.convert_to_turn_based(loaded)
-    return loaded
-
-
-def _pyspiel() -> ModuleType:
-    try:
-        import pyspiel
-    except ImportError as error:
-        raise ImportError(
-            'OpenSpiel is not installed: run `pip install "mpo-games[openspiel]"`.'
-        ) from error
-    module: ModuleType = pyspiel
-    return module
-
-
 def _open_spiel_policy() -> ModuleType:
-    _pyspiel()
+    pyspiel_module()
     from open_spiel.python import policy
 
     module: ModuleType = policy
     return module
 
 
-def _load(pyspiel: ModuleType, name: str) -> pyspiel.Game:
-    short, known = name.partition("(")[0].strip(), pyspiel.registered_names()
-    if short not in known:
-        close = difflib.get_close_matches(short, known, n=3)
-        hint = f": did you mean {' or '.join(close)}?" if close else "."
-        raise ValueError(f"`game`: OpenSpiel has no game {short!r}{hint}")
-    try:
-        return pyspiel.load_game(name)
-    except pyspiel.SpielError as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"`game`: OpenSpiel cannot load {name!r}: {reason}.") from error
+def _require_loadable(name: str, max_memory: float) -> None:
+    """Refuse a game whose loading alone takes more than `max_memory` GiB.
 
-
-def _require_size(source: pyspiel.Game) -> None:
-    """Refuse a game that has far more than `LARGEST` leaves, by Knuth's estimate (1975).
-
-    The product of the numbers of choices along a random play has the number of leaves as its mean.
-    If a game fits into memory, then by Markov's inequality few plays estimate more than `LARGEST`,
-    and certainly not half of them. So the median decides.
+    OpenSpiel lists all strategies when it loads Colonel Blotto, or the normal form of a tree.
     """
-    rng, found = np.random.default_rng(0), []
-    for _ in range(PLAYS):
-        state, leaves = source.new_initial_state(), 1.0
-        while leaves <= LARGEST and not state.is_terminal():
-            legal = state.legal_actions()
-            leaves *= len(legal)
-            state.apply_action(legal[rng.integers(len(legal))])
-        found.append(leaves)
-    if np.median(found) > LARGEST:
-        raise ValueError(
-            f"`game` must fit into memory: {source} has more than {LARGEST:.0e} histories."
-        )
-
-
-def _walk(source: pyspiel.Game, progress: bool) -> TreeBuilder:
-    """Every history of the game, depth first, in the order of OpenSpiel's own algorithms."""
-    builder = TreeBuilder()
-    # A stack instead of recursion, whose depth Python limits. `share` is a node's part of the bar.
-    stack = [(source.new_initial_state(), (0, 1), 1.0, 1.0)]
-    # Only a walk needs the bar, and an import of the package should stay light.
-    from tqdm import tqdm
-
-    bar = tqdm(
-        total=1.0,
-        delay=1.0,
-        desc=source.get_type().short_name,
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
-        disable=None if progress else True,
-    )
-    with bar:
-        while stack:
-            state, at, chance, share = stack.pop()
-            if state.is_terminal():
-                builder.payoff(at, chance, state.returns()[0])
-                bar.update(share)
-            elif state.is_chance_node():
-                outcomes = [(a, p) for a, p in state.chance_outcomes() if p > 0]
-                share /= len(outcomes)
-                # Reversed, because the stack gives back the last entry first.
-                for action, p in reversed(outcomes):
-                    stack.append((state.child(action), at, chance * p, share))
-            else:
-                player, legal = state.current_player(), tuple(state.legal_actions())
-                sequences = builder.state(player, state.information_state_string(), legal, at)
-                share /= len(legal)
-                for sequence, action in zip(reversed(sequences), reversed(legal), strict=True):
-                    there = (sequence, at[1]) if player == 0 else (at[0], sequence)
-                    stack.append((state.child(action), there, chance, share))
-    return builder
+    limit = require_limit(max_memory)
+    for part in parts(parsed(name)):
+        pairs, inner = 0.0, part.get("game")
+        if part["name"] == "blotto":
+            coins, fields = part.get("coins", 10), part.get("fields", 3)
+            if isinstance(coins, int) and isinstance(fields, int) and min(coins, fields) > 0:
+                # By logarithms, since the binomial coefficient itself may have too many digits.
+                pairs = 2.0 * (lgamma(coins + fields) - lgamma(coins + 1) - lgamma(fields))
+        elif part["name"] == "normal_form_extensive_game" and isinstance(inner, Mapping):
+            text = pyspiel_module().game_parameters_to_string(dict(inner))
+            _require_loadable(text, max_memory)
+            builder, _ = walk(turn_based(text), False, max_memory)
+            pairs = sum(log(len(actions)) for actions in builder.names)
+        if pairs > log(limit / LEAF):
+            leaves = exp(min(pairs, 700.0))
+            raise ValueError(too_large(name, f"at least {leaves:.0e} leaves", LEAF * leaves, limit))
 
 
 def _cells(game: SequenceFormGame, table: OpenSpielTable) -> tuple[Indices, Indices]:
@@ -244,53 +164,10 @@ def _cells(game: SequenceFormGame, table: OpenSpielTable) -> tuple[Indices, Indi
     try:
         rows = [table.state_lookup[label] for label in tree.labels]
     except KeyError as error:
-        message = f"The table has no information state {error}: it is of another game."
+        message = (
+            f"The table has no information state {error}: it is of another game, or of one whose "
+            "strings in OpenSpiel do not tell information states apart."
+        )
         raise ValueError(message) from error
     columns = np.array([int(a) for a in tree.actions[2:]])
     return np.repeat(rows, np.diff(tree.offset)), columns
-
-
-def _cache_path(source: pyspiel.Game) -> Path | None:
-    """The file that keeps the compiled game; None if its string does not determine the game."""
-    name = str(source)
-    pyspiel = _pyspiel()
-    registered = set(pyspiel.registered_names())
-    # The file or the Python code behind a name may change. A matrix made by hand has no name.
-    if "filename=" in name or "python" in name or type(source).__module__ != "pyspiel":
-        return None
-    # A game inside a game, as in `misere(game=...)`, must be registered as well.
-    if not registered.issuperset(re.findall(r"(\w+)\(", name)):
-        return None
-    base = os.environ.get("MPO_GAMES_CACHE")
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) if base else Path(user) / "mpo-games"
-    key = sha256(f"{name}\n{pyspiel.__version__}\n{FORMAT}".encode()).hexdigest()
-    return folder / f"{source.get_type().short_name}-{key[:32]}.npz"
-
-
-def _pack(game: SequenceFormGame) -> bytes:
-    # JSON: an array of strings pads each to the longest, and one of objects needs pickle.
-    names = json.dumps([game.tree.labels, game.tree.actions]).encode()
-    content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        parent=game.tree.parent,
-        offset=game.tree.offset,
-        split=game.tree.split,
-        names=np.frombuffer(names, dtype=np.uint8),
-        row=game.row,
-        column=game.column,
-        chance=game.chance,
-        payoff=game.payoff,
-    )
-    return content.getvalue()
-
-
-def _unpack(content: bytes, dilation: Dilation, source: str) -> SequenceFormGame:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        labels, actions = json.loads(file["names"].tobytes())
-        tree = Tree(
-            file["parent"], file["offset"], int(file["split"]), tuple(labels), tuple(actions)
-        )
-        row, column, chance, payoff = (file[n] for n in ("row", "column", "chance", "payoff"))
-    return SequenceFormGame(tree, row, column, chance, payoff, dilation, source)

@@ -18,6 +18,7 @@ from mpo_games.checks import (
     require_kind,
     require_weight,
 )
+from mpo_games.games.shifts import centred
 from mpo_games.kernels import trees as kernels
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.dilation import payoff_scaled, unit
@@ -64,6 +65,7 @@ class SequenceFormGame:
     receives `utility_sum - x' A y`; values here are always player 0's."""
     geometry: DilatedEntropy = field(init=False)
     """The dilated entropy with the weights that `dilation` gives."""
+    _centred: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_kind("tree", self.tree, Tree, "a `Tree(parent, offset, split)`")
@@ -91,6 +93,7 @@ class SequenceFormGame:
         if weights.shape != (self.tree.states,) or not (np.isfinite(weights) & (weights > 0)).all():
             raise ValueError("`dilation` must give a finite positive weight per information state.")
         object.__setattr__(self, "geometry", DilatedEntropy(weights))
+        object.__setattr__(self, "_centred", centred(self.payoff, self.chance))
 
     @property
     def weights(self) -> Array:
@@ -151,12 +154,14 @@ class SequenceFormGame:
         sequences.
         """
         plan = self._plan(policy if opponent is None else opponent)
-        side = kernels.BOTH if player is None else player
+        return self._gradient(self.payoff, plan, kernels.BOTH if player is None else player)
+
+    def _gradient(self, payoff: Array, plan: Array, side: int) -> Array:
         # A single run, by far the most frequent case, is spared the reshapes.
         if plan.ndim == 1:
-            return kernels.bilinear(self.row, self.column, self.payoff, plan, side)
+            return kernels.bilinear(self.row, self.column, payoff, plan, side)
         flow = plan.reshape(-1, plan.shape[-1])
-        return kernels.bilinear(self.row, self.column, self.payoff, flow, side).reshape(plan.shape)
+        return kernels.bilinear(self.row, self.column, payoff, flow, side).reshape(plan.shape)
 
     def _plan(self, policy: TreeplexPolicy | Mixture[TreeplexPolicy]) -> Array:
         """The realisation plan of `policy`, which must be of this game."""
@@ -176,7 +181,7 @@ class SequenceFormGame:
 
     def duality_gap(self, policy: TreeplexPolicy) -> Array:
         """The sum of both players' best-response values (NashConv), over the leading axes."""
-        return self.gap(policy, self.feedback(policy))
+        return self.gap(policy, self._gradient(self._centred, self._plan(policy), kernels.BOTH))
 
     def gap(self, policy: TreeplexPolicy, q: Array) -> Array:
         """The duality gap of the policy whose own feedback is `q`, without another evaluation."""
@@ -202,8 +207,8 @@ class SequenceFormGame:
         require_weight("alpha", alpha)
         if alpha == 0.0:
             return self.duality_gap(policy)
-        q = self.feedback(policy)
         self._plan(magnet)
+        q = self._gradient(self._centred, self._plan(policy), kernels.BOTH)
         # The divergence to the regularised best response is that gap, without cancellation.
         response = magnet.mirror_step(q, None, eta=1.0 / alpha, alpha=0.0)
         return np.asarray(alpha * policy.divergence(response).sum(axis=-1))

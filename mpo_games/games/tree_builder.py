@@ -77,6 +77,10 @@ def build_tree(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
     return builder.finish(dilation)
 
 
+class ImperfectRecallError(ValueError):
+    """An information state is reached by different actions of its own player."""
+
+
 def _outcomes(node: Chance) -> list[tuple[float, Node]]:
     """The probabilities of a chance node, with sum 1, and what follows them."""
     items, names = ordered(node.outcomes, "outcomes")
@@ -169,7 +173,7 @@ class TreeBuilder:
             self.first.append(self.sequences)
             self.sequences += len(actions)
         elif self.parents[j] != at[player]:
-            raise ValueError(
+            raise ImperfectRecallError(
                 f"Player {player} has imperfect recall at {shown(label)}: "
                 "the state is reached by different actions of their own."
             )

@@ -21,6 +21,7 @@ import numpy as np
 from mpo_games.checks import is_number
 from mpo_games.kernels import smoothed_trees as smoothed
 from mpo_games.kernels import trees as kernels
+from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import LOG_ZERO
 from mpo_games.labelled import shown
 from mpo_games.policies.tree import Tree, runs
@@ -221,8 +222,10 @@ class DilatedEntropy:
         Each state counts `q` plus the mean values of the states below, less their mean at the state
         if `centred` (see `smoothed_trees.squared_dual_norm`).
         """
-        return math.sqrt(
-            smoothed.squared_dual_norm(
+
+        def norm(q: Array) -> float:
+            return smoothed.squared_dual_norm(
                 tree.parent, tree.offset, self.weights, self.gamma, theta, plan, q, centred
             )
-        )
+
+        return root_of_squares(norm, q)

@@ -17,6 +17,9 @@ from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Indices
 
+LEAST = 1e-290
+"""Payoffs at stake below this count as 0 in `payoff_scaled`."""
+
 
 class TreeGame(Protocol):
     """What weights may depend on: a tree, and the sparse payoff matrix over its sequences."""
@@ -66,7 +69,7 @@ def payoff_scaled(game: TreeGame, policy: TreeplexPolicy | None = None) -> Array
 
     with $A$ the payoff matrix, $x'$ and $y'$ the realisation plans of `policy` (uniform when None)
     with a fifth of uniform play mixed in, and $\bar P_{\text{root}}$ the mean of both players'
-    stakes at the root.
+    stakes at the root. Where that is below `LEAST`, because all payoffs are 0, the weights are 1.
     """
     tree = _tree(game)
     probs = 1.0 / tree.choices
@@ -80,7 +83,11 @@ def payoff_scaled(game: TreeGame, policy: TreeplexPolicy | None = None) -> Array
     # The kernel negates player 1's half; stakes have no sign.
     stakes = np.abs(kernels.bilinear(game.row, game.column, sizes, plan, kernels.BOTH))
     value, best = kernels.best_response(tree.parent, tree.offset, stakes[None])
-    return np.asarray(np.maximum(value[0, best[0]], 1e-6 * value[0, :2].mean()))
+    root = float(value[0, :2].mean())
+    # Nothing is at stake, or so little that the reciprocals of the weights would be infinite.
+    if not root > LEAST:
+        return unit(game)
+    return np.asarray(np.maximum(value[0, best[0]], 1e-6 * root))
 
 
 def _tree(game: TreeGame) -> Tree:

@@ -18,6 +18,7 @@ from mpo_games.checks import (
     require_share,
     require_weight,
 )
+from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
@@ -315,7 +316,8 @@ def _mask(legal: ArrayLike, actions: tuple[Labels, ...]) -> Mask:
 
 def _length(weights: Array, q: Array, centred: bool) -> float:
     shape = np.broadcast_shapes(weights.shape, q.shape)
-    return math.sqrt(weighted_squares(rows(weights, shape), rows(q, shape), centred))
+    weights = rows(weights, shape)
+    return root_of_squares(lambda q: weighted_squares(weights, q, centred), rows(q, shape))
 
 
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:

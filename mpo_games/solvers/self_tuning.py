@@ -84,7 +84,7 @@ class AutoMPO:
             q, again = (game.feedback(state.policy, rng=rng) for _ in range(2))
             noise = float(np.max(np.abs(q - again)))
             # Both answers are charged, so their mean opens the run.
-            state = replace(state, q=0.5 * (q + again)).remember(noise=noise).charge(2.0)
+            state = replace(state, q=0.5 * q + 0.5 * again).remember(noise=noise).charge(2.0)
         # Exact feedback repeats bit for bit, so any difference means samples.
         quiet: Solver = ONE_SEAT if game.players == 1 else TWO_SEATS
         return (UNDER_NOISE if state.memory["noise"] else quiet).step(game, state, rng)

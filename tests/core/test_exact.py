@@ -9,7 +9,7 @@ import pytest
 
 import mpo_games as mg
 from mpo_games import exact, theory
-from mpo_games.exact import simplex_method
+from mpo_games.exact import any_payoffs, simplex_method
 from mpo_games.protocol import Array
 
 RAW_RPS = np.array([[0.0, -3.0, 3.0], [3.0, 0.0, -1.0], [-3.0, 1.0, 0.0]])
@@ -252,6 +252,8 @@ def test_no_answer_without_a_certificate(monkeypatch: pytest.MonkeyPatch) -> Non
     wrong = simplex_method.certificate(game.payoff, np.array([[0.5, 0.3, 0.2]] * 2))
     monkeypatch.setattr(exact.tables, "certified_pair", lambda payoff: wrong)
     assert exact.nash(game).gap < 1e-15  # the second method's
-    monkeypatch.setattr(exact.tables, "_by_highs", lambda payoff: np.array([[0.2, 0.3, 0.5]] * 2))
+    monkeypatch.setattr(any_payoffs, "guesses", lambda payoff: [])
+    assert exact.nash(game).gap < 1e-15  # the third method's
+    monkeypatch.setattr(any_payoffs, "solved_in_many_digits", lambda payoff, guess: None)
     with pytest.raises(exact.CertificateError, match="has a duality gap of"):
         exact.nash(game)

@@ -25,6 +25,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "APMD": {"eta": 0.1, "alpha": 0.1, "period": 5},
     "Adaptive": {"ratio": 0.5},
     "Averaged": {"solver": mg.MirrorDescent(0.1), "degree": 1.0},
+    "BehaviouralGame": {"game": TREE, "max_memory": 1.0},
     "BanditGame": {"game": GAME, "samples": 2, "exploration": 0.1},
     "DCFR": {"alpha": 1.5, "beta": 0.0, "gamma": 2.0},
     "Decaying": {"start": 1.0, "power": 0.5},
@@ -66,6 +67,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "from_scores": {"scores": [1.0, 2.0], "temperature": 1.0},
     "from_wins": {"counts": [[0, 1], [1, 0]], "prior": 1.0},
     "largest_step": {"game": GAME, "alpha": 0.1},
+    "load": {"name": "rps", "max_memory": 1.0},
     "local_rate": {"game": GAME, "equilibrium": NASH, "eta": 0.1, "alpha": 0.1},
     "low_rank_cyclic": {"n": 4, "rank": 2, "rng": RNG, "transitivity": 1.0},
     "matched_step": {"eta": 0.1, "alpha": 0.1},
@@ -75,8 +77,8 @@ RIGHT: dict[str, dict[str, Any]] = {
 }
 """Right settings of everything that takes a float."""
 
-ELSEWHERE = {"solve", "log_spaced", "State", "Solution", "Rate", "Remembered"}
-"""Their numbers are results or records, not settings; those of `solve` are below."""
+ELSEWHERE = {"solve", "log_spaced", "State", "Solution", "Rate", "Remembered", "SequenceFormGame"}
+"""Their numbers are results, records or parts of a tree; those of `solve` are below."""
 
 INFINITE = {("Discount", "alpha"), ("Discount", "beta"), ("DCFR", "alpha"), ("DCFR", "beta")}
 """Settings for which infinity has a meaning: regrets of one sign are kept, or forgotten."""

@@ -213,7 +213,7 @@ def test_tokens_that_were_added_are_in_the_folder(tmp_path: Path) -> None:
     assert again.convert_tokens_to_ids("<stop>") == stop
     assert again.chat_template == tiny.TEMPLATE
     settings = transformers.GenerationConfig.from_pretrained(tmp_path / "folder")
-    assert settings.eos_token_id == [1, stop]
+    assert settings.eos_token_id == stop
     assert transformers.AutoConfig.from_pretrained(tmp_path / "folder").vocab_size == stop + 1
 
 

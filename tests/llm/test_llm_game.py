@@ -202,7 +202,7 @@ def test_prompts_of_a_step() -> None:
         (lambda n: [0.5] * (n - 1) + [-1.0], "got -1.0 for comparison"),
         (lambda n: [float("nan")] * n, "got nan"),
         (lambda n: [None] * n, "got nan"),
-        (lambda n: ["yes"] * n, "a number for each comparison"),
+        (lambda n: ["yes"] * n, "one number for each of .*, got 'yes'"),
         (lambda n: [0.5] * (n + 1), "one number for each"),
         (lambda n: 0.5, "one number for each"),
     ],

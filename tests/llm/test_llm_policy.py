@@ -166,7 +166,7 @@ def test_refusals() -> None:
         p.log_probs(ml.Responses.of_ids([(1,) * 10], [0], [(1, 2, 3)]))
     with pytest.raises(ValueError, match="Every prompt needs a token"):
         ml.sample(p, [()], 2, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="an empty text is `eos` alone"):
+    with pytest.raises(ValueError, match="an empty text is an end alone"):
         ml.Responses.of_ids(LONG, [0], [()])
     with pytest.raises(ValueError, match="never produced"):
         policy(gpt2(), ml.Decoding(3, vocabulary=4)).log_probs(RESPONSES)

@@ -74,7 +74,9 @@ def gradient(p: ml.TokenPolicy, q: ml.Rollouts, proximal: ml.Proximal, size: int
 
 
 @pytest.mark.parametrize(
-    "objective", [ml.TokenLevel(), ml.SequenceLevel(), ml.Squared(), ml.Logistic()], ids=str
+    "objective",
+    [ml.TokenLevel(), ml.SequenceLevel(), ml.Squared(), ml.Logistic()],
+    ids=lambda objective: type(objective).__name__,
 )
 @pytest.mark.parametrize("rows", [1, 2, 5, 8])
 def test_minibatches_and_parts_are_the_whole(objective: Objective, rows: int) -> None:

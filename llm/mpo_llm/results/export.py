@@ -135,7 +135,7 @@ def _write(
         try:
             _save(policy, network, partial, adapters)
             tokenizer.save_pretrained(partial)
-            _add_ends(partial, policy.decoding.ends)
+            _set_ends(partial, policy.decoding.ends)
         except (OSError, SafetensorError) as error:
             raise OSError(f"Cannot write {str(target)!r}: {first_sentence(error)}") from error
         _compare_tokenizers(partial, tokenizer)
@@ -172,17 +172,12 @@ def _vocabulary_grew(given: Any) -> bool:
     return bool(written.get("vocab_size", base.config.vocab_size) != base.config.vocab_size)
 
 
-def _add_ends(partial: Path, ends: tuple[int, ...]) -> None:
-    """Let the generation settings stop at all tokens that end a response of the policy."""
+def _set_ends(partial: Path, ends: tuple[int, ...]) -> None:
+    """Let the generation settings stop where a response of the policy does."""
     file = partial / "generation_config.json"
-    if not ends or not file.is_file():
-        return
-    written = json.loads(file.read_text(encoding="utf-8"))
-    listed = written.get("eos_token_id")
-    known = [] if listed is None else listed if isinstance(listed, list) else [listed]
-    found = [*known, *(e for e in ends if e not in known)]
-    if found != known:
-        written["eos_token_id"] = found if len(found) > 1 else found[0]
+    if ends and file.is_file():
+        written = json.loads(file.read_text(encoding="utf-8"))
+        written["eos_token_id"] = list(ends) if len(ends) > 1 else ends[0]
         file.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
 
 
