@@ -160,7 +160,8 @@ def solve(
         raise ValueError("`resume` brings its own policy and magnet: pass it alone.")
     for name, start in (("policy", policy), ("magnet", magnet)):
         _require_of(game, name, start)
-    rng = _generator(seed)
+    require_count("seed", seed, least=0)
+    rng = np.random.default_rng(seed)
     recorder: Recorder[P] = Recorder(game, metrics, tol, provenance(game, solver, seed))
     if resume is not None:
         _require_same_run(recorder.provenance, resume)
@@ -251,16 +252,6 @@ def _evaluations(at: Sequence[float]) -> list[float]:
     if found.ndim != 1 or np.isnan(found).any():
         raise ValueError("`at` must be a list of evaluations, without NaN.")
     return [float(one) for one in found]
-
-
-def _generator(seed: int) -> np.random.Generator:
-    """The generator of `seed`; `ValueError` for what NumPy takes for none."""
-    try:
-        return np.random.default_rng(seed)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"`seed` must be a whole number of at least 0, got {shown(seed)}."
-        ) from error
 
 
 def _require_resume(resume: object) -> None:

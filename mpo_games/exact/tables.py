@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from mpo_games.checks import WrongKind
+from mpo_games.checks import WrongKind, is_number
 from mpo_games.exact import any_payoffs
 from mpo_games.exact.logit import RESIDUAL_LIMIT as RESIDUAL_LIMIT
 from mpo_games.exact.logit import regularised_pair
@@ -24,6 +24,7 @@ from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.shifts import centred
 from mpo_games.interrupts import unmasking
+from mpo_games.labelled import shown
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask, P
 
@@ -206,8 +207,10 @@ def _quantal_response(
     Each of `operators`, skew and `(actions, actions)`, is solved on its own; `row`, `(actions,)`,
     says to which of its rows an action belongs.
     """
-    if not (alpha > 0.0 and np.isfinite(alpha)):
-        raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: for 0 use `nash`.")
+    if not (is_number(alpha) and 0.0 < alpha < np.inf):
+        raise ValueError(
+            f"`alpha` must be finite and above 0, got {shown(alpha)}: for 0 use `nash`."
+        )
     magnet = game.initial_policy() if magnet is None else magnet
     legal = game.legal
     if not isinstance(magnet, TabularPolicy):

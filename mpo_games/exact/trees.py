@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mpo_games.checks import is_number, require_kind
 from mpo_games.exact import tables as exact
 from mpo_games.exact.logit import HALVINGS, NEWTON_STEPS
 from mpo_games.exact.tables import CertificateError, QuantalResponse
@@ -22,6 +23,7 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.shifts import centred
 from mpo_games.interrupts import unmasking
 from mpo_games.kernels import trees as kernels
+from mpo_games.labelled import shown
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.policies.tree import Tree
 from mpo_games.policies.treeplex import TreeplexPolicy
@@ -45,6 +47,7 @@ def qre_of_tree(
     $\alpha$. The Jacobian is sparse. Errors as in `exact.qre`.
     """
     magnet = game.center() if magnet is None else magnet
+    require_kind("magnet", magnet, TreeplexPolicy, "a policy of the game")
     _require_sequences(magnet.coordinates, game.tree)
     game = _without_constant(game)
     log_magnet = magnet.log_probs[2:]
@@ -261,8 +264,10 @@ def _follow(system: _Dilated | _Agents, log_magnet: Array, scale: float, alpha: 
     `scale` is the size of the payoffs. If the path breaks off, the last point that was reached is
     returned; `_certified` refuses it.
     """
-    if not (alpha > 0.0 and np.isfinite(alpha)):
-        raise ValueError(f"`alpha` must be finite and above 0, got {alpha}: `nash` is for 0.")
+    if not (is_number(alpha) and 0.0 < alpha < np.inf):
+        raise ValueError(
+            f"`alpha` must be finite and above 0, got {shown(alpha)}: `nash` is for 0."
+        )
     theta, multipliers = log_magnet, np.zeros(system.game.tree.states)
     # A tree without a decision has only one policy, so there is no path to follow.
     here, growth, end = 0.0, 8.0, scale / alpha if theta.size else 0.0

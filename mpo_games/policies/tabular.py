@@ -370,6 +370,7 @@ def regularised_regret(
     """
     require_weight("alpha", alpha)
     require_policies(policy, magnet)
+    require_shape("magnet", magnet.coordinates, policy.coordinates)
     legal = policy.legal
     mean = np.sum(policy.probs * q, axis=-1)
     if alpha == 0.0:

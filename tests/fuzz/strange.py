@@ -89,7 +89,7 @@ def preferences(draw: st.DrawFn) -> Any:
     upper = draw(arrays.arrays("f8", (n, n), elements=st.one_of(st.floats(0, 1), floats)))
     with np.errstate(all="ignore"):
         table = np.triu(upper, 1) + np.tril(1.0 - upper.T, -1) + 0.5 * np.eye(n)
-    return table.astype(draw(st.sampled_from(["f8", "f8", "f4", "f2"])))
+        return table.astype(draw(st.sampled_from(["f8", "f8", "f4", "f2"])))
 
 
 @cache
