@@ -14,6 +14,7 @@ import numpy as np
 from mpo_games.atomic import write_bytes
 from mpo_games.capabilities import Stored
 from mpo_games.checks import require_shape
+from mpo_games.labelled import shown
 from mpo_games.npz import Damaged, read
 from mpo_games.protocol import Array, Game, P, State
 from mpo_games.trace import Trace
@@ -132,7 +133,7 @@ class Solution(Generic[P]):
                 if kind not in templates:
                     own = _stored(game.initial_policy() if policy is None else policy).kind
                     raise _Foreign(
-                        f"{str(source)!r} holds policies of kind {kind}, not {own}: "
+                        f"{str(source)!r} holds policies of kind {shown(kind)}, not {own}: "
                         "pass a `policy` of the kind in the file."
                     )
             return _solution(arrays, header, templates)
@@ -192,6 +193,7 @@ def _solution(
     # entry of such a name is a user's own.
     places = KEPT if "fields" in header else [f"memory/{name}" for name in KEPT]
     kept = {name: items.pop(place, None) for name, place in zip(KEPT, places, strict=True)}
+    _require_kept(kept, getattr(items["policy"], "coordinates", None))
     best = items.pop("best")
     state: State[Any] = State(
         items.pop("policy"),
@@ -228,6 +230,19 @@ def _solution(
         header["rng_state"],
         provenance | {"seed": int(provenance["seed"])},
     )
+
+
+def _require_kept(kept: Mapping[str, Any], own: Array | None) -> None:
+    """`Damaged` unless the settings are numbers, and feedback to a table has its shape."""
+    for name in ("eta", "alpha"):
+        setting = np.asarray(0.0 if kept[name] is None else kept[name])
+        if setting.dtype.kind not in "fiu" or not (setting >= 0.0).all():
+            raise Damaged(f"`{name}` must be numbers of at least 0")
+    if own is not None and kept["q"] is not None:
+        q = np.asarray(kept["q"])
+        if q.dtype.kind not in "fiu" or q.ndim < min(2, own.ndim):
+            raise Damaged(f"`q` must be an array of numbers, of shape (..., {own.shape})")
+        require_shape("q", q, own)
 
 
 def _count(name: str, header: Mapping[str, Any]) -> int:

@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-@inputs(60)
+@inputs(30)
 @given(
     st.sampled_from(GAMES),
     st.sampled_from(SOLVERS),
@@ -120,7 +120,7 @@ choices = st.one_of(
 )
 
 
-@inputs(300)
+@inputs(150)
 @given(
     st.dictionaries(st.one_of(st.sampled_from(SETTINGS), st.text(max_size=5)), choices, max_size=2)
 )
@@ -133,7 +133,7 @@ def line(pair: tuple[str, str]) -> str:
     return f"{'.'.join(section) or name}: {{{name}: {pair[1]}}}"
 
 
-@inputs(200)
+@inputs(100)
 @given(
     st.one_of(
         st.text(max_size=40),
@@ -153,7 +153,7 @@ def test_configurations(tmp_path_factory: pytest.TempPathFactory, text: str) -> 
     tried(lambda: config_file.load(path))
 
 
-@inputs(60)
+@inputs(30)
 @given(
     st.lists(st.sampled_from(SETTINGS), max_size=2), st.lists(st.sampled_from(VALUES), max_size=2)
 )
@@ -192,7 +192,7 @@ class Words:
         return 60
 
 
-@inputs(150)
+@inputs(75)
 @given(
     st.lists(st.one_of(st.sampled_from(ROWS), st.text(max_size=5)), max_size=4),
     st.sampled_from(["x.jsonl", "x.csv", "x.json", "x.txt", "x.parquet", "x.jsonl.gz", "x.JSONL"]),
@@ -206,13 +206,13 @@ def test_files_of_prompts(
     tried(lambda: list(prompts.records(PromptsConfig(str(path)))))
 
 
-@inputs(300)
+@inputs(150)
 @given(changed(right_words.constructors, st.one_of(tables, anything, st.lists(anything))))
 def test_constructors(call: Callable[[], Any]) -> None:
     tried(call)
 
 
-@inputs(200)
+@inputs(100)
 @given(anything | st.lists(anything, min_size=2, max_size=2), st.booleans())
 def test_answers_of_judges(answers: Any, score: bool) -> None:
     texts = ["a", "b"]

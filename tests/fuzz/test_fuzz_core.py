@@ -21,7 +21,7 @@ from mpo_games.games.tree_builder import Chance, Decision, Payoff
 inner = st.one_of(tables, anything)
 
 
-@inputs(500)
+@inputs(250)
 @given(changed(right.solvers, inner))
 def test_settings(call: Callable[[], Any]) -> None:
     """A solver that is accepted takes steps."""
@@ -32,20 +32,20 @@ def test_settings(call: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["games", "trees", "policies", "measures", "runs"])
-@inputs(200)
+@inputs(100)
 @given(st.data())
 def test_functions(kind: str, data: st.DataObject) -> None:
     tried(data.draw(changed(getattr(right, kind), inner)))
 
 
-@inputs(300)
+@inputs(150)
 @given(tables)
 def test_arrays(table: Any) -> None:
     for make in (mg.MatrixGame, mg.PreferenceGame, mg.TabularPolicy.from_probs, mg.probabilities):
         tried(lambda make=make: make(table))
 
 
-@inputs(200)
+@inputs(100)
 @given(
     st.sampled_from(
         [
@@ -62,13 +62,13 @@ def test_builders(build: Callable[[Any], Any], data: Any) -> None:
     tried(lambda: build(data))
 
 
-@inputs(100)
+@inputs(50)
 @given(st.lists(anything, max_size=4), anything)
 def test_from_function(responses: Any, answer: Any) -> None:
     tried(lambda: builders.from_function(lambda a, b: answer, responses))
 
 
-@inputs(150)
+@inputs(75)
 @given(st.one_of(payoffs(), preferences()), st.booleans(), st.integers(0, 5))
 def test_oracles_and_solvers(table: Any, preference: bool, which: int) -> None:
     game = tried(lambda: (mg.PreferenceGame if preference else mg.MatrixGame)(table))
@@ -116,7 +116,7 @@ nodes: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@inputs(250)
+@inputs(125)
 @given(st.one_of(nodes, anything), st.integers(0, 3))
 def test_trees(root: Any, which: int) -> None:
     game = tried(lambda: mg.build_tree(root))
@@ -154,7 +154,7 @@ names = st.one_of(
 )
 
 
-@inputs(100)
+@inputs(50)
 @given(
     names, st.dictionaries(st.sampled_from(["n", "strength", "players", "x"]), anything, max_size=1)
 )

@@ -59,13 +59,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-@inputs(200)
+@inputs(100)
 @given(mutated(CSV), encodings, st.sampled_from(["x.csv", "x.CSV", "x.tsv"]))
 def test_tables_of_text(folder: Path, text: str, encoding: str, name: str) -> None:
     tried(lambda: load(written(folder, name, text, encoding)))
 
 
-@inputs(200)
+@inputs(100)
 @given(mutated([EFG, NFG]), encodings, st.sampled_from(["x.efg", "x.nfg"]))
 def test_games_of_gambit(folder: Path, text: str, encoding: str, name: str) -> None:
     game = tried(lambda: load(written(folder, name, text, encoding)))
@@ -73,7 +73,7 @@ def test_games_of_gambit(folder: Path, text: str, encoding: str, name: str) -> N
         tried(lambda: mg.exact.nash(game).value)
 
 
-@inputs(100)
+@inputs(50)
 @given(array())
 def test_arrays(folder: Path, table: Any) -> None:
     np.save(folder / "x.npy", table, allow_pickle=True)
@@ -96,7 +96,7 @@ def resumed(path: Path, game: Any, solver: Any) -> Any:
     return mg.solve(game, solver, 40, resume=found).policy
 
 
-@inputs(150)
+@inputs(75)
 @given(
     st.integers(0, 1),
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=3),
@@ -141,7 +141,7 @@ def changed_header(header: str, path: list[Any], value: Any) -> str:
     return json.dumps(found, default=str)
 
 
-@inputs(150)
+@inputs(75)
 @given(
     st.integers(0, 1),
     st.integers(0, 30),
@@ -166,7 +166,9 @@ def test_saved_runs_with_edited_parts(
         if header and old.dtype.kind in "US" and old.ndim == 0:
             return np.array(changed_header(str(old), place, value))
         if not header and name == target:
-            return np.full_like(old, np.nan) if old.dtype.kind == "f" and number % 2 else value
+            # The memory of a solver may hold anything, so only its numbers are checked.
+            inner = number % 2 or name.startswith("memory/")
+            return np.full_like(old, np.nan) if old.dtype.kind == "f" and inner else value
         return old
 
     path = folder / "edited.npz"
