@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -59,11 +60,9 @@ class Checkpoints(Generic[P]):
         began = time.monotonic()
         reason = self._failure()
         if reason is not None and not self.failed:
-            warnings.warn(
+            _warn(
                 f"The checkpoint {str(self.path)!r} cannot be written ({reason}): an earlier one "
-                "is kept, and the run goes on.",
-                RuntimeWarning,
-                stacklevel=3,
+                "is kept, and the run goes on."
             )
         # Said once, and again only after a write that went well.
         self.failed = reason is not None
@@ -85,11 +84,9 @@ class Checkpoints(Generic[P]):
         """Write the kept state at the end; a warning if that fails."""
         reason = self._failure()
         if reason is not None:
-            warnings.warn(
+            _warn(
                 f"The checkpoint {str(self.path)!r} could not be written ({reason}): the end of "
-                "the run is in the solution that is returned, and in no file.",
-                RuntimeWarning,
-                stacklevel=3,
+                "the run is in the solution that is returned, and in no file."
             )
 
     def _failure(self) -> str | None:
@@ -100,3 +97,12 @@ class Checkpoints(Generic[P]):
         except (OSError, MemoryError) as error:
             return getattr(error, "strerror", None) or str(error) or type(error).__name__
         return None
+
+
+def _warn(sentence: str) -> None:
+    """Warn, and on standard error where warnings are errors: these must not cost the run."""
+    try:
+        # The line that called `solve`.
+        warnings.warn(sentence, RuntimeWarning, stacklevel=4)
+    except RuntimeWarning:
+        print(f"mpo-games: {sentence}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -119,17 +120,30 @@ class Solve:
             ("evaluations", f"{solution.state.evaluations:,g}"),
             ("seconds", f"{seconds:.3g}"),
         ]
-        if self.save is not None:
-            rows.append(("saved", str(solution.save(self.save))))
-        if self.plot is not None:
-            _draw(solution, label, self.plot)
-            rows.append(("plot", str(self.plot)))
+        failures: list[str] = []
+        for what, path, write in (
+            ("saved", self.save, solution.save),
+            ("plot", self.plot, partial(_draw, solution, label)),
+        ):
+            if path is None:
+                continue
+            try:
+                write(path)
+                rows.append((what, str(path)))
+            # A disk or a library that fails now must not cost the table, which is the work.
+            except Exception as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                failures.append(f"{str(path)!r} could not be written: {reason.rstrip('.')}.")
         policies = {"last iterate": solution.policy}
         if self.average:
             # A run that ends before its first step has no average yet.
             policies["average"] = solution.state.memory.get("average", solution.policy)
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
-        return "\n".join([*tables.aligned(rows), "", *shown(policies)])
+        table = "\n".join([*tables.aligned(rows), "", *shown(policies)])
+        if failures:
+            print(table, flush=True)
+            raise OSError(" ".join(failures))
+        return table
 
     def _resumed(self, game: Any, solver: Solver) -> mg.Solution[Any] | None:
         """The solution of `--resume`, if there is one."""
@@ -227,4 +241,4 @@ def _draw(solution: mg.Solution[Any], label: str, path: Path) -> None:
     content = io.BytesIO()
     with plot.theme():
         cast(Figure, axes.figure).savefig(content, format=path.suffix[1:])
-    path.write_bytes(content.getvalue())
+    write_bytes(path, content.getvalue())

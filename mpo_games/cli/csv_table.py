@@ -17,6 +17,10 @@ from mpo_games.text_file import read_text
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+LONGEST = 4000
+"""Characters of a number. Python reads no whole numbers of more than 4300 digits."""
+COMMENT = re.compile(r"\s*#(?!N/A\b|[\w/]+[!?])")
+"""How a comment begins; `#N/A` and `#DIV/0!` are errors of a spreadsheet."""
 Cells = list[tuple[int, list[str]]]
 """Rows of cells, each with the number of its line."""
 
@@ -87,7 +91,8 @@ class _Reader:
         """The separator, and the rows that hold anything, without what pads them."""
         lines = read_text(self.path).split("\n")
         # Comments become empty lines, so that the numbers of lines stay.
-        lines = ["" if line.lstrip().startswith("#") else line for line in lines]
+        # The errors of a spreadsheet begin like comments: they are cells without a number.
+        lines = ["" if COMMENT.match(line) else line for line in lines]
         told = re.fullmatch(r"sep=(.)", lines[0].strip())
         if told:  # a spreadsheet's own line
             lines[0] = ""
@@ -107,7 +112,9 @@ class _Reader:
             for row in reader:
                 cells.append((reader.line_num, [cell.strip() for cell in row]))
         except csv.Error as error:
-            self.fail(reader.line_num, None, f"the quotes do not match ({error}).")
+            self.fail(
+                reader.line_num, None, f"the quotes do not match, or a cell is too long ({error})."
+            )
         cells = [(line, row) for line, row in cells if any(row)]
         if not cells:
             raise ValueError(f"{str(self.path)!r} holds no numbers: it is empty.")
@@ -145,9 +152,11 @@ class _Reader:
         text = cell.replace("\N{MINUS SIGN}", "-")
         text = text.replace(",", ".") if comma else text
         percent = text.endswith("%")
-        above, slash, below = (part.strip() for part in text.rstrip("%").partition("/"))
+        above, slash, below = (part.strip() for part in text.removesuffix("%").partition("/"))
         if not NUMBER.fullmatch(above) or (slash and not NUMBER.fullmatch(below)):
             self.fail(line, i, f"{cell[:40]!r} is no number like 0.5, 1/3 or 33%.")
+        if len(text) > LONGEST:
+            self.fail(line, i, f"a number of {len(text)} characters is too long.")
         bottom = Fraction(below) if slash else Fraction(1)
         if not bottom:
             self.fail(line, i, f"{cell[:40]!r} divides by 0.")
@@ -195,5 +204,7 @@ def _is_name(cell: str) -> bool:
     return (
         bool(cell)
         and not re.match(r"[+\-\N{MINUS SIGN}]?[.,]?\d", cell)
-        and not re.fullmatch(r"[+-]?(nan|inf(inity)?)|n/?a|-+|\?", cell, re.IGNORECASE)
+        and not re.fullmatch(
+            r"[+-]?(nan|inf(inity)?)|#?n/?a|null|-+|\?|#.*[!?]", cell, re.IGNORECASE
+        )
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import mpo_games as mg
+from mpo_games import atomic
 from mpo_games.checks import slack
 from mpo_games.cli.csv_table import Table, read_csv
 from mpo_games.compat.earlier_names import respelled
@@ -51,7 +52,7 @@ def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loa
     if suffix == ".efg":
         tree = read_efg(path)
         return f"{text}{_together(tree.utility_sum)}", tree
-    if path.is_file():
+    if _is_file(path):
         raise ValueError(
             f"Cannot read {text!r}: a game is a file that ends in {', '.join(FILES)}, or a name."
         )
@@ -59,6 +60,11 @@ def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loa
     parameters: dict[str, Any] = {}
     for item in filter(None, tail.split(",")):
         key, _, value = item.partition("=")
+        if key in parameters:
+            raise ValueError(f"{text!r} sets the parameter {key!r} twice.")
+        if key in ("name", "max_memory"):
+            # `catalogue.load` has arguments of these names.
+            raise ValueError(f"No game has a parameter {key!r}: `--max-memory` is an option.")
         try:
             parameters[key] = literal_eval(value)
         except (ValueError, SyntaxError) as error:
@@ -66,6 +72,13 @@ def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loa
                 f"Parameters of a game are numbers, `NAME:key=1,other=2`, got {item!r}."
             ) from error
     return text, catalogue.load(name, max_memory=max_memory, **parameters)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for a file
+        return False
 
 
 def _together(total: float) -> str:
@@ -196,3 +209,4 @@ def require_writable(option: str, path: Path | None, suffixes: Sequence[str]) ->
         raise ValueError(f"`{option}` must end in {' or '.join(suffixes)}, got {str(path)!r}.")
     if not path.parent.is_dir() or path.is_dir():
         raise ValueError(f"`{option}` must be a file in a folder that exists, got {str(path)!r}.")
+    atomic.require_writable(option, path)

@@ -61,7 +61,8 @@ class MMDDilatedEnt:
         # As in OpenSpiel's class, whose names and payoffs these are.
         if kind.utility.name != "ZERO_SUM" or not kind.provides_information_state_string:
             raise ValueError(f"`game` must be zero-sum with information-state strings: {source}.")
-        compiled = openspiel.compile_game(source)
+        # A string, and not the object that was made of it, finds the compiled game on the disk.
+        compiled = openspiel.compile_game(game if isinstance(game, str) else source)
         vars(self).update(game=source, compiled=compiled)
         self.alpha = alpha
         if stepsize is None:

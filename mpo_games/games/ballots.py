@@ -11,6 +11,9 @@ import numpy as np
 from mpo_games.checks import is_number
 from mpo_games.labelled import Labels, ordered, read, shown
 
+MOST = 5000
+"""The most candidates that indices stand for: the game of so many has 25 million entries."""
+
 Ranking = list[tuple[Hashable, ...]]
 """Groups of tied candidates, best first."""
 
@@ -64,6 +67,11 @@ def indices(rankings: Iterable[Ranking]) -> list[Hashable]:
     if not seen or len(whole) < len(seen) or not min(whole) >= 0:
         raise ValueError(
             "`ballots` must hold indices 0, 1, ...; if they hold names, list these in `candidates`."
+        )
+    if not max(whole) < MOST:
+        raise ValueError(
+            f"`ballots` must hold indices below {MOST}, got {max(whole)}: "
+            "if it is a name, list the names in `candidates`."
         )
     return list(range(1 + max(whole)))
 

@@ -68,6 +68,9 @@ def _strategies(tokens: Tokens) -> tuple[list[list[str]], bool]:
         if min(sizes) == 0:
             tokens.fail("every player needs at least one strategy.")
         tokens.expect("}", "the end of the numbers of strategies, one per player")
+        # Before the strategies are listed: the numbers may be any, and the file is short.
+        if not sizes[0] * sizes[1] <= len(tokens.words) - tokens.at:
+            tokens.fail(f"the file ends before {sizes[0]} times {sizes[1]} pairs of strategies.")
         return [[str(i + 1) for i in range(size)] for size in sizes], False
     strategies: list[list[str]] = []
     while tokens.peek() == "{":

@@ -47,8 +47,8 @@ class CachedGame:
     def of(cls, name: str, source: pyspiel.Game) -> CachedGame | None:
         """The place of the game `source` that was loaded from `name`.
 
-        None if the string does not decide the game: if it names a file, or a game whose rules are
-        Python code. Both may change between two runs.
+        None if the string does not decide the game: if it names a file, a game whose rules are
+        Python code, or one whose payoffs are drawn. All may change between two runs.
         """
         pyspiel = pyspiel_module()
         parsed = pyspiel.game_parameters_from_string(name)
@@ -133,7 +133,10 @@ def plays_like(source: pyspiel.Game, game: SequenceFormGame, way: Knowledge) -> 
 
 
 def _decided(parsed: Mapping[str, Any]) -> bool:
-    """Whether no parameter names a file, whose content may change."""
+    """Whether no parameter names a file, whose content may change, and no payoff is drawn."""
+    # Its payoffs are drawn when a play first reaches them, so the random plays would change them.
+    if parsed["name"] == "add_noise":
+        return False
     texts = {
         key: value for key, value in parsed.items() if isinstance(value, str) and key != "name"
     }

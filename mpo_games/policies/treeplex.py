@@ -213,8 +213,10 @@ class TreeplexPolicy:
     def restored(self, arrays: Mapping[str, Array]) -> Self:
         """The policy whose `arrays()` these are, bit for bit; `ValueError` for another tree's."""
         # The plan is stored too, because a computation from the coordinates may round differently.
-        parts = self.arrays() | dict(arrays)
+        parts = dict(arrays)
         for name, own in self.arrays().items():
+            if name not in parts:
+                raise ValueError(f"`{name}` must be among the arrays of the policy.")
             require_shape(name, parts[name], own)
         geometry = DilatedEntropy(parts["weights"], self.geometry.gamma)
         return type(self)(self.tree, geometry, parts["coordinates"], parts["plan"])

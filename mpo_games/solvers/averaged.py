@@ -43,7 +43,25 @@ class Averaged:
         average = cast(ExactGame[P, Any], game).average(
             Mixture((average, state.policy), (1.0 - share, share))
         )
-        return self.solver.step(game, state, rng).remember(average=average, average_weight=total)
+        own = _own(state)
+        after = self.solver.step(game, own, rng)
+        # Under noise `AutoMPO` plays an average of its own, under the same names.
+        if after.memory.get("average") is not own.memory.get("average"):
+            after = after.remember(
+                inner_average=after.memory["average"],
+                inner_average_weight=after.memory["average_weight"],
+            )
+        return after.remember(average=average, average_weight=total)
+
+
+def _own(state: State[P]) -> State[P]:
+    """The state as the solver inside knows it: with the average that it keeps itself, if any."""
+    if "inner_average" not in state.memory:
+        return state
+    return state.remember(
+        average=state.memory["inner_average"],
+        average_weight=state.memory["inner_average_weight"],
+    )
 
 
 def along(numbers: Array | Mask, axes: int) -> Array:

@@ -139,3 +139,9 @@ def test_counts_come_once() -> None:
         from_ballots({"ab": 2}, "ab", counts=[1])
     with pytest.raises(ValueError, match="`ballots` must hold indices"):
         from_ballots([[True, False]])
+
+
+def test_an_index_that_is_a_name_is_refused() -> None:
+    """10^9 candidates would take all memory."""
+    with pytest.raises(ValueError, match="below 5000"):
+        from_ballots([[0, 10**9]])

@@ -299,3 +299,23 @@ def test_no_handler_stays_and_a_thread_installs_none(tmp_path: Path) -> None:
     assert seen[-1] is before[1]
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
     assert np.all([(tmp_path / f"{n}.npz").exists() for n in "ab"])
+
+
+def test_a_full_disk_costs_no_solution_where_warnings_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "run.npz"
+    game, solver = mg.load("comal"), mg.MPO(eta=0.3, alpha=0.1, period=50)
+    sync = os.fsync
+
+    def later(solution: mg.Solution[Any]) -> None:
+        monkeypatch.setattr(os, "fsync", full if solution.state.step else sync)
+
+    found = mg.solve(game, solver, 30, checkpoint=path, checkpoint_every=0, callback=later)
+    assert found.state.step == 30
+    said = capsys.readouterr().err
+    assert said.count("No space left on device") == 2
+    assert "in no file" in said

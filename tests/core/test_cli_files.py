@@ -152,3 +152,33 @@ sys.exit(cli.main({endless[3:]!r}))
     steps = mg.Solution.load(kept, catalogue.load("comal")).state.step
     done = cli.main([*endless[3:5], "mpo", "--resume", str(kept), "--budget", str(steps + 100)])
     assert done == 0
+
+
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(
+    run: Run, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mpo_games.atomic.write_bytes", full)
+    path = tmp_path / ("x.npz" if option == "--save" else "x.png")
+    refused(run(*COMAL, "--budget", 1e9, option, path), option, "No space left")
+
+
+@pytest.mark.parametrize("what", ["save", "plot"])
+def test_a_disk_that_fills_up_does_not_cost_the_table(
+    run: Run, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    module = "mpo_games.solution" if what == "save" else "mpo_games.cli.commands"
+    monkeypatch.setattr(f"{module}.write_bytes", full)
+    path = tmp_path / ("x.npz" if what == "save" else "x.png")
+    code, out, err = run(*COMAL, "--budget", 10, f"--{what}", path)
+    assert code == 2
+    assert "duality gap" in out
+    assert str(path) in err
+    assert "No space left on device." in err
+    assert not path.exists()

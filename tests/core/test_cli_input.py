@@ -112,3 +112,11 @@ def test_bad_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     assert (code, out) == (2, "")
     assert err
     assert "Traceback" not in err
+
+
+def test_parameters_and_names_that_no_game_has(run: Run) -> None:
+    refused(run("solve", "condorcet:n=3,n=5"), "'n' twice")
+    refused(run("solve", "condorcet:max_memory=3"), "--max-memory")
+    refused(run("solve", "condorcet:name='rps'"), "'name'")
+    refused(run("solve", "condorcet:n=" + "9" * 5000), "Parameters")
+    refused(run("solve", "x" * 5000), "no game")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run, refused
 
 import mpo_games as mg
 from mpo_games.cli import inputs
@@ -156,3 +157,23 @@ def test_arrays_of_numpy(tmp_path: Path) -> None:
             inputs.load(str(tmp_path / name), "auto")
     with pytest.raises(ValueError, match=r"a file that ends in \.csv"):
         inputs.load(str(tmp_path / "archive.npz"), "auto")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("#N/A,1\n2,3\n", ("line 1, cell 1", "#N/A")),
+        ("1,2\n#DIV/0!,3\n", ("line 2, cell 1", "#DIV/0!")),
+        ("#REF!,#NAME?\n1,2\n", ("line 1, cell 1",)),
+        ("null,NULL\n1,2\n", ("line 1, cell 1",)),
+        ("5%%,1\n2,3\n", ("line 1, cell 1", "5%%")),
+        ("1/" + "9" * 5000 + ",1\n2,3\n", ("line 1, cell 1", "too long")),
+        ("1," + "9" * 200_000 + "\n2,3\n", ("line 1", "too long")),
+    ],
+)
+def test_a_missing_number_is_neither_a_comment_nor_a_name(
+    run: Run, tmp_path: Path, content: str, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    refused(run("solve", path, "mpo"), *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from solutions import GAME, MPO, START, all_solvers, assert_same_solution, assert_same_state, same
 
 import mpo_games as mg
+from mpo_games.games.noisy import NoisyGame
 from mpo_games.metrics import (
     DivergenceTo,
     RegularisedGap,
@@ -20,6 +22,7 @@ from mpo_games.metrics import (
     exploitability,
     magnet_divergence,
 )
+from mpo_games.solvers.averaged import PlayedAverage
 
 # What is charged and recorded
 
@@ -240,3 +243,29 @@ def test_batches_of_policies_games_and_settings_are_no_other_shape() -> None:
         assert solution.policy.coordinates.shape == (5, 2, 3)
         resumed = mg.solve(case, solver, 9, resume=solution)
         assert resumed.policy.coordinates.shape == (5, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        mg.AutoMPO(),
+        mg.Averaged(mg.MMD(0.1, 0.1), degree=2.0),
+        PlayedAverage(mg.Averaged(mg.MMD(0.1, 0.1), degree=1.0)),
+    ],
+)
+def test_an_average_of_a_solver_that_keeps_one_itself(solver: Any, tmp_path: Path) -> None:
+    """Both averages have their own entries in the memory, also in a file."""
+    game = NoisyGame(mg.load("rps"), 0.1)
+    alone, averaged = (mg.solve(game, s, 200) for s in (solver, mg.Averaged(solver)))
+    assert np.array_equal(alone.policy.coordinates, averaged.policy.coordinates)
+    played = [s.policy for s in islice(mg.iterate(game, solver, rng=np.random.default_rng(0)), 9)]
+    short = mg.solve(game, mg.Averaged(solver), averaged.state.evaluations / 2)
+    loaded = mg.Solution.load(short.save(tmp_path / "run"), game)
+    resumed = mg.solve(game, mg.Averaged(solver), 200, resume=loaded)
+    assert np.array_equal(
+        resumed.state.memory["average"].coordinates, averaged.state.memory["average"].coordinates
+    )
+    states = mg.iterate(game, mg.Averaged(solver), rng=np.random.default_rng(0))
+    last = next(islice(states, 9, None))
+    mean = np.mean([policy.probs for policy in played], axis=0)
+    assert last.memory["average"].probs == pytest.approx(mean, abs=1e-12)

@@ -168,6 +168,7 @@ TABLE = 'NFG 1 R "t" { "A" "B" }\n{ 2 2 }\n'
         (TABLE + '{ { "a" 1 -1 } }\n1 1 2 0', "there are 1 outcomes, got number 2"),
         (TABLE.replace("{ 2 2 }", '{ { "a" } }') + "0 0", "two players, got 1 lists"),
         (TABLE.replace("2 2", "2 0"), "at least one strategy"),
+        (TABLE.replace("2 2", "999999999 1"), "ends before 999999999 times 1 pairs"),
         (TABLE.replace("2 2", "2 2 2"), "one per player"),
         (TABLE + "1 -x 0 0", "player 2's payoff, a number, got -x"),
     ],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mpo_games as mg
+from mpo_games.compat.mmd_dilated import MMDDilatedEnt
 from mpo_games.games import openspiel, openspiel_cache
 from mpo_games.games.openspiel_cache import CachedGame
 from mpo_games.games.sequence_form import SequenceFormGame
@@ -217,3 +218,20 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     openspiel.compile_game(DICE)
     (file,) = (tmp_path / "mpo-games").iterdir()
     assert file.name.startswith("liars_dice-")
+
+
+def test_drawn_payoffs_are_the_same_in_every_run(folder: Path) -> None:
+    """`add_noise` draws a payoff when a play first reaches it: a play of the check is one, too."""
+    name = f"add_noise(epsilon=1.0,seed=1,game={DICE})"
+    first, second = (openspiel.compile_game(name) for _ in range(2))
+    assert same(first, second)
+    assert not list(folder.iterdir())
+
+
+def test_the_drop_in_reads_the_game_of_a_string_from_the_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = MMDDilatedEnt(DICE, 0.1)
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr(openspiel, "walk", never)
+    assert same(MMDDilatedEnt(DICE, 0.1).compiled, first.compiled)

@@ -238,3 +238,12 @@ def test_wrong_settings_are_refused() -> None:
         game.regularised_gap(policy, policy, -1.0)
     with pytest.raises(ValueError, match="`alpha`"):
         game.regularised_gap(policy, policy, float("nan"))
+
+
+def test_a_policy_lacking_an_array_is_not_restored() -> None:
+    """The game's own array in its place would be another policy."""
+    policy = mg.load("kuhn_poker").initial_policy()
+    for name in ("plan", "coordinates", "weights"):
+        arrays = {key: array for key, array in policy.arrays().items() if key != name}
+        with pytest.raises(ValueError, match=name):
+            policy.restored(arrays)
