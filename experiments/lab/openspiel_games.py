@@ -137,6 +137,7 @@ def page() -> str:
         "`mg.load` and `compile_game` solve the two-player games of OpenSpiel that have a constant",
         "sum, perfect recall and explicit chance, if their trees fit into memory. This page is",
         "written by `python -m experiments.lab.openspiel_games`, which tries every game.",
+        "The names are written as `mg.load` and `mpo-games solve` take them.",
         "",
         "## Solved",
         "",

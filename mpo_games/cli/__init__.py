@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         kept = command.checkpoint if isinstance(command, Solve) else None
-        hint = (
-            f"give the same command with `--resume {kept}` to go on"
-            if kept is not None and kept.exists()
-            else "with `--checkpoint FILE.npz` the run could be resumed"
-        )
+        hint = "with `--checkpoint FILE.npz` the run could be resumed"
+        if kept is not None:
+            hint = "nothing was saved yet"
+            if kept.exists():
+                hint = f"give the same command with `--resume {kept}` to go on"
         print(f"\nmpo-games: interrupted; {hint}.", file=sys.stderr)
         return 130
     return 0

@@ -138,6 +138,8 @@ class _Reader:
         line, i, cell = with_comma[0]
         if separator not in (";", "\t"):
             self.fail(line, i, f"{cell!r} is no number: write a decimal point.")
+        if "." in cell:
+            self.fail(line, i, f"{cell!r} has a point and a comma: write it without thousands.")
         if any("." in other for _, _, other in numbers):
             self.fail(line, i, f"{cell!r} has a decimal comma, and other cells a point.")
         if separator == "\t":

@@ -69,7 +69,8 @@ def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loa
             parameters[key] = literal_eval(value)
         except (ValueError, SyntaxError) as error:
             raise ValueError(
-                f"Parameters of a game are numbers, `NAME:key=1,other=2`, got {item!r}."
+                f"Parameters of a game are numbers, `NAME:key=1,other=2`, got {item!r}. A game "
+                "within a game is written in brackets, `misere(game=kuhn_poker())`."
             ) from error
     return text, catalogue.load(name, max_memory=max_memory, **parameters)
 

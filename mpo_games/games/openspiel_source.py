@@ -9,6 +9,8 @@ from hashlib import sha256
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     # Only for annotations: OpenSpiel is optional, and slow to import.
     import pyspiel
@@ -77,6 +79,11 @@ def spell(name: str, parameters: Mapping[str, Any]) -> str:
             "or all of them as keywords."
         )
     for key, value in parameters.items():
+        if not isinstance(value, str | int | float | np.integer | np.floating):
+            raise ValueError(
+                f"`{key}` must be a number or a text, such as 'kuhn_poker()' for a game, "
+                f"got a {type(value).__name__}."
+            )
         if isinstance(value, str) and len(list(_split(value, ","))) > 1:
             raise ValueError(f"`{key}`: OpenSpiel's game strings hold no comma, got {value!r}.")
     inside = ",".join(f"{key}={value}" for key, value in parameters.items())
