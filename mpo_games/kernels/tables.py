@@ -21,6 +21,10 @@ LOG_ZERO = -800.0
 """The logarithm stored for a legal action of probability 0. Its exponential is exactly 0, and
 because it is finite, later steps can raise it again."""
 
+LARGE = 1e6
+"""From here on a constant in all logarithms is taken off before they are normalised: added to the
+logarithm of the sum, it would round that away. Below, it costs less than 1e-10."""
+
 EDGE = 1e-12
 """A smoothed probability counts as clipped if it exceeds its floor by at most this share."""
 
@@ -44,6 +48,10 @@ def entropy_step(log_p: Array, q: Array, log_magnet: Array, eta: float, alpha: f
                 z = (log_p[r, a] + eta * (q[r, a] + alpha * log_magnet[r, a])) * shrink
                 out[r, a] = z
                 top = max(top, z)
+        if abs(top) > LARGE:
+            for a in range(log_p.shape[1]):
+                out[r, a] -= top
+            top = 0.0
         total = 0.0
         for a in range(log_p.shape[1]):
             total += math.exp(out[r, a] - top)
@@ -78,6 +86,10 @@ def smoothed_step(
                 out[r, a] = (theta[r, a] + eta * (q[r, a] + alpha * magnet[r, a])) * shrink
                 legal += 1
             top = max(top, out[r, a])
+        if abs(top) > LARGE:
+            for a in range(theta.shape[1]):
+                out[r, a] -= top
+            top = 0.0
         for a in range(theta.shape[1]):
             weight[a] = math.exp(out[r, a] - top)
         floor = gamma / legal

@@ -172,3 +172,13 @@ def test_roots_of_squares_that_overflow_or_vanish() -> None:
         assert root_of_squares(squares, q * 2.0**power) == 5.0 * 2.0**power
     assert root_of_squares(squares, np.zeros((1, 2))) == 0.0
     assert np.isnan(root_of_squares(squares, np.array([[np.nan, 1.0]])))
+
+
+@pytest.mark.parametrize("constant", [1e9, -1e9, 1e16])
+def test_a_constant_in_the_logarithms_rounds_no_policy_away(constant: float) -> None:
+    """The probabilities sum to 1: else a gap could be below 0."""
+    game = mg.MatrixGame(RPS + constant)
+    for solver in (mg.MPO(0.15, 0.2, 50), mg.OptimisticMD(0.5), mg.NashMD(0.05, 0.04)):
+        found = mg.solve(game, solver, 50)
+        assert found.policy.probs.sum(axis=-1) == pytest.approx(1.0, abs=1e-12)
+        assert found.gap >= 0.0
