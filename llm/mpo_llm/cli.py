@@ -26,7 +26,15 @@ from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Interrupted, train
 
 Accepted = Literal[
-    "weights", "tokenizer", "template", "ends", "prompts", "held_out", "judge", "engine"
+    "weights",
+    "architecture",
+    "tokenizer",
+    "template",
+    "ends",
+    "prompts",
+    "held_out",
+    "judge",
+    "engine",
 ]
 """What may have changed when a run is resumed: the keys of `fingerprint.NAMES`."""
 

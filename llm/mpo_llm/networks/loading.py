@@ -101,11 +101,11 @@ def checked(
     except _UNREADABLE as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        said = f"Cannot load the model {name!r}: {first_sentence(error)}"
+        message = f"Cannot load the model {name!r}: {first_sentence(error)}"
         # Not every architecture has every implementation, and some need a library.
-        if options.get("attn_implementation", "eager") != "eager" and "ttention" in said:
-            said += " Set `model.attention: eager`, which every model has."
-        raise ValueError(said) from error
+        if options.get("attn_implementation", "eager") != "eager" and "ttention" in message:
+            message += " Set `model.attention: eager`, which every model has."
+        raise ValueError(message) from error
     # A tied head is not among the missing weights: transformers ties it before it counts them.
     lacking, other = (found[f"{what}_keys"] for what in ("missing", "unexpected"))
     unlike = {key for key, *_ in found["mismatched_keys"]}
