@@ -26,7 +26,15 @@ from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Interrupted, train
 
 Accepted = Literal[
-    "weights", "tokenizer", "template", "ends", "prompts", "held_out", "judge", "engine"
+    "weights",
+    "architecture",
+    "tokenizer",
+    "template",
+    "ends",
+    "prompts",
+    "held_out",
+    "judge",
+    "engine",
 ]
 """What may have changed when a run is resumed: the keys of `fingerprint.NAMES`."""
 
@@ -122,6 +130,8 @@ class Sweep:
                 raise ValueError(f"`--vary` takes setting=value,value,..., got {setting!r}.")
             # As a list, so that the commas of `step.betas=[0.9,0.99],[0.8,0.9]` are understood.
             vary[name] = yaml_lines.value(f"[{values}]", name)
+        if "seed" in vary:
+            raise ValueError("The seeds of a sweep are set by `--seeds`, not by `--vary seed=...`.")
         vary["seed"] = list(self.seeds)
         return sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
 
@@ -160,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             settings = config_file.load(arguments.pop(1))
         if arguments[:1] == ["train"]:
+            arguments, settings = flags.options(arguments, settings)
             arguments = flags.translate(arguments, settings)
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
         command: Any = tyro.cli(

@@ -106,12 +106,18 @@ class GenerationConfig:
     called as `factory(config, **options)`, with the run's `Config` (whose model it may load), and
     returns an `mpo_llm.Engine`. When empty, the built-in engine draws."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the factory. On the command line: `--generation.options name value`."""
+    """Keyword arguments of the factory. On the command line `--generation.options name value ...`
+    adds to those of the file."""
 
     def __post_init__(self) -> None:
         _at_least("generation.max_tokens", self.max_tokens, 1)
         _above("generation.temperature", self.temperature)
         _at_least("generation.batch", self.batch, 1)
+        if self.options and not self.engine:
+            raise ValueError(
+                "`generation.options` are arguments of `generation.engine`, which is empty: name "
+                "the factory of an engine, or leave them out."
+            )
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ class JudgeConfig:
     """`module:function` or `path/to/file.py:function`: called with `options`, it returns the
     judge `(prompts, a, b) -> P(a > b)`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the factory. On the command line: `--judge.options name value ...`."""
+    """Keyword arguments of the factory. On the command line `--judge.options name value ...` adds
+    to those of the file."""
 
 
 class Choice:

@@ -117,14 +117,57 @@ def sample(
 ) -> Responses:
     """`count` responses of `policy` to each prompt, prompt by prompt.
 
-    Errors are the engine's; and `ValueError` for a policy, a count or a generator of another kind.
+    Errors are those of `draw`; and `ValueError` for a policy, a count or a generator of another
+    kind.
     """
     require_kind("policy", policy, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
     require_prompts(prompts)
     require_count("count", count)
     require_generator(rng)
     require_callable("engine", engine, "`Autoregressive()`")
-    return engine(policy, prompts, count, rng).responses
+    return draw(engine, policy, prompts, count, rng).responses
+
+
+class EngineError(ValueError):
+    """An engine raised an error, or what it drew is not what it was asked for."""
+
+
+def draw(
+    engine: Engine,
+    policy: TokenPolicy,
+    prompts: Sequence[Ids],
+    count: int,
+    rng: np.random.Generator,
+) -> Drawn:
+    """What an engine draws, checked: `count` responses to each prompt, prompt by prompt.
+
+    `EngineError` for anything else, and for errors of the engine that are no sentences.
+    """
+    try:
+        drawn = engine(policy, prompts, count, rng)
+    except (ValueError, ArithmeticError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+        raise EngineError(f"The engine raised {reason}.") from error
+    if not isinstance(drawn, Drawn):
+        raise EngineError(f"The engine must return a `Drawn`, got a {type(drawn).__name__}.")
+    rows = drawn.responses
+    # In another order, responses would count as answers to each other's prompts.
+    if rows.prompts != tuple(prompts) or not np.array_equal(
+        rows.prompt_of, np.repeat(np.arange(len(prompts)), count)
+    ):
+        raise EngineError(
+            f"The engine must return {count} responses to each of the {len(prompts)} prompts, "
+            f"prompt by prompt and in their order, got {len(rows)} responses to "
+            f"{len(np.unique(rows.prompt_of))} prompts."
+        )
+    if np.shape(drawn.log_probs) != rows.tokens.shape:
+        raise EngineError(
+            f"The engine must return a log-probability for each token, {rows.tokens.shape}, got "
+            f"the shape {np.shape(drawn.log_probs)}."
+        )
+    return drawn
 
 
 def _draw(

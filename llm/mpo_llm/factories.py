@@ -80,5 +80,5 @@ def _file(setting: str, path: Path) -> ModuleType:
 
 def _said(error: Exception) -> str:
     """The message of an error on one line; its type as well, unless an import has failed."""
-    text = " ".join(str(error).split()).rstrip(".")
-    return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
+    text = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).rstrip(".: ")

@@ -14,7 +14,7 @@ import torch
 from mpo_games.checks import is_number, require_callable, require_count, require_kind
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_llm.engines import Autoregressive, Engine
+from mpo_llm.engines import Autoregressive, Engine, draw
 from mpo_llm.feedback import Pool
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
@@ -165,7 +165,7 @@ class TextPreferenceGame:
         Returns the N distinct responses, the share of each among all draws, `(N,)`, and its
         log-probability by the engine, `(N,)`.
         """
-        drawn = self.engine(policy, [self.prompts[x] for x in asked], self.samples, rng)
+        drawn = draw(self.engine, policy, [self.prompts[x] for x in asked], self.samples, rng)
         rows = drawn.responses
         # All responses of a run refer to the game's prompts, so that steps can be pooled.
         rows = Responses(self.prompts, asked[rows.prompt_of], rows.tokens, rows.lengths)

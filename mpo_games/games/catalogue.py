@@ -66,8 +66,8 @@ def load(
         return read_efg(Path(name)) if suffix == ".efg" else read_nfg(Path(name))[0]
     if suffix in (".csv", ".tsv", ".npy"):
         raise ValueError(
-            f"`name` must be a game's name or a file of Gambit, got {shown(name)}: read its numbers "
-            "and pass them to `MatrixGame` or `PreferenceGame`, or use `mpo-games solve`."
+            f"`name` must be a game's name or a file of Gambit, got {shown(name)}: read its "
+            "numbers and pass them to `MatrixGame` or `PreferenceGame`, or use `mpo-games solve`."
         )
     if name not in CATALOGUE:
         # Imported here, since most games are not OpenSpiel's.

@@ -8,7 +8,8 @@ import pytest
 
 import tiny
 from mpo_llm import cli
-from mpo_llm.training import config_file
+from mpo_llm.config import Config, GenerationConfig, JudgeConfig
+from mpo_llm.training import config_file, flags
 from mpo_llm.training.sweep import variants
 from runs import lines
 
@@ -47,3 +48,42 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["chat", str(tmp_path / "nothing")]) == 2
     assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
     assert "Cannot read" in capsys.readouterr().err
+
+
+def test_options_of_factories_are_added_to_those_of_the_file() -> None:
+    options = {"name": "cyclic", "deep": {"a": 1, "b": 2}}
+    before = Config(
+        judge=JudgeConfig("tiny:judge", options), generation=GenerationConfig(engine="tiny:engine")
+    )
+    for words, expected in (
+        ("--judge.options name other", {**options, "name": "other"}),
+        ("--judge.options new 0.5 more [1,2]", {**options, "new": 0.5, "more": [1, 2]}),
+        ("--judge.options.deep.a -3", {**options, "deep": {"a": -3, "b": 2}}),
+        ("--judge.options.name=x --judge.options.y 1 2", {**options, "name": "x", "y": [1, 2]}),
+        ("--judge.options name None", {**options, "name": None}),
+    ):
+        kept, after = flags.options(["train", *words.split(), "--seed", "1"], before)
+        assert kept == ["train", "--seed", "1"]
+        assert after.judge.options == expected
+        assert after.generation == before.generation
+    _, after = flags.options(["--generation.options", "a", "1"], before)
+    assert after.generation.options == {"a": 1}
+    for words in (
+        "--judge.options",
+        "--judge.options name",
+        "--judge.options.name",
+        "--judge.options a 1 b",
+    ):
+        with pytest.raises(ValueError, match=r"takes names and values, got "):
+            flags.options(words.split(), before)
+
+
+def test_options_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(config_file.dump(tiny.config(tmp_path, budget={"steps": 1})))
+    assert cli.main(["train", str(path), "--judge.options", "wrong", "1"]) == 2
+    assert "`judge.options` do not suit 'tiny:judge'" in capsys.readouterr().err
+    assert cli.main(["train", str(path), "--generation.options", "wrong", "1"]) == 2
+    assert "`generation.engine`, which is empty" in capsys.readouterr().err
+    assert cli.main(["sweep", str(path), "--vary", "seed=1,2"]) == 2
+    assert "`--seeds`" in capsys.readouterr().err

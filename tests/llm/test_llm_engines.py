@@ -209,3 +209,52 @@ def test_engines_that_are_not_to_be_had(engine: str, said: str) -> None:
 def test_without_a_name_our_own_engine_draws() -> None:
     found = assemble.engine(Config(generation=GenerationConfig(batch=7)))
     assert found == ml.Autoregressive(7)
+
+
+def raising(error: Exception) -> Any:
+    def engine(*_: Any) -> ml.Drawn:
+        raise error
+
+    return engine
+
+
+def changed(change: Any) -> Any:
+    """The built-in engine, whose answer is changed."""
+    return lambda *asked: change(ml.Autoregressive()(*asked), *asked)
+
+
+def backwards(_: ml.Drawn, p: ml.TokenPolicy, prompts: Any, count: int, rng: Any) -> ml.Drawn:
+    return ml.Autoregressive()(p, prompts[::-1], count, rng)
+
+
+def fewer(_: ml.Drawn, p: ml.TokenPolicy, prompts: Any, count: int, rng: Any) -> ml.Drawn:
+    return ml.Autoregressive()(p, prompts, count - 1, rng)
+
+
+def interleaved(drawn: ml.Drawn, *_: Any) -> ml.Drawn:
+    rows = np.arange(len(drawn.responses)).reshape(-1, 6).T.ravel()
+    return ml.Drawn(drawn.responses.take(rows), drawn.log_probs[rows])
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        (raising(TypeError("a\nb")), r"raised TypeError: a b\."),
+        (raising(KeyError()), r"raised KeyError\."),
+        (raising(RuntimeError("no server")), r"raised RuntimeError: no server\."),
+        (changed(lambda *_: None), "must return a `Drawn`, got a NoneType"),
+        (changed(lambda drawn, *_: drawn.responses), "must return a `Drawn`, got a Responses"),
+        (changed(backwards), "prompt by prompt and in their order, got 24 responses to 4"),
+        (changed(interleaved), "prompt by prompt and in their order"),
+        (changed(fewer), "must return 6 responses to each of the 4 prompts.* got 20 "),
+        (changed(lambda d, *_: replace(d, log_probs=d.log_probs[:, :-1])), "for each token"),
+    ],
+)
+def test_an_engine_that_answers_strangely_is_refused(engine: Any, said: str) -> None:
+    """Responses in another order would count as answers to each other's prompts."""
+    p = start()
+    with pytest.raises(engines.EngineError, match=said):
+        ml.sample(p, LONG, 6, np.random.default_rng(0), engine)
+    game = ml.TextPreferenceGame(LONG, p, preferences, str, 6, engine=engine)
+    with pytest.raises(engines.EngineError, match=said):
+        game.feedback(p, rng=np.random.default_rng(0))

@@ -82,7 +82,7 @@ def test_what_a_judge_raises_is_named(error: Exception) -> None:
     def fail(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Any:
         raise error
 
-    with pytest.raises(judges.JudgeError, match=f"The judge raised {type(error).__name__}: ") as e:
+    with pytest.raises(judges.JudgeError, match=f"The judge raised {type(error).__name__}") as e:
         judged(fail, TEXTS, TEXTS, TEXTS)
     assert e.value.__cause__ is error
     assert "\n" not in str(e.value)

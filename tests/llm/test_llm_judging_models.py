@@ -256,3 +256,28 @@ def test_a_long_question_loses_its_middle_parts(tmp_path: Path) -> None:
     judge = judges.LanguageModelJudge.load(tmp_path, question=QUESTION, rubric="d")
     with pytest.raises(judges.JudgeError, match="does not fit into its context of 5 tokens"):
         judge(["a"], ["b"], ["c"])
+
+
+@pytest.mark.parametrize(
+    "load", [judges.RewardModel.load, judges.Encoder.load, judges.LanguageModelJudge.load]
+)
+def test_models_that_are_not_to_be_had(load: Any, tmp_path: Path) -> None:
+    """A folder that is missing, empty, or has no tokenizer, and a device that is missing."""
+    (tmp_path / "empty").mkdir()
+    for name in ("none", "empty"):
+        with pytest.raises(ValueError, match=rf"^Cannot load the model '.*{name}': .+\.$"):
+            load(tmp_path / name)
+    tiny.save(tmp_path / "model")
+    if load != judges.RewardModel.load:
+        with pytest.raises(ValueError, match=r"^The device 'cpux' cannot be used"):
+            load(tmp_path / "model", device="cpux")
+        for file in (tmp_path / "model").glob("token*"):
+            file.unlink()
+        with pytest.raises(ValueError, match=r"^Cannot load the tokenizer of '.*model': .+\.$"):
+            load(tmp_path / "model")
+
+
+def test_a_length_without_room_is_refused(tmp_path: Path) -> None:
+    encoder = judges.Encoder.load(tiny.save(tmp_path / "model"), longest=0)
+    with pytest.raises(ValueError, match="`longest` must leave room for a response, got 0"):
+        encoder.embed(["a"], ["b"])

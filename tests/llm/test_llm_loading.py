@@ -165,3 +165,53 @@ def test_the_small_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.M
     ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Paris"
+
+
+class Words:
+    """What a stand-in for transformers has read: the content of a file."""
+
+    def __init__(self, content: str) -> None:
+        self.content, self.config = content, None
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "content").write_text(self.content)
+
+
+def test_files_of_one_name_and_size_are_converted_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(source: str, gguf_file: str) -> Words:
+        return Words((Path(source) / gguf_file).read_text())
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        models, "checked", lambda _, source, __, gguf_file, dtype: read(source, gguf_file)
+    )
+    monkeypatch.setattr(
+        models, "tokenizer_of", lambda source, _, gguf_file: read(source, gguf_file)
+    )
+    file = tmp_path / "model.gguf"
+    for content in ("one", "two", "one"):
+        file.write_text(content)
+        found = Path(models.folder(str(file)))
+        assert (found / "content").read_text() == content
+    assert len(list(found.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "no such device", "cpux", ""])
+def test_devices_that_are_not_to_be_had(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^The device '.*' cannot be used: .+\.$"):
+        models.usable(name)
+    assert models.usable("cpu") == "cpu"
+
+
+def test_an_attention_that_a_model_does_not_have_names_the_setting(tmp_path: Path) -> None:
+    config = transformers.GPTNeoConfig(
+        vocab_size=16, hidden_size=8, num_layers=1, num_heads=2, attention_types=[[["local"], 1]]
+    )
+    transformers.GPTNeoForCausalLM(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    for attention in ("sdpa", "flash_attention_2"):
+        with pytest.raises(ValueError, match=r"Set `model\.attention: eager`"):
+            models.load(ModelConfig(str(tmp_path), attention=attention))
+    models.load(ModelConfig(str(tmp_path), attention="eager"))

@@ -175,7 +175,9 @@ def test_an_edited_configuration_is_not_that_of_the_run(tmp_path: Path) -> None:
 
 
 def test_a_name_that_cannot_be_accepted(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"`accept` takes weights, tokenizer, .*, got everything"):
+    with pytest.raises(
+        ValueError, match=r"`accept` takes weights, architecture, .*, got everything"
+    ):
         train(begun(tmp_path), resume=True, accept=("everything",))
     assert typing.get_args(cli.Accepted) == tuple(fingerprint.NAMES)
 

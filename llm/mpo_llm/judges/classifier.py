@@ -19,7 +19,7 @@ from mpo_llm.judges.encoding import (
     encode,
     load_tokenizer,
 )
-from mpo_llm.networks.loading import checked
+from mpo_llm.networks.loading import checked, usable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class RewardModel:
         """
         from transformers import AutoModelForSequenceClassification
 
-        model = checked(AutoModelForSequenceClassification, str(path)).to(device).eval()
+        model = checked(AutoModelForSequenceClassification, str(path)).to(usable(device)).eval()
         return cls(model, load_tokenizer(path), **settings)
 
     def __post_init__(self) -> None:

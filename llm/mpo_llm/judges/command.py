@@ -39,6 +39,9 @@ def fit_preferences(
     if folder.exists():
         raise ValueError(f"There is already something at {folder}.")
     require_writable(folder)
+    model_loading.usable(device)
+    if longest < 1:
+        raise ValueError(f"`longest` must leave room for a response, got {longest} tokens.")
     rows = list(prompts.records(PromptsConfig(source, split)))
     try:
         found = pairs(rows, label)
@@ -48,7 +51,9 @@ def fit_preferences(
     fitted = fit_both(found, Encoder.load(path, device=device, longest=longest), fit, seed)
     fitted.pairwise.save(folder / "pairwise")
     fitted.bradley_terry.save(folder / "bradley_terry")
-    (folder / "report.json").write_text(json.dumps(as_json(fitted), indent=2) + "\n")
+    (folder / "report.json").write_text(
+        json.dumps(as_json(fitted), indent=2) + "\n", encoding="utf-8"
+    )
     return fitted
 
 

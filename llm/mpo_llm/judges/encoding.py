@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mpo_games.protocol import Indices
+from mpo_llm.networks.loading import checked, tokenizer_of, usable
 
 Tokenizer = Any
 """A tokenizer of transformers, as `load_tokenizer` returns it."""
@@ -23,13 +24,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
     Left truncation keeps the end of an exchange, which is the response.
     """
-    from transformers import AutoTokenizer
-
-    # False, because None lets transformers ask at the terminal whether to run a model's own code.
-    tokenizer: Any = AutoTokenizer.from_pretrained(
-        path, truncation_side="left", trust_remote_code=False
-    )
-    return tokenizer
+    return tokenizer_of(str(path), truncation_side="left")
 
 
 def load_encoder(path: str | Path, device: str, **settings: Any) -> Any:
@@ -40,17 +35,8 @@ def load_encoder(path: str | Path, device: str, **settings: Any) -> Any:
     """
     from transformers import AutoModel
 
-    model, found = AutoModel.from_pretrained(
-        path, trust_remote_code=False, output_loading_info=True, **settings
-    )
-    # A pooler stands behind the states that judges read, and many encoders come without one.
-    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if missing:
-        raise ValueError(
-            f"The checkpoint {str(path)!r} is no {type(model).__name__}: it lacks the weights "
-            f"{', '.join(missing[:3])}{' and others' if missing[3:] else ''}."
-        )
-    return model.to(device).eval()
+    model = checked(AutoModel, str(path), headless=True, **settings)
+    return model.to(usable(device)).eval()
 
 
 def context(model: nn.Module, config: Any) -> int:
@@ -85,11 +71,12 @@ def encode(
 
     `ValueError` if `longest` leaves no room for a response.
     """
-    if tokenizer.chat_template is None:
-        # `only_first` cuts nothing but the prompt, so the response must fit on its own.
-        room = longest - tokenizer.num_special_tokens_to_add(pair=True)
-        if room < 1:
-            raise ValueError(f"`longest` must leave room for a response, got {longest} tokens.")
+    pair = tokenizer.chat_template is None
+    # `only_first` cuts nothing but the prompt, so the response of a pair must fit on its own.
+    room = longest - (tokenizer.num_special_tokens_to_add(pair=True) if pair else 0)
+    if room < 1:
+        raise ValueError(f"`longest` must leave room for a response, got {longest} tokens.")
+    if pair:
         shorter = cut(tokenizer, responses, room)
         found = tokenizer(list(prompts), shorter, truncation="only_first", max_length=longest)
     else:

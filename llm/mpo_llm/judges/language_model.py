@@ -16,7 +16,7 @@ from mpo_llm.judges.protocol import JudgeError
 from mpo_llm.networks.base import Network
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.inputs import Inputs
-from mpo_llm.networks.loading import checked
+from mpo_llm.networks.loading import checked, usable
 from mpo_llm.responses import left_aligned
 
 RUBRIC = "Which response is more helpful, correct and harmless?"
@@ -73,7 +73,7 @@ class LanguageModelJudge:
         """
         from transformers import AutoModelForCausalLM
 
-        model = checked(AutoModelForCausalLM, str(path)).to(device)
+        model = checked(AutoModelForCausalLM, str(path)).to(usable(device))
         return cls(TransformersNetwork(model), load_tokenizer(path), **settings)
 
     def __post_init__(self) -> None:

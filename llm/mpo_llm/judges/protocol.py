@@ -60,8 +60,9 @@ def raised(error: Exception) -> JudgeError:
     """The error of a judge in a sentence that says where it came from."""
     if isinstance(error, JudgeError):
         return error
-    reason = " ".join(str(error).split()).rstrip(".")
-    return JudgeError(f"The judge raised {type(error).__name__}: {reason}.")
+    # Some errors have no message.
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+    return JudgeError(f"The judge raised {reason}.")
 
 
 def numbers(answers: object, count: int, who: str, what: str) -> Array:

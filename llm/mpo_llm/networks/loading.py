@@ -8,6 +8,7 @@ converted to an ordinary folder once.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -44,7 +45,7 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model, tokenizer, carries = _read(settings.name, settings, settings.adapters == "continue")
+    model, words, carries = _read(settings.name, settings, settings.adapters == "continue")
     if settings.adapters == "continue" and not carries:
         raise ValueError(
             f"`model.adapters: continue` needs a folder with adapters, and {settings.name!r} has "
@@ -53,14 +54,44 @@ def load(settings: ModelConfig, seed: int = 0) -> tuple[Any, Any]:
     if settings.gradient_checkpointing:
         enable = "activation_checkpointing_enable"  # its name from transformers 5.2x on
         getattr(model, enable if hasattr(model, enable) else "gradient_checkpointing_enable")()
-    return (adapters.fresh(model, settings, seed) if settings.lora_rank else model), tokenizer
+    return (adapters.fresh(model, settings, seed) if settings.lora_rank else model), words
 
 
-def checked(kind: Any, source: str, name: str = "", **options: Any) -> Any:
+def usable(name: str) -> str:
+    """The name of a device, tried. `ValueError` if torch has no such device here."""
+    try:
+        torch.zeros(1, device=name)
+    # Torch asserts that it was built for an accelerator, and raises errors of its drivers.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = first_sentence(error)
+        raise ValueError(f"The device {name!r} cannot be used: {reason}") from error
+    return name
+
+
+def tokenizer_of(source: str, name: str = "", **options: Any) -> Any:
+    """The tokenizer of a model; `name` is how errors call it. `ValueError` if it has none."""
+    import transformers
+
+    try:
+        # False, because None lets transformers ask at the terminal whether to run a model's code.
+        return transformers.AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False, **options
+        )
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"Cannot load the tokenizer of {name or source!r}: {first_sentence(error)}"
+        ) from error
+
+
+def checked(
+    kind: Any, source: str, name: str = "", *, headless: bool = False, **options: Any
+) -> Any:
     """`kind.from_pretrained(source, **options)`, with exactly the weights of the checkpoint.
 
-    `kind` is a class of transformers; `name` is how errors call the model. `ValueError` if it
-    cannot be loaded, and if the checkpoint lacks weights, has others, or has them in other shapes.
+    `kind` is a class of transformers; `name` is how errors call the model. A model that is
+    `headless` leaves a head out, and may lack a pooler, which stands behind its last states.
+    `ValueError` if it cannot be loaded, and if the checkpoint lacks weights, has others, or has
+    them in other shapes.
     """
     name = name or source
     try:
@@ -70,10 +101,16 @@ def checked(kind: Any, source: str, name: str = "", **options: Any) -> Any:
     except _UNREADABLE as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise ValueError(f"Cannot load the model {name!r}: {first_sentence(error)}") from error
+        message = f"Cannot load the model {name!r}: {first_sentence(error)}"
+        # Not every architecture has every implementation, and some need a library.
+        if options.get("attn_implementation", "eager") != "eager" and "ttention" in message:
+            message += " Set `model.attention: eager`, which every model has."
+        raise ValueError(message) from error
     # A tied head is not among the missing weights: transformers ties it before it counts them.
     lacking, other = (found[f"{what}_keys"] for what in ("missing", "unexpected"))
     unlike = {key for key, *_ in found["mismatched_keys"]}
+    if headless:
+        lacking, other = {key for key in lacking if "pooler" not in key}, set()
     said = [
         f"it {verb} {_listed(keys)}"
         for verb, keys in (
@@ -114,8 +151,6 @@ def _read(
     name: str, settings: ModelConfig, train: bool, seen: tuple[str, ...] = ()
 ) -> tuple[Any, Any, bool]:
     """A model, its tokenizer, and whether it carries adapters, which `train` keeps apart."""
-    import transformers
-
     source = folder(name)
     adapter = adapters.config_of(source)
     own = adapter is not None and _has_weights(Path(source))
@@ -131,7 +166,7 @@ def _read(
             )
         model.config._name_or_path = source
         adapters.settle_ties(model)
-        tokenizer = None
+        words = None
     else:
         base = adapter.base_model_name_or_path
         known = f"the adapters in {name!r}"
@@ -142,23 +177,18 @@ def _read(
             )
         try:
             # Adapters upon adapters: those below are merged.
-            model, tokenizer, _ = _read(base, settings, False, (*seen, name))
+            model, words, _ = _read(base, settings, False, (*seen, name))
         except ValueError as error:
             raise ValueError(
                 f"Cannot load the base model {base!r} of {known} (its place is "
                 f"`base_model_name_or_path` of `adapter_config.json`): {error}"
             ) from error
-    if tokenizer is None or adapters.has_tokenizer(source):
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        except _UNREADABLE as error:
-            raise ValueError(
-                f"Cannot load the tokenizer of {name!r}: {first_sentence(error)}"
-            ) from error
+    if words is None or adapters.has_tokenizer(source):
+        words = tokenizer_of(source, name)
     if adapter is None:
-        return model, tokenizer, False
+        return model, words, False
     model = adapters.carried(model, source, adapter, train=train)
-    return (model if train else adapters.merged(model)), tokenizer, True
+    return (model if train else adapters.merged(model)), words, True
 
 
 def _has_weights(path: Path) -> bool:
@@ -247,14 +277,15 @@ def _packaged() -> Path:
 def _converted(file: Path) -> Path:
     """The folder of safetensors that belongs to a GGUF file; made now if it is not in the cache."""
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    # The size tells files of the same name apart.
-    target = Path(user) / "mpo-games" / "models" / f"{file.stem}-{file.stat().st_size}"
+    # Its content tells a file apart from others of the same name, size and time.
+    with file.open("rb") as opened:
+        mark = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    target = Path(user) / "mpo-games" / "models" / f"{file.stem}-{mark}"
     if target.is_dir():
         return target
     import transformers
 
-    place: Any = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+    words = tokenizer_of(str(file.parent), str(file), gguf_file=file.name)
     model = checked(
         transformers.AutoModelForCausalLM,
         str(file.parent),
@@ -271,7 +302,7 @@ def _converted(file: Path) -> Path:
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        words.save_pretrained(partial)
         partial.replace(target)
     except OSError:
         # If the folder exists now, another process has converted the model first.

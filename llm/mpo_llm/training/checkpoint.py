@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
     """
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+        _require_counts(header)
         aliases: dict[str, str] = header["aliases"]
         items: dict[str, dict[str, np.ndarray]] = {}
         with safe_open(path / STATE, framework="numpy") as file:
@@ -166,8 +168,21 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
             header["seconds"],
             None if run is None else Identity(**run),
         )
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not a checkpoint of this run: {error}.") from error
+    except (OSError, SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{str(path)!r} is not a checkpoint of this run: {reason}.") from error
+
+
+def _require_counts(header: Mapping[str, Any]) -> None:
+    """`ValueError` for numbers that nobody can go on from: a run with a step of NaN never ends."""
+    numbers = {name: header[name] for name in ("step", "moved")}
+    for name, number in {**numbers, **header["counts"]}.items():
+        if not (isinstance(number, int) and number >= 0):
+            raise ValueError(f"`{name}` is {number!r}")
+    strengths = {name: header.get(name) for name in ("evaluations", "eta", "alpha")}
+    for name, number in {**strengths, **header["seconds"]}.items():
+        if number is not None and not (isinstance(number, int | float) and isfinite(number)):
+            raise ValueError(f"`{name}` is {number!r}")
 
 
 def listed(folder: Path) -> list[Path]:
@@ -213,14 +228,19 @@ def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
 def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
     """The policy of a checkpoint, or of a run's newest one, run by the network of `start`.
 
-    `ValueError` if `start` has other weights than the run began with.
+    `ValueError` if `start` has other weights, or other settings, than the run began with.
     """
     found = load(last(Path(path)), start, only="policy")
-    if found.identity is not None and found.identity.marks["weights"] != fingerprint.weights(start):
-        raise ValueError(
-            f"The model that {str(path)!r} was trained from has other weights today: restore "
-            "those that the run was begun with."
-        )
+    marks = {} if found.identity is None else found.identity.marks
+    for name, what, mark in (
+        ("weights", "weights", fingerprint.weights),
+        ("architecture", "settings (`config.json`)", fingerprint.architecture),
+    ):
+        if name in marks and marks[name] != mark(start):
+            raise ValueError(
+                f"The model that {str(path)!r} was trained from has other {what} today: restore "
+                "those that the run was begun with."
+            )
     return found.state.policy
 
 

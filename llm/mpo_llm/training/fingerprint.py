@@ -13,7 +13,6 @@ few seconds, less than it takes to load.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import sys
 import warnings
@@ -41,6 +40,7 @@ FREE = ("budget", "output", "evaluation")
 
 NAMES = {
     "weights": "the weights of the base model",
+    "architecture": "the settings of the base model, its `config.json`",
     "tokenizer": "the tokenizer",
     "template": "the chat template",
     "ends": "the tokens that end a response",
@@ -53,6 +53,9 @@ NAMES = {
 
 PACKAGES = ("mpo-games", "torch", "transformers", "tokenizers", "peft", "numpy")
 """Packages whose versions are kept. With another version the rounding may differ."""
+
+INCIDENTAL = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype")
+"""Settings of a model that do not change what it computes, or are settings of the run."""
 
 AT_ONCE = 8
 """Tensors that are read at the same time."""
@@ -121,6 +124,7 @@ def identity(
     """The identity of a run that begins with `start`. All processes of a run must call it."""
     marks = {
         "weights": weights(start),
+        "architecture": architecture(start),
         "tokenizer": _of_tokenizer(tokenizer),
         "ends": _of(start.decoding.ends),
         "prompts": _of([prompts.ids, prompts.texts]),
@@ -167,6 +171,23 @@ def weights(start: TokenPolicy) -> str:
     return digest.hexdigest()
 
 
+def architecture(start: TokenPolicy) -> str:
+    """The fingerprint of the settings by which a model uses its weights, such as an activation."""
+    config = getattr(start.network, "config", None)
+    return "" if config is None else _of(_essential(config.to_dict()))
+
+
+def _essential(settings: Any) -> Any:
+    """Settings without those that say where a model came from and not what it computes."""
+    if isinstance(settings, Mapping):
+        kept = ((str(k), v) for k, v in settings.items() if k not in INCIDENTAL)
+        return sorted((k, _essential(v)) for k, v in kept)
+    if isinstance(settings, list | tuple):
+        return [_essential(v) for v in settings]
+    plain = settings is None or isinstance(settings, bool | int | float | str)
+    return settings if plain else str(settings)
+
+
 _known: WeakKeyDictionary[Network, tuple[Weights, str]] = WeakKeyDictionary()
 """The last fingerprint of the weights of each network's start."""
 
@@ -207,7 +228,8 @@ def _of_factory(factory: str, options: Mapping[str, Any]) -> str:
         found["factory"] = _of_path(Path(place))
     # The package's own judges change with its version, which is kept.
     elif place.partition(".")[0] != __name__.partition(".")[0]:
-        source = inspect.getsourcefile(sys.modules[place]) if place in sys.modules else None
+        # A built-in module has no file.
+        source = getattr(sys.modules.get(place), "__file__", None)
         if source is not None:
             found["factory"] = _of_path(Path(source))
     for number, text in enumerate(_texts(options)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,14 @@ import yaml
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from mpo_llm.config import Choice, Config
-from mpo_llm.training import config_file
+from mpo_llm.training import config_file, yaml_lines
 from mpo_llm.training.config_file import CHOICES, EARLIER, Choices
 
 NONE = "None"
 """How tyro spells a setting that is None."""
+
+OPTIONS = ("judge", "generation")
+"""Sections whose `options` have names that only their factories know."""
 
 
 def registry() -> ConstructorRegistry:
@@ -23,6 +27,52 @@ def registry() -> ConstructorRegistry:
     for choices in CHOICES.values():
         found.primitive_rule(partial(_rule, choices))
     return found
+
+
+def options(arguments: Sequence[str], config: Config) -> tuple[list[str], Config]:
+    """The arguments without `--judge.options` and `--generation.options`, and the configuration
+    with what they set.
+
+    `--judge.options name value ...` and `--judge.options.name value` add to the options of the
+    file, or replace them one by one. Values are read as in the file; several are a list.
+    `ValueError` for a name without a value.
+    """
+    # Tyro reads no names but those that the file has already.
+    kept: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        flag, sign, value = argument.partition("=")
+        section, _, rest = flag.removeprefix("--").partition(".options")
+        if not flag.startswith("--") or section not in OPTIONS or rest[:1] not in ("", "."):
+            kept.append(argument)
+            continue
+        words = [value] if sign else []
+        while not sign and left and not left[0].startswith("--"):
+            words.append(left.pop(0))
+        name = f"{section}.options{rest}"
+        if not words or (not rest and len(words) % 2):
+            raise ValueError(
+                f"`--{name}` takes names and values, got {' '.join(words) or 'nothing'}."
+            )
+        pairs = [(rest[1:], words)] if rest else [(n, [v]) for n, v in _pairs(words)]
+        found: Any = getattr(config, section).options
+        for path, given in pairs:
+            values = [None if v == NONE else yaml_lines.value(v, f"{name}") for v in given]
+            found = _with(found, path.split("."), values if len(values) > 1 else values[0])
+        config = replace(config, **{section: replace(getattr(config, section), options=found)})
+    return kept, config
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _with(options: Any, path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Options in which `value` stands at `path`."""
+    before = dict(options) if isinstance(options, Mapping) else {}
+    name, *rest = path
+    return {**before, name: _with(before.get(name), rest, value) if rest else value}
 
 
 def translate(arguments: Sequence[str], config: Config) -> list[str]:

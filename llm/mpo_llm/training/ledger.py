@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 import mpo_games as mg
 from mpo_games.protocol import State
-from mpo_llm.engines import Drawn, Engine
+from mpo_llm.engines import Drawn, Engine, draw
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.networks.base import Network
 from mpo_llm.policy import TokenPolicy
@@ -114,7 +114,7 @@ class Ledger:
             policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
         ) -> Drawn:
             with self.time("generation"):
-                drawn = engine(policy, prompts, count, rng)
+                drawn = draw(engine, policy, prompts, count, rng)
             self.counts["samples"] += len(drawn.responses)
             self.counts["tokens"] += int(drawn.responses.lengths.sum())
             return drawn

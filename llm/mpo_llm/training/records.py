@@ -107,5 +107,10 @@ def truncate(path: Path, step: int) -> None:
     """Drop the lines of a record after `step`, and a last line that is incomplete."""
     if not path.is_file():
         return
-    kept = [line for line in complete_lines(path) if json.loads(line)["step"] <= step]
+    try:
+        kept = [line for line in complete_lines(path) if json.loads(line)["step"] <= step]
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(
+            f"{str(path)!r} holds a line that no run has written: mend it, or move the file away."
+        ) from error
     write_bytes(path, b"".join(line + b"\n" for line in kept))
