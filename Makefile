@@ -37,7 +37,7 @@ kills: $(VENV)/dev  ## Kill and interrupt runs at random moments: do they go on 
 notebooks: $(VENV)/notebooks  ## Execute every notebook; fails where a claim does.
 	$(BIN)/python notebooks
 
-fuzz: FUZZ ?= 30
+fuzz: FUZZ ?= 45
 fuzz: $(VENV)/dev  ## Some 100 000 generated inputs: each is a result, or refused in a sentence.
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 2 tests/fuzz
 

@@ -25,7 +25,7 @@ ASLEEP = 60
 """Seconds on the clock that no input may take. Other processes may hold the machine."""
 
 MORE = int(os.environ.get("FUZZ", "0"))
-"""How many times as many inputs as the test suite takes: set by `make fuzz`."""
+"""The factor of `make fuzz`; 0 in the test suite."""
 
 REFUSALS = (ValueError, mg.exact.CertificateError)
 """What may be raised. An oracle that cannot certify its answer says so by an error of its own."""
@@ -37,9 +37,10 @@ counted = {"results": 0, "sentences": 0}
 
 
 def inputs(count: int) -> settings:
-    """Settings for a test that takes `count` inputs in the suite, others in every `make fuzz`."""
+    """Settings for a test: a third of `count` inputs in the suite, always the same ones; in
+    `make fuzz` `count` times `FUZZ`, others in every run."""
     return settings(
-        max_examples=count * max(1, MORE),
+        max_examples=count * MORE if MORE else max(20, count // 3),
         derandomize=not MORE,
         deadline=None,
         database=None,
