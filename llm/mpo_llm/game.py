@@ -29,7 +29,6 @@ above which responses are reweighted. In single precision the difference stays w
 
 EXAMPLES = {
     "judge": "`Higher(score)`",
-    "decode": "`tokenizer.decode`",
     "engine": "`Autoregressive()`",
 }
 """An example of each function, for error messages."""
@@ -76,7 +75,12 @@ class TextPreferenceGame:
         # A response is compared with the mean of the others.
         require_count("samples", self.samples, least=2)
         require_kind("start", self.start, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
-        for name in ("judge", "decode", "engine"):
+        # A class will do, such as `str`.
+        if not callable(self.decode):
+            raise ValueError(
+                f"`decode` must be a function, like `tokenizer.decode`, got {shown(self.decode)}."
+            )
+        for name in ("judge", "engine"):
             require_callable(name, getattr(self, name), EXAMPLES[name])
         if self.prompts_per_step is not None and not (
             is_number(self.prompts_per_step)

@@ -118,7 +118,7 @@ def test_matrices_and_preferences(tmp_path: Path) -> None:
         mg.to_efg(mg.MatrixGame(np.zeros((2, 2, 2))))
     with pytest.raises(ValueError, match="`to_efg`"):
         mg.to_nfg(tree)
-    with pytest.raises(ValueError, match="two names"):
+    with pytest.raises(ValueError, match="2 names"):
         mg.to_efg(matrix, players=("A",))
     assert mg.to_nfg(matrix, "t", ("A", 'B"')).startswith('NFG 1 R "t" { "A" "B\\"" }')
 

@@ -32,7 +32,7 @@ def test_a_sweep_runs_every_combination_and_what_fails_alone(
     assert lines(tmp_path / "run" / "rate=0.01,seed=1")[-1]["step"] == 2
     with pytest.raises(ValueError, match=r"no setting `solver\.eat`"):
         variants(config, {"solver.eat": [1]})
-    with pytest.raises(ValueError, match=r"no setting `sover\.eta` to vary"):
+    with pytest.raises(ValueError, match=r"no setting 'sover\.eta' to vary"):
         variants(config, {"sover.eta": [1]})
 
 

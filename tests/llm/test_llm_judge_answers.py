@@ -144,7 +144,7 @@ def test_infinite_scores_compare() -> None:
 def test_a_scale_is_positive(scale: float) -> None:
     with pytest.raises(ValueError, match="`scale` must be a finite number above 0"):
         judges.BradleyTerry(lambda x, y: [0.0], scale)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="`pause` must be a finite number of at least 0"):
         judges.Retried(saying([]), pause=np.nan)
 
 

@@ -118,7 +118,7 @@ def test_reported_kls_do_not_depend_on_minibatches(minimise: Any) -> None:
 
 
 def test_a_step_needs_a_minibatch() -> None:
-    with pytest.raises(ValueError, match="`minibatches` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`minibatches` must be a whole number, at least 1, got 0"):
         ml.Proximal(minibatches=0)
 
 

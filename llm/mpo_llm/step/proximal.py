@@ -75,13 +75,10 @@ class Proximal:
 
     def __post_init__(self) -> None:
         require_count("minibatches", self.minibatches)
-        for name, noun, mark, like in (
-            ("objective", self.objective, "potential", "`TokenLevel()`"),
-            ("minimise", self.minimise, "searches", "`Adam()`"),
-        ):
-            require_callable(name, noun, like)
-            if not hasattr(noun, mark):
-                raise ValueError(f"`{name}` must be one like {like}, got {shown(noun)}.")
+        require_callable("objective", self.objective, "`TokenLevel()`")
+        require_callable("minimise", self.minimise, "`Adam()`")
+        if not hasattr(self.minimise, "searches"):
+            raise ValueError(f"`minimise` must be one like `Adam()`, got {shown(self.minimise)}.")
         if self.minimise.searches and not self.objective.potential:
             raise ValueError(
                 f"{type(self.minimise).__name__} compares values of the loss, and the gradient of "
