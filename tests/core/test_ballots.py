@@ -4,10 +4,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from mpo_games.games.builders import from_ballots
+
+# The lowest supported versions are tested without the extras.
+pd = pytest.importorskip("pandas")
 
 
 def rates(*arguments: Any, **options: Any) -> list[list[float]]:

@@ -8,14 +8,16 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
-import torch
 
 import mpo_games as mg
 from mpo_games.labelled import read
+
+# The lowest supported versions are tested without the extras.
+pd = pytest.importorskip("pandas")
+torch = pytest.importorskip("torch")
 
 TABLE = [[1.0, 2.0], [3.0, 4.0]]
 NESTED: list[Any] = []

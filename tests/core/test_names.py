@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import mpo_games as mg
@@ -18,6 +17,9 @@ from mpo_games.games.builders import (
     majority_of,
     mean_of,
 )
+
+# The lowest supported versions are tested without the extras.
+pd = pytest.importorskip("pandas")
 
 ABC = ["a", "b", "c"]
 WINS = pd.DataFrame([[0, 3, 1], [1, 0, 5], [4, 2, 0]], ABC, ABC)

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import mpo_games as mg
 from mpo_games.games import families, tree_builder
+
+# The lowest supported versions are tested without the extras.
+torch = pytest.importorskip("torch")
 
 TYPES: dict[str, Callable[[np.ndarray], Any]] = {
     "float16": lambda x: x.astype(np.float16),
