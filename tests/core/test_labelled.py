@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
@@ -17,6 +16,7 @@ from mpo_games.labelled import read
 
 # The lowest supported versions are tested without the extras.
 pd = pytest.importorskip("pandas")
+pa = pytest.importorskip("pyarrow")
 torch = pytest.importorskip("torch")
 
 TABLE = [[1.0, 2.0], [3.0, 4.0]]
