@@ -28,8 +28,8 @@ hooks: $(VENV)/dev  ## Run the checks of `make lint` before every commit.
 
 test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest hypothesis
-	.venv-lowest/bin/python -m pytest -m "not slow" tests/core
+	.venv-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest pytest-xdist hypothesis
+	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" tests/core
 
 kills: $(VENV)/dev  ## Kill and interrupt runs at random moments: do they go on to the same bits?
 	$(BIN)/python tests/robustness/kills.py
