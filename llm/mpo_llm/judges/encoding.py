@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mpo_games.protocol import Indices
+from mpo_llm.networks.hugging_face import context_of
 from mpo_llm.networks.loading import checked, tokenizer_of, usable
 
 Tokenizer = Any
@@ -41,8 +42,8 @@ def load_encoder(path: str | Path, device: str, **settings: Any) -> Any:
 
 def context(model: nn.Module, config: Any) -> int:
     """The largest number of tokens in a row of the model, from its configuration."""
-    longest: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if not longest or longest < 0:  # relative positions
+    longest = context_of(config.get_text_config())
+    if longest is None:  # relative positions
         return sys.maxsize
     # RoBERTa and its relatives number positions from the padding's id on.
     first = max(

@@ -43,6 +43,13 @@ _RELATIVE = {
 """Kinds of layers that see how far apart tokens are, and not in which columns they stand."""
 
 
+def context_of(config: Any) -> int | None:
+    """The largest number of tokens in a row of a model, from its text configuration; or None."""
+    names = (*_LIMITS, *filter(None, [_WINDOWS.get(config.model_type)]))
+    limits = (getattr(config, name, None) for name in names)
+    return min((int(limit) for limit in limits if limit is not None and limit > 0), default=None)
+
+
 @final
 class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
@@ -81,13 +88,9 @@ class TransformersNetwork(Network):
 
     @property
     def context(self) -> int | None:
-        names = (*_LIMITS, *filter(None, [_WINDOWS.get(self._text.model_type)]))
-        limits = [getattr(self._text, name, None) for name in names]
         # Rows on both sides of the switch take two passes, but sharded processes count passes.
-        limits.append(self._switch if self.sharded else None)
-        return min(
-            (int(limit) for limit in limits if limit is not None and limit > 0), default=None
-        )
+        limits = (context_of(self._text), self._switch if self.sharded else None)
+        return min((limit for limit in limits if limit is not None and limit > 0), default=None)
 
     @property
     def vocabulary(self) -> int:
