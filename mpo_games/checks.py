@@ -37,9 +37,13 @@ class NotANumber(ValueError, FloatingPointError):
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a real number, which may be infinite or NaN; a flag is none."""
-    number = isinstance(value, (float, int, np.floating, np.integer))
-    return number and not isinstance(value, bool)
+    """Whether `value` is a real number, which may be infinite or NaN; a flag is none.
+
+    Nor is a whole number of more than 64 bits, which NumPy would keep as an object.
+    """
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, (float, np.floating, np.integer))
 
 
 def require_positive(name: str, number: float) -> None:
