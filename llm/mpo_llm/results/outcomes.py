@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from mpo_llm.estimates import Estimate
@@ -149,4 +149,4 @@ def _known(value: Any) -> Any:
 
 def _rate(e: Estimate) -> str:
     low, high = e.interval
-    return f"{e.value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{e.value:.3f} [{'unknown' if isnan(e.error) else f'{low:.3f}, {high:.3f}'}]"
