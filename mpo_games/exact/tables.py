@@ -32,6 +32,9 @@ DOUBT = 1e-11
 """Above this duality gap, as a share of the payoffs that are played, `nash` goes on by slower
 methods."""
 
+LARGEST_RATIO = 1e300
+"""The largest multiple of `alpha` that payoffs may be in `qre`, so that sums do not overflow."""
+
 
 class CertificateError(ValueError, RuntimeError):
     """An oracle could not certify its answer, and therefore returns none."""
@@ -195,6 +198,15 @@ def _require_certificate(found: Certified) -> None:
         )
 
 
+def require_ratio_of_floats(scale: float, alpha: float) -> None:
+    """`CertificateError` where payoffs of size `scale`, divided by `alpha`, would overflow."""
+    if not scale <= LARGEST_RATIO * alpha:
+        raise CertificateError(
+            f"Payoffs of size {scale:.3g} divided by alpha={alpha:.3g} are no floats: `alpha` is "
+            "too small beside the payoffs."
+        )
+
+
 def _quantal_response(
     game: MatrixGame | PreferenceGame,
     operators: list[Array],
@@ -211,6 +223,7 @@ def _quantal_response(
         raise ValueError(
             f"`alpha` must be finite and above 0, got {shown(alpha)}: for 0 use `nash`."
         )
+    require_ratio_of_floats(float(game.bound), alpha)
     magnet = game.initial_policy() if magnet is None else magnet
     legal = game.legal
     if not isinstance(magnet, TabularPolicy):
@@ -228,7 +241,8 @@ def _quantal_response(
     ]
     log_p = np.full(legal.shape, -np.inf)
     log_p[legal] = np.concatenate([theta for theta, _ in found])
-    residual = max(error for _, error in found)
+    # Not Python's `max`, which may pass over NaN.
+    residual = float(np.max([error for _, error in found]))
     if not residual <= RESIDUAL_LIMIT:
         raise CertificateError(
             f"Newton's method left a residual of {residual:.3g} nats at alpha={alpha}: "
