@@ -1,4 +1,4 @@
-"""Payoffs so large that sums, or quotients by `alpha`, overflow: right, or refused in a sentence."""
+"""Payoffs so large that sums, or quotients by `alpha`, overflow: right or refused in a sentence."""
 
 from __future__ import annotations
 

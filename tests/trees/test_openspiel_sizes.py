@@ -22,6 +22,7 @@ HUGE = (
     "dots_and_boxes",
     "latent_ttt",
     "nim",
+    "oshi_zumo(coins=3,size=1)",
     "phantom_ttt",
     "yacht",
     "hex(board_size=500)",
