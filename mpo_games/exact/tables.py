@@ -7,9 +7,10 @@ certificate, its duality gap; an answer whose certificate is bad is not returned
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Any, Generic
+from functools import singledispatch, update_wrapper
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -73,7 +74,26 @@ class QuantalResponse(Generic[P]):
     regularised best response to it; a share of the latter where that is beyond 1."""
 
 
-@singledispatch
+T = TypeVar("T")
+
+
+class Oracle(Generic[T]):
+    """A function of a game, with a method for each class of games: `oracle.register(method)`.
+
+    It dispatches as `functools.singledispatch` does, and also takes `game=`.
+    """
+
+    def __init__(self, function: Callable[..., T]) -> None:
+        methods = singledispatch(function)
+        self.register, self.dispatch = methods.register, methods.dispatch
+        update_wrapper(self, function)
+
+    def __call__(self, game: object, *args: Any, **kwargs: Any) -> T:
+        """The answer of the method for the class of `game`."""
+        return self.dispatch(game.__class__)(game, *args, **kwargs)
+
+
+@Oracle
 def nash(game: object) -> Equilibrium[Any]:
     r"""A Nash equilibrium by linear programming.
 
@@ -123,7 +143,7 @@ def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
 
-@singledispatch
+@Oracle
 def qre(game: object, alpha: float, magnet: object = None) -> QuantalResponse[Any]:  # noqa: ARG001
     r"""The regularised equilibrium by Newton's method on log-probabilities.
 

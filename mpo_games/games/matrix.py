@@ -162,6 +162,7 @@ class MatrixGame:
 
     def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
         """The same play in the smoothed entropy, and the evaluations that this costs: 0."""
+        require_policies(policy)
         return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:

@@ -203,6 +203,7 @@ class SequenceFormGame:
         Its weights are the payoff at stake where `policy` plays.
         """
         # Weighing the stakes passes over all payoffs once, as an evaluation does.
+        self._plan(policy)
         stakes = _Stakes(self.tree, self.row, self.column, self._centred)
         return policy.within(DilatedEntropy(payoff_scaled(stakes, policy), GAMMA)), 1.0
 
@@ -243,7 +244,8 @@ class SequenceFormGame:
 
     def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:
         """The policy with the mixture's realisation plan: it plays like the mixture (Kuhn 1953)."""
-        return mixture.policies[0].at(realisation_plan(mixture))
+        require_kind("mixture", mixture, Mixture, "a `Mixture(policies, weights)`")
+        return mixture.policies[0].at(self._plan(mixture))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
