@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,19 @@ def altered(path: Path, whole: bytes) -> None:
     path.write_bytes(whole.replace(b"payoff", b"pAyoff"))
 
 
+def one_payoff_edited(path: Path, whole: bytes) -> None:
+    """A valid archive, in which only one number is another."""
+    with np.load(io.BytesIO(whole)) as file:
+        content = dict(file)
+    content["payoff"][7] *= -1.0
+    out = io.BytesIO()
+    np.savez_compressed(out, **content)
+    for checksum in (b"", whole[-openspiel_cache.CHECKSUM :]):
+        path.write_bytes(out.getvalue() + checksum)
+        with pytest.raises(ValueError, match="was changed"):
+            openspiel_cache._unpack(path.read_bytes(), dilation.unit, DICE)
+
+
 def foreign(path: Path, whole: bytes) -> None:
     with path.open("wb") as file:
         np.savez(file, payoff=np.zeros(3))
@@ -164,7 +178,16 @@ def a_dangling_link(path: Path, whole: bytes) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [truncated, empty, altered, foreign, without_permission, a_folder, a_dangling_link],
+    [
+        truncated,
+        empty,
+        altered,
+        one_payoff_edited,
+        foreign,
+        without_permission,
+        a_folder,
+        a_dangling_link,
+    ],
 )
 def test_a_damaged_file_costs_one_rebuild(
     damage: Callable[[Path, bytes], None], folder: Path, monkeypatch: pytest.MonkeyPatch
