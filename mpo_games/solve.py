@@ -104,7 +104,7 @@ def solve(
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
         seed: the seed of the random generator that drives sampled feedback.
         callback: called with the solution so far at every record.
-        checkpoint: a file that receives the last whole state, atomically: now and then, at the end,
+        checkpoint: a file, in a folder that exists, that receives the last whole state, atomically: now and then, at the end,
             on any exception, and on SIGINT (Ctrl-C), SIGTERM and SIGHUP. These signals let the step
             end, and do what they would have done after the file is written; a second Ctrl-C does
             not wait. A run that resumes from the file gives the same result as one that was never
