@@ -50,7 +50,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def require_writable(name: str, path: Path) -> None:
     """`ValueError`, naming `name`, unless a file can be written at `path`, in a folder that exists.
 
-    A folder that was misspelled is noticed before the work, and not made. The answer is tried out: an empty file is written beside `path`, and removed.
+    A folder that was misspelled is noticed before the work, and not made. The answer is tried out:
+    an empty file is written beside `path`, and removed.
     """
     try:
         target = _followed(path)

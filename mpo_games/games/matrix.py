@@ -123,9 +123,12 @@ class MatrixGame:
         for i, (name, side, size) in enumerate(given):
             found = read(side, name)
             shape = found.values.shape
+            # Names first: that one is missing says more than a shape.
+            if shape:
+                names = self.actions[i] if self.actions else tuple(range(size))
+                found = found.aligned(-1, names, name)
             if not shape or shape[-1] != size:
                 raise ValueError(f"`{name}` must have {size} actions, got shape {shape}.")
-            found = found.aligned(-1, self.actions[i] if self.actions else None, name)
             p = distributions(found.values, name, found.rounding)
             padded.append(np.pad(p, [(0, 0)] * (p.ndim - 1) + [(0, width - size)]))
         probs = np.stack(np.broadcast_arrays(*padded), axis=-2)
