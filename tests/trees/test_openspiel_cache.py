@@ -13,8 +13,10 @@ import pytest
 
 import mpo_games as mg
 from mpo_games.compat.mmd_dilated import MMDDilatedEnt
-from mpo_games.games import openspiel, openspiel_cache
-from mpo_games.games.openspiel_cache import CachedGame
+from mpo_games.games import openspiel
+from mpo_games.games.openspiel import cache as openspiel_cache
+from mpo_games.games.openspiel import compile
+from mpo_games.games.openspiel.cache import CachedGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies import dilation
 
@@ -128,7 +130,7 @@ def test_another_game_under_the_right_key_is_noticed(
     right, file = openspiel.compile_game(DICE), place(DICE)
     file.path.write_bytes(openspiel_cache._pack(file.key, wrong(right)))
     assert same(openspiel.compile_game(DICE), right)
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     assert same(openspiel.compile_game(DICE), right)
 
 
@@ -195,7 +197,7 @@ def test_a_damaged_file_costs_one_rebuild(
     right, path = openspiel.compile_game(DICE), place(DICE).path
     damage(path, path.read_bytes())
     assert same(openspiel.compile_game(DICE), right)
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     again = openspiel.compile_game(DICE, dilation=dilation.kroer)
     assert same(again, right)
     assert np.array_equal(again.weights, dilation.kroer(again))
@@ -217,7 +219,7 @@ def test_every_kind_of_information_is_recognised_when_read(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     game = openspiel.compile_game(name)
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     assert same(openspiel.compile_game(name), game)
 
 
@@ -256,5 +258,5 @@ def test_the_drop_in_reads_the_game_of_a_string_from_the_disk(
 ) -> None:
     first = MMDDilatedEnt(DICE, 0.1)
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     assert same(MMDDilatedEnt(DICE, 0.1).compiled, first.compiled)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpo_games.atomic import write_bytes
-from mpo_games.games.openspiel_source import Knowledge, knowledge, parts, pyspiel_module
+from mpo_games.games.openspiel.source import Knowledge, knowledge, parts, pyspiel_module
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
 from mpo_games.policies.tree import Tree
 

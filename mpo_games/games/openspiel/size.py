@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from mpo_games.games.memory import GIB
-from mpo_games.games.openspiel_source import pyspiel_module, shown
+from mpo_games.games.openspiel.source import pyspiel_module, shown
 from mpo_games.games.tree_builder import TreeBuilder
 
 if TYPE_CHECKING:
