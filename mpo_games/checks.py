@@ -28,6 +28,10 @@ STEEPEST = 30.0
 """The largest power of a number of steps: the 30th power of 10^10 steps is a float."""
 
 
+LARGEST = 1e306
+"""The largest payoff that is played: sums and differences of a hundred of them are still floats."""
+
+
 class WrongKind(ValueError, TypeError):
     """An argument is of a kind that the function does not know."""
 
@@ -113,6 +117,14 @@ def require_game(game: object, *verbs: str) -> None:
     for verb in verbs:
         if not has_verbs(game, verb):
             raise WrongKind(f"`game` must have `{verb}`; a {type(game).__name__} does not.")
+
+
+def too_large(name: str, size: float) -> str:
+    """The sentence that refuses payoffs up to `size`, above `LARGEST`."""
+    return (
+        f"`{name}` must be at most {LARGEST:g} in size where it is played, got {size:g}: sums of "
+        "larger payoffs are no floats. Give them in a larger unit."
+    )
 
 
 def indices(name: str, values: object) -> Indices:

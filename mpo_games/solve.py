@@ -104,12 +104,12 @@ def solve(
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
         seed: the seed of the random generator that drives sampled feedback.
         callback: called with the solution so far at every record.
-        checkpoint: a file that receives the last whole state, atomically: now and then, at the end,
-            on any exception, and on SIGINT (Ctrl-C), SIGTERM and SIGHUP. These signals let the step
-            end, and do what they would have done after the file is written; a second Ctrl-C does
-            not wait. A run that resumes from the file gives the same result as one that was never
-            stopped. If the file cannot be written (a full disk), a warning says so, the earlier
-            file is kept, and the run goes on.
+        checkpoint: a file, in a folder that exists, that receives the last whole state, atomically:
+            now and then, at the end, on any exception, and on SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+            These signals let the step end, and do what they would have done after the file is
+            written; a second Ctrl-C does not wait. A run that resumes from the file gives the same
+            result as one that was never stopped. If the file cannot be written (a full disk), a
+            warning says so, the earlier file is kept, and the run goes on.
         checkpoint_every: seconds between two writes, at least twenty times as many as a write
             takes; 0 writes after every step.
         progress: show a progress bar if standard error is a terminal.

@@ -124,12 +124,14 @@ class PreferenceGame:
         found = read(probs, "probs")
         shape = found.values.shape
         contexts, responses = self.payoff.shape[-3:-1]
+        # Names first: that one is missing says more than a shape.
+        if shape:
+            found = found.aligned(-1, self.responses or tuple(range(responses)), "probs")
         if not shape or shape[-1] != responses or (len(shape) > 1 and shape[-2] != contexts):
             raise ValueError(
                 f"`probs` must be ({responses},) or (..., {contexts}, {responses}), "
                 f"got shape {shape}."
             )
-        found = found.aligned(-1, self.responses or None, "probs")
         if len(shape) > 1:
             found = found.aligned(-2, self.contexts or None, "probs")
         p = distributions(found.values, "probs", found.rounding)
@@ -168,6 +170,7 @@ class PreferenceGame:
 
     def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
         """The same play in the smoothed entropy, and the evaluations that this costs: 0."""
+        require_policies(policy)
         return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import (
+    WrongKind,
     distributions,
     has_verbs,
+    require_kind,
     require_no_pull,
     require_shape,
     require_share,
@@ -173,6 +175,7 @@ class TabularPolicy:
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Number) -> Array:
         """`q - alpha * grad D(self || magnet)`: for entropy `q - alpha * log(self / magnet)`."""
+        require_policies(magnet)
         shape = np.broadcast_shapes(self.coordinates.shape, magnet.coordinates.shape)
         drift = np.subtract(
             self.coordinates, magnet.coordinates, out=np.zeros(shape), where=self.legal
@@ -184,6 +187,7 @@ class TabularPolicy:
 
         `0 <= weight <= 1`, else `ValueError`.
         """
+        require_policies(other)
         require_share("weight", weight)
         shape = np.broadcast_shapes(self.coordinates.shape, other.coordinates.shape)
         # At weight 0 or 1 a product of 0 and -inf would be NaN: illegal entries are left out.
@@ -209,6 +213,8 @@ class TabularPolicy:
 
     def with_side(self, other: Self, player: int) -> Self:
         """The policy whose `player` plays like `other`."""
+        if not isinstance(other, TabularPolicy):
+            require_policies(other)
         coordinates = self.coordinates.copy()
         coordinates[..., player, :] = other.coordinates[..., player, :]
         return type(self)(coordinates, self.geometry, self.actions)
@@ -221,6 +227,8 @@ class TabularPolicy:
     def distance(self, other: TabularPolicy) -> float:
         r"""The local distance from `other`, over all rows and games together: the root of the
         symmetrised divergence $\langle\theta-\theta',\,p-p'\rangle$."""
+        if not isinstance(other, TabularPolicy):
+            require_policies(other)
         tables = (self.coordinates, other.coordinates, self.probs, other.probs)
         return math.sqrt(max(symmetrised(*(rows(x, x.shape) for x in tables)), 0.0))
 
@@ -234,6 +242,7 @@ class TabularPolicy:
         weights = self.geometry.inverse_hessian(self.coordinates)
         # In its opening `popov` asks for the norm at one point, which is half the work.
         if other is not self:
+            require_policies(other)
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
         return _length(weights, q, True)
 
@@ -256,6 +265,8 @@ class TabularPolicy:
         # A conversion to probabilities and back would cost a rounding error.
         if geometry == self.geometry:
             return self
+        if not has_verbs(geometry, "coordinates", "probs"):
+            raise WrongKind(f"`geometry` must be like `Entropy()`, got {shown(geometry)}.")
         return type(self)(geometry.coordinates(self.probs, self.legal), geometry, self.actions)
 
     def by_name(self) -> tuple[dict[Hashable, float], ...]:
@@ -278,6 +289,7 @@ class TabularPolicy:
 
     def kl(self, other: TabularPolicy) -> Array:
         """`KL(self || other)` of each row in nats, shape `(..., rows)`."""
+        require_policies(other)
         return Entropy().divergence(self.log_probs, other.log_probs)
 
     def replace(self, coordinates: Array) -> Self:
@@ -323,12 +335,12 @@ def _length(weights: Array, q: Array, centred: bool) -> float:
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
     """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
     if not isinstance(opponent, Mixture):
-        try:
-            return opponent.probs
-        except AttributeError:
-            # Only now: feedback is asked for in every step.
+        probs = getattr(opponent, "probs", None)
+        # Not at once: feedback is asked for in every step.
+        if not isinstance(probs, np.ndarray):
             require_policies(opponent)
-            raise
+            raise ValueError("`policy.probs` must be an array.")
+        return probs
     terms = [w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True)]
     total = terms[0]
     for term in terms[1:]:
@@ -355,7 +367,9 @@ def greedy(policy: TabularPolicy, q: Array) -> TabularPolicy:
 
 def arithmetic_mean(mixture: Mixture[TabularPolicy]) -> TabularPolicy:
     """The policy whose probabilities are the mixture's; weights sum to 1."""
+    require_kind("mixture", mixture, Mixture, "a `Mixture(policies, weights)`")
     first = mixture.policies[0]
+    require_policies(*mixture.policies)
     probs = probabilities(mixture)
     return first.replace(first.geometry.coordinates(probs, first.legal))
 

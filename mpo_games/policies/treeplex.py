@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,11 +33,14 @@ class TreeplexPolicy:
     @classmethod
     def uniform(cls, tree: Tree, geometry: DilatedEntropy) -> Self:
         """Uniform at every information state."""
+        require_kind("tree", tree, Tree, "a `Tree`, like `game.tree`")
         return cls.from_probs(tree, geometry, 1.0 / tree.choices)
 
     @classmethod
     def center(cls, tree: Tree, geometry: DilatedEntropy) -> Self:
         """The minimiser of the dilated entropy: the magnet of a plain entropy bonus."""
+        require_kind("tree", tree, Tree, "a `Tree`, like `game.tree`")
+        require_kind("geometry", geometry, DilatedEntropy, "a `DilatedEntropy`")
         return cls(tree, geometry, *geometry.minimiser(tree))
 
     @classmethod
@@ -111,6 +114,7 @@ class TreeplexPolicy:
 
         In the plain dilated entropy this is `q - alpha w log(self / magnet)`.
         """
+        self._require_like(magnet)
         gradient = self.geometry.gradient(self.tree, self.coordinates)
         drift = gradient - magnet.geometry.gradient(self.tree, magnet.coordinates)
         return np.asarray(q - np.asarray(alpha)[..., None] * drift)
@@ -118,6 +122,7 @@ class TreeplexPolicy:
     def mix(self, other: Self, weight: float) -> Self:
         """The geometric mixture in the dilated geometry; `0 <= weight <= 1`, else `ValueError`."""
         require_share("weight", weight)
+        self._require_like(other)
         # The pull of a step that plays `other` alone would be infinite.
         if weight == 1.0:
             return other
@@ -135,6 +140,8 @@ class TreeplexPolicy:
 
     def with_side(self, other: Self, player: int) -> Self:
         """The policy whose `player` plays like `other`, in the same geometry."""
+        if not isinstance(other, TreeplexPolicy):
+            self._require_like(other)
         # A slice, not a mask: this is part of every alternating step.
         own = self.tree.own(player)
         coordinates, plan = self.coordinates.copy(), self.plan.copy()
@@ -154,6 +161,7 @@ class TreeplexPolicy:
 
     def within(self, geometry: DilatedEntropy) -> Self:
         """The same play in another geometry."""
+        require_kind("geometry", geometry, DilatedEntropy, "a `DilatedEntropy`")
         # A shortcut only, so identity will do: comparing the weights would cost more than it saves.
         if geometry is self.geometry:
             return self
@@ -178,6 +186,16 @@ class TreeplexPolicy:
         """The policy in proportion to the positive `weights`, uniform at a state that has none."""
         return self._plain(*self.tree.matching(weights, self.log_probs, self.plan, player))
 
+    def _require_like(self, other: object) -> None:
+        """`ValueError` unless `other` is a policy of a tree with as many sequences."""
+        require_kind("other", other, TreeplexPolicy, "a policy of the same tree")
+        size = cast(Self, other).coordinates.shape[-1]
+        if size != self.coordinates.shape[-1]:
+            raise ValueError(
+                f"`other` must have {self.coordinates.shape[-1]} sequences, got {size}: "
+                "it is of another tree."
+            )
+
     def _plain(self, log_p: Array, plan: Array) -> Self:
         """The policy of this geometry with the given log-probabilities and plan."""
         return type(self)(self.tree, self.geometry.plain, log_p, plan).within(self.geometry)
@@ -188,12 +206,15 @@ class TreeplexPolicy:
 
     def divergence(self, other: Self) -> Array:
         """The Bregman divergence `D(self || other)` of each player, `(..., 2)`."""
+        self._require_like(other)
         states = self.geometry.divergence(self.tree, self.coordinates, self.plan, other.coordinates)
         split = self.tree.split
         return np.stack([states[..., :split].sum(-1), states[..., split:].sum(-1)], axis=-1)
 
     def distance(self, other: Self) -> float:
         """The local distance from `other`: the root of the symmetrised divergence."""
+        if not isinstance(other, TreeplexPolicy):
+            self._require_like(other)
         theirs = other.coordinates, other.plan
         return self.geometry.distance(self.tree, self.coordinates, self.plan, *theirs)
 
