@@ -268,6 +268,18 @@ def test_the_address_may_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert sent == 0
 
 
+def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used, except for a server on this machine."""
+    with serving(honest) as proxy, serving(honest) as here:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        judges.chat_server("http://judge.invalid/v1", "m")(["?"], ["1"], ["2"])
+        judges.chat_server(here.url, "m")(["?"], ["1"], ["2"])
+    assert {path for path, *_ in proxy.seen} == {"http://judge.invalid/v1/chat/completions"}
+    assert {path for path, *_ in here.seen} == {"/v1/chat/completions"}
+
+
 def test_scores_of_servers(tmp_path: Path) -> None:
     def rate(path: str, body: Any) -> Reply:
         if path == "/v1/classify" or path == "/score":
@@ -290,54 +302,6 @@ def test_scores_of_servers(tmp_path: Path) -> None:
         judge = judges.reward_server(fake.url, "reward", scale=2.0)
         np.testing.assert_allclose(judge(["?"], ["a"], ["abc"]), [1 / (1 + math.e)])
         assert judges.tally(judge)["requests"] == 2
-
-
-def test_answers_are_shared_and_survive(tmp_path: Path) -> None:
-    """Two writers at a time, a line that was cut, lines of others, and a file that was removed."""
-    one, two = judges.Answers(tmp_path / "known"), judges.Answers(tmp_path / "known")
-    one.add("a", 0.25)
-    assert two.get("a") is None
-    two.refresh()
-    assert two.get("a") == 0.25
-    file = tmp_path / "known" / "answers.jsonl"
-    with file.open("ab") as end:
-        end.write(b'{"key": "b", "ans')
-    two.add("c", 0.75)
-    with file.open("ab") as end:
-        end.write(
-            b'5\n{"key": 3, "answer": 1}\n{"key": "d", "answer": NaN}\n'
-            b'{"key": "e", "answer": true}\n'
-        )
-    three = judges.Answers(tmp_path / "known")
-    assert {n: three.get(n) for n in "abcde"} == {
-        "a": 0.25,
-        "b": None,
-        "c": 0.75,
-        "d": None,
-        "e": None,
-    }
-    file.unlink()
-    one.add("f", 1.0)
-    one.refresh()
-    assert one.get("a") == 0.25
-    assert len(judges.Answers(tmp_path / "known")) == 1
-
-
-def test_a_full_disk_keeps_the_answers_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = judges.Answers(tmp_path)
-    known.add("a", 0.25)
-
-    def full(file: Any, line: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("mpo_llm.judges.answers._append", full)
-    with pytest.warns(UserWarning, match="cannot be written to .*No space left on device"):
-        known.add("b", 0.5)
-    known.add("c", 0.75)
-    assert [known.get(n) for n in "abc"] == [0.25, 0.5, 0.75]
-    assert len(judges.Answers(tmp_path)) == 1
 
 
 def test_too_many_failures_say_why() -> None:

@@ -40,6 +40,9 @@ LONGEST_WORDS = 200
 CONNECT = 10.0
 """Seconds within which a connection must be made."""
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts that no proxy can reach."""
+
 AGAIN = (408, 409, 425, 429)
 """Statuses below 500 that say: ask again."""
 
@@ -300,7 +303,8 @@ def _pool(address: str, at_once: int, timeout: float) -> urllib3.PoolManager:
     """Connections that are kept and used again, by the proxy of the environment if it has one."""
     url = urllib3.util.parse_url(address)
     proxy = urllib.request.getproxies().get(url.scheme or "")
-    bypass = urllib.request.proxy_bypass(url.host or "")
+    host = (url.host or "").strip("[]")
+    bypass = host in LOOPBACK or urllib.request.proxy_bypass(host)
     wait = urllib3.Timeout(connect=min(CONNECT, timeout), read=timeout)
     # Repetitions are our own, and a redirection could lead the key to another host.
     if proxy and not bypass:
