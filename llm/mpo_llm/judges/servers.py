@@ -13,8 +13,9 @@ from mpo_llm.judges import verdicts
 from mpo_llm.judges.endpoint import Body, Endpoint
 from mpo_llm.judges.language_model import QUESTION, RUBRIC
 
-SETTINGS: Body = {"temperature": 0, "max_tokens": 16, "logprobs": True, "top_logprobs": 5}
-"""What is sent beside the model and the question. Some servers give five alternatives at most."""
+SETTINGS: Body = {"temperature": 0, "max_tokens": 16, "logprobs": True, "top_logprobs": 20}
+"""What is sent beside the model and the question. Among five alternatives the other letter is often
+missing where a small model judges; some servers give no more than five."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
