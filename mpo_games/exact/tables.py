@@ -134,11 +134,8 @@ def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
 @unmasking
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
-    log_p = np.stack([_optimal(context)[0][0] for context in game.payoff])
+    log_p = np.stack([_in_both_seats(context) for context in game.payoff])
     policy = TabularPolicy(log_p, actions=game.actions)
-    # One policy plays both seats: it must be a certified answer to itself.
-    for context, row in zip(game.payoff, policy.probs, strict=True):
-        _require_certificate(certificate(context, np.stack([row, row])))
     gap = float(game.duality_gap(policy))
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
@@ -202,11 +199,29 @@ def _require_single(single: bool) -> None:
 
 def _optimal(payoff: Array) -> Certified:
     """A certified optimal pair of the payoffs `(n, m)`."""
-    found = certified_pair(payoff)
-    if not found[-1] <= DOUBT:  # True for NaN as well
-        found = any_payoffs.optimal(payoff, found, DOUBT)
+    found = _best(payoff)
     _require_certificate(found)
     return found
+
+
+def _best(payoff: Array) -> Certified:
+    """The best pair that is found, with its certificate, which may be a bad one."""
+    found = certified_pair(payoff)
+    return found if found[-1] <= DOUBT else any_payoffs.optimal(payoff, found, DOUBT)
+
+
+def _in_both_seats(payoff: Array) -> Array:
+    """The log-probabilities `(n,)` of a policy that is a certified answer to itself."""
+    row = np.exp(_best(payoff)[0][0, : len(payoff)])
+    found = certificate(payoff, np.stack([row, row]))
+    if not found[-1] <= GAP_LIMIT:
+        # Where all the responses that it plays tie, the payoffs that are played are 0, and beside
+        # them a probability that is nothing but rounding makes a large gap.
+        row = np.where(row > SUPPORT, row, 0.0)
+        row /= row.sum()
+        found = certificate(payoff, np.stack([row, row]))
+    _require_certificate(found)
+    return found[0][0, : len(payoff)]
 
 
 def _require_certificate(found: Certified) -> None:

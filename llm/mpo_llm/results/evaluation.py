@@ -133,7 +133,14 @@ def evaluate_by(
         }
         failures, count = tally(judge)["failed"], len(bench.prompts)
         found[title] = Evaluation(
-            path, count, samples, table.length(path), opponents, failures, scores
+            path,
+            count,
+            samples,
+            table.length(path),
+            opponents,
+            failures,
+            scores,
+            table.averaging(texts),
         )
     return found
 

@@ -48,10 +48,13 @@ def step_metrics(report: StepReport) -> dict[str, float]:
 
 
 def evaluation_metrics(report: Report) -> dict[str, float | None]:
-    """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles."""
+    """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles.
+
+    `averaged_exploitability` and `averaging_loss` are as in `Averaging`.
+    """
     win = report.win_rate["start"]
     low, high = win.interval
-    cyclic = report.cyclic_share
+    cyclic, averaging = report.cyclic_share, report.averaging
     return {
         "win_rate": win.value,
         "win_rate_low": low,
@@ -61,6 +64,8 @@ def evaluation_metrics(report: Report) -> dict[str, float | None]:
         "held_out_gap": report.gap.value,
         # JSON has no NaN, which stands for prompts without three distinct responses.
         "cyclic_share": None if math.isnan(cyclic) else cyclic,
+        "averaged_exploitability": averaging.averaged.value,
+        "averaging_loss": averaging.lost.value,
     }
 
 
