@@ -337,10 +337,11 @@ def labels_of(names: Iterable[Hashable], name: str) -> Labels | None:
         if missing:
             raise _refusal(name, f"name everything or nothing: one name is {shown(label)}")
         try:
-            again = label in seen
+            # A set is looked up as if it were frozen, but has no hash.
+            hash(label)
         except TypeError as error:
             raise _refusal(name, f"have names that can be compared, got {shown(label)}") from error
-        if again:
+        if label in seen:
             raise _refusal(name, f"have different names: {shown(label)} is there twice")
         seen.add(label)
     counting = all(type(label) is int and label == i for i, label in enumerate(labels))

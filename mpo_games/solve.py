@@ -15,6 +15,7 @@ from mpo_games.checks import (
     is_number,
     require_callable,
     require_count,
+    require_flag,
     require_game,
     require_generator,
     require_kind,
@@ -154,6 +155,7 @@ def solve(
         raise ValueError(f"`tol` must be a number of at least 0, got {shown(tol)}.")
     if callback is not None:
         require_callable("callback", callback, "`print`")
+    require_flag("progress", progress)
     wanted = log_spaced(budget) if at is None else _evaluations(at)
     resume = resume or None
     if resume is not None and (policy is not None or magnet is not None):

@@ -25,8 +25,9 @@ from mpo_games.games.memory import MAX_MEMORY, require_memory
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
+from mpo_games.policies.best_responses import regularised_regret
 from mpo_games.policies.mirror_maps import Entropy, Geometry
-from mpo_games.policies.tabular import TabularPolicy, regularised_regret, require_policies
+from mpo_games.policies.tabular import TabularPolicy, require_policies
 from mpo_games.policies.tree import Tree, runs
 from mpo_games.policies.treeplex import TreeplexPolicy, realisation_plan
 from mpo_games.protocol import Array, Indices, Mask, Mixture

@@ -12,13 +12,12 @@ from mpo_games.checks import LARGEST, distributions, finite, too_large
 from mpo_games.games.shifts import centred
 from mpo_games.kernels.tables import bilinear
 from mpo_games.labelled import Labels, names_of, ordered, read, shown
+from mpo_games.policies.best_responses import greedy, regularised_regret
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
     arithmetic_mean,
-    greedy,
     probabilities,
-    regularised_regret,
     require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture

@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike
 
 from mpo_games.checks import distributions, finite, slack
 from mpo_games.labelled import Labelled, Labels, names_of, read
+from mpo_games.policies.best_responses import greedy, regularised_regret
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
     arithmetic_mean,
-    greedy,
     probabilities,
-    regularised_regret,
     require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture

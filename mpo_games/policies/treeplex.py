@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import require_kind, require_no_pull, require_shape, require_share
+from mpo_games.labelled import shown
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
@@ -103,6 +104,9 @@ class TreeplexPolicy:
         """
         if magnet is None:
             require_no_pull(alpha)
+        else:
+            self._require_like(magnet)
+        self._require_values(q)
         pull = self.coordinates if magnet is None else magnet.coordinates
         coordinates, plan = self.geometry.step(
             self.tree, self.coordinates, self.plan, q, pull, eta, alpha, player
@@ -140,8 +144,7 @@ class TreeplexPolicy:
 
     def with_side(self, other: Self, player: int) -> Self:
         """The policy whose `player` plays like `other`, in the same geometry."""
-        if not isinstance(other, TreeplexPolicy):
-            self._require_like(other)
+        self._require_like(other)
         # A slice, not a mask: this is part of every alternating step.
         own = self.tree.own(player)
         coordinates, plan = self.coordinates.copy(), self.plan.copy()
@@ -176,25 +179,37 @@ class TreeplexPolicy:
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """Counterfactual regrets of `q` if play goes on by this policy; 0 for the other side."""
+        self._require_values(q)
         return self.tree.regrets(self.log_probs, q, player)
 
     def centred(self, values: Array) -> Array:
         """`values - <p, values>` at every information state, `(..., sequences)`."""
+        self._require_values(values)
         return self.tree.centred(self.probs, values)
 
     def matching(self, weights: Array, player: int | None = None) -> Self:
         """The policy in proportion to the positive `weights`, uniform at a state that has none."""
+        self._require_values(weights)
         return self._plain(*self.tree.matching(weights, self.log_probs, self.plan, player))
 
     def _require_like(self, other: object) -> None:
         """`ValueError` unless `other` is a policy of a tree with as many sequences."""
-        require_kind("other", other, TreeplexPolicy, "a policy of the same tree")
+        # The kernels trust these sizes: they would read beyond the end of a shorter array.
+        if not isinstance(other, TreeplexPolicy):
+            require_kind("other", other, TreeplexPolicy, "a policy of the same tree")
         size = cast(Self, other).coordinates.shape[-1]
         if size != self.coordinates.shape[-1]:
             raise ValueError(
                 f"`other` must have {self.coordinates.shape[-1]} sequences, got {size}: "
                 "it is of another tree."
             )
+
+    def _require_values(self, q: Array) -> None:
+        """`ValueError` unless `q` has a number for each sequence."""
+        size = self.coordinates.shape[-1]
+        known = isinstance(q, np.ndarray) and q.dtype.kind in "fiu" and q.itemsize in (4, 8)
+        if not known or q.shape[-1:] != (size,):
+            raise ValueError(f"`q` must be numbers, `(..., {size})`, got {shown(q)}.")
 
     def _plain(self, log_p: Array, plan: Array) -> Self:
         """The policy of this geometry with the given log-probabilities and plan."""
@@ -213,17 +228,18 @@ class TreeplexPolicy:
 
     def distance(self, other: Self) -> float:
         """The local distance from `other`: the root of the symmetrised divergence."""
-        if not isinstance(other, TreeplexPolicy):
-            self._require_like(other)
+        self._require_like(other)
         theirs = other.coordinates, other.plan
         return self.geometry.distance(self.tree, self.coordinates, self.plan, *theirs)
 
     def dual_norm(self, q: Array, other: Self) -> float:
         """The length of `q` in the norm dual to `distance`, at this policy; `other` is not used."""
+        self._require_values(q)
         return self.geometry.dual_norm(self.tree, self.coordinates, self.plan, q, True)
 
     def magnitude(self, q: Array) -> float:
         """The length of `|q|` without centring: the scale of the rounding errors of `dual_norm`."""
+        self._require_values(q)
         return self.geometry.dual_norm(self.tree, self.coordinates, self.plan, np.abs(q), False)
 
     def arrays(self) -> dict[str, Array]:

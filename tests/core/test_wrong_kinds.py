@@ -112,3 +112,61 @@ def test_mixtures_and_files() -> None:
             Solution.load(wrong, GAMES["table"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`game` must be a game like"):
         Solution.load("run.npz", "rps")  # type: ignore[arg-type]
+
+
+OTHERS: dict[str, Any] = {
+    "table": mg.MatrixGame(np.eye(5)),
+    "preferences": mg.load("rps"),
+    "tree": mg.load("kuhn_poker"),
+    "view": BehaviouralGame(mg.load("kuhn_poker")),
+}
+PAIRED = {
+    "mirror_step": lambda p, o, q: p.mirror_step(q, o, eta=0.1, alpha=0.1),
+    "penalise": lambda p, o, q: p.penalise(q, o, alpha=0.1),
+    "mix": lambda p, o, q: p.mix(o, 0.5),
+    "with_side": lambda p, o, q: p.with_side(o, 0),
+    "distance": lambda p, o, q: p.distance(o),
+}
+
+
+@pytest.mark.parametrize("verb", PAIRED)
+@pytest.mark.parametrize("name", OTHERS)
+def test_policies_of_another_game(name: str, verb: str) -> None:
+    """Kernels trust the sizes of what they are given."""
+    policy, other = GAMES[name].initial_policy(), OTHERS[name].initial_policy()
+    if name == "preferences":  # of as many responses, but the policies of a table have two rows
+        other = GAMES["table"].initial_policy()
+    q = np.zeros_like(policy.probs)
+    for one, two in ((policy, other), (other, policy)):
+        with pytest.raises(ValueError, match=r"of different games\.|of another tree\."):
+            PAIRED[verb](one, two, q if one is policy else np.zeros_like(other.probs))
+
+
+@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("shape", [(), (1,), (7, 9, 11), (3, 2)])
+def test_feedback_of_another_shape(name: str, shape: tuple[int, ...]) -> None:
+    policy, q = GAMES[name].initial_policy(), np.zeros(shape)
+    for call in (
+        lambda: policy.mirror_step(q, None, eta=0.1, alpha=0.0),
+        lambda: policy.dual_norm(q, policy),
+        lambda: policy.magnitude(q),
+    ):
+        with pytest.raises(ValueError, match=r"`q` must"):
+            call()
+
+
+def test_whole_numbers_that_numpy_keeps_as_objects() -> None:
+    for number in (2**63, 10**400):
+        for solver in (lambda n: mg.MPO_RT(0.1, n, 5), lambda n: mg.MPO(n, 0.1, 5)):
+            with pytest.raises(ValueError, match="must be a finite number"):
+                solver(number)
+
+
+def test_flags_names_and_ranks() -> None:
+    with pytest.raises(ValueError, match="`progress` must be True or False"):
+        mg.solve(GAMES["table"], mg.MPO(0.1, 0.1, 5), 5, progress=np.zeros(2))  # type: ignore[arg-type]
+    assert mg.builders.from_function(lambda a, b: 0.5, [set()]).responses == ()
+    with pytest.raises(ValueError, match="`rank` must be at most"):
+        mg.families.low_rank_cyclic(3, 2**29, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="half a character"):
+        mg.load("chess(n=\ud800)")
