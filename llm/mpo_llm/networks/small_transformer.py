@@ -39,8 +39,8 @@ class SmallTransformer(nn.Module):
         if count > LARGEST:
             raise ValueError(
                 f"A small transformer of these sizes has about {count:.2g} weights, more than "
-                f"{LARGEST:.2g}: pass a smaller `width`, `layers`, `vocabulary` or `context`, or load "
-                "a model of transformers."
+                f"{LARGEST:.2g}: pass a smaller `width`, `layers`, `vocabulary` or `context`, or "
+                "load a model of transformers."
             )
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(context, width)
