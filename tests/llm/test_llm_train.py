@@ -87,9 +87,10 @@ def test_what_is_counted(tmp_path: Path) -> None:
         for name in ("tokens", "forward_tokens", "backward_tokens")
     )
     np.testing.assert_allclose(tokens, [8 * row["length"] for row in rows])
-    # The policy that drew, the magnet and both epochs run over the distinct responses.
-    apart = backward // 2
-    np.testing.assert_array_equal(forward, 2 + tokens - 8 + 2 * apart + backward)
+    # The policy that drew, the magnet and both epochs run over the distinct responses. The magnet
+    # is the policy itself in the first step, and in the third, after it has moved.
+    apart, another = backward // 2, np.array([0, 1, 0, 1])
+    np.testing.assert_array_equal(forward, 2 + tokens - 8 + (1 + another) * apart + backward)
     assert (apart <= tokens).all()
     full = [row["distinct"] == 8 for row in rows]
     assert any(full)
