@@ -1,4 +1,4 @@
-"""The adapter on a second device: a process of its own runs all checks, each is a test here."""
+"""The adapter on a second device: one process runs all checks, and each is a test here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,45 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HERE = Path(__file__).parent
 
+DEVICE = (
+    "refuses_mixed_devices",
+    "takes_numbers_of_the_cpu",
+    "counts_waits_and_copies",
+    "counts_bytes",
+    "autograd_is_torchs",
+)
+"""What the second device promises, by the names in `second_device/own_checks.py`."""
+
+FEATURES = (
+    "draw",
+    "score",
+    "objectives",
+    "Adam",
+    "L-BFGS",
+    "models",
+    "mixture",
+    "average",
+    "offload",
+    "bfloat16",
+    "gradient checkpointing",
+    "restored",
+    "solve",
+    "training",
+    "results",
+    "judging",
+)
+"""What must be as on the CPU: `second_device/features.py` and `second_device/workflows.py`."""
+
 
 @pytest.fixture(scope="module")
-def errors() -> dict[str, str | None]:
-    """The error of each check by name, None where it passed."""
+def found() -> dict[str, dict[str, Any]]:
+    """The outcome of each check by its name."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "second_device"],
         capture_output=True,
@@ -25,18 +55,18 @@ def errors() -> dict[str, str | None]:
     )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {row["name"]: row["error"] for row in rows}
+    return {row["name"]: row for row in rows}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "refuses_mixed_devices",
-        "takes_numbers_of_the_cpu",
-        "counts_waits_and_copies",
-        "counts_bytes",
-        "autograd_is_torchs",
-    ],
-)
-def test_the_device(name: str, errors: dict[str, str | None]) -> None:
-    assert errors[name] is None, errors[name]
+def test_every_check_is_a_test(found: dict[str, dict[str, Any]]) -> None:
+    assert list(found) == [*DEVICE, *FEATURES]
+
+
+@pytest.mark.parametrize("name", DEVICE)
+def test_the_device(name: str, found: dict[str, dict[str, Any]]) -> None:
+    assert found[name]["error"] is None, found[name]["error"]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_is_as_on_the_cpu(name: str, found: dict[str, dict[str, Any]]) -> None:
+    assert found[name]["error"] is None, found[name]["error"]

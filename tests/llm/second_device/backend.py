@@ -31,7 +31,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -94,7 +95,8 @@ class _Module(_DummyBackendModule):
 
 def is_far(value: Any) -> bool:
     """Whether a value is a tensor of the second device."""
-    return isinstance(value, Tensor) and value.device.type == NAME
+    # The first question is answered fastest.
+    return isinstance(value, Tensor) and not value.is_cpu and value.device.type == NAME
 
 
 def _moved(tensor: Tensor, kind: int) -> Tensor:
@@ -123,51 +125,80 @@ def _each(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _tensors(values: Any) -> list[Tensor]:
+    """The tensors among the values, and in lists among them."""
     found: list[Tensor] = []
-    _each(lambda v: found.append(v) if isinstance(v, Tensor) else None, values)
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """What the fallback must know of an operation."""
+
+    name: str
+    written: tuple[int, ...]
+    """Places of the arguments that it writes to, beside `outs`."""
+    outs: tuple[str, ...]
+    """Names of the arguments that it writes its results to."""
+    tensors: tuple[int, ...]
+    """Places of the arguments that must be tensors, for which a number will not do."""
+
+    @classmethod
+    @cache
+    def of(cls, op: Any) -> _Signature:
+        """The signature of an operation of PyTorch."""
+        arguments = op._schema.arguments
+        name: str = op._schema.name
+        written = (
+            i
+            for i, a in enumerate(arguments)
+            if not a.is_out and a.alias_info is not None and a.alias_info.is_write
+        )
+        numbers = torch._C._should_allow_numbers_as_tensors(name.removeprefix("aten::"))
+        tensors = (i for i, a in enumerate(arguments) if isinstance(a.type, torch.TensorType))
+        return cls(
+            name,
+            tuple(written),
+            tuple(a.name for a in arguments if a.is_out),
+            () if numbers else tuple(tensors),
+        )
 
 
 def _fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
     """Any operation: the CPU's kernel on the same memory."""
-    schema = op._schema
-    name: str = schema.name
-    values = [*args, *kwargs.values()]
-    tensors = _tensors(values)
+    signature = _Signature.of(op)
+    name, tensors = signature.name, _tensors([*args, *kwargs.values()])
     far = [t for t in tensors if is_far(t)]
-    written = {
-        id(t)
-        for a, value in zip(schema.arguments, _given(schema, args, kwargs), strict=True)
-        if a.alias_info is not None and a.alias_info.is_write
-        for t in _tensors(value)
-    }
-    _require_one_device(op, tensors, written)
+    written = [args[i] for i in signature.written if i < len(args)]
+    outs = [kwargs[out] for out in signature.outs if out in kwargs]
+    if far and len(far) < len(tensors):
+        _require_one_device(op, name, tensors, _tensors([*written, *outs]))
     if name not in _FREE:
         METER.count(METER.kernels, name)
     if _waits(name, args, kwargs):
         METER.count(METER.waits, name)
-    # Outputs that are handed in (`out=`) may be empty: the CPU makes them, and they are filled.
+    # The CPU makes outputs that are handed in, because they may be empty, and they are filled then.
     # One that is an input as well has its memory already.
-    outs = {id(kwargs[a.name]) for a in schema.arguments if a.is_out and a.name in kwargs}
-    outs = {out for out in outs if sum(id(t) == out for t in tensors) == 1}
+    made = {id(out) for out in outs if sum(t is out for t in tensors) == 1}
     lent: dict[int, tuple[Tensor, Tensor]] = {}
 
     def near(value: Any) -> Any:
         if is_far(value):
-            alias = torch.empty(0, dtype=value.dtype) if id(value) in outs else _moved(value, _CPU)
+            alias = torch.empty(0, dtype=value.dtype) if id(value) in made else _moved(value, _CPU)
             lent[id(alias)] = alias, value
             return alias
         is_device = isinstance(value, torch.device) and value.type == NAME
         return torch.device("cpu") if is_device else value
 
-    # The box has turned tensors that stood for numbers into numbers.
-    numbers = torch._C._should_allow_numbers_as_tensors(name.removeprefix("aten::"))
-    if not numbers:
-        args = tuple(
-            _as_tensor(value, far) if isinstance(a.type, torch.TensorType) else value
-            for value, a in zip(args, schema.arguments, strict=False)
-        )
-    found = op(*_each(near, args), **{k: _each(near, v) for k, v in kwargs.items()})
+    # Tensors that stood for numbers have become numbers on their way here.
+    given = [
+        _as_tensor(value, far) if i in signature.tensors else value for i, value in enumerate(args)
+    ]
+    found = op(*_each(near, given), **{k: _each(near, v) for k, v in kwargs.items()})
 
     def away(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -182,20 +213,14 @@ def _fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
     return _each(away, found)
 
 
-def _given(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-    """The value of each argument of an operation, None if it was left out."""
-    names = [a.name for a in schema.arguments]
-    named = dict(zip(names, args, strict=False)) | kwargs
-    return [named.get(name) for name in names]
-
-
-def _require_one_device(op: Any, tensors: Sequence[Tensor], written: set[int]) -> None:
+def _require_one_device(
+    op: Any, name: str, tensors: Sequence[Tensor], written: Sequence[Tensor]
+) -> None:
     """`RuntimeError` for tensors of both devices, except for CPU numbers that are only read."""
-    name = op._schema.name
-    if name == "aten::set_" or not any(is_far(t) for t in tensors):
+    if name == "aten::set_":
         return
     for t in tensors:
-        number = t.dim() == 0 and id(t) not in written
+        number = t.dim() == 0 and not any(t is w for w in written)
         if not is_far(t) and (not number or name in _JOINING | _INDEXING):
             shapes = ", ".join(f"{tuple(x.shape)} on {x.device}" for x in tensors)
             raise RuntimeError(
@@ -208,7 +233,7 @@ def _waits(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     if name == "aten::repeat_interleave":
         return kwargs.get("output_size") is None
     # Reading by a mask calls `nonzero` by itself.
-    if name in _INDEXING - {"aten::index"}:
+    if name in _INDEXING and name != "aten::index":
         return any(t.dtype in (torch.bool, torch.uint8) for t in _tensors(args[1]))
     return name in _WAITS
 
