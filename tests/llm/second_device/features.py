@@ -176,13 +176,11 @@ def offloaded(device: torch.device, _: Path) -> Numbers:
 def bfloat16(device: torch.device, _: Path) -> Numbers:
     """Masters in single precision, which two steps, draws and an average go through."""
     found: dict[str, ArrayLike] = {}
-    for name in ("bfloat16", "LoRA, bfloat16"):
-        for offload in (False, True):
-            p = policy(name, device, offload=offload)
-            one = stepped(p, p.snapshot())
-            title = f"{name}, {offload}"
-            found |= after(one, title, one.averaged(p.snapshot(), 0.5).snapshot())
-            found |= drawn(one, title)
+    for name, offload in (("bfloat16", False), ("LoRA, bfloat16", True)):
+        p = policy(name, device, offload=offload)
+        one = stepped(p, p.snapshot())
+        found |= after(one, name, one.averaged(p.snapshot(), 0.5).snapshot())
+        found |= drawn(one, name)
     return found
 
 

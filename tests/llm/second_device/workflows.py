@@ -27,7 +27,6 @@ from mpo_llm.results.evaluation import evaluate_run, league
 from mpo_llm.results.export import export
 from mpo_llm.results.outcomes import as_json
 from mpo_llm.training import checkpoint
-from mpo_llm.training.plan import plan
 from mpo_llm.training.train import train
 from runs import lines, same, weights
 from second_device.features import Feature, Numbers
@@ -109,7 +108,7 @@ def training(device: torch.device, folder: Path) -> Numbers:
                 "solver": {"magnet": {"weight_ema": 0.3}, "pool": 2},
             },
             "LoRA": {
-                "model": {"lora_rank": 2, "attention": "eager"},
+                "model": {"lora_rank": 2, "offload": True},
                 "step": {"minibatches": 2, "micro_batch": 2},
             },
         }
@@ -117,7 +116,6 @@ def training(device: torch.device, folder: Path) -> Numbers:
             train(config(folder, name, **sections, budget={"steps": 1}))
             train(config(folder, name, **sections), resume=True)
             found |= numbers_of(folder / name, name)
-        assert plan(config(folder, "planned")).gradients == 2
     return found
 
 
@@ -135,7 +133,7 @@ def results(device: torch.device, folder: Path) -> Numbers:
         for file in (folder / "separate").glob("*.safetensors"):
             found |= {f"separate {key}": array for key, array in load_file(file).items()}
         last = str(checkpoint.last(folder / "full"))
-        against = ("start", str(folder / "LoRA"), str(folder / "full merged"))
+        against = ("start", str(folder / "LoRA"))
         found |= flat(as_json(evaluate_run(last, against, samples=2)), folder)
         found |= flat(as_json(league(str(folder / "LoRA"), (last,), samples=2)), folder)
         policy, tokenizer, _ = chat.load(str(folder / "LoRA"), 3, 1.0)
