@@ -212,7 +212,8 @@ class _Comparisons:
         else:
             embeddings = self.known[torch.from_numpy(which).to(self.known.device)]
         # Reshaped, because NumPy 1 returns a flat inverse.
-        chosen, rejected = head(embeddings)[torch.from_numpy(where.reshape(-1, 2).T)]
+        sides = torch.from_numpy(where.reshape(-1, 2).T).to(embeddings.device)
+        chosen, rejected = head(embeddings)[sides]
         return nn.functional.softplus(-log_odds(chosen, rejected))
 
 
