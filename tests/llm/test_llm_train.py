@@ -170,7 +170,7 @@ def test_a_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:
     assert found.tokens * 3 >= summary.counts["tokens"]
     assert 3 * found.comparisons >= summary.counts["judge_calls"]
     policy = sum(w.numel() * 4 for w in summary.state.policy.weights.values())
-    assert found.memory["policies"] == 4 * policy  # old, start, magnet, previous
-    assert found.memory["model"] == policy
+    assert found.memory.device["policies"] == 4 * policy  # old, start, magnet, previous
+    assert found.memory.device["model"] == policy
     assert set(found.seconds) == set(summary.seconds)
     assert "a step    2 prompts, 8 responses of at most 40 tokens" in str(found)

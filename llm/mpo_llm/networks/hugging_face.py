@@ -122,6 +122,11 @@ class TransformersNetwork(Network):
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
 
+    @property
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the head, trained or not."""
+        return list(self._model.get_output_embeddings().parameters())
+
     def require_room(self, sizes: Indices, steps: Indices) -> None:
         super().require_room(sizes, steps)
         if self._switch is None:

@@ -97,6 +97,9 @@ class Workbench:
         p, tensor = self.parameters[name], weights[name]
         if name in self.sharded or (tensor.dtype == p.dtype and tensor.device == p.device):
             return tensor
+        if weights is self._held and self._seen[name] == _mark(p):
+            # Nearer than home.
+            return p.detach().clone()
         return tensor.to(p.device, p.dtype, non_blocking=True)
 
     def begin(self, weights: Weights) -> None:
