@@ -261,7 +261,7 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     double precision, and so are the probabilities of the one block, but never all of them. An id of
     probability 0 is never drawn. NaN gives some id.
     """
-    count, size = probs.shape
+    size = probs.shape[1]
     whole = size - size % BLOCK
     sums = probs[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1) if whole else probs[:, :0]
     if whole < size:

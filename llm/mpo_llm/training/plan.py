@@ -13,16 +13,13 @@ from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.step.scoring import CHUNK
+from mpo_llm.step.scoring import CHUNK, DEVICE, KEPT
+from mpo_llm.step.terms import ARRAYS
 from mpo_llm.training import assemble
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.train import Run
 
 GIB = 2.0**30
-
-LOGITS = 9
-"""Single-precision arrays `(CHUNK, V)` that are alive at the same time while a chunk's gradient is
-computed against two references. Measured: 8.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +143,7 @@ def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> 
         # L-BFGS keeps 50 pairs of vectors.
         "optimiser": 4.0 * trained * (4 if config.step.minimiser == "adam" else 100),
         "activations": float(width * micro_batch * tokens * kept),
-        "logits": 4.0 * CHUNK * inner.vocab_size * LOGITS,
+        "logits": float((ARRAYS + KEPT) * CHUNK * (1 if network.device.type == "cpu" else DEVICE)),
         "cache": float(2 * width * drawn * tokens * layers * heads * size),
     }
 
