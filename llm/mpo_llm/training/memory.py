@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
-from mpo_llm.step.scoring import CHUNK
-
-LOGITS = 9
-"""Single-precision arrays `(CHUNK, V)` that are alive at the same time while a chunk's gradient is
-computed against two references. Measured: 8.5."""
+from mpo_llm.step.scoring import CHUNK, DEVICE, KEPT
+from mpo_llm.step.terms import ARRAYS
 
 PAIRS = 50
 """Pairs of vectors that L-BFGS keeps."""
@@ -86,6 +83,6 @@ def _of_rows(
     drawn = min(config.generation.batch, responses)
     return {
         "activations": float(width * micro_batch * tokens * kept),
-        "logits": 4.0 * CHUNK * inner.vocab_size * LOGITS,
+        "logits": float((ARRAYS + KEPT) * CHUNK * (1 if network.device.type == "cpu" else DEVICE)),
         "cache": float(2 * width * drawn * tokens * layers * heads * size),
     }
