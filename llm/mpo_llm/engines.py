@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpo_games.checks import (
     require_callable,
@@ -22,10 +22,21 @@ from mpo_games.checks import (
     require_kind,
 )
 from mpo_games.protocol import Array, Indices
+from mpo_llm.networks.base import Network
 from mpo_llm.networks.processes import in_step
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import PAD, Ids, Responses, left_aligned, require_prompts
 from mpo_llm.step.scoring import log_softmax
+
+LOOK = 8
+"""Tokens after which a device other than the CPU is asked which rows have ended. Each time the host
+waits until the device has done all that was asked of it."""
+
+FULL = 0.75
+"""Ended rows leave the batch when at most this share of it still runs."""
+
+BLOCK = 256
+"""Neighbouring ids whose probabilities are first summed in their own precision."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +69,9 @@ class Autoregressive:
 
     A token is the inverse CDF of a uniform number from `rng`. Prompts of similar length are run
     together, and those of equal length alone if the network needs it. Each prompt is run once,
-    however many responses it gets, and a response that has ended leaves the batch. Except for
-    rounding, the responses depend neither on `batch` nor on how many processes share the prompts.
+    however many responses it gets, and responses that have ended leave the batch when they are
+    many. Except for rounding, the responses depend neither on `batch` nor on how many processes
+    share the prompts.
     `ValueError` for a prompt that leaves no room for `max_tokens` in the network's context.
     """
 
@@ -174,56 +186,97 @@ def _draw(
     policy: TokenPolicy, prompts: Sequence[Ids], uniforms: Array
 ) -> tuple[Indices, Array, Indices]:
     """Tokens and their log-probabilities `(X, count, T)`, and lengths `(X, count)`, by `uniforms`
-    `(T, X, count)`."""
+    `(T, X, count)`. `FloatingPointError` if the network returns NaN."""
     steps, groups, count = uniforms.shape
-    uniforms = uniforms.reshape(steps, -1)
-    tokens = np.full((groups * count, steps), PAD, dtype=np.int64)
-    log_probs = np.zeros(tokens.shape)
-    lengths = np.zeros(groups * count, dtype=np.int64)
     network, decoding = policy.network, policy.decoding
-    here = network.device
-    ends = torch.tensor(decoding.ends, dtype=torch.int64, device=here)
-    going, over = np.arange(groups * count), False
+    here, every, ran = network.device, groups * count, 0
+    # On the CPU nothing is waited for.
+    look = 1 if here.type == "cpu" and not network.sharded else LOOK
     with torch.no_grad():
         rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
-        decoders = [network.decode(part, rows, sizes) for _, part in policy.parts]
+        numbers = torch.from_numpy(uniforms.reshape(steps, every)).to(here)
+        ends = torch.tensor(decoding.ends, dtype=torch.int64, device=here)
+        alone = len(policy.parts) == 1
+        decoders = [network.decode(part, rows, sizes, alone=alone) for _, part in policy.parts]
+        tokens = torch.full((steps, every), PAD, device=here)
+        log_probs = torch.zeros((steps, every), dtype=torch.float64, device=here)
+        # The rows that still run, and which of them have not ended.
+        going = torch.arange(every, device=here)
+        alive = torch.ones(every, dtype=torch.bool, device=here)
+        wrong = torch.zeros(1, dtype=torch.bool, device=here)
         # A prompt is run once; its logits and, by `keep` below, its cache go to all its responses.
-        kept = torch.arange(groups, device=here).repeat_interleave(count)
+        kept = going // count
         logits = [decoder.next(None)[kept] for decoder in decoders]
         for t in range(steps):
             log_p = log_softmax(decoding, policy.parts, logits)
-            ids = inverse_cdf(log_p.exp().double(), torch.from_numpy(uniforms[t, going]).to(here))
-            if not over:
-                tokens[going, t] = ids.cpu().numpy()
-                log_probs[going, t] = log_p.gather(1, ids[:, None])[:, 0].double().cpu().numpy()
-                lengths[going] += 1
-            ended = torch.zeros_like(ids, dtype=torch.bool)
-            if not over:
-                ended = torch.isin(ids, ends)
-            # With sharded weights every process must run `steps` tokens, like the slowest. So one
-            # row goes on after the last has ended, and what it draws is dropped.
-            if ended.all():
-                over = True
-                ended[0] = False
-            if t + 1 == steps or (over and not network.sharded):
+            ids = inverse_cdf(log_p.exp(), numbers[t, going])
+            chosen = log_p.gather(1, ids[:, None])[:, 0].double()
+            wrong |= (chosen.isnan() & alive).any()
+            tokens[t].index_copy_(0, going, ids.where(alive, PAD))
+            log_probs[t].index_copy_(0, going, chosen.where(alive, 0.0))
+            alive = alive & ~torch.isin(ids, ends)
+            if t + 1 == steps:
                 break
-            if t == 0 or ended.any():
-                going, ids = going[~ended.cpu().numpy()], ids[~ended]
-                stay = (kept if t == 0 else torch.arange(len(ended), device=here))[~ended]
+            stay = kept if t == 0 else None
+            if decoding.ends and t % look == 0:
+                left = int(alive.sum())
+                if _over(network, left):
+                    break
+                # Who leaves makes the others' cache be copied, so a few ended rows run on.
+                if 0 < left <= FULL * len(alive):
+                    first = torch.argsort(~alive, stable=True)[:left]
+                    going, ids, alive = going[first], ids[first], alive[first]
+                    stay = first if stay is None else stay[first]
+            if stay is not None:
                 for decoder in decoders:
                     decoder.keep(stay)
             logits = [decoder.next(ids) for decoder in decoders]
+            ran += len(ids)
+        # All in one copy. Double precision holds ids without loss.
+        drawn = torch.cat([tokens.double(), log_probs, wrong.expand(1, every)]).cpu().numpy()
+    if drawn[-1].any():
+        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
+    found = drawn[:steps].T.astype(np.int64)
+    ended = np.isin(found, decoding.ends)
+    lengths = np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, steps)
+    # A row that has ended is padding as long as it runs on.
+    network.tokens_passed[0] -= len(decoders) * (ran - int(lengths.sum() - every))
     shape = (groups, count, steps)
-    return tokens.reshape(shape), log_probs.reshape(shape), lengths.reshape(groups, count)
+    return (
+        found.reshape(shape),
+        drawn[steps:-1].T.reshape(shape),
+        lengths.reshape(groups, count),
+    )
+
+
+def _over(network: Network, left: int) -> bool:
+    """Whether all rows have ended. With sharded weights, those of all processes: each of them must
+    run as many tokens as the others."""
+    return all(network.processes.gather(left == 0)) if network.sharded else left == 0
 
 
 def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """The id `(N,)` at which the cumulated `probs` `(N, V)` pass `uniforms` `(N,)`.
+    """The id `(N,)` at which the cumulated `probs` `(N, V)` pass `uniforms` `(N,)` in [0, 1).
 
-    In double precision. An id of probability 0 is never drawn. `FloatingPointError` for NaN.
+    First the block of `BLOCK` ids is found, then the id within it: sums of blocks are cumulated in
+    double precision, and so are the probabilities of the one block, but never all of them. An id of
+    probability 0 is never drawn. NaN gives some id.
     """
-    cdf = probs.cumsum(-1)
-    if torch.isnan(cdf[:, -1]).any():
-        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
+    size = probs.shape[1]
+    whole = size - size % BLOCK
+    sums = probs[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1) if whole else probs[:, :0]
+    if whole < size:
+        sums = torch.cat([sums, probs[:, whole:].sum(-1, keepdim=True)], dim=1)
+    cdf = sums.double().cumsum(-1)
     # Rounding leaves the end a little off 1. A uniform number above it would have no id.
-    return (cdf / cdf[:, -1:] <= uniforms[:, None]).sum(-1)
+    cdf = cdf / cdf[:, -1:]
+    block = (cdf <= uniforms[:, None]).sum(-1, keepdim=True).clamp(max=cdf.shape[1] - 1)
+    bounds = nn.functional.pad(cdf, (1, 0)).gather(1, torch.cat([block, block + 1], dim=1))
+    within = (uniforms - bounds[:, 0]) / (bounds[:, 1] - bounds[:, 0])
+    at = block * BLOCK + torch.arange(min(BLOCK, size), device=probs.device)
+    inside = probs.gather(1, at.clamp(max=size - 1)).double()
+    cdf = inside.masked_fill(at >= size, 0.0).cumsum(-1)
+    # Below 1, which is the end of the last id that is possible.
+    within = within.clamp(0.0, 1.0 - torch.finfo(torch.float64).eps)
+    place = (cdf / cdf[:, -1:] <= within[:, None]).sum(-1)
+    return (block[:, 0] * BLOCK + place).clamp(max=size - 1)

@@ -28,12 +28,15 @@ from languages import FIXED, game, table_network
 from mpo_llm.step import scoring
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither log-probabilities nor the step, whose chunks are recomputed in the backward pass."""
+@pytest.mark.parametrize("kept", [0, 6, 100])
+def test_chunks_change_nothing(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither log-probabilities nor the step, in whose backward pass none, some or all chunks are
+    computed again."""
     p = policy(gpt2())
     q = rollouts(p)
     whole, step = p.log_probs(RESPONSES), p.mirror_step(q, p, eta=1.0, alpha=0.1)
-    monkeypatch.setattr(scoring, "CHUNK", 2)
+    monkeypatch.setattr(scoring, "CHUNK", 2 * 11 * 8)
+    monkeypatch.setattr(scoring, "KEPT", kept)
     np.testing.assert_allclose(p.log_probs(RESPONSES), whole, atol=1e-12)
     chunked = p.mirror_step(q, p, eta=1.0, alpha=0.1)
     for name, w in step.weights.items():

@@ -171,5 +171,5 @@ class PreferenceModel:
         shape: Mapping[str, int] = json.loads((path / "preferences.json").read_text("utf-8"))
         encoder = Encoder.load(path, device=device, longest=shape["longest"], batch=batch)
         head = Head(encoder.width, shape["planes"]).to(device)
-        head.load_state_dict(load_file(path / "head.safetensors", device=device))
+        head.load_state_dict(load_file(path / "head.safetensors"))
         return cls(encoder, head)

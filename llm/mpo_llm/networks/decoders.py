@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from mpo_llm.networks.inputs import Inputs
 
-Run = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
-"""From ids, mask and positions `(R, W)` and a cache (None begins one) to states and the cache."""
+Run = Callable[[Tensor, Tensor | None, Tensor | None, Any], tuple[Tensor, Any]]
+"""From ids, mask and positions `(R, W)` and a cache (None begins one) to states and the cache.
+Without a mask nothing is padding, and without positions columns are counted."""
+
+ROOM = 64
+"""Tokens for which a cache gets room at a time."""
 
 
 def right_aligned(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,22 +52,71 @@ class CachedDecoder:
         self, run: Run, logits: Callable[[Tensor], Tensor], rows: Tensor, lengths: Tensor
     ) -> None:
         self._run, self._logits = run, logits
-        self._ids, self._mask, self._positions = right_aligned(rows, lengths)
-        self._length = lengths
-        self._cache: Any = None
+        self._length, self._cache = lengths, None
+        self._ids, self._mask, self._positions = rows, None, None
+        # With a mask transformers asks the device, for every token, whether it masks anything.
+        if int(lengths.min()) < rows.shape[1]:
+            self._ids, self._mask, self._positions = right_aligned(rows, lengths)
 
     def next(self, tokens: Tensor | None) -> Tensor:
         if tokens is not None:
             self._ids, self._positions = tokens[:, None], self._length[:, None]
-            self._mask = nn.functional.pad(self._mask, (0, 1), value=True)
+            if self._mask is not None:
+                self._mask = nn.functional.pad(self._mask, (0, 1), value=True)
             self._length = self._length + 1
         states, self._cache = self._run(self._ids, self._mask, self._positions, self._cache)
+        if tokens is None:
+            _give_room(self._cache)
         return self._logits(states[:, -1])
 
     def keep(self, rows: Tensor) -> None:
         # Unlike `batch_select_indices`, layers of every kind have it.
         self._cache.reorder_cache(rows)
-        self._mask, self._length = self._mask[rows], self._length[rows]
+        self._length = self._length[rows]
+        if self._mask is not None:
+            self._mask = self._mask[rows]
+
+
+def _give_room(cache: Any) -> None:
+    """Let the layers of a cache that append to their keys and values do so in place."""
+    # Only a network of transformers has a cache, and others need no transformers.
+    from transformers.cache_utils import DynamicLayer
+
+    for layer in getattr(cache, "layers", ()):
+        if type(layer) is DynamicLayer and layer.is_initialized:
+            layer.update = _Room(layer).update
+
+
+class _Room:
+    """Buffers for the keys and values of a layer, with room for the tokens to come.
+
+    By itself the layer copies all that it has for every token.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self._seen: Tensor | None = None
+        self._buffers: list[Tensor] = []
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append `(R, heads, tokens, size)`, and return all keys and values."""
+        layer, start = self._layer, self._layer.keys.shape[-2]
+        stop = start + keys.shape[-2]
+        # Rows may have been taken out or copied, which makes new tensors.
+        if layer.keys is not self._seen or stop > self._buffers[0].shape[-2]:
+            self._buffers = [_roomy(held, stop) for held in (layer.keys, layer.values)]
+        for buffer, new in zip(self._buffers, (keys, values), strict=True):
+            buffer[..., start:stop, :] = new
+        layer.keys, layer.values = (buffer[..., :stop, :] for buffer in self._buffers)
+        self._seen = layer.keys
+        return layer.keys, layer.values
+
+
+def _roomy(held: Tensor, least: int) -> Tensor:
+    """What is held `(R, heads, tokens, size)`, with room for more tokens behind it."""
+    found = held.new_empty((*held.shape[:-2], least + ROOM, held.shape[-1]))
+    found[..., : held.shape[-2], :] = held
+    return found
 
 
 class RecomputingDecoder:
@@ -75,8 +128,8 @@ class RecomputingDecoder:
 
     def next(self, tokens: Tensor | None) -> Tensor:
         if tokens is not None:
-            if int(self._lengths.max()) == self._rows.shape[1]:
-                self._rows = nn.functional.pad(self._rows, (0, 1))
+            # The longest row may have been left out, but to know its length would be to wait.
+            self._rows = nn.functional.pad(self._rows, (0, 1))
             self._rows.scatter_(1, self._lengths[:, None], tokens[:, None])
             self._lengths += 1
         # Responses to one prompt often agree at first, so equal rows are run once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import Parameter, signature
 from typing import Any, final
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpo_games.protocol import Indices
+from mpo_games.protocol import Indices, Mask
 from mpo_llm.networks import adapters
-from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.decoders import CachedDecoder, Decoder, RecomputingDecoder, right_aligned
-from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.base import Head, Network
+from mpo_llm.networks.decoders import CachedDecoder, Decoder, RecomputingDecoder
+from mpo_llm.networks.final import Final, final_of
+from mpo_llm.networks.inputs import Branches, Inputs, Rows, to_device
 from mpo_llm.networks.probe import refusal, ways
 from mpo_llm.networks.processes import OneProcess, Processes
 
@@ -55,9 +56,9 @@ class TransformersNetwork(Network):
     """A network made of a causal language model of transformers, as it is or under LoRA by PEFT.
 
     Only weights that require a gradient belong to a policy; parts for pictures and sounds are
-    frozen. If the head alone does not give the model's logits (because they are capped or scaled
-    after it), logits take the place of states. That is correct, but then the logits of all R W
-    positions are in memory. `offload` keeps the weights of stored policies in CPU memory.
+    frozen. If the head, with a cap or a scale after it, does not give the model's logits, these
+    take the place of states. That is correct, but then the logits of all R W positions are in
+    memory. `offload` keeps the weights of policies in CPU memory.
 
     The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
     `ValueError` if none is right, for anything but a loaded model, and for prompt tuning and other
@@ -83,7 +84,7 @@ class TransformersNetwork(Network):
         self._switch = _rope_switch(self._text)
         self._accepted = {part: _accepted(part) for part in (module, module.base_model)}
         with refusal(type(module).__name__, "cannot be run on token ids alone"):
-            self._head_is_last = self._head_alone_gives_logits()
+            self._final = self._after_the_head()
         self._ways = ways(_Trial(self))
 
     @property
@@ -122,6 +123,11 @@ class TransformersNetwork(Network):
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
 
+    @property
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the head, trained or not."""
+        return list(self._model.get_output_embeddings().parameters())
+
     def require_room(self, sizes: Indices, steps: Indices) -> None:
         super().require_room(sizes, steps)
         if self._switch is None:
@@ -148,15 +154,18 @@ class TransformersNetwork(Network):
         # FSDP gathers a layer's weights for each run, and checkpointed layers keep no cache.
         return bool(self.sharded) or any(layer.training for layer in self._checkpointed)
 
-    def _head_alone_gives_logits(self) -> bool:
-        """Whether the head reads the trunk's states unchanged, and its output is the logits."""
+    def _after_the_head(self) -> Final | None:
+        """What the model does to its head's output; None if the head does not read the trunk's
+        states unchanged, or something else is done to its output."""
         rows = torch.arange(min(4, self.vocabulary), device=self.device)[None]
         seen: list[Tensor] = []
 
-        # The head's output is replaced by large numbers: a cap would leave small ones as they are.
+        # The head's output is replaced by numbers of all sizes, as a cap shows at large ones alone.
         def answer(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             seen.append(inputs[0])
-            return torch.linspace(-1e3, 1e3, output.numel()).view(output.shape).to(output)
+            return (
+                (1e3 * torch.linspace(-1.0, 1.0, output.numel()) ** 3).view(output.shape).to(output)
+            )
 
         head = self._model.get_output_embeddings()
         hook = head.register_forward_hook(answer)
@@ -166,31 +175,29 @@ class TransformersNetwork(Network):
                 states = self._call(self._model.base_model, input_ids=rows, use_cache=False)[0]
         finally:
             hook.remove()
-        if len(seen) != 1 or seen[0].shape != states.shape:
-            return False
-        return torch.allclose(seen[0], states) and torch.equal(
-            logits, answer(head, (states,), logits)
-        )
+        if len(seen) != 1 or seen[0].shape != states.shape or not torch.allclose(seen[0], states):
+            return None
+        return final_of(answer(head, (states,), logits), logits, vars(self._text).values())
 
     def _states(self, inputs: Inputs) -> Tensor:
-        if self._switch is not None:
-            long = inputs.lengths > self._switch
-            if 0 < int(long.sum()) < len(long):
-                return self._of_both(inputs, long)
+        rows = inputs.rows
+        if self._switch is not None and rows is not None:
+            long = rows.lengths > self._switch
+            if long.any() and not long.all():
+                return self._of_both(rows, long)
+        branches = inputs.branches
         # With as many prompts as rows there is nothing to share.
-        several = len(inputs.prompts) < len(inputs.ids)
-        if self._ways.shared and several and not self._recomputes:
-            return self._branching(inputs)
+        several = branches is not None and len(branches.stems) < len(inputs.ids)
+        if branches is not None and several and self._ways.shared and not self._recomputes:
+            return self._branching(branches)
         return self._whole(inputs)
 
-    def _of_both(self, inputs: Inputs, long: Tensor) -> Tensor:
+    def _of_both(self, rows: Rows, long: Mask) -> Tensor:
         """States `(M, d)` of rows on both sides of the switch, each side by itself."""
-        here = long[inputs.row]
-        sides = [(here == side, self._states(inputs.take(long == side))) for side in (False, True)]
-        whole = sides[0][1].new_zeros(len(here), sides[0][1].shape[-1])
-        for chosen, states in sides:
-            whole = whole.masked_scatter(chosen[:, None], states)
-        return whole
+        sides = [self._states(Inputs.of_rows(rows.take(s), self.device)) for s in (~long, long)]
+        # The positions were sorted by side, in their order; this is the way back.
+        back = np.argsort(np.argsort(long[rows.row], kind="stable"))
+        return torch.cat(sides)[to_device([back], self.device)[0]]
 
     def _whole(self, inputs: Inputs) -> Tensor:
         """States `(M, d)`, each row run as it stands."""
@@ -200,26 +207,16 @@ class TransformersNetwork(Network):
         states, _ = self._run(inputs.ids[:, :longest])
         return states[inputs.row, inputs.column]
 
-    def _branching(self, inputs: Inputs) -> Tensor:
+    def _branching(self, rows: Branches) -> Tensor:
         """States `(M, d)`: each prompt (stem) is run once, then the rest of each row (branch) on
         the keys and values of its prompt, through which gradients flow."""
-        ids, known, positions = right_aligned(inputs.prompts, inputs.sizes)
-        stems, cache = self._run(ids, known, positions, None)
-        size, width = inputs.sizes[inputs.prompt_of, None], ids.shape[1]
-        # Where responses have one token, no row goes on; a model still needs a column to run.
-        longest = max(1, int((inputs.lengths - size[:, 0]).max()))
-        at = size + torch.arange(longest, device=ids.device)
-        there = at.clamp(max=inputs.ids.shape[1] - 1)
-        cache.reorder_cache(inputs.prompt_of)
-        mask = nn.functional.pad(known[inputs.prompt_of], (0, longest), value=True)
-        branches, _ = self._run(inputs.ids.gather(1, there), mask, there, cache)
-        # A position within the prompt has its state in the stem, a later one in the branch.
-        ahead = inputs.column - size[inputs.row, 0]
-        stem = (inputs.prompt_of[inputs.row] + 1) * width + ahead
-        branch = stems[..., 0].numel() + inputs.row * longest + ahead
-        return torch.cat([stems.flatten(0, 1), branches.flatten(0, 1)])[
-            torch.where(ahead < 0, stem, branch)
-        ]
+        stems, cache = self._run(rows.stems, rows.known, rows.stem_positions, None)
+        cache.reorder_cache(rows.stem_of)
+        mask = rows.known
+        if mask is not None:
+            mask = nn.functional.pad(mask[rows.stem_of], (0, rows.ids.shape[1]), value=True)
+        branches, _ = self._run(rows.ids, mask, rows.positions, cache)
+        return torch.cat([stems.flatten(0, 1), branches.flatten(0, 1)])[rows.where]
 
     def _run(
         self,
@@ -232,7 +229,7 @@ class TransformersNetwork(Network):
 
         Without mask and positions all columns are seen, and counted from 0.
         """
-        model = self._model.base_model if self._head_is_last else self._model
+        model = self._model if self._final is None else self._model.base_model
         out = self._call(
             model,
             input_ids=ids,
@@ -254,14 +251,19 @@ class TransformersNetwork(Network):
         logits: Tensor = self._call(self._model, input_ids=row[None], use_cache=False).logits[0]
         return logits
 
-    def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
-        if not self._head_is_last:
+    @property
+    def _head(self) -> nn.Module | None:
+        found: nn.Module = self._model.get_output_embeddings()
+        return None if self._final is None else found
+
+    def logits(self, hidden: Tensor, head: Head | None = None) -> Tensor:
+        module = self._head
+        if module is None or self._final is None:
             return hidden
-        head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
-        # This is called for every chunk of positions, so only the head's weights are put in place.
-        used = {p for p in self._model.get_output_embeddings().parameters() if p.requires_grad}
-        own = {n: weights[n] for n, p in self.trainable.items() if p in used} if weights else None
-        return self._with(own, head, hidden)
+        if head is None or not head.own:
+            return self._final(module(hidden))
+        # The module's body may have other weights by now.
+        return self._final(torch.func.functional_call(module, dict(head.own), (hidden,)))
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
         if self._ways.cached:
@@ -292,7 +294,8 @@ class _Trial:
         return self._network.logits(self._network._whole(inputs))
 
     def branching(self, inputs: Inputs) -> Tensor:
-        return self._network.logits(self._network._branching(inputs))
+        assert inputs.branches is not None
+        return self._network.logits(self._network._branching(inputs.branches))
 
     def cached(self, rows: Tensor, lengths: Tensor) -> Decoder:
         return CachedDecoder(self._network._run, self._network.logits, rows, lengths)

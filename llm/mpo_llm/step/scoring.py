@@ -2,14 +2,15 @@
 
 The networks are run once over all rows and give a state before each of the M tokens. Logits
 `(M, V)` of all of them would be the largest tensor of a run, so they are made, used and dropped for
-`CHUNK` positions at a time, in the backward pass too. Padding has no states and no terms.
+a few positions at a time, in the backward pass too. Padding has no states and no terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import lru_cache, partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,13 +18,25 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mpo_games.protocol import Array
-from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.base import Head, Network, Weights
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import in_step, share
 from mpo_llm.responses import Decoding, Responses
+from mpo_llm.step.terms import table
 
-CHUNK = 256
-"""Positions whose logits are in memory at the same time."""
+CHUNK = 40 * 2**20
+"""Bytes of the logits that are in memory at the same time, on a CPU. Arrays below 32 MiB lie in the
+heap, and scatter there; far larger ones are no faster."""
+
+KEPT = 8
+"""The most arrays of that size that are kept for the backward pass. Others are computed again."""
+
+DEVICE = 8
+"""How many times larger chunks are on other devices: each adds to the gradient of the whole head,
+which is several gigabytes of traffic in a large model."""
+
+AT_ONCE = 2**16
+"""Tokens whose states are kept while several policies are run over them, one after the other."""
 
 Parts = tuple[tuple[float, Weights | None], ...]
 """Exponents and weights of a geometric mixture of networks. None stands for the weights of the
@@ -78,15 +91,27 @@ class HiddenStates:
     parts: Parts
     states: tuple[Tensor, ...]
     """The states of each part, `(M, d)`: a row a token, response after response."""
+    heads: tuple[Head | None, ...]
+    """The head of each part; None for the workbench."""
 
     @classmethod
     def of(cls, network: Network, decoding: Decoding, parts: Parts, inputs: Inputs) -> HiddenStates:
         """Run each part over the inputs. Only states of the workbench have gradients."""
-        states = []
+        (found,) = cls.of_each(network, decoding, parts, [inputs])
+        return found
+
+    @classmethod
+    def of_each(
+        cls, network: Network, decoding: Decoding, parts: Parts, several: Sequence[Inputs]
+    ) -> list[HiddenStates]:
+        """Run each part over several inputs, one part after the other: it is put in once."""
+        columns, heads = [], []
         for _, weights in parts:
             with torch.set_grad_enabled(weights is None):
-                states.append(network.states(inputs, weights))
-        return cls(network, decoding, parts, tuple(states))
+                columns.append([network.states(inputs, weights) for inputs in several])
+            heads.append(None if weights is None else network.head(weights))
+        rows = zip(*columns, strict=True)
+        return [cls(network, decoding, parts, states, tuple(heads)) for states in rows]
 
     def take(self, tokens: Tensor) -> HiddenStates:
         """The states before some of the tokens, given by their indices `(m,)`."""
@@ -99,37 +124,58 @@ class HiddenStates:
         columns = zip(self.states, *(other.states for other in others), strict=True)
         return replace(self, states=tuple(torch.cat(states) for states in columns))
 
+    def scores(self, positions: slice) -> Tensor:
+        """Unnormalised next-token log-probabilities at some of the positions, `(positions, V)`."""
+        logits = [
+            self.network.logits(states[positions], head)
+            for states, head in zip(self.states, self.heads, strict=True)
+        ]
+        return scores(self.decoding, self.parts, logits)
+
     def log_softmax(self, positions: slice) -> Tensor:
         """Next-token log-probabilities at some of the positions, `(positions, V)`."""
-        logits = [
-            self.network.logits(states[positions], weights)
-            for states, (_, weights) in zip(self.states, self.parts, strict=True)
-        ]
-        return log_softmax(self.decoding, self.parts, logits)
+        return torch.log_softmax(self.scores(positions), dim=-1)
 
     def terms(self, tokens: Tensor, references: Sequence[HiddenStates] = ()) -> TokenTerms:
         """Terms of the `tokens` `(M,)` after these states; differentiable if the states are.
 
         `references` are the states of other policies before the same tokens. `FloatingPointError`
-        if a log-probability is NaN.
+        if a term is NaN, unless there are gradients; then who has the loss looks at it once.
         """
-        return _from_table(_table(self, tokens, references))
+        found = _table(self, tokens, references)
+        return _from_table(found if found.requires_grad else _checked(found))
+
+
+def scores(decoding: Decoding, parts: Parts, logits: Sequence[Tensor]) -> Tensor:
+    """Unnormalised next-token log-probabilities `(..., V)` of a mixture, from its parts' logits.
+
+    Drawing and scoring both come here: vocabulary, mixture and temperature enter nowhere else. It
+    may be the logits themselves, so it must not be written to.
+    """
+    whole: Tensor | None = None
+    for (exponent, _), part in zip(parts, logits, strict=True):
+        # Passes over all ids take time, so those that would change nothing are left out.
+        size = part.shape[-1]
+        kept = part if (decoding.vocabulary or size) >= size else part[..., : decoding.vocabulary]
+        # In half precision a sum over the vocabulary would lose its small terms.
+        kept = kept.to(torch.promote_types(kept.dtype, torch.float32))
+        kept = kept if exponent == 1.0 else exponent * kept
+        whole = kept if whole is None else whole + kept
+    assert whole is not None
+    if decoding.unused:
+        whole = whole.index_fill(-1, _on(whole.device, decoding.unused), -torch.inf)
+    return whole if decoding.temperature == 1.0 else whole / decoding.temperature
 
 
 def log_softmax(decoding: Decoding, parts: Parts, logits: Sequence[Tensor]) -> Tensor:
-    """The next-token log-probabilities `(..., V)` of a mixture, from the logits of its parts.
+    """The next-token log-probabilities `(..., V)` of a mixture, from the logits of its parts."""
+    return torch.log_softmax(scores(decoding, parts, logits), dim=-1)
 
-    Drawing and scoring both come here: vocabulary, mixture and temperature enter nowhere else.
-    """
-    whole: Any = 0.0
-    for (exponent, _), part in zip(parts, logits, strict=True):
-        kept = part[..., : decoding.vocabulary]
-        # In half precision a sum over the vocabulary would lose its small terms.
-        whole = whole + exponent * kept.to(torch.promote_types(kept.dtype, torch.float32))
-    if decoding.unused:
-        unused = torch.tensor(decoding.unused, device=whole.device)
-        whole = whole.index_fill(-1, unused, -torch.inf)
-    return torch.log_softmax(whole / decoding.temperature, dim=-1)
+
+@lru_cache(maxsize=16)
+def _on(device: torch.device, ids: tuple[int, ...]) -> Tensor:
+    """The ids on the device, where they stay: sending them for every chunk would be waiting."""
+    return torch.tensor(ids, device=device)
 
 
 def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
@@ -137,19 +183,23 @@ def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
 
     `ValueError` if a prompt and its response are longer than the network's context.
     """
-    sizes = np.array([len(prompt) for prompt in responses.prompts])
-    policy.network.require_room(sizes[responses.prompt_of], responses.lengths)
     count = policy.micro_batch or len(responses)
-    first, *rest = (
-        HiddenStates.of(
-            policy.network,
-            policy.decoding,
-            policy.parts,
-            Inputs.of_responses(responses.take(slice(i, i + count)), policy.network.device),
-        )
-        for i in range(0, len(responses), count)
-    )
+    slices = (slice(i, i + count) for i in range(0, len(responses), count))
+    first, *rest = states_of_each(policy, [responses.take(rows) for rows in slices])
     return first.joined(rest)
+
+
+def states_of_each(policy: Scorable, parts: Sequence[Responses]) -> list[HiddenStates]:
+    """The states of `policy` before each token of some parts of responses, without gradients.
+
+    Each part is run at once. Errors are those of `hidden_states`.
+    """
+    network = policy.network
+    for responses in parts:
+        sizes = np.array([len(prompt) for prompt in responses.prompts])
+        network.require_room(sizes[responses.prompt_of], responses.lengths)
+    inputs = [Inputs.of_responses(responses, network.device) for responses in parts]
+    return HiddenStates.of_each(network, policy.decoding, policy.parts, inputs)
 
 
 def token_terms(
@@ -166,14 +216,19 @@ def token_terms(
     mine = range(len(responses))[share(network.processes, len(responses))]
     count = policy.micro_batch or max(1, len(mine))
     slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
-    tables = [_table_on_cpu(policy, responses.take(rows), references) for rows in slices]
+    # States that are logits are too large to be kept.
+    room = AT_ONCE if network.has_head else 0
+    tables = []
+    for several in _runs([responses.take(rows) for rows in slices], room):
+        tables += _tables_on_cpu(policy, several, references)
     if network.sharded:
         # Every process must run as often as the others; what these passes compute is dropped.
         for _ in in_step(network.processes, tables)[len(tables) :]:
-            _table_on_cpu(policy, responses.take(slice(0, 1)), references)
+            _tables_on_cpu(policy, [responses.take(slice(0, 1))], references)
     everyone = [table for tables in network.processes.gather(tables) for table in tables]
     # Without a response there is no table to join.
-    return _from_table(torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1))
+    whole = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
+    return _from_table(_checked(whole))
 
 
 def per_token(responses: Responses, values: Tensor) -> Array:
@@ -193,48 +248,74 @@ def require_producible(decoding: Decoding, responses: Responses) -> None:
         raise ValueError("The responses hold ids for which the tokenizer has no token.")
 
 
-def _table_on_cpu(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
-    """The table of the responses, `(1 + 2 K, M)`, on the CPU."""
-    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+def _runs(parts: Sequence[Responses], room: int) -> Iterator[list[Responses]]:
+    """Runs of consecutive parts that have at most `room` tokens together, or of one part."""
+    run: list[Responses] = []
+    tokens = 0
+    for part in parts:
+        tokens += int(part.lengths.sum())
+        if run and tokens > room:
+            yield run
+            run, tokens = [], int(part.lengths.sum())
+        run.append(part)
+    if run:
+        yield run
+
+
+def _tables_on_cpu(
+    policy: Scorable, parts: Sequence[Responses], references: Sequence[Scorable]
+) -> list[Tensor]:
+    """The table of each part of the responses, `(1 + 2 K, M)`, on the CPU."""
     with torch.no_grad():
-        states, *others = (hidden_states(p, responses) for p in (policy, *references))
-        return _table(states, tokens, others).cpu()
+        # One policy after the other, so that the weights of each are put in once.
+        read = [states_of_each(p, parts) for p in (policy, *references)]
+        return [
+            _table(states, _tokens(policy, responses), others).cpu()
+            for responses, states, *others in zip(parts, *read, strict=True)
+        ]
+
+
+def _tokens(policy: Scorable, responses: Responses) -> Tensor:
+    return torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
 
 
 def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates]) -> Tensor:
     """Log-probabilities, then log-ratio and KL of each reference, `(1 + 2 K, M)`."""
+    with torch.no_grad():
+        none = states.scores(slice(0, 0))
+    scale = 1 if none.device.type == "cpu" else DEVICE
+    size = max(1, scale * CHUNK // (none.shape[-1] * none.element_size()))
     pieces = []
-    # A single chunk may keep its logits for the backward pass; several are computed again there.
-    recompute = torch.is_grad_enabled() and len(tokens) > CHUNK
-    for start in range(0, len(tokens), CHUNK):
-        chunk = slice(start, min(start + CHUNK, len(tokens)))
-        if recompute:
+    for start in range(0, len(tokens), size):
+        chunk = slice(start, min(start + size, len(tokens)))
+        kept = (1 + len(references)) * (1 + start // size) <= KEPT
+        if torch.is_grad_enabled() and not kept:
+            # Nothing is random here, so no random state needs to be kept.
             pieces.append(
-                checkpoint(_chunk, states, tokens, references, chunk, use_reentrant=False)
+                checkpoint(
+                    *(_chunk, states, tokens, references, chunk),
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
             )
         else:
             pieces.append(_chunk(states, tokens, references, chunk))
-    table = torch.cat(pieces, dim=1)
-    # NaN is refused here, because it would pass unnoticed into weights and advantages.
-    if torch.isnan(table[0]).any():
-        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
-    return table
+    return torch.cat(pieces, dim=1)
 
 
 def _chunk(
     states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates], chunk: slice
 ) -> Tensor:
     """Some columns of the table."""
-    chosen = tokens[chunk, None]
-    log_p = states.log_softmax(chunk)
-    lines = [log_p.gather(1, chosen)[:, 0]]
-    for reference in references:
-        with torch.no_grad():
-            log_r = reference.log_softmax(chunk)
-        # A token that p forbids (logit -inf) costs nothing, as 0 log 0 = 0; floats give NaN.
-        apart = (log_p - log_r).masked_fill(log_p == -torch.inf, 0.0)
-        lines += [apart.gather(1, chosen)[:, 0], (log_p.exp() * apart).sum(-1)]
-    return torch.stack(lines)
+    others = [partial(reference.scores, chunk) for reference in references]
+    return table(states.scores(chunk), tokens[chunk], others)
+
+
+def _checked(found: Tensor) -> Tensor:
+    # NaN is refused here, because it would pass unnoticed into weights and advantages.
+    if torch.isnan(found).any():
+        raise FloatingPointError("The network returned NaN: lower the learning rate, or `eta`.")
+    return found
 
 
 def _from_table(table: Tensor) -> TokenTerms:
