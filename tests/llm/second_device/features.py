@@ -255,7 +255,8 @@ def require_same(feature: Feature, folder: Path) -> None:
     here = feature.run(torch.device("cpu"), folder / "cpu")
     with measured(METER) as seen:
         there = feature.run(torch.device(NAME), folder / NAME)
-    assert seen.kernels
+    # A model that was left on the CPU would be right, too. Few others multiply matrices.
+    assert any(name.endswith("mm") for name, _ in seen.kernels), "no model ran on the device"
     assert here.keys() == there.keys()
     for name, found in there.items():
         one, two = np.asarray(found, dtype=np.float64), np.asarray(here[name], dtype=np.float64)
