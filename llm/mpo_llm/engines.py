@@ -186,7 +186,8 @@ def _draw(
     going, over = np.arange(groups * count), False
     with torch.no_grad():
         rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
-        decoders = [network.decode(part, rows, sizes) for _, part in policy.parts]
+        alone = len(policy.parts) == 1
+        decoders = [network.decode(part, rows, sizes, alone=alone) for _, part in policy.parts]
         # A prompt is run once; its logits and, by `keep` below, its cache go to all its responses.
         kept = torch.arange(groups, device=here).repeat_interleave(count)
         logits = [decoder.next(None)[kept] for decoder in decoders]

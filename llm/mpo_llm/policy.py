@@ -51,7 +51,10 @@ class TokenPolicy:
     def of(
         cls, network: Network, decoding: Decoding, proximal: Proximal = Proximal()
     ) -> TokenPolicy:
-        """The policy with a copy of the network's weights. `ValueError` for a bare module."""
+        """The policy with the weights that the network has. `ValueError` for a bare module.
+
+        They are the policy's from now on, so nobody else may write to them.
+        """
         if isinstance(network, torch.nn.Module):
             raise ValueError(
                 "`network` must be `TransformersNetwork(model)` or `PlainNetwork(module)`, "
@@ -61,8 +64,7 @@ class TokenPolicy:
             raise ValueError(f"`network` must be a network, got {shown(network)}.")
         require_kind("decoding", decoding, Decoding, "a `Decoding(max_tokens=...)`")
         require_kind("proximal", proximal, Proximal, "a `Proximal()`")
-        weights = {name: w.clone() for name, w in network.weights().items()}
-        return cls(network, decoding, ((1.0, weights),), proximal)
+        return cls(network, decoding, ((1.0, network.weights()),), proximal)
 
     @property
     def weights(self) -> Weights:
@@ -143,15 +145,14 @@ class TokenPolicy:
         self._require_sibling(other)
         if len(self.parts) + len(other.parts) > 2:
             raise ValueError("Only plain policies have weights to average, not mixtures.")
-        # The other's weights may be parked on the CPU.
-        mean = {n: _lerp(w, other.weights[n].to(w.device), weight) for n, w in self.weights.items()}
+        at_home = self.network.at_home
+        mean = {n: at_home(_lerp(w, other.weights[n], weight)) for n, w in self.weights.items()}
         return replace(self, parts=((1.0, mean),), report=None)
 
     def snapshot(self) -> Self:
-        """The same policy without the optimiser's memory, stored as the network stores weights."""
+        """The same policy without the optimiser's memory."""
         # No copy of the weights is needed, because they are never written to.
-        parts = tuple((w, self.network.stored(part)) for w, part in self.parts)
-        return replace(self, parts=parts, moments=Moments(), report=None)
+        return replace(self, moments=Moments(), report=None)
 
     def log_probs(self, responses: Responses) -> Array:
         """The log-probability of each token, `(N, T)` in nats, 0 at padding.
@@ -175,16 +176,34 @@ class TokenPolicy:
         return "TokenPolicy()"
 
     def arrays(self) -> dict[str, Any]:
-        """All that `restored` needs beside the network, as arrays by name. A run saves them."""
-        found: dict[str, Any] = {
+        """All that `restored` needs beside the network, as arrays by name. A run saves them.
+
+        All processes must call it if the weights are sharded.
+        """
+        return self.numbers() | {key: self.array(n, w) for key, (n, w) in self.tensors().items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """Those of the `arrays` that are no tensors."""
+        return {
             "exponents": np.array([w for w, _ in self.parts]),
             "updates": np.array(self.moments.count),
         }
-        whole = self.network.whole
-        for i, (_, part) in enumerate(self.parts):
-            found |= {f"part {i} {n}": _bits(whole(n, w)).cpu().numpy() for n, w in part.items()}
-        moments = self.moments.second.items()
-        return found | {f"moment {n}": whole(n, v).cpu().numpy() for n, v in moments}
+
+    def tensors(self) -> dict[str, tuple[str, Tensor]]:
+        """What becomes an array each: the weight's name and the tensor, by the name of the array.
+
+        Policies share tensors, which are never written to. Who saves several policies can tell by
+        these which arrays are the same.
+        """
+        moments = self.moments
+        kinds = [(f"part {i}", part) for i, (_, part) in enumerate(self.parts)]
+        kinds += [("moment", moments.second), ("first moment", moments.first)]
+        return {f"{kind} {n}": (n, w) for kind, tensors in kinds for n, w in tensors.items()}
+
+    def array(self, name: str, tensor: Tensor) -> Array:
+        """The array of one of the `tensors`, whole if it is sharded."""
+        found: Array = _bits(self.network.whole(name, tensor)).cpu().numpy()
+        return found
 
     def restored(self, arrays: dict[str, Any]) -> Self:
         """The policy whose `arrays` these are, run by this policy's network.
@@ -196,7 +215,7 @@ class TokenPolicy:
         def tensors(prefix: str) -> dict[str, Tensor]:
             names = {n.removeprefix(prefix): n for n in arrays if n.startswith(prefix)}
             found = {n: _numbers(torch.from_numpy(arrays[key])) for n, key in names.items()}
-            return {n: network.part(n, w).to(network.device) for n, w in found.items()}
+            return {n: network.at_home(network.part(n, w)) for n, w in found.items()}
 
         parts = []
         for i, exponent in enumerate(arrays["exponents"].tolist()):
@@ -206,7 +225,8 @@ class TokenPolicy:
             }:
                 raise ValueError("The saved weights are those of another network.")
             parts.append((exponent, saved))
-        moments = Moments(tensors("moment "), int(arrays["updates"]))
+        second, first = tensors("moment "), tensors("first moment ")
+        moments = Moments(second, int(arrays["updates"]), first)
         return replace(self, parts=tuple(parts), moments=moments, report=None)
 
     def _require_sibling(self, other: Self) -> None:

@@ -60,9 +60,9 @@ def _gradient(
 ) -> np.ndarray:
     proximal = ml.Proximal(objective)
     loss = proximal.loss(policy, q, references)
-    parameters = policy.network.load(policy.weights)
+    policy.network.load(policy.weights)
     loss().loss.backward()  # type: ignore[no-untyped-call]
-    flat = [p.grad.flatten() for p in parameters.values() if p.grad is not None]
+    flat = [p.grad.flatten() for p in policy.network.trainable.values() if p.grad is not None]
     return torch.cat(flat).numpy()
 
 

@@ -136,6 +136,31 @@ def test_lora_targets_that_name_layers(tmp_path: Path) -> None:
         assert sum(p.requires_grad for p in model.parameters()) == count
 
 
+def test_adapters_in_half_precision_are_the_rounding_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draw is the same. It leaves the caller's random numbers alone, and those of GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("asked for GPUs"))
+    folder, before = tiny.config(tmp_path).model.name, torch.get_rng_state()
+    halves, singles = (
+        {
+            n: p
+            for n, p in models.load(
+                ModelConfig(folder, "bfloat16", lora_rank=2, lora_dtype=dtype), seed=1
+            )[0].named_parameters()
+            if p.requires_grad
+        }
+        for dtype in ("bfloat16", "float32")
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, p in halves.items():
+        assert (p.dtype, singles[name].dtype) == (torch.bfloat16, torch.float32)
+        assert torch.equal(p, singles[name].bfloat16())
+    model = {"dtype": "bfloat16", "lora_rank": 2, "lora_dtype": "bfloat16"}
+    trained = train(tiny.config(tmp_path, model=model, budget={"steps": 1})).state.policy
+    assert {w.dtype for w in trained.weights.values()} == {torch.float32}
+
+
 def test_trackers_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named before the model is loaded."""
     monkeypatch.setattr(models, "load", lambda *_: pytest.fail("loaded"))

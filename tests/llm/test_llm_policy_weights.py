@@ -73,13 +73,13 @@ def test_half_precision_is_saved_bit_for_bit() -> None:
 
 
 def test_masters_run_as_their_rounding() -> None:
-    """When they draw and when they score; the network's own weights stay as they were."""
+    """When they draw and when they score; the module has the weights that were run last."""
     p = policy(gpt2().to(torch.bfloat16))
     q = rollouts(p)
     masters = p.mirror_step(q, p, eta=1.0, alpha=0.1)
     halves = {n: w.to(torch.bfloat16) for n, w in masters.weights.items()}
     assert all(w.dtype == torch.float32 for w in masters.weights.values())
-    before = {n: w.detach().clone() for n, w in p.network.trainable.items()}
+    before = {n: w.clone() for n, w in p.weights.items()}
     one, two = (
         ml.Autoregressive()(x, PROMPTS, 3, np.random.default_rng(0))
         for x in (masters, replace(masters, parts=((1.0, halves),)))
@@ -91,8 +91,10 @@ def test_masters_run_as_their_rounding() -> None:
         found, replace(masters, parts=((1.0, halves),)).log_probs(q.responses)
     )
     assert not np.array_equal(found, p.log_probs(q.responses))
-    for name, w in p.network.trainable.items():
-        torch.testing.assert_close(w.detach(), before[name], atol=0.0, rtol=0.0)
+    for x, last in ((masters, halves), (p, before)):
+        x.log_probs(q.responses)
+        for name, w in p.network.trainable.items():
+            torch.testing.assert_close(w.detach(), last[name], atol=0.0, rtol=0.0)
 
 
 def test_resumed_is_uninterrupted(tmp_path: Path) -> None:

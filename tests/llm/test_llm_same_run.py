@@ -233,7 +233,7 @@ def mark(**weights: torch.Tensor) -> str:
         module.register_parameter(name, torch.nn.Parameter(tensor, tensor.is_floating_point()))
     network = ml.PlainNetwork(ml.SmallTransformer(vocabulary=3, context=4))
     network._module = module
-    network.trainable = {}
+    network.workbench.parameters = {}
     return fingerprint.weights(ml.TokenPolicy(network, ml.Decoding(1), ((1.0, {}),)))
 
 

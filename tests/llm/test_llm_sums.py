@@ -55,11 +55,9 @@ def gradient(p: ml.TokenPolicy, q: ml.Rollouts, proximal: ml.Proximal, size: int
     class Watched:
         searches = False
 
-        def __call__(self, parameters: Any, losses: Any, moments: Any, /) -> Any:
-            for each in parameters.values():
-                each.grad = None
-            found = _backward(losses, parameters)
-            grads = {n: w.grad.clone() for n, w in parameters.items() if w.grad is not None}
+        def __call__(self, bench: Any, losses: Any, moments: Any, /) -> Any:
+            found = _backward(losses, bench)
+            grads = bench.take()
             seen.append((grads, found.loss, [float(kl) for kl in found.kls]))
             raise InterruptedError
 
@@ -126,6 +124,7 @@ SCRIPT = """
 import sys, torch, torch.nn as nn, torch.distributed as dist
 from types import SimpleNamespace
 from mpo_llm.networks.processes import Distributed
+from mpo_llm.networks.workbench import Workbench
 from mpo_llm.step.minimisers import Adam, Evaluated, Loss, Moments
 rank, port = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
@@ -134,7 +133,9 @@ experts = {n: nn.Parameter(torch.arange(4.0) + i) for i, n in enumerate("abcd")}
 used = ("a", "c") if rank == 0 else ("b", "c")
 loss = Loss([lambda: Evaluated(sum((experts[n] * (rank + 1)).sum() for n in used))], Distributed())
 before = {n: p.detach().clone() for n, p in experts.items()}
-done = Adam(2, 0.1, clip=1e9)(experts, [loss], Moments())
+bench = Workbench(nn.ParameterDict(experts))
+bench.begin(bench.weights())
+done = Adam(2, 0.1, clip=1e9)(bench, [loss], Moments())
 assert set(done.moments.second) == set("abc"), set(done.moments.second)
 b = 0.9999
 for n, g in (("a", 1.0), ("b", 2.0), ("c", 3.0)):

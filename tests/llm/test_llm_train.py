@@ -87,9 +87,10 @@ def test_what_is_counted(tmp_path: Path) -> None:
         for name in ("tokens", "forward_tokens", "backward_tokens")
     )
     np.testing.assert_allclose(tokens, [8 * row["length"] for row in rows])
-    # The policy that drew, the magnet and both epochs run over the distinct responses.
-    apart = backward // 2
-    np.testing.assert_array_equal(forward, 2 + tokens - 8 + 2 * apart + backward)
+    # The policy that drew, the magnet and both epochs run over the distinct responses. The magnet
+    # is the policy itself in the first step, and in the third, after it has moved.
+    apart, another = backward // 2, np.array([0, 1, 0, 1])
+    np.testing.assert_array_equal(forward, 2 + tokens - 8 + (1 + another) * apart + backward)
     assert (apart <= tokens).all()
     full = [row["distinct"] == 8 for row in rows]
     assert any(full)
@@ -169,7 +170,7 @@ def test_a_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:
     assert found.tokens * 3 >= summary.counts["tokens"]
     assert 3 * found.comparisons >= summary.counts["judge_calls"]
     policy = sum(w.numel() * 4 for w in summary.state.policy.weights.values())
-    assert found.memory["policies"] == 4 * policy  # old, start, magnet, previous
-    assert found.memory["model"] == policy
+    assert found.memory.device["policies"] == 4 * policy  # old, start, magnet, previous
+    assert found.memory.device["model"] == policy
     assert set(found.seconds) == set(summary.seconds)
     assert "a step    2 prompts, 8 responses of at most 40 tokens" in str(found)

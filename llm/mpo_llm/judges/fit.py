@@ -137,8 +137,8 @@ def _learn(
         rows[i] for i in split(cluster_of, fit.held_out, np.random.default_rng([seed, 1]))
     )
     # The seed must not change the random state of the caller.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         head = Head(data.encoder.width, fit.planes).to(data.encoder.model.device)
     groups = [{"params": list(head.parameters()), "lr": fit.rate}]
     modules = nn.ModuleList([head])

@@ -40,10 +40,15 @@ def fresh(model: Any, settings: ModelConfig, seed: int) -> Any:
         target_modules=_targets(model, settings.lora_targets),
         task_type="CAUSAL_LM",
     )
-    # The fork keeps the caller's random numbers as they were.
-    with torch.random.fork_rng(), _refusing("`model.lora_targets`: "):
-        torch.manual_seed(seed)
-        return peft.get_peft_model(model, adapters)
+    # The fork keeps the caller's random numbers as they were. `torch.manual_seed` would seed the
+    # generators of all GPUs as well.
+    with torch.random.fork_rng(devices=[]), _refusing("`model.lora_targets`: "):
+        torch.default_generator.manual_seed(seed)
+        found = peft.get_peft_model(model, adapters)
+    for p in found.parameters():
+        if p.requires_grad:
+            p.data = p.data.to(getattr(torch, settings.lora_dtype))
+    return found
 
 
 def _targets(model: nn.Module, named: str) -> str | list[str]:

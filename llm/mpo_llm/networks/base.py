@@ -5,9 +5,8 @@ So one mechanism stores the old policy, the magnet and the opponents in all thre
 copies if all weights are trained, as adapters on one base under LoRA (a new adapter changes
 nothing, so the first magnet is the base itself), and in CPU memory with `offload`.
 
-The module's own trainable parameters are the workbench of the inner solve: a mirror step loads the
-old weights into them, changes them by gradients, and takes the new weights out. To run the weights
-of a policy, they are put into the module for one call.
+The module's own trainable parameters are a workbench (`workbench.py`): they hold the weights that
+were run last, and a mirror step changes drafts of the old weights there by gradients.
 """
 
 from __future__ import annotations
@@ -15,27 +14,34 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 
 from mpo_games.checks import require_kind
 from mpo_games.protocol import Indices
 from mpo_llm.networks.decoders import Decoder
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import Processes
+from mpo_llm.networks.workbench import Weights as Weights
+from mpo_llm.networks.workbench import Workbench
 
-Weights = Mapping[str, Tensor]
-"""The trainable tensors of a policy, by name. They are never written to, so policies share them."""
 
-A = ParamSpec("A")
-T = TypeVar("T")
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Head:
+    """The head of a policy, as the module runs it."""
+
+    weights: Weights
+    """The policy's weights."""
+    own: Weights
+    """Those of the head that are trained, by their names in the head."""
 
 
 class Network(ABC):
@@ -50,32 +56,25 @@ class Network(ABC):
         # Dropout would make log-probabilities random, in training too.
         self._module = module.eval()
         self.offload = offload
-        """Whether `stored` moves weights to CPU memory."""
+        """Whether policies keep their weights in CPU memory, whatever the device of the module."""
         self.processes = processes
         """The processes that share the work, each with a network like this one."""
-        self.sharded: frozenset[str] = frozenset()
-        """Names of the sharded trainable tensors: this process holds only some of their rows."""
         self.tokens_passed = np.zeros(2, dtype=np.int64)
         """Tokens that have been predicted so far, without a gradient and with one. Prompts and
         padding do not count."""
-        self.trainable: dict[str, nn.Parameter] = {}
-        """The module's parameters that are trained, by name."""
-        self._masters: dict[str, nn.Parameter] = {}
-        self._find_trainable()
+        self.workbench = Workbench(module, offload=offload)
+        """The parameters that are trained, and whose weights they hold."""
+        self._heads: WeakValueDictionary[int, Head] = WeakValueDictionary()
 
-    def _find_trainable(self) -> None:
-        named = self._module.named_parameters()
-        self.trainable = {n: p for n, p in named if p.requires_grad}
-        if not self.trainable:
-            raise ValueError("The module has no parameter that requires a gradient.")
-        self.sharded = frozenset(n for n, p in self.trainable.items() if isinstance(p, DTensor))
-        for name, p in self.trainable.items():
-            # Masters are trained instead: in half precision an update below the last digit would be
-            # lost, and FSDP keeps sharded parameters to itself.
-            if name in self.sharded or p.dtype != _single(p.dtype):
-                p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    partial(self._pass_gradient_to_master, name)
-                )
+    @property
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        """The module's parameters that are trained, by name."""
+        return self.workbench.parameters
+
+    @property
+    def sharded(self) -> frozenset[str]:
+        """Names of the sharded trainable tensors: this process holds only some of their rows."""
+        return self.workbench.sharded
 
     def shard(self, layers: Sequence[nn.Module]) -> None:
         """Divide the weights of `layers` among the processes, each of which holds some of the rows.
@@ -95,7 +94,7 @@ class Network(ABC):
             if hasattr(layer, "set_reduce_scatter_unused_params"):
                 layer.set_reduce_scatter_unused_params(True)
         # Sharding has replaced the layers' parameters by new ones.
-        self._find_trainable()
+        self.workbench = Workbench(self._module, offload=self.offload)
 
     def whole(self, name: str, tensor: Tensor) -> Tensor:
         """The whole of a tensor that is sharded like the trainable `name`, on every process."""
@@ -122,11 +121,16 @@ class Network(ABC):
         """States `(M, d)` at the positions of the inputs."""
 
     @abstractmethod
-    def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
-        """Next-token logits `(..., V)` of states `(..., d)`, by the head's weights in `weights`.
+    def logits(self, hidden: Tensor, head: Head | None = None) -> Tensor:
+        """Next-token logits `(..., V)` of states `(..., d)`, by a policy's `head`.
 
-        None stands for the weights that the module has.
+        None stands for the head that the module has.
         """
+
+    @property
+    @abstractmethod
+    def _head(self) -> nn.Module | None:
+        """The module that makes logits of states; None if the states are the logits."""
 
     @abstractmethod
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
@@ -172,51 +176,59 @@ class Network(ABC):
         The workbench's states have gradients, if these are enabled.
         """
         if weights is None:
-            self._round_masters()
-        states = self._with(weights, self._states, inputs)
+            self.workbench.hold_drafts()
+        else:
+            self.workbench.hold(weights)
+        states = self._states(inputs)
         self.tokens_passed[int(states.requires_grad)] += len(states)
         return states
 
-    def decode(self, weights: Weights, rows: Tensor, lengths: Tensor) -> Decoder:
-        """A decoder by `weights` of left-aligned prompts `rows` `(N, P)` of `lengths` `(N,)`."""
-        # Weights are rounded, or fetched from the CPU, once here and not again for every token.
-        weights = {
-            n: w if n in self.sharded else w.to(self.trainable[n]) for n, w in weights.items()
-        }
+    @property
+    def has_head(self) -> bool:
+        """Whether logits are made of states by a head; otherwise the states are the logits."""
+        return self._head is not None
+
+    def head(self, weights: Weights) -> Head:
+        """The head of a policy, for `logits`. Other weights may be run before it is used."""
+        known = self._heads.get(id(weights))
+        # A head holds the weights whose it is, so nothing else can have come to lie in their place.
+        if known is None:
+            names = {p: n for n, p in self._head.named_parameters()} if self._head else {}
+            own = {names[p]: n for n, p in self.trainable.items() if p in names}
+            bench = self.workbench
+            known = Head(weights, {k: bench.rounded(n, weights) for k, n in own.items()})
+            self._heads[id(weights)] = known
+        return known
+
+    def decode(
+        self, weights: Weights, rows: Tensor, lengths: Tensor, *, alone: bool = False
+    ) -> Decoder:
+        """A decoder by `weights` of left-aligned prompts `rows` `(N, P)` of `lengths` `(N,)`.
+
+        `alone`: nothing else runs until it is done. Otherwise it has the weights beside those of
+        the module, so that they need not be rounded, or fetched from the CPU, for every token.
+        """
+        rounded = None if alone else self.workbench.ready(weights)
+        self.workbench.hold(weights, rounded)
         inner = self._decoder(rows, lengths)
 
         def step(tokens: Tensor | None) -> Tensor:
-            logits = self._with(weights, inner.next, tokens)
+            if not alone:
+                self.workbench.hold(weights, rounded)
+            logits = inner.next(tokens)
             self.tokens_passed[0] += len(logits)
             return logits
 
         return _WeightedDecoder(step, inner.keep)
 
     def weights(self) -> Weights:
-        """The workbench's weights. They must not be written to; `load` makes copies."""
-        # The last update has changed masters alone. Whoever reads the module now, to save it for
-        # example, would miss that update.
-        self._round_masters()
-        # A master comes before the module's parameter, which is only its rounding.
-        return {name: _local(p) for name, p in (self.trainable | self._masters).items()}
+        """The weights that the module has, or those that were trained last. They must not be
+        written to."""
+        return self.workbench.weights()
 
-    def load(self, weights: Weights) -> Mapping[str, nn.Parameter]:
-        """Copy `weights` to the workbench, and return its parameters by name, to be optimised.
-
-        A weight in half precision, or a sharded one, has a master in single precision. The master
-        is optimised: each pass through the module rounds it, and the module's gradients add up in
-        it.
-        """
-        for name, p in self.trainable.items():
-            # A copy: the weights that the last step has returned are the workbench's own tensors.
-            single = weights[name].to(p.device, _single(p.dtype), copy=True)
-            p.grad = None
-            if p.dtype == single.dtype and name not in self.sharded:
-                p.data = single
-            else:
-                self._masters[name] = nn.Parameter(single)
-        self._round_masters()
-        return self.trainable | self._masters
+    def load(self, weights: Weights) -> None:
+        """Copy `weights` to the workbench, where they may be changed; `weights()` returns them."""
+        self.workbench.begin({name: w.clone() for name, w in weights.items()})
 
     @contextmanager
     def holding(self, weights: Weights) -> Iterator[nn.Module]:
@@ -230,16 +242,16 @@ class Network(ABC):
                 "The module has only some rows of its weights, because processes share them: save "
                 "a checkpoint, and read that in one process."
             )
-        held = {name: p.data for name, p in self.trainable.items()}
+        before = self.weights()
         try:
-            self._put(weights)
+            self.workbench.hold(weights)
             yield self._module
         finally:
-            self._put(held)
+            self.workbench.hold(before)
 
-    def stored(self, weights: Weights) -> Weights:
-        """The weights as stored policies keep them: in CPU memory with `offload`, or unchanged."""
-        return {n: w.cpu() for n, w in weights.items()} if self.offload else weights
+    def at_home(self, tensor: Tensor) -> Tensor:
+        """A tensor where policies keep theirs: in CPU memory with `offload`."""
+        return self.workbench.places.at_home(tensor)
 
     @property
     def _checkpointed(self) -> list[nn.Module]:
@@ -274,47 +286,6 @@ class Network(ABC):
                 if function is not None:
                     layer._gradient_checkpointing_func = function
 
-    def _round_masters(self) -> None:
-        """Write the masters to the module's parameters, which are less precise."""
-        for name, master in self._masters.items():
-            _local(self.trainable[name]).copy_(master.data)
-
-    def _pass_gradient_to_master(self, name: str, p: Tensor) -> None:
-        master = self._masters[name]
-        if p.grad is not None:
-            # Added up in single precision, where small parts of the gradient are not lost.
-            gradient = _local(p.grad).to(master)
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-            p.grad = None
-
-    def _with(
-        self, weights: Weights | None, function: Callable[A, T], *args: A.args, **kwargs: A.kwargs
-    ) -> T:
-        """The function's result while the module has `weights`; its own ones if there are none.
-
-        With `weights` the result must not be differentiated: they are gone by then.
-        """
-        if not weights:
-            return function(*args, **kwargs)
-        # Whole tensors are exchanged and never copied. FSDP has the sharded ones in its own
-        # storage, so those are overwritten and written back.
-        held = {n: self.trainable[n].data for n in weights if n not in self.sharded}
-        parts = {n: _local(self.trainable[n]).clone() for n in weights if n in self.sharded}
-        try:
-            self._put(weights)
-            return function(*args, **kwargs)
-        finally:
-            self._put(held | parts)
-
-    def _put(self, weights: Weights) -> None:
-        """Set the module's parameters to these values."""
-        for name, tensor in weights.items():
-            p = self.trainable[name]
-            if name in self.sharded:
-                _local(p).copy_(tensor)
-            else:
-                p.data = tensor.to(p)
-
 
 def _evaluated(
     layer: nn.Module, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any
@@ -330,17 +301,6 @@ def _evaluated(
             layer.training = True
 
     return checkpoint(run, *args)
-
-
-def _single(dtype: torch.dtype) -> torch.dtype:
-    """Single precision, or `dtype` if that is more precise."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _local(p: Tensor) -> Tensor:
-    """The rows that this process holds of a parameter or a gradient, without its graph."""
-    held: Any = p.detach()
-    return held.to_local() if isinstance(held, DTensor) else held
 
 
 class _WeightedDecoder:

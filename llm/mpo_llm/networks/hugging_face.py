@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import Parameter, signature
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mpo_games.protocol import Indices
 from mpo_llm.networks import adapters
-from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.base import Head, Network
 from mpo_llm.networks.decoders import CachedDecoder, Decoder, RecomputingDecoder, right_aligned
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.probe import refusal, ways
@@ -57,7 +57,7 @@ class TransformersNetwork(Network):
     Only weights that require a gradient belong to a policy; parts for pictures and sounds are
     frozen. If the head alone does not give the model's logits (because they are capped or scaled
     after it), logits take the place of states. That is correct, but then the logits of all R W
-    positions are in memory. `offload` keeps the weights of stored policies in CPU memory.
+    positions are in memory. `offload` keeps the weights of policies in CPU memory.
 
     The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
     `ValueError` if none is right, for anything but a loaded model, and for prompt tuning and other
@@ -121,6 +121,11 @@ class TransformersNetwork(Network):
         """The model's blocks, which `shard` divides: the modules that `_no_split_modules` names."""
         names = getattr(self._model, "_no_split_modules", None) or ()
         return [m for m in self._model.modules() if type(m).__name__ in names]
+
+    @property
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the head, trained or not."""
+        return list(self._model.get_output_embeddings().parameters())
 
     def require_room(self, sizes: Indices, steps: Indices) -> None:
         super().require_room(sizes, steps)
@@ -254,14 +259,20 @@ class TransformersNetwork(Network):
         logits: Tensor = self._call(self._model, input_ids=row[None], use_cache=False).logits[0]
         return logits
 
-    def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
-        if not self._head_is_last:
+    @property
+    def _head(self) -> nn.Module | None:
+        found: nn.Module = self._model.get_output_embeddings()
+        return found if self._head_is_last else None
+
+    def logits(self, hidden: Tensor, head: Head | None = None) -> Tensor:
+        module = self._head
+        if module is None:
             return hidden
-        head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
-        # This is called for every chunk of positions, so only the head's weights are put in place.
-        used = {p for p in self._model.get_output_embeddings().parameters() if p.requires_grad}
-        own = {n: weights[n] for n, p in self.trainable.items() if p in used} if weights else None
-        return self._with(own, head, hidden)
+        if head is None or not head.own:
+            return cast(Tensor, module(hidden))
+        # The module's body may have other weights by now.
+        found: Tensor = torch.func.functional_call(module, dict(head.own), (hidden,))
+        return found
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
         if self._ways.cached:

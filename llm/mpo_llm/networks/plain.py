@@ -6,7 +6,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.base import Head, Network
 from mpo_llm.networks.decoders import Decoder, RecomputingDecoder
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import OneProcess, Processes
@@ -18,7 +18,7 @@ class PlainNetwork(Network):
 
     The module must be causal, because it gets no mask: padding stands after all tokens of a row and
     must not change them. Its logits take the place of states. `context` is the largest W; `offload`
-    keeps the weights of stored policies in CPU memory.
+    keeps the weights of policies in CPU memory.
     """
 
     def __init__(
@@ -40,8 +40,12 @@ class PlainNetwork(Network):
         logits: Tensor = self._module(inputs.ids)
         return logits[inputs.row, inputs.column]
 
-    def logits(self, hidden: Tensor, weights: Weights | None = None) -> Tensor:
+    def logits(self, hidden: Tensor, head: Head | None = None) -> Tensor:
         return hidden
+
+    @property
+    def _head(self) -> nn.Module | None:
+        return None
 
     def _decoder(self, rows: Tensor, lengths: Tensor) -> Decoder:
         return RecomputingDecoder(self._states, rows, lengths)

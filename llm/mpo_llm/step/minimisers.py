@@ -1,8 +1,12 @@
-"""How the loss of a mirror step is minimised: Adam, or L-BFGS."""
+"""How the loss of a mirror step is minimised: Adam, or L-BFGS.
+
+A minimiser changes the drafts of weights on a `Workbench`. Where policies keep their weights in CPU
+memory, the device has gradients and first moments alone; drafts and second moments pass through it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -17,8 +21,9 @@ from mpo_games.checks import (
     require_weight,
 )
 from mpo_games.labelled import shown
-from mpo_llm.networks.base import Weights
+from mpo_llm.networks.pieces import Drafts, groups
 from mpo_llm.networks.processes import OneProcess, Processes
+from mpo_llm.networks.workbench import Weights, Workbench, single
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +61,8 @@ class Moments:
     """Running mean of the squared gradients, by parameter; empty at first."""
     count: int = 0
     """Updates so far."""
+    first: Weights = field(default_factory=dict)
+    """Running mean of the gradients, by parameter; empty unless it is kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,17 +86,15 @@ class Minimised:
 
 
 class Minimiser(Protocol):
-    """Changes parameters so that losses fall."""
+    """Changes the drafts of a workbench so that losses fall."""
 
     @property
     def searches(self) -> bool:
         """Whether it compares values of the loss; then its gradient must be that of its value."""
         ...
 
-    def __call__(
-        self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
-    ) -> Minimised:
-        """Change `parameters` in place. Each of `losses` belongs to a minibatch.
+    def __call__(self, bench: Workbench, losses: Sequence[Loss], moments: Moments, /) -> Minimised:
+        """Change the drafts of `bench`. Each of `losses` belongs to a minibatch.
 
         `FloatingPointError` if a loss is not finite.
         """
@@ -116,8 +121,8 @@ class Adam:
 
     The first moment starts at zero in every mirror step, because each step is a new problem. The
     second moment is kept, because the scale of the gradients stays about the same. In the first
-    mirror step, at a constant rate, this is torch's Adam. An accurate step needs a rate that falls
-    to 0.
+    mirror step, at a constant rate, this is torch's Adam; with `keep_first` it is in all of them
+    together. An accurate step needs a rate that falls to 0.
     """
 
     epochs: int = 8
@@ -132,6 +137,9 @@ class Adam:
     """Added to the root of the second moment."""
     clip: float | None = None
     """The largest norm of a gradient; a longer one is scaled down to it. None never clips."""
+    keep_first: bool = False
+    """Keep the first moment from step to step as well: few updates in each of many small steps are
+    one descent."""
 
     searches: ClassVar[bool] = False
 
@@ -146,41 +154,70 @@ class Adam:
         if self.clip is not None:
             require_positive("clip", self.clip)
 
-    def __call__(
-        self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
-    ) -> Minimised:
-        mean: dict[str, Tensor] = {}
-        square = dict(moments.second)
+    def __call__(self, bench: Workbench, losses: Sequence[Loss], moments: Moments, /) -> Minimised:
+        places = bench.places
+        second = Drafts(moments.second, places)
+        # On the device, because every update needs all of it.
+        first = Drafts(moments.first if self.keep_first else {}, places, near=lambda _: True)
         a, b = self.betas
         updates = self.epochs * len(losses)
-        gradients = []
+        found = []
         for i in range(updates):
-            for p in parameters.values():
-                p.grad = None
-            gradients.append(_backward([losses[i % len(losses)]], parameters))
-            if self.clip is not None:
-                norm = _norm(losses[0], parameters)
-                nn.utils.clip_grads_with_norm_(list(parameters.values()), self.clip, norm)
-            # The second moment has seen all updates so far, the first only those of this step.
+            found.append(_backward([losses[i % len(losses)]], bench))
+            factor = self._factor(losses[0], bench)
+            # The second moment has seen all updates so far, the first those of this step if it
+            # is not kept.
             scale = (1.0 - b ** (moments.count + i + 1)) ** 0.5
-            rate = self.rate * self.schedule(i / updates) / (1.0 - a ** (i + 1))
-            # One tensor after the other: its gradient is dropped when it has been used, and its
-            # moments are made when it is their turn, so that less is in memory at the same time.
-            for name, p in parameters.items():
-                if p.grad is None:
-                    continue
-                gradient, p.grad = p.grad, None
-                if name not in mean:
-                    mean[name] = torch.zeros_like(p)
-                    known = square.get(name)
-                    # A copy: the old policy's moments must not change.
-                    square[name] = torch.zeros_like(p) if known is None else known.to(p, copy=True)
-                m, v = mean[name], square[name]
-                with torch.no_grad():
-                    m.lerp_(gradient, 1.0 - a)
-                    v.mul_(b).addcmul_(gradient, gradient, value=1.0 - b)
-                    p.addcdiv_(m, v.sqrt().div_(scale).add_(self.epsilon), value=-rate)
-        return Minimised(Moments(square, moments.count + updates), gradients)
+            since = i + 1 + (moments.count if self.keep_first else 0)
+            rate = self.rate * self.schedule(i / updates) / (1.0 - a**since)
+            keep = self.keep_first or i + 1 < updates
+            gradients = bench.take()
+            for pieces in groups(gradients, bench.drafts):
+                like = [gradients[piece.name] for piece in pieces]
+                with (
+                    bench.changed(pieces, like) as p,
+                    first.changed(pieces, like, keep=keep) as m,
+                    second.changed(pieces, like) as v,
+                ):
+                    g = [piece.of(whole) for piece, whole in zip(pieces, like, strict=True)]
+                    self._update(p, g, m, v, factor, rate, scale)
+                # A gradient that has been used makes room for moments and drafts.
+                for piece in pieces:
+                    if piece.last:
+                        del gradients[piece.name]
+                del like, p, m, v, g
+        count = moments.count + updates
+        means = {n: places.at_home(m) for n, m in first.tensors.items()} if self.keep_first else {}
+        return Minimised(Moments(second.tensors, count, means), found)
+
+    @torch.no_grad()
+    def _update(
+        self,
+        p: list[Tensor],
+        g: list[Tensor],
+        m: list[Tensor],
+        v: list[Tensor],
+        factor: Tensor | None,
+        rate: float,
+        scale: float,
+    ) -> None:
+        """Change weights p and moments m and v by gradients g, all of them in place."""
+        a, b = self.betas
+        if factor is not None:
+            torch._foreach_mul_(g, factor)
+        torch._foreach_lerp_(m, g, 1.0 - a)
+        torch._foreach_mul_(v, b)
+        torch._foreach_addcmul_(v, g, g, value=1.0 - b)
+        root = torch._foreach_sqrt(v)
+        torch._foreach_div_(root, scale)
+        torch._foreach_add_(root, self.epsilon)
+        torch._foreach_addcdiv_(p, m, root, value=-rate)
+
+    def _factor(self, loss: Loss, bench: Workbench) -> Tensor | None:
+        """The number that all gradients are multiplied by, so that they are not too long."""
+        if self.clip is None:
+            return None
+        return (self.clip / (_norm(loss, bench.gradients) + CLIP_EPSILON)).clamp(max=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,20 +240,21 @@ class LBFGS:
         require_count("iterations", self.iterations)
         require_weight("tolerance", self.tolerance)
 
-    def __call__(
-        self, parameters: Mapping[str, nn.Parameter], losses: Sequence[Loss], moments: Moments, /
-    ) -> Minimised:
+    def __call__(self, bench: Workbench, losses: Sequence[Loss], moments: Moments, /) -> Minimised:
         # Inner products over some rows alone would give each process another direction.
         if losses[0].sharded:
             raise ValueError("L-BFGS needs whole weights: use Adam where they are sharded.")
-        # torch's L-BFGS walks through all parameters again and again. Here it sees one vector, and
-        # the parameters are views of it.
-        flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters.values()]))
+        # torch's L-BFGS walks through all parameters again and again. Here it sees one vector,
+        # where policies keep their weights, and the drafts are views of it.
+        home = bench.places.home
+        drafts = {n: w.to(home, single(w.dtype)) for n, w in bench.drafts.items()}
+        flat = nn.Parameter(torch.cat([w.reshape(-1) for w in drafts.values()]))
         gradient = flat.grad = torch.zeros_like(flat)
-        at = 0
-        for p in parameters.values():
-            part = slice(at, at := at + p.numel())
-            p.data, p.grad = flat.detach()[part].view_as(p), gradient[part].view_as(p)
+        sizes = [w.numel() for w in drafts.values()]
+        slopes = dict(zip(drafts, torch.split(gradient, sizes), strict=True))
+        parts = zip(drafts.items(), torch.split(flat.detach(), sizes), strict=True)
+        bench.replace({name: part.view_as(w) for (name, w), part in parts})
+        del drafts
         optimiser = torch.optim.LBFGS(
             [flat],
             max_iter=self.iterations,
@@ -225,23 +263,34 @@ class LBFGS:
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",
         )
-        gradients: list[Gradient] = []
+        found: list[Gradient] = []
 
         def closure() -> float:
-            gradient.zero_()
-            gradients.append(_backward(losses, parameters))
-            return gradients[-1].loss
+            bench.refresh()
+            found.append(_backward(losses, bench))
+            gradients = bench.take()
+            for name, slope in slopes.items():
+                if name in gradients:
+                    slope.copy_(gradients.pop(name).reshape(-1))
+                else:
+                    slope.zero_()
+            return found[-1].loss
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
-        return Minimised(moments, gradients)
+        bench.refresh()
+        return Minimised(moments, found)
 
 
-def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) -> Gradient:
-    """Add the gradient of the losses' mean, over all processes, to those of the parameters."""
+CLIP_EPSILON = 1e-6
+"""Added to a norm that gradients are divided by, as torch's clipping does."""
+
+
+def _backward(losses: Sequence[Loss], bench: Workbench) -> Gradient:
+    """Add the gradient of the losses' mean, over all processes, to those of the workbench."""
     first = losses[0]
-    own = {name: p for name, p in parameters.items() if name not in first.sharded}
+    bench.hold_drafts()
     # In double precision, so that the sum over parts and processes adds no rounding of its own.
-    whole = torch.zeros((), dtype=torch.float64, device=next(iter(parameters.values())).device)
+    whole = torch.zeros((), dtype=torch.float64, device=bench.places.device)
     kls: tuple[Tensor, ...] | None = None
     for part in (part for loss in losses for part in loss.parts):
         found = part()
@@ -253,10 +302,10 @@ def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) ->
         kls = these if kls is None else tuple(map(torch.add, kls, these))
     # The loss is summed with the gradients, so that all processes agree whether it is finite.
     # By name: a weight that this process has not used may have a gradient on another one.
-    gradients = {name: p.grad for name, p in own.items() if p.grad is not None}
-    for name, total in first.processes.add({LOSS: whole, **gradients}).items():
+    own = {n: g for n, g in bench.gradients.items() if n not in first.sharded}
+    for name, total in first.processes.add({LOSS: whole, **own}).items():
         if name != LOSS:
-            own[name].grad = total
+            bench.set_gradient(name, total)
     number = float(whole)
     # x - x is 0 for every finite x, and NaN for infinity and NaN.
     if number - number:
@@ -266,16 +315,10 @@ def _backward(losses: Sequence[Loss], parameters: Mapping[str, nn.Parameter]) ->
     return Gradient(number, kls or ())
 
 
-def _norm(loss: Loss, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+def _norm(loss: Loss, gradients: Weights) -> Tensor:
     """The norm of the whole gradient, on every process."""
     own, parts = (
-        nn.utils.get_total_norm(
-            [
-                p.grad
-                for n, p in parameters.items()
-                if p.grad is not None and (n in loss.sharded) == s
-            ]
-        )
+        nn.utils.get_total_norm([g for n, g in gradients.items() if (n in loss.sharded) == s])
         for s in (False, True)
     )
     if not loss.sharded:

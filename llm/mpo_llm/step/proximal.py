@@ -107,7 +107,7 @@ class Proximal:
         """
         network, start = policy.network, policy.parts[0][1]
         assert start is not None
-        losses = []
+        batches = []
         # A loss that compares the responses to a prompt needs all of them in one minibatch.
         by_prompt = not self.objective.separable
         for batch in q.minibatches(self.minibatches, by_prompt=by_prompt):
@@ -116,23 +116,47 @@ class Proximal:
                 # Every process must run as often as the others, if need be with weight 0.
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
                 parts = tuple(part or idle for part in in_step(network.processes, parts))
-            loss = [self.loss(policy, part, references) for part in parts]
-            losses.append(Loss(loss, network.processes, network.sharded))
-        parameters = network.load(start)
-        with network.training():
-            done = self.minimise(parameters, losses, moments)
-        first, last = _kls(network.processes, done.gradients[0], done.gradients[-1])
-        report = StepReport(len(done.gradients), done.gradients[-1].loss, first, last)
-        return Solved(network.weights(), done.moments, report)
+            batches.append(parts)
+        every = [part for parts in batches for part in parts]
+        # One reference after the other, so that the weights of each are put in once.
+        read = [Rollouts.states_of_each(reference, every) for _, reference in references]
+        pulls = (
+            [(weight, states[i]) for (weight, _), states in zip(references, read, strict=True)]
+            for i in range(len(every))
+        )
+        losses = [
+            Loss(
+                [self._loss(policy, part, next(pulls)) for part in parts],
+                network.processes,
+                network.sharded,
+            )
+            for parts in batches
+        ]
+        bench = network.workbench
+        try:
+            bench.begin(start)
+            with network.training():
+                done = self.minimise(bench, losses, moments)
+            first, last = _kls(network.processes, done.gradients[0], done.gradients[-1])
+            report = StepReport(len(done.gradients), done.gradients[-1].loss, first, last)
+            return Solved(bench.weights(), done.moments, report)
+        finally:
+            # After an error: nobody gets what was trained.
+            bench.end()
 
     def loss(
         self, policy: Scorable, q: Rollouts, references: Sequence[tuple[float, Scorable]]
     ) -> Callable[[], Evaluated]:
         """The loss on some responses, as a function of the weights in the network's workbench."""
+        return self._loss(policy, q, [(w, q.hidden_states(r)) for w, r in references])
+
+    def _loss(
+        self, policy: Scorable, q: Rollouts, pulls: Sequence[tuple[float, HiddenStates]]
+    ) -> Callable[[], Evaluated]:
+        """The loss, given the states of the references that the step is pulled to."""
         network, responses = policy.network, q.responses
         # All that the updates leave unchanged is computed once, here.
         inputs = Inputs.of_responses(responses, network.device)
-        pulls = [(weight, q.hidden_states(reference)) for weight, reference in references]
         mask = torch.from_numpy(responses.mask).to(network.device)
         tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]
         prompt_of = torch.from_numpy(responses.prompt_of).to(network.device)

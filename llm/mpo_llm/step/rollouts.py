@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,7 +11,7 @@ import torch
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.responses import Responses
-from mpo_llm.step.scoring import HiddenStates, Scorable, hidden_states
+from mpo_llm.step.scoring import HiddenStates, Scorable, hidden_states, states_of_each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +42,28 @@ class Rollouts:
 
     def hidden_states(self, policy: Scorable) -> HiddenStates:
         """The states of `policy` over the responses: `hidden`, if it drew them, or new ones."""
+        known = self._known(policy)
+        return hidden_states(policy, self.responses) if known is None else known
+
+    @classmethod
+    def states_of_each(cls, policy: Scorable, several: Sequence[Self]) -> list[HiddenStates]:
+        """The states of `policy` over each of several rollouts. Its weights are put in once."""
+        known = [q._known(policy) for q in several]
+        new = [q.responses for q, states in zip(several, known, strict=True) if states is None]
+        found = iter(states_of_each(policy, new))
+        return [next(found) if states is None else states for states in known]
+
+    def _known(self, policy: Scorable) -> HiddenStates | None:
         known = self.hidden
+        if known is None or known.decoding != policy.decoding:
+            return None
         # Identity, not equality: weights are never written to, so the same tensors are the same
         # weights, and comparing their numbers would take as long as a pass over them.
-        if known is None or known.parts is not policy.parts or known.decoding != policy.decoding:
-            return hidden_states(policy, self.responses)
-        return known
+        same = len(known.parts) == len(policy.parts) and all(
+            one == other and weights is others
+            for (one, weights), (other, others) in zip(known.parts, policy.parts, strict=True)
+        )
+        return known if same else None
 
     def take(self, rows: Indices | slice) -> Self:
         """Some of the responses, with the weights that they have."""

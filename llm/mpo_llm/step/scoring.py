@@ -7,7 +7,7 @@ The networks are run once over all rows and give a state before each of the M to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,13 +17,16 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mpo_games.protocol import Array
-from mpo_llm.networks.base import Network, Weights
+from mpo_llm.networks.base import Head, Network, Weights
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import in_step, share
 from mpo_llm.responses import Decoding, Responses
 
 CHUNK = 256
 """Positions whose logits are in memory at the same time."""
+
+AT_ONCE = 2**16
+"""Tokens whose states are kept while several policies are run over them, one after the other."""
 
 Parts = tuple[tuple[float, Weights | None], ...]
 """Exponents and weights of a geometric mixture of networks. None stands for the weights of the
@@ -78,15 +81,27 @@ class HiddenStates:
     parts: Parts
     states: tuple[Tensor, ...]
     """The states of each part, `(M, d)`: a row a token, response after response."""
+    heads: tuple[Head | None, ...]
+    """The head of each part; None for the workbench."""
 
     @classmethod
     def of(cls, network: Network, decoding: Decoding, parts: Parts, inputs: Inputs) -> HiddenStates:
         """Run each part over the inputs. Only states of the workbench have gradients."""
-        states = []
+        (found,) = cls.of_each(network, decoding, parts, [inputs])
+        return found
+
+    @classmethod
+    def of_each(
+        cls, network: Network, decoding: Decoding, parts: Parts, several: Sequence[Inputs]
+    ) -> list[HiddenStates]:
+        """Run each part over several inputs, one part after the other: it is put in once."""
+        columns, heads = [], []
         for _, weights in parts:
             with torch.set_grad_enabled(weights is None):
-                states.append(network.states(inputs, weights))
-        return cls(network, decoding, parts, tuple(states))
+                columns.append([network.states(inputs, weights) for inputs in several])
+            heads.append(None if weights is None else network.head(weights))
+        rows = zip(*columns, strict=True)
+        return [cls(network, decoding, parts, states, tuple(heads)) for states in rows]
 
     def take(self, tokens: Tensor) -> HiddenStates:
         """The states before some of the tokens, given by their indices `(m,)`."""
@@ -102,8 +117,8 @@ class HiddenStates:
     def log_softmax(self, positions: slice) -> Tensor:
         """Next-token log-probabilities at some of the positions, `(positions, V)`."""
         logits = [
-            self.network.logits(states[positions], weights)
-            for states, (_, weights) in zip(self.states, self.parts, strict=True)
+            self.network.logits(states[positions], head)
+            for states, head in zip(self.states, self.heads, strict=True)
         ]
         return log_softmax(self.decoding, self.parts, logits)
 
@@ -137,19 +152,23 @@ def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
 
     `ValueError` if a prompt and its response are longer than the network's context.
     """
-    sizes = np.array([len(prompt) for prompt in responses.prompts])
-    policy.network.require_room(sizes[responses.prompt_of], responses.lengths)
     count = policy.micro_batch or len(responses)
-    first, *rest = (
-        HiddenStates.of(
-            policy.network,
-            policy.decoding,
-            policy.parts,
-            Inputs.of_responses(responses.take(slice(i, i + count)), policy.network.device),
-        )
-        for i in range(0, len(responses), count)
-    )
+    slices = (slice(i, i + count) for i in range(0, len(responses), count))
+    first, *rest = states_of_each(policy, [responses.take(rows) for rows in slices])
     return first.joined(rest)
+
+
+def states_of_each(policy: Scorable, parts: Sequence[Responses]) -> list[HiddenStates]:
+    """The states of `policy` before each token of some parts of responses, without gradients.
+
+    Each part is run at once. Errors are those of `hidden_states`.
+    """
+    network = policy.network
+    for responses in parts:
+        sizes = np.array([len(prompt) for prompt in responses.prompts])
+        network.require_room(sizes[responses.prompt_of], responses.lengths)
+    inputs = [Inputs.of_responses(responses, network.device) for responses in parts]
+    return HiddenStates.of_each(network, policy.decoding, policy.parts, inputs)
 
 
 def token_terms(
@@ -166,11 +185,15 @@ def token_terms(
     mine = range(len(responses))[share(network.processes, len(responses))]
     count = policy.micro_batch or max(1, len(mine))
     slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
-    tables = [_table_on_cpu(policy, responses.take(rows), references) for rows in slices]
+    # States that are logits are too large to be kept.
+    room = AT_ONCE if network.has_head else 0
+    tables = []
+    for several in _runs([responses.take(rows) for rows in slices], room):
+        tables += _tables_on_cpu(policy, several, references)
     if network.sharded:
         # Every process must run as often as the others; what these passes compute is dropped.
         for _ in in_step(network.processes, tables)[len(tables) :]:
-            _table_on_cpu(policy, responses.take(slice(0, 1)), references)
+            _tables_on_cpu(policy, [responses.take(slice(0, 1))], references)
     everyone = [table for tables in network.processes.gather(tables) for table in tables]
     # Without a response there is no table to join.
     return _from_table(torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1))
@@ -193,12 +216,35 @@ def require_producible(decoding: Decoding, responses: Responses) -> None:
         raise ValueError("The responses hold ids for which the tokenizer has no token.")
 
 
-def _table_on_cpu(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
-    """The table of the responses, `(1 + 2 K, M)`, on the CPU."""
-    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+def _runs(parts: Sequence[Responses], room: int) -> Iterator[list[Responses]]:
+    """Runs of consecutive parts that have at most `room` tokens together, or of one part."""
+    run: list[Responses] = []
+    tokens = 0
+    for part in parts:
+        tokens += int(part.lengths.sum())
+        if run and tokens > room:
+            yield run
+            run, tokens = [], int(part.lengths.sum())
+        run.append(part)
+    if run:
+        yield run
+
+
+def _tables_on_cpu(
+    policy: Scorable, parts: Sequence[Responses], references: Sequence[Scorable]
+) -> list[Tensor]:
+    """The table of each part of the responses, `(1 + 2 K, M)`, on the CPU."""
     with torch.no_grad():
-        states, *others = (hidden_states(p, responses) for p in (policy, *references))
-        return _table(states, tokens, others).cpu()
+        # One policy after the other, so that the weights of each are put in once.
+        read = [states_of_each(p, parts) for p in (policy, *references)]
+        return [
+            _table(states, _tokens(policy, responses), others).cpu()
+            for responses, states, *others in zip(parts, *read, strict=True)
+        ]
+
+
+def _tokens(policy: Scorable, responses: Responses) -> Tensor:
+    return torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
 
 
 def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates]) -> Tensor:

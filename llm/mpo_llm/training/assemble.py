@@ -69,6 +69,8 @@ def network(
     With `shard` the processes share the weights of its layers, not only the work.
     """
     model, tokenizer = model_loading.load(config.model, config.seed)
+    if config.model.tf32 and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
     offload = config.model.offload
     found = TransformersNetwork(model.to(device), offload=offload, processes=processes)
     if shard:
@@ -258,6 +260,7 @@ def proximal(settings: StepConfig) -> Proximal:
             SCHEDULES[settings.schedule],
             settings.betas,
             clip=settings.clip,
+            keep_first=settings.keep_first,
         )
     )
     objective = objectives[settings.objective]

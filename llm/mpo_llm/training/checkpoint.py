@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 
 from mpo_games.protocol import State
 from mpo_llm.config import Config
@@ -65,18 +66,20 @@ def save(
     items |= {f"memory {name}": item for name, item in state.memory.items()}
     arrays: dict[str, np.ndarray] = {}
     aliases: dict[str, str] = {}
-    known: dict[tuple[int, tuple[int, ...]], str] = {}
+    known: dict[Place, str] = {}
     for name, item in items.items():
-        parts = item.arrays() if isinstance(item, TokenPolicy) else {"array": np.asarray(item)}
-        for part, array in parts.items():
-            key, place = f"{name}/{part}", (array.__array_interface__["data"][0], array.shape)
-            # Policies share weights, which are never written to, and each is saved once. The shape
-            # is compared too, because a view may begin where the whole tensor does.
-            if array.size and place in known:
+        if not isinstance(item, TokenPolicy):
+            arrays[f"{name}/array"] = np.asarray(item)
+            continue
+        arrays |= {f"{name}/{part}": array for part, array in item.numbers().items()}
+        for part, (weight, tensor) in item.tensors().items():
+            key, place = f"{name}/{part}", _place(tensor)
+            # Policies share weights, which are never written to, and each is saved once.
+            if tensor.numel() and place in known:
                 aliases[key] = known[place]
             else:
                 known[place] = key
-                arrays[key] = array
+                arrays[key] = item.array(weight, tensor)
     if not writes:
         return target
     header = {
@@ -118,6 +121,15 @@ def save(
     return target
 
 
+Place = tuple[Any, ...]
+"""Where the numbers of a tensor lie. The shape belongs to it: a view may begin where the whole
+tensor does."""
+
+
+def _place(tensor: Tensor) -> Place:
+    return str(tensor.device), tensor.data_ptr(), tensor.shape, tensor.dtype
+
+
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed have left half written, or half removed."""
     for left in folder.glob(".step-*.partial"):
@@ -147,8 +159,7 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
                     array = file.get_tensor(aliases.get(key, key))
                     items.setdefault(name, {})[part] = array
         found = {name: _item(parts, start) for name, parts in items.items()}
-        if not start.network.offload:
-            found = _reunited(found, aliases)
+        found = _reunited(found, aliases)
         state = State(
             found.pop("policy"),
             found.pop("magnet", start),

@@ -13,16 +13,12 @@ from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.step.scoring import CHUNK
-from mpo_llm.training import assemble
+from mpo_llm.training import assemble, memory
 from mpo_llm.training.ledger import Ledger, peak_memory
+from mpo_llm.training.memory import Memory
 from mpo_llm.training.train import Run
 
 GIB = 2.0**30
-
-LOGITS = 9
-"""Single-precision arrays `(CHUNK, V)` that are alive at the same time while a chunk's gradient is
-computed against two references. Measured: 8.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ class Plan:
     """The most comparisons that a step without a pool can ask for."""
     gradients: int
     """Gradients a step."""
-    memory: Mapping[str, float]
+    memory: Memory
     """Bytes of one process by what they hold, an estimate."""
     seconds: Mapping[str, float]
     """Seconds of a step by what they are spent on, from the probe."""
@@ -49,7 +45,7 @@ class Plan:
     """The steps that the budget allows; None if only the run can tell."""
 
     def __str__(self) -> str:
-        held = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
+        host = self.memory.host
         spent = ", ".join(f"{name} {s:.2g} s" for name, s in self.seconds.items())
         step = sum(self.seconds.values())
         whole = (
@@ -60,7 +56,8 @@ class Plan:
                 f"a step    {self.prompts:,} prompts, {self.responses:,} responses of at most "
                 f"{self.tokens:,} tokens in all, {self.comparisons:,} comparisons, "
                 f"{self.gradients} gradients",
-                f"memory    about {_size(sum(self.memory.values()))}: {held}",
+                f"memory    about {_listed(self.memory.device)}",
+                *([f"          and about {_listed(host)}, in CPU memory"] if host else []),
                 f"          {_size(self.peak)} were in use in the probe",
                 f"time      about {_time(step)} a step: {spent}{whole}",
             ]
@@ -71,6 +68,8 @@ def plan(config: Config) -> Plan:
     """Load the run and take one short step as a probe. Nothing is written."""
     run = Run.of(config)
     game, solver = run.game, config.solver
+    network = game.start.network
+    assert isinstance(network, TransformersNetwork)
     prompts = game.prompts_per_step or len(game.prompts)
     responses = prompts * solver.samples
     spent = _probe(run)
@@ -84,7 +83,7 @@ def plan(config: Config) -> Plan:
         responses * game.start.decoding.max_tokens,
         responses * (solver.samples - 1) // 2,
         config.step.epochs * config.step.minibatches,
-        _memory(config, game.start, max(map(len, game.prompts)), share * solver.samples),
+        memory.estimate(config, network, max(map(len, game.prompts)), share * solver.samples),
         seconds,
         peak_memory(run.device),
         _steps(config, responses),
@@ -116,41 +115,6 @@ def _probe(run: Run) -> Mapping[str, float]:
     return ledger.seconds
 
 
-def _memory(config: Config, start: TokenPolicy, prompt: int, responses: int) -> dict[str, float]:
-    """Bytes in memory when a step needs most, by what they hold."""
-    network, settings = start.network, config.solver
-    assert isinstance(network, TransformersNetwork)
-    inner = network.config
-    trained = sum(w.numel() for w in network.trainable.values())
-    whole, half = network.bytes, config.model.dtype == "bfloat16"
-    # The old policy, the start (as magnet, or as opponent in evaluation), a magnet that has left
-    # the start, and the policy before the old one. The new policy is the model itself.
-    policies = 1
-    policies += settings.alpha > 0.0 or bool(config.evaluation.source)
-    policies += settings.magnet != "fixed"
-    policies += settings.feedback == "optimistic"
-    width = 2 if half else 4
-    micro_batch = min(config.step.micro_batch or responses, responses)
-    tokens = prompt + config.generation.max_tokens
-    layers, hidden = inner.num_hidden_layers, inner.hidden_size
-    # Numbers that a layer keeps for the backward pass, per token: an estimate.
-    layer = 10 * hidden + 4 * (getattr(inner, "intermediate_size", None) or 4 * hidden)
-    kept = layers * hidden + layer if config.model.gradient_checkpointing else layers * layer
-    heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
-    size = getattr(inner, "head_dim", None) or hidden // inner.num_attention_heads
-    drawn = min(config.generation.batch, responses)
-    return {
-        "model": whole,
-        "policies": 4.0 * trained * policies,
-        "gradients": 4.0 * trained * (2 if half else 1),
-        # L-BFGS keeps 50 pairs of vectors.
-        "optimiser": 4.0 * trained * (4 if config.step.minimiser == "adam" else 100),
-        "activations": float(width * micro_batch * tokens * kept),
-        "logits": 4.0 * CHUNK * inner.vocab_size * LOGITS,
-        "cache": float(2 * width * drawn * tokens * layers * heads * size),
-    }
-
-
 def _steps(config: Config, responses: int) -> int | None:
     budget = config.budget
     limits = [budget.steps]
@@ -160,6 +124,11 @@ def _steps(config: Config, responses: int) -> int | None:
         gradients = config.step.epochs * config.step.minibatches
         limits.append(math.ceil(budget.gradient_steps / gradients))
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _listed(held: Mapping[str, float]) -> str:
+    whole = _size(sum(held.values()))
+    return f"{whole}: " + ", ".join(f"{name} {_size(size)}" for name, size in held.items())
 
 
 def _size(size: float) -> str:

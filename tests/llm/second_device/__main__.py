@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from second_device import own_checks
+from second_device import own_checks, weights
 from second_device.budgets import MEASURES
 from second_device.features import FEATURES, require_same
 from second_device.judging import JUDGES
@@ -45,7 +45,7 @@ def main(asked: list[str]) -> None:
         checks: dict[str, Callable[[], dict[str, float] | None]] = dict(own_checks.CHECKS)
         for name, feature in (FEATURES | WORKFLOWS | JUDGES).items():
             checks[name] = partial(require_same, feature, Path(folder) / name)
-        checks |= MEASURES
+        checks |= weights.CHECKS | MEASURES
         for name, check in checks.items():
             if not asked or name in asked:
                 run(name, check)

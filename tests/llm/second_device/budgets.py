@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import transformers
 import mpo_games as mg
 import mpo_llm as ml
 from second_device.backend import METER, NAME
+from second_device.features import elsewhere
 from second_device.meter import TO_DEVICE, measured
-from second_device.models import SIZES, policy, rollouts
+from second_device.models import SIZES, policy, rollouts, stepped
 
 BROAD = {
     "vocab_size": 64,
@@ -38,8 +40,9 @@ def broad() -> Any:
 
 
 def adapted() -> Any:
+    """In half precision too."""
     lora = peft.LoraConfig(r=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    return peft.get_peft_model(broad(), lora)
+    return peft.get_peft_model(broad(), lora, autocast_adapter_dtype=False)
 
 
 def tied(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
@@ -47,14 +50,14 @@ def tied(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[flo
     return [0.5] * len(a)
 
 
-def bytes_held(build: Callable[[], Any]) -> tuple[float, float, float, int]:
+def bytes_held(build: Callable[[], Any], offload: bool = True) -> tuple[float, float, float, int]:
     """Bytes of what is not trained, at the peak of the third step, and after it; and how many
     numbers are trained."""
     gc.collect()
     before = METER.held
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT asks transformers by an old name.
-        network = ml.TransformersNetwork(build().to(NAME))
+        network = ml.TransformersNetwork(build().to(NAME), offload=offload)
     frozen = sum(p.numel() * p.element_size() for p in network.frozen.values())
     trained = sum(p.numel() for p in network.trainable.values())
     proximal = ml.Proximal(minimise=ml.Adam(2, 1e-3, clip=1.0))
@@ -74,7 +77,8 @@ def bytes_held(build: Callable[[], Any]) -> tuple[float, float, float, int]:
 
 
 def full_memory() -> dict[str, float]:
-    """Of full fine-tuning in bfloat16: optimistic steps, whose magnet is an average of weights."""
+    """Of full fine-tuning in bfloat16, whose policies live on the host: optimistic steps, whose
+    magnet is an average of weights."""
     _, peak, rest, trained = bytes_held(broad)
     return {
         "full bfloat16: bytes a parameter at the peak": peak / trained,
@@ -123,14 +127,34 @@ def doubles() -> dict[str, float]:
 
 
 def copies() -> dict[str, float]:
-    """Of the weights of a magnet that is parked on the CPU, when responses are read by it."""
-    p = policy("full", torch.device(NAME), ml.Proximal(micro_batch=1), offload=True)
-    magnet, q = p.snapshot(), rollouts(p)
-    size = sum(w.numel() * w.element_size() for w in magnet.weights.values())
-    with measured(METER) as seen:
-        magnet.log_probs(q.responses)
-    moved = sum(n for (way, _), n in seen.copies.items() if way == TO_DEVICE)
-    return {"copies of an offloaded magnet in a reading": moved / size}
+    """Of the weights of policies that live on the host, to the device: when a magnet reads, when
+    the module has a policy already, and when a mixture draws and a step is taken."""
+    start = policy("bfloat16", torch.device(NAME), ml.Proximal(micro_batch=1), offload=True)
+    p = stepped(start)
+    q = replace(rollouts(p), hidden=None)
+    size = sum(w.numel() * w.element_size() for w in p.weights.values())
+
+    def moved(what: Callable[[], object]) -> float:
+        with measured(METER) as seen:
+            what()
+        ways = seen.copies.items()
+        return (
+            sum(n for (way, place), n in ways if way == TO_DEVICE and "workbench" in place) / size
+        )
+
+    reading = moved(lambda: elsewhere(p).log_probs(q.responses))
+    p.log_probs(q.responses)
+    again = moved(lambda: p.log_probs(q.responses))
+    both = p.mix(elsewhere(p), 0.5)
+    mixture = moved(lambda: ml.Autoregressive()(both, ASKED, 2, np.random.default_rng(0)))
+    p.log_probs(q.responses)
+    step = moved(lambda: p.mirror_step(q, elsewhere(p), eta=1.0, alpha=0.1))
+    return {
+        "copies of an offloaded magnet in a reading": reading,
+        "copies of a policy that the module has": again,
+        "copies of the two policies of a mixture that draws": mixture,
+        "copies of policies in a step: the magnet, and the old one again": step,
+    }
 
 
 MEASURES: dict[str, Callable[[], dict[str, float]]] = {

@@ -1,0 +1,91 @@
+"""How much memory a step of training takes, by arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpo_llm.config import Config
+from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.step.scoring import CHUNK
+
+LOGITS = 9
+"""Single-precision arrays `(CHUNK, V)` that are alive at the same time while a chunk's gradient is
+computed against two references. Measured: 8.5."""
+
+PAIRS = 50
+"""Pairs of vectors that L-BFGS keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one process when a step needs most, by what they hold: an estimate."""
+
+    device: Mapping[str, float]
+    """Where the model is."""
+    host: Mapping[str, float]
+    """In CPU memory beside it; empty if the model is there, or if nothing is offloaded."""
+
+
+def estimate(config: Config, network: TransformersNetwork, prompt: int, responses: int) -> Memory:
+    """The memory of a step with prompts of at most `prompt` tokens and `responses` responses."""
+    held = of_weights(config, network)
+    return Memory(held.device | _of_rows(config, network, prompt, responses), held.host)
+
+
+def of_weights(config: Config, network: TransformersNetwork) -> Memory:
+    """The memory that weights, gradients and the optimiser take."""
+    settings, step = config.solver, config.step
+    trained = sum(p.numel() for p in network.trainable.values())
+    own = sum(p.numel() * p.element_size() for p in network.trainable.values())
+    each = 4.0 * trained
+    # The start (the game has it), the old policy, a magnet that has left the start, and the policy
+    # before the old one. In half precision all but the start are masters.
+    policies = own + each * (1 + (settings.magnet != "fixed") + (settings.feedback == "optimistic"))
+    apart = own < each
+    updates = step.epochs * step.minibatches
+    adam = step.minimiser == "adam"
+    # A first moment that no later update reads is not kept.
+    first = each * (adam and (updates > 1 or step.keep_first))
+    # Those of the old policy stay, because a step may fail. L-BFGS has a vector of weights, one of
+    # gradients and its history, and Adam the second moments.
+    rest = each * (2 if adam else 2 * PAIRS + 2)
+    device = {"model": float(network.bytes), "gradients": each, "optimiser": first}
+    if apart:
+        references = 1 + (settings.alpha > 0.0)
+        device["heads"] = float(references * _head(network))
+    if network.workbench.places.apart:
+        return Memory(device, {"policies": policies + each, "optimiser": rest})
+    # Without masters, the new policy is the model.
+    device["policies"] = policies + each * apart
+    device["optimiser"] += rest
+    return Memory(device, {})
+
+
+def _head(network: TransformersNetwork) -> int:
+    """Bytes of the head, if it is trained."""
+    trained = {id(p) for p in network.trainable.values()}
+    parts = network.head_parameters
+    return sum(p.numel() * p.element_size() for p in parts if id(p) in trained)
+
+
+def _of_rows(
+    config: Config, network: TransformersNetwork, prompt: int, responses: int
+) -> dict[str, float]:
+    """The memory that responses take, drawn and trained on."""
+    inner = network.config
+    width = 2 if config.model.dtype == "bfloat16" else 4
+    micro_batch = min(config.step.micro_batch or responses, responses)
+    tokens = prompt + config.generation.max_tokens
+    layers, hidden = inner.num_hidden_layers, inner.hidden_size
+    # Numbers that a layer keeps for the backward pass, per token: an estimate.
+    layer = 10 * hidden + 4 * (getattr(inner, "intermediate_size", None) or 4 * hidden)
+    kept = layers * hidden + layer if config.model.gradient_checkpointing else layers * layer
+    heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
+    size = getattr(inner, "head_dim", None) or hidden // inner.num_attention_heads
+    drawn = min(config.generation.batch, responses)
+    return {
+        "activations": float(width * micro_batch * tokens * kept),
+        "logits": 4.0 * CHUNK * inner.vocab_size * LOGITS,
+        "cache": float(2 * width * drawn * tokens * layers * heads * size),
+    }
