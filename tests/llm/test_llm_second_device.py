@@ -37,9 +37,16 @@ FEATURES = (
     "solve",
     "training",
     "results",
-    "judging",
+    "reward model",
+    "score of a reward model",
+    "language model as judge",
+    "relevance",
+    "causal encoder",
+    "preference model",
+    "loaded preference model",
+    "fit-preferences",
 )
-"""What must be as on the CPU: `second_device/features.py` and `second_device/workflows.py`."""
+"""What must be as on the CPU: `features.py`, `workflows.py` and `judging.py`."""
 
 WEIGHTS = (
     "offload_outlives_a_file",
