@@ -30,7 +30,8 @@ class Memory:
 def estimate(config: Config, network: TransformersNetwork, prompt: int, responses: int) -> Memory:
     """The memory of a step with prompts of at most `prompt` tokens and `responses` responses."""
     held = of_weights(config, network)
-    return Memory(held.device | _of_rows(config, network, prompt, responses), held.host)
+    rows = _of_rows(config, network, prompt, responses)
+    return Memory({**held.device, **rows}, held.host)
 
 
 def of_weights(config: Config, network: TransformersNetwork) -> Memory:
