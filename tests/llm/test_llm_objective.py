@@ -66,7 +66,7 @@ def test_first_gradients_agree(objective: Any) -> None:
 def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: Any) -> Any:
     proximal = ml.Proximal(objective, **options)
     parameters = policy.network.load(policy.weights)
-    for part in q.parts(proximal.micro_batch):
+    for part in q.parts(proximal.limits):
         loss = proximal.loss(policy, part, [(0.7, policy)])
         loss().loss.backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).numpy()

@@ -52,8 +52,11 @@ class CachedDecoder:
         self, run: Run, logits: Callable[[Tensor], Tensor], rows: Tensor, lengths: Tensor
     ) -> None:
         self._run, self._logits = run, logits
-        self._length, self._cache = lengths, None
-        self._ids, self._mask, self._positions = rows, None, None
+        self._length = lengths
+        self._cache: Any = None
+        self._ids = rows
+        self._mask: Tensor | None = None
+        self._positions: Tensor | None = None
         # With a mask transformers asks the device, for every token, whether it masks anything.
         if int(lengths.min()) < rows.shape[1]:
             self._ids, self._mask, self._positions = right_aligned(rows, lengths)
@@ -82,9 +85,10 @@ def _give_room(cache: Any) -> None:
     # Only a network of transformers has a cache, and others need no transformers.
     from transformers.cache_utils import DynamicLayer
 
-    for layer in getattr(cache, "layers", ()):
+    layers: list[Any] = getattr(cache, "layers", [])
+    for layer in layers:
         if type(layer) is DynamicLayer and layer.is_initialized:
-            layer.update = _Room(layer).update
+            setattr(layer, "update", _Room(layer).update)  # noqa: B010
 
 
 class _Room:

@@ -22,6 +22,7 @@ from mpo_llm.networks.base import Network, Weights
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import in_step, share
 from mpo_llm.responses import Decoding, Responses
+from mpo_llm.step.parts import Limits
 from mpo_llm.step.terms import table
 
 CHUNK = 40 * 2**20
@@ -62,8 +63,8 @@ class Scorable(Protocol):
         ...
 
     @property
-    def micro_batch(self) -> int | None:
-        """The largest number of responses that are run at the same time; None for all."""
+    def limits(self) -> Limits:
+        """How many responses are run at the same time."""
         ...
 
 
@@ -170,17 +171,25 @@ def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
     """
     sizes = np.array([len(prompt) for prompt in responses.prompts])
     policy.network.require_room(sizes[responses.prompt_of], responses.lengths)
-    count = policy.micro_batch or len(responses)
+    split = policy.limits.split(responses, shared=policy.network.shares_prompts)
     first, *rest = (
         HiddenStates.of(
             policy.network,
             policy.decoding,
             policy.parts,
-            Inputs.of_responses(responses.take(slice(i, i + count)), policy.network.device),
+            Inputs.of_responses(responses.take(rows), policy.network.device),
         )
-        for i in range(0, len(responses), count)
+        for rows in split
     )
-    return first.joined(rest)
+    found = first.joined(rest)
+    order = np.concatenate(split)
+    if (np.diff(order) > 0).all():
+        return found
+    # Parts have been sorted by length; their states go back to the places of their tokens.
+    place = np.full(responses.mask.shape, -1)
+    place[responses.mask] = np.arange(responses.mask.sum())
+    places = place[order][responses.mask[order]]
+    return found.take(torch.from_numpy(np.argsort(places)).to(policy.network.device))
 
 
 def token_terms(
@@ -188,24 +197,29 @@ def token_terms(
 ) -> TokenTerms:
     """Terms of the responses' tokens by `policy`, and its ratios and KLs to `references`.
 
-    On the CPU, without gradients; `micro_batch` responses are run at a time, and the processes
-    share the work. `ValueError` for tokens that are never drawn and for rows longer than the
-    context, `FloatingPointError` if the network returns NaN.
+    On the CPU, without gradients; as many responses as `limits` allows are run at a time, and the
+    processes share the work. `ValueError` for tokens that are never drawn and for rows longer than
+    the context, `FloatingPointError` if the network returns NaN.
     """
     require_producible(policy.decoding, responses)
     network = policy.network
-    mine = range(len(responses))[share(network.processes, len(responses))]
-    count = policy.micro_batch or max(1, len(mine))
-    slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
-    tables = [_table_on_cpu(policy, responses.take(rows), references) for rows in slices]
+    mine = np.arange(len(responses))[share(network.processes, len(responses))]
+    own = responses.take(mine)
+    split = [mine[rows] for rows in policy.limits.split(own, shared=network.shares_prompts)]
+    tables = [_table_on_cpu(policy, responses.take(rows), references) for rows in split]
     if network.sharded:
         # Every process must run as often as the others; what these passes compute is dropped.
         for _ in in_step(network.processes, tables)[len(tables) :]:
             _table_on_cpu(policy, responses.take(slice(0, 1)), references)
-    everyone = [table for tables in network.processes.gather(tables) for table in tables]
-    # Without a response there is no table to join.
-    whole = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
-    return _from_table(_checked(whole))
+    everyone = network.processes.gather(list(zip(split, tables, strict=True)))
+    found = [part for theirs in everyone for part in theirs]
+    # Without a response there is no table.
+    dtype = found[0][1].dtype if found else torch.float32
+    whole = torch.zeros(1 + 2 * len(references), *responses.mask.shape, dtype=dtype)
+    for rows, values in found:
+        row, t = np.nonzero(responses.mask[rows])
+        whole[:, rows[row], t] = values
+    return _from_table(_checked(whole[:, responses.mask]))
 
 
 def per_token(responses: Responses, values: Tensor) -> Array:
