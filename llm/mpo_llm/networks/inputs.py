@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpo_games.protocol import Indices, Mask
+from mpo_games.protocol import Array, Indices, Mask
 from mpo_llm.responses import Responses, left_aligned
 
 
@@ -145,9 +145,9 @@ class Inputs:
         return cls(ids, lengths, torch.arange(len(ids), device=ids.device), lengths - 1)
 
 
-def to_device(arrays: Sequence[Indices], device: torch.device) -> list[Tensor]:
-    """The int64 arrays as tensors on the device, which get there in one copy."""
-    whole = torch.from_numpy(np.concatenate([np.ravel(a) for a in arrays]).astype(np.int64))
+def to_device(arrays: Sequence[Array | Indices], device: torch.device) -> list[Tensor]:
+    """Arrays of one type as tensors on the device, which get there in one copy."""
+    whole = torch.from_numpy(np.concatenate([np.ravel(a) for a in arrays]))
     if device.type == "cuda":
         # From pinned memory the copy goes on while the host does something else.
         whole = whole.pin_memory()

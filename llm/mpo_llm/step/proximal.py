@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mpo_games.checks import is_number, require_callable, require_count
@@ -156,7 +155,7 @@ class Proximal:
             [responses.tokens[mask], np.flatnonzero(mask), responses.prompt_of], network.device
         )
         arrays = [q.behaviour, q.advantages, q.weights, *([] if q.pairs is None else [q.pairs])]
-        known = [torch.from_numpy(values).to(network.device) for values in arrays]
+        known = to_device(arrays, network.device)
 
         def padded(values: Tensor) -> Tensor:
             return values.new_zeros(mask.size).scatter(0, places, values).view(mask.shape)

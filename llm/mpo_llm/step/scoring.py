@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
-from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.inputs import Inputs, to_device
 from mpo_llm.networks.processes import in_step, share
 from mpo_llm.responses import Decoding, Responses
 from mpo_llm.step.parts import Limits
@@ -206,11 +206,14 @@ def token_terms(
     mine = np.arange(len(responses))[share(network.processes, len(responses))]
     own = responses.take(mine)
     split = [mine[rows] for rows in policy.limits.split(own, shared=network.shares_prompts)]
-    tables = [_table_on_cpu(policy, responses.take(rows), references) for rows in split]
+    made = [_table_of(policy, responses.take(rows), references) for rows in split]
     if network.sharded:
         # Every process must run as often as the others; what these passes compute is dropped.
-        for _ in in_step(network.processes, tables)[len(tables) :]:
-            _table_on_cpu(policy, responses.take(slice(0, 1)), references)
+        for _ in in_step(network.processes, made)[len(made) :]:
+            _table_of(policy, responses.take(slice(0, 1)), references)
+    # In one copy from the device.
+    sizes = [each.shape[1] for each in made]
+    tables = torch.split(torch.cat(made, dim=1).cpu(), sizes, dim=1) if made else ()
     everyone = network.processes.gather(list(zip(split, tables, strict=True)))
     found = [part for theirs in everyone for part in theirs]
     # Without a response there is no table.
@@ -239,12 +242,12 @@ def require_producible(decoding: Decoding, responses: Responses) -> None:
         raise ValueError("The responses hold ids for which the tokenizer has no token.")
 
 
-def _table_on_cpu(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
-    """The table of the responses, `(1 + 2 K, M)`, on the CPU."""
-    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+def _table_of(policy: Scorable, responses: Responses, references: Sequence[Scorable]) -> Tensor:
+    """The table of the responses, `(1 + 2 K, M)`, without gradients."""
+    (tokens,) = to_device([responses.tokens[responses.mask]], policy.network.device)
     with torch.no_grad():
         states, *others = (hidden_states(p, responses) for p in (policy, *references))
-        return _table(states, tokens, others).cpu()
+        return _table(states, tokens, others)
 
 
 def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates]) -> Tensor:
