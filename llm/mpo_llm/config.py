@@ -292,17 +292,21 @@ class StepConfig:
     micro_batch: int | None = 16
     """Largest number of responses whose activations are in memory at the same time; the gradients
     of such parts are added up. None is all, which `squared` and `logistic` need."""
+    micro_tokens: int | None = None
+    """Largest number of tokens, padding included, in such a part. Then responses of similar length
+    are run together, so that little is padding. None is no such limit."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             _at_least(f"step.{name}", getattr(self, name), 1)
-        if self.micro_batch is not None:
-            _at_least("step.micro_batch", self.micro_batch, 1)
-            # These losses compare the responses to a prompt, so they are no sums over parts.
-            if self.objective in ("squared", "logistic"):
-                raise ValueError(
-                    f"`step.objective: {self.objective}` needs `step.micro_batch: null`."
-                )
+        for name in ("micro_batch", "micro_tokens"):
+            if getattr(self, name) is not None:
+                _at_least(f"step.{name}", getattr(self, name), 1)
+                # These losses compare the responses to a prompt: they are no sums over parts.
+                if self.objective in ("squared", "logistic"):
+                    raise ValueError(
+                        f"`step.objective: {self.objective}` needs `step.{name}: null`."
+                    )
         _above("step.rate", self.rate)
         if self.clip is not None:
             _above("step.clip", self.clip)

@@ -264,7 +264,7 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     """
     size = probs.shape[1]
     whole = size - size % BLOCK
-    sums = probs[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1) if whole else probs[:, :0]
+    sums = probs[:, :whole].reshape(len(probs), -1, BLOCK).sum(-1) if whole else probs[:, :0]
     if whole < size:
         sums = torch.cat([sums, probs[:, whole:].sum(-1, keepdim=True)], dim=1)
     cdf = sums.double().cumsum(-1)

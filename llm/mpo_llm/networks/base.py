@@ -161,6 +161,11 @@ class Network(ABC):
         """The number of the module's weights, trained or not; tied ones count once."""
         return sum(p.numel() for p in self._module.parameters())
 
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt is run once for all its rows, in training too."""
+        return False
+
     def require_room(self, sizes: Indices, steps: Indices) -> None:
         """`ValueError` unless prompts of `sizes` `(N,)` with responses of `steps` `(N,)` tokens fit
         the network's context."""

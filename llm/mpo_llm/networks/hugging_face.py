@@ -148,6 +148,10 @@ class TransformersNetwork(Network):
         return np.zeros_like(sizes) if self._switch is None else 1 * (sizes > self._switch)
 
     @property
+    def shares_prompts(self) -> bool:
+        return self._ways.shared and not self.sharded and not self._checkpointed
+
+    @property
     def _recomputes(self) -> bool:
         """Whether layers must be run once, over whole rows: if they are sharded, or checkpointed
         and in training."""

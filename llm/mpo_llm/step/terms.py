@@ -64,11 +64,11 @@ class _Table(torch.autograd.Function):
         return torch.cat(lines, dim=1).T
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         tokens, weights, total, *saved = ctx.saved_tensors
         aparts, means = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        columns = gradient.T.split(1, dim=1)
+        columns = torch.split(gradient.T, 1, dim=1)
         kls = columns[2::2]
         drift = torch.stack([columns[0], *columns[1::2]]).sum(0)
         level = torch.stack([drift, *(kl * mean for kl, mean in zip(kls, means, strict=True))])
@@ -79,7 +79,7 @@ class _Table(torch.autograd.Function):
 
 
 def _exponentials(scores: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest score z of each row `(m, 1)`, `exp(z - largest)` `(m, V)`, and its sum `(m, 1)`."""
+    """The largest score of each row `(m, 1)`, `exp(score - largest)`, and their sums `(m, 1)`."""
     peak = scores.amax(-1, keepdim=True)
     weights = torch.sub(scores, peak, out=out).exp_()
     return peak, weights, weights.sum(-1, keepdim=True)

@@ -280,4 +280,6 @@ def proximal(settings: StepConfig) -> Proximal:
         )
     )
     objective = objectives[settings.objective]
-    return Proximal(objective, minimise, settings.minibatches, settings.micro_batch)
+    return Proximal(
+        objective, minimise, settings.minibatches, settings.micro_batch, settings.micro_tokens
+    )
