@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
+.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -61,7 +61,10 @@ llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a 
 llm-demo-gpu: $(VENV)/dev  ## Four methods at scale, on an accelerator: throughput, win rates, a league.
 	$(BIN)/python llm/demo/at_scale.py
 
-bench-llm: SIZE ?= small
+gpu-minutes: $(VENV)/dev  ## A quarter of an hour on a GPU: device tests, 1.5B, 7B, SmolLM2; resumable.
+	$(BIN)/python llm/demo/gpu_minutes.py
+
+bench-llm: SIZE ?= small short
 bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
 	$(BIN)/python benchmarks/llm.py --size $(SIZE) \
 		--trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
