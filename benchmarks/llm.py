@@ -120,6 +120,7 @@ def contest(name: str, arguments: Arguments) -> None:
                     # A run of all takes long, and what is measured need not be measured again.
                     out.write_text(json.dumps(record, indent=2) + "\n")
             show(name, kind, found)
+    print(f"\n{markdown(record)}")
     plot.save(figure(record), out)
 
 
@@ -171,6 +172,26 @@ def show(name: str, kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _verdict(met: bool) -> str:
     return "met" if met else "MISSED"
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """Seconds of processor time a trained completion and peak memory, as a table for the README."""
+    results = record["results"]
+    lines = [
+        "| | " + " | ".join(f"{KINDS[kind]}, s | GiB" for kind in results) + " |",
+        "| --- |" + " --- |" * 2 * len(results),
+    ]
+    for name, (label, _) in LOOKS.items():
+        parts = [found.get(name, {"note": ""}) for found in results.values()]
+        if any("note" not in part for part in parts):
+            cells = (
+                ("", "")
+                if "note" in part
+                else (f"{part['per_completion']:.2f}", f"{part['peak_mb'] / 1024:.1f}")
+                for part in parts
+            )
+            lines.append(f"| {label} | " + " | ".join(" | ".join(pair) for pair in cells) + " |")
+    return "\n".join(lines)
 
 
 def figure(record: Mapping[str, Any]) -> Any:

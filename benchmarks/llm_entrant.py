@@ -57,6 +57,8 @@ class Task:
     checkpointing: bool
     """Whether activations are computed again in the backward pass, which saves memory."""
     steps: int
+    offload: bool = False
+    """Whether our trainer keeps its policies in the CPU's memory."""
     profiled: bool = False
     """Whether a step more is run under torch's profiler, which counts where the host waits."""
 
@@ -81,7 +83,7 @@ class Meter:
     def mark(self) -> None:
         """Note the time and the tokens so far: a step begins or has ended."""
         # Before the GPU is waited for here, because that is no wait of the step.
-        if len(self.marks) - 2 == self.profiled:
+        if self.profile is not None and len(self.marks) - 1 == self.profiled:
             self.profile.stop()
         self._note()
         if len(self.marks) - 1 == self.profiled:
@@ -170,6 +172,7 @@ def trainer(task: Task, device: str) -> tuple[Any, Any, Any]:
             "float32" if task.dtype == "float32" else "bfloat16",
             lora_rank=RANK if task.lora else 0,
             gradient_checkpointing=task.checkpointing,
+            offload=task.offload,
         ),
         generation=config.GenerationConfig(task.tokens),
         solver=config.SolverConfig(task.samples, task.at_once, ETA, ALPHA),

@@ -157,10 +157,10 @@ def main(
 
 
 def task_of(size: Size, folder: str, prompts: tuple[str, ...], kind: str) -> Task:
-    """Three steps: the first warms up, one is timed, and the products of the last are recorded."""
+    """The work of a step."""
     return Task(
         folder, size.dtype, kind == "lora", prompts, size.prompts, size.samples, size.tokens,
-        size.rows, size.checkpointing, 3,
+        size.rows, size.checkpointing, 1,
     )  # fmt: skip
 
 
@@ -193,16 +193,15 @@ def measured(task: Task) -> dict[str, dict[str, float]]:
         replace(solver, pull=within(GRADIENT, solver.pull)),
         rng=np.random.default_rng(0),
     )
+    # The first state is the start, and the step after it also warms up.
     next(states)
-    with mock.patch.object(torch.autograd, "backward", backward):
-        next(states)
-        before = dict(book.seconds)
-        with book.time("scoring"):
-            next(states)
-        update = time.process_time() - ended[0]
-    spent = {name: seconds - before[name] for name, seconds in book.seconds.items()}
     with Recording(products):
         next(states)
+    before = dict(book.seconds)
+    with mock.patch.object(torch.autograd, "backward", backward), book.time("scoring"):
+        next(states)
+    update = time.process_time() - ended[0]
+    spent = {name: seconds - before[name] for name, seconds in book.seconds.items()}
     seconds = {
         DRAWING: spent["generation"],
         SCORING: spent["scoring"] + spent["judging"],

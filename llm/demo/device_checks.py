@@ -1,8 +1,8 @@
 """The adapter's features on a device: is each the same as on the CPU?
 
-`python llm/demo/device_checks.py DEVICE [NAME...]` runs the features of
-`tests/llm/second_device/features.py`, all but those that are named, and prints a line of JSON for
-each: its name, the error that it raised (None if it passed), and its seconds.
+`python llm/demo/device_checks.py DEVICE [NAME...]` runs what `tests/llm/second_device` has in
+`features.py` and `workflows.py`, all but those that are named. It prints a line of JSON for each:
+its name, the error that it raised (None if it passed), and its seconds.
 """
 
 from __future__ import annotations
@@ -12,35 +12,51 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
 TESTS = Path(__file__).parents[2] / "tests" / "llm"
+GROUPS = {"features": "FEATURES", "workflows": "WORKFLOWS"}
+"""Modules of the tests, in their order, and the name of what they hold."""
 
 
-def main(device: str, done: list[str]) -> None:
-    """Check the features that are not among `done`."""
-    sys.path.append(str(TESTS))
+def main(device: str, done: Collection[str] = ()) -> None:
+    """Check what is not among `done`."""
     # The tests belong to a checkout and are no package, so they are found by the path.
-    from second_device.features import (  # type: ignore[import-not-found, unused-ignore]
-        FEATURES,
-        require_same,
-    )
-
+    sys.path.append(str(TESTS))
     torch.set_num_threads(1)
-    for name, feature in FEATURES.items():
-        if name in done:
-            continue
-        begun = time.perf_counter()
-        error = None
+    for module, group in GROUPS.items():
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                require_same(feature, torch.device(device), Path(folder))
-        except Exception:
-            error = traceback.format_exc()
-        seconds = round(time.perf_counter() - begun, 2)
-        print(json.dumps({"name": name, "error": error, "seconds": seconds}), flush=True)
+            held = getattr(import_module(f"second_device.{module}"), group)
+        except ImportError:
+            # Workflows need packages that features do not, so features run in any case.
+            said(module, traceback.format_exc(), 0.0)
+            continue
+        for name, feature in held.items():
+            if name not in done:
+                check(name, feature, torch.device(device))
+
+
+def check(name: str, feature: object, device: torch.device) -> None:
+    """Compare a feature with the CPU's."""
+    require_same = import_module("second_device.features").require_same
+    begun = time.perf_counter()
+    error = None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            require_same(feature, device, Path(folder))
+    except Exception:
+        error = traceback.format_exc()
+    said(name, error, time.perf_counter() - begun)
+
+
+def said(name: str, error: str | None, seconds: float) -> None:
+    """Print a line."""
+    line = {"name": name, "error": error, "seconds": round(seconds, 2)}
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ class Cell:
     entrant: str
     seconds: float
     """The most seconds that it may take, loading included."""
+    offload: bool = False
+    """Whether our policies are in the memory of the CPU."""
 
     @property
     def name(self) -> str:
@@ -83,7 +85,7 @@ CELLS = (
     Cell("1.5B", "full", "grpo", 75.0),
     Cell("7B", "lora", "ours", 90.0),
     Cell("7B", "lora", "grpo", 90.0),
-    Cell("7B", "full", "ours", 120.0),
+    Cell("7B", "full", "ours", 120.0, offload=True),
 )
 """In the order of their worth, should the time not suffice for all."""
 TINY = tuple(Cell("tiny", kind, "ours", 300.0) for kind in KINDS)
@@ -217,7 +219,7 @@ def measured(
     prompts = random_models.prompts(cell.shape, 2 * size.prompts, 32)
     task = Task(
         place, size.dtype, cell.kind == "lora", prompts, size.prompts, size.samples,
-        size.tokens, size.rows, size.checkpointing, STEPS, profiled=True,
+        size.tokens, size.rows, size.checkpointing, STEPS, cell.offload, profiled=True,
     )  # fmt: skip
     found = llm_runs.run(python, cell.entrant, task, limit)
     if NOTE in found:

@@ -55,7 +55,7 @@ def test_every_phase_has_products_but_the_update(
 
     monkeypatch.setattr(Products, "seconds", seconds)
     prompts = random_models.prompts("tiny", 2, 8)
-    task = Task(str(tmp_path), "float32", False, prompts, 2, 2, 4, 4, False, 3)
+    task = Task(str(tmp_path), "float32", False, prompts, 2, 2, 4, 4, False, 1)
     found = llm_floor.measured(task)
     assert list(found) == [DRAWING, SCORING, GRADIENT, UPDATE]
     assert all(part["seconds"] > 0.0 for part in found.values())

@@ -94,6 +94,10 @@ def test_table_and_figure(capsys: pytest.CaptureFixture[str]) -> None:
     assert "time at most 0.55 x the best peer: met (0.50)" in said
     assert "memory at most 0.7 x the best peer: met (0.50)" in said
     assert "No memory." in said
+    assert NAMES["markdown"]({"results": results}).splitlines()[2:] == [
+        "| MPO, exact KL | 0.07 | 1.0 | 0.03 | 0.5 |",
+        "| GRPO | 0.13 | 2.0 |  |  |",
+    ]
     step = dataclasses.asdict(SIZES["small"])
     figure = NAMES["figure"]({"size": "small", "step": step, "results": results})
     bars = [[bar.get_height() for bar in ax.patches] for ax in figure.axes]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -171,10 +171,25 @@ def test_smollm2_goes_on(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
-def test_the_checks_are_those_of_the_second_device() -> None:
-    """A name that is done is left out; here all are."""
-    sys.path.append(str(DEMO.parents[1] / "tests" / "llm"))
-    features = pytest.importorskip("second_device.features")
-    command = [sys.executable, str(DEMO / "device_checks.py"), "cpu", *features.FEATURES]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == ""
+def test_checks_are_said_line_by_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is done is left out, what fails costs a line, and so do workflows that cannot run."""
+
+    def require_same(feature: str, device: torch.device, folder: Path) -> None:
+        assert folder.is_dir()
+        assert feature == str(device), "far off"
+
+    features = ModuleType("second_device.features")
+    held = {"draw": "cpu", "score": "another device", "Adam": "cpu"}
+    features.__dict__.update(FEATURES=held, require_same=require_same)
+    monkeypatch.setitem(sys.modules, "second_device.features", features)
+    monkeypatch.setitem(sys.modules, "second_device.workflows", None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    runpy.run_path(str(DEMO / "device_checks.py"))["main"]("cpu", ["Adam"])
+    draw, score, workflows = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (draw["name"], draw["error"]) == ("draw", None)
+    assert score["name"] == "score"
+    assert "far off" in score["error"]
+    assert workflows["name"] == "workflows"
+    assert "ModuleNotFoundError" in workflows["error"]
