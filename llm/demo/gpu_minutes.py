@@ -189,8 +189,8 @@ def check(before: Mapping[str, Any], device: torch.device, limit: float) -> dict
     command = [sys.executable, str(HERE / "device_checks.py"), str(device), *passed]
     found: dict[str, Any] = {"passed": passed, "failed": {}}
     out, error = _run(command, limit)
-    for line in out.splitlines():
-        said = json.loads(line)
+    # Libraries may print lines of their own.
+    for said in (json.loads(line) for line in out.splitlines() if line.startswith("{")):
         if said["error"] is None:
             passed.append(said["name"])
         else:
@@ -203,8 +203,11 @@ def check(before: Mapping[str, Any], device: torch.device, limit: float) -> dict
 def model(shape: str, folder: Path) -> str:
     """The folder of a random model of this shape, which is made if there is none."""
     place = folder / f"model-{shape}"
-    if not (place / "config.json").exists():
-        random_models.save(shape, place)
+    if not place.exists():
+        # Under its name there is only a whole model, even if a start was cut off.
+        part = folder / f"{place.name}.part"
+        random_models.save(shape, part)
+        part.rename(place)
         if torch.cuda.is_available():
             # The entrants have processes of their own, and need the memory.
             torch.cuda.empty_cache()

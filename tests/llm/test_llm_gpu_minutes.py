@@ -6,7 +6,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -174,22 +174,24 @@ def test_smollm2_goes_on(tmp_path: Path) -> None:
 def test_checks_are_said_line_by_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is done is left out, what fails costs a line, and so do workflows that cannot run."""
+    """What is done is left out, what is apart costs a line, and so does what cannot be imported."""
+    runs = iter([1.0, 1.0, 1.0, 1.2])
 
-    def require_same(feature: str, device: torch.device, folder: Path) -> None:
-        assert folder.is_dir()
-        assert feature == str(device), "far off"
+    def run(device: torch.device, folder: Path) -> dict[str, float]:
+        assert device == torch.device("cpu")
+        return {"weights": next(runs)}
 
+    feature = SimpleNamespace(run=run, apart=0.1)
     features = ModuleType("second_device.features")
-    held = {"draw": "cpu", "score": "another device", "Adam": "cpu"}
-    features.__dict__.update(FEATURES=held, require_same=require_same)
+    features.__dict__["FEATURES"] = dict.fromkeys(("draw", "score", "Adam"), feature)
     monkeypatch.setitem(sys.modules, "second_device.features", features)
-    monkeypatch.setitem(sys.modules, "second_device.workflows", None)
+    for name in ("workflows", "judging"):
+        monkeypatch.setitem(sys.modules, f"second_device.{name}", None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     runpy.run_path(str(DEMO / "device_checks.py"))["main"]("cpu", ["Adam"])
-    draw, score, workflows = map(json.loads, capsys.readouterr().out.splitlines())
+    draw, score, *groups = map(json.loads, capsys.readouterr().out.splitlines())
     assert (draw["name"], draw["error"]) == ("draw", None)
     assert score["name"] == "score"
-    assert "far off" in score["error"]
-    assert workflows["name"] == "workflows"
-    assert "ModuleNotFoundError" in workflows["error"]
+    assert "weights" in score["error"]
+    assert [group["name"] for group in groups] == ["workflows", "judging"]
+    assert all("ModuleNotFoundError" in group["error"] for group in groups)
