@@ -24,6 +24,9 @@ def run(python: str, name: str, task: Task, limit: float | None = None) -> dict[
         done = _ended(python, name, task, limit)
     except subprocess.TimeoutExpired:
         return {"note": f"no result within {limit:.0f} s"}
+    if done.returncode < 0:
+        # The system ends a process so that takes too much memory, and the process says nothing.
+        return {"note": f"ended by signal {-done.returncode}"}
     if done.returncode:
         return {"note": (done.stderr.strip().splitlines() or [f"ended by {done.returncode}"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

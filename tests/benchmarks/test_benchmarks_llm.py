@@ -131,6 +131,14 @@ def test_an_entrant_that_fails_costs_a_line() -> None:
     assert llm_runs.run("false", "ours", task()) == {"note": "ended by 1"}
 
 
+def test_an_entrant_that_is_killed_costs_a_line(tmp_path: Path) -> None:
+    """What it had printed to standard error says nothing about why."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'Loading weights' >&2\nkill -9 $$\n")
+    python.chmod(0o755)
+    assert llm_runs.run(str(python), "ours", task()) == {"note": "ended by signal 9"}
+
+
 def test_an_entrant_that_takes_too_long_costs_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*_: Any, timeout: float, **__: Any) -> None:
         raise subprocess.TimeoutExpired("entrant", timeout)
