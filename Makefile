@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 # Python compiles a module at its first import. Of the packages only a part is ever imported.
 INSTALL := -m pip install -q --no-compile
 
-.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
+.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -68,7 +68,10 @@ llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a 
 llm-demo-gpu: $(VENV)/dev  ## Four methods at scale, on an accelerator: throughput, win rates, a league.
 	$(BIN)/python llm/demo/at_scale.py
 
-bench-llm: SIZE ?= small
+gpu-minutes: $(VENV)/dev  ## A quarter of an hour on a GPU: device tests, 1.5B, 7B, SmolLM2; resumable.
+	$(BIN)/python llm/demo/gpu_minutes.py
+
+bench-llm: SIZE ?= small short
 bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
 	$(BIN)/python benchmarks/llm.py --size $(SIZE) \
 		--trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python

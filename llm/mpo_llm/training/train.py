@@ -289,6 +289,7 @@ class Run:
                     else:
                         self._record(state)
                         bar.update(1)
+                        self._warn_of_contention()
                     self.saver.whole = self._whole(state)
                     reached = self.ledger.exhausted(budget)
                     # A signal may have reached one process alone, but all must stop at one step.
@@ -364,6 +365,13 @@ class Run:
             journal.add("samples.jsonl", (json.dumps(e, ensure_ascii=False) for e in entries))
         self.saver.record()
         self.trackers.log({k: v for k, v in row.items() if v is not None}, step)
+
+    def _warn_of_contention(self) -> None:
+        # To wait for a GPU, or for the gradients of other processes, is normal.
+        if self.device.type == "cpu" and self.processes.size == 1:
+            said = self.ledger.contention.message()
+            if said is not None:
+                warnings.warn(said, stacklevel=2)
 
     def _bar(self) -> Any:
         """A progress bar on a terminal, up to the limit in steps if there is one."""
