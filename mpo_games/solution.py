@@ -14,7 +14,7 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.capabilities import Stored
-from mpo_games.checks import require_game, require_kind, require_shape
+from mpo_games.checks import is_number, require_game, require_kind, require_shape
 from mpo_games.labelled import shown
 from mpo_games.npz import Damaged, read
 from mpo_games.protocol import Array, Game, P, State
@@ -209,7 +209,8 @@ def _solution(
     )
     if not (0.0 <= state.evaluations < np.inf):
         raise Damaged(f"its evaluations must be finite and at least 0, got {state.evaluations}")
-    if not (float(header["best_gap"]) > -np.inf and isinstance(header["converged"], bool)):
+    gap, converged = header["best_gap"], header["converged"]
+    if not (is_number(gap) and gap > -np.inf and isinstance(converged, bool)):
         raise Damaged("its `best_gap` must be a number, and `converged` true or false")
     if len({len(column) for column in columns.values()}) != 1:
         raise Damaged("the columns of its trace are missing, or not equally long")
@@ -228,8 +229,8 @@ def _solution(
         state,
         Trace(columns),
         best,
-        header["best_gap"],
-        header["converged"],
+        gap,
+        converged,
         header["rng_state"],
         provenance | {"seed": int(provenance["seed"])},
     )
