@@ -50,6 +50,8 @@ class ModelConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool = False
     """Keep the weights of the magnet and of other stored policies in CPU memory."""
+    compile: bool = False
+    """Compute log-probabilities and KLs from logits by kernels that `torch.compile` makes."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora_rank", self.lora_rank, 0)

@@ -51,6 +51,8 @@ class Network(ABC):
         self._module = module.eval()
         self.offload = offload
         """Whether `stored` moves weights to CPU memory."""
+        self.compiled = False
+        """Whether terms of tokens are computed by kernels that `torch.compile` makes."""
         self.processes = processes
         """The processes that share the work, each with a network like this one."""
         self.sharded: frozenset[str] = frozenset()

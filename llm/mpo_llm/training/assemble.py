@@ -69,8 +69,13 @@ def network(
     With `shard` the processes share the weights of its layers, not only the work.
     """
     model, tokenizer = model_loading.load(config.model, config.seed)
-    offload = config.model.offload
-    found = TransformersNetwork(model.to(device), offload=offload, processes=processes)
+    settings = config.model
+    found = TransformersNetwork(
+        model.to(device),
+        offload=settings.offload,
+        compiled=settings.compile,
+        processes=processes,
+    )
     if shard:
         found.shard(found.layers)
     return found, tokenizer
