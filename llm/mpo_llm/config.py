@@ -55,6 +55,8 @@ class ModelConfig:
     estimate of `--dry-run` is more than a CUDA device has."""
     tf32: bool = False
     """Multiply float32 matrices by TF32, which rounds to 10 bits of mantissa; on CUDA devices."""
+    compile: bool = False
+    """Compute log-probabilities and KLs from logits by kernels that `torch.compile` makes."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora_rank", self.lora_rank, 0)

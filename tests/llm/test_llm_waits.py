@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from architectures import (
 from mpo_llm import engines
 from mpo_llm.config import StepConfig
 from mpo_llm.networks.final import Final
+from mpo_llm.step import terms
 from mpo_llm.step.parts import Limits
 from mpo_llm.step.scoring import hidden_states
 from mpo_llm.step.terms import table
@@ -66,6 +68,25 @@ def test_terms_have_the_gradient_of_their_definition(references: int) -> None:
         lines += [apart, (log_p.exp() * apart).sum(-1, keepdim=True).expand(5, 7)]
     expected = torch.stack([line.gather(1, tokens[:, None])[:, 0] for line in lines])
     torch.testing.assert_close(table(z, tokens, given), expected, atol=1e-14, rtol=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compiled_kernels_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the graphs that are traced; what a compiler makes of them takes minutes here."""
+    made = torch.compile
+    monkeypatch.setattr(torch, "compile", partial(made, backend="aot_eager"))
+    terms._kernel.cache_clear()
+    torch.manual_seed(0)
+    z = torch.randn(5, 700, dtype=torch.float64, requires_grad=True)
+    others = [torch.randn(5, 700, dtype=torch.float64) for _ in range(2)]
+    factors = torch.randn(5, 5, dtype=torch.float64)
+    found = []
+    for compiled in (False, True):
+        values = table(z, torch.arange(5), [lambda r=r: r for r in others], compiled=compiled)
+        found.append((values, *torch.autograd.grad((factors * values).sum(), z)))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-12, rtol=0.0)
+    terms._kernel.cache_clear()
 
 
 def test_small_kls_keep_their_digits() -> None:

@@ -57,6 +57,8 @@ class Network(ABC):
         self._module = module.eval()
         self.offload = offload
         """Whether policies keep their weights in CPU memory, whatever the device of the module."""
+        self.compiled = False
+        """Whether terms of tokens are computed by kernels that `torch.compile` makes."""
         self.processes = processes
         """The processes that share the work, each with a network like this one."""
         self.tokens_passed = np.zeros(2, dtype=np.int64)

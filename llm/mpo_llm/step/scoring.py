@@ -330,7 +330,8 @@ def _chunk(
 ) -> Tensor:
     """Some columns of the table."""
     others = [partial(reference.scores, chunk) for reference in references]
-    return table(states.scores(chunk), tokens[chunk], others)
+    compiled = states.network.compiled
+    return table(states.scores(chunk), tokens[chunk], others, compiled=compiled)
 
 
 def _checked(found: Tensor) -> Tensor:

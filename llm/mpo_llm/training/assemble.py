@@ -71,9 +71,15 @@ def network(
     With `shard` the processes share the weights of its layers, not only the work.
     """
     model, tokenizer = model_loading.load(config.model, config.seed)
-    multiply(config.model, device)
-    offload = config.model.offload
-    found = TransformersNetwork(model.to(device), offload=bool(offload), processes=processes)
+    settings = config.model
+    multiply(settings, device)
+    offload = settings.offload
+    found = TransformersNetwork(
+        model.to(device),
+        offload=bool(offload),
+        compiled=settings.compile,
+        processes=processes,
+    )
     if offload is None and memory.exceeds(config, found, device):
         found.offload_policies()
     if shard:
