@@ -269,7 +269,8 @@ def _require_same_run(ours: Mapping[str, Any], resume: Solution[P]) -> None:
         theirs = resume.provenance[noun]
         if respelled(ours[noun]) != respelled(theirs):
             raise ValueError(
-                f"`resume` ran another {noun}, {theirs}, not {ours[noun]}: "
+                # On one line, whatever an edited file holds.
+                f"`resume` ran another {noun}, {' '.join(theirs.split())}, not {ours[noun]}: "
                 "to start from its policy, pass `policy=resume.policy`."
             )
 
