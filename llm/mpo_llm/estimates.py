@@ -30,6 +30,11 @@ class Estimate:
         half = "unknown" if isnan(self.error) else f"{NORMAL * self.error:.2g}"
         return f"{self.value:.4g} ± {half}"
 
+    def with_interval(self, form: str) -> str:
+        """`value [low, high]`, each number in the format `form`; `[unknown]` for a NaN error."""
+        ends = (f"{end:{form}}" for end in self.interval)
+        return f"{self.value:{form}} [{'unknown' if isnan(self.error) else ', '.join(ends)}]"
+
 
 def clustered(values: Array, cluster_of: Indices) -> Estimate:
     r"""The mean of `values` `(N,)` with a cluster-robust standard error.

@@ -42,13 +42,13 @@ class Averaging:
     """By how much the equilibrium is less exploitable than that response."""
 
     def __str__(self) -> str:
-        cycles = "unknown" if np.isnan(self.cyclic.value) else _percent(self.cyclic)
-        low, high = self.lost.interval
+        unknown = np.isnan(self.cyclic.value)
+        cycles = "unknown" if unknown else self.cyclic.with_interval(".1%")
         return "\n".join(
             [
                 f"cyclic triples     {cycles}; the equilibrium mixes responses on "
                 f"{self.mixed.value:.0%} of the prompts",
-                f"averaging loses    {self.lost.value:.3f} [{low:.3f}, {high:.3f}]: the response "
+                f"averaging loses    {self.lost.with_interval('.3f')}: the response "
                 f"with the best mean win rate is beaten with {0.5 + self.averaged.value:.3f},",
                 f"                   the equilibrium with {0.5 + self.equilibrium.value:.3f}, each "
                 "by the response that is best against it",
@@ -91,8 +91,3 @@ def distinct(table: Array, texts: Sequence[str]) -> Array:
 def _mean(values: Sequence[float] | Array) -> Estimate:
     each = np.asarray(values, dtype=np.float64)
     return clustered(each, np.arange(len(each))) if len(each) else Estimate(np.nan, np.nan)
-
-
-def _percent(share: Estimate) -> str:
-    low, high = share.interval
-    return f"{share.value:.1%} [{low:.1%}, {high:.1%}]"

@@ -154,5 +154,4 @@ def _known(value: Any) -> Any:
 
 
 def _rate(e: Estimate) -> str:
-    low, high = e.interval
-    return f"{e.value:.3f} [{'unknown' if isnan(e.error) else f'{low:.3f}, {high:.3f}'}]"
+    return e.with_interval(".3f")

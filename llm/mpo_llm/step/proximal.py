@@ -79,6 +79,11 @@ class Proximal:
         require_count("minibatches", self.minibatches)
         require_callable("objective", self.objective, "`TokenLevel()`")
         require_callable("minimise", self.minimise, "`Adam()`")
+        known = (getattr(self.objective, name, None) for name in ("separable", "potential"))
+        if not all(isinstance(flag, bool) for flag in known):
+            raise ValueError(
+                f"`objective` must be one like `TokenLevel()`, got {shown(self.objective)}."
+            )
         if not hasattr(self.minimise, "searches"):
             raise ValueError(f"`minimise` must be one like `Adam()`, got {shown(self.minimise)}.")
         if self.minimise.searches and not self.objective.potential:
@@ -93,7 +98,6 @@ class Proximal:
                 f"`micro_batch` must be at least 1, got {shown(self.micro_batch)}, and "
                 f"{self.objective} must be a sum over responses: use `micro_batch=None` otherwise."
             )
-
         if self.micro_tokens is not None:
             require_count("micro_tokens", self.micro_tokens)
             if not self.objective.separable:
