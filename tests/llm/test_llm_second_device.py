@@ -63,7 +63,7 @@ BUDGETS = {
     "LoRA: bytes a trained number at rest, beside the base": 2.5,
     "waits a drawn token": 8.5,
     "waits a part forward and backward": 24.2,
-    "double numbers a logit drawn from": 3.19,
+    "double numbers a logit drawn from": 3.01,
     "copies of an offloaded magnet in a reading": 1.0,
     "copies of a policy that the module has": 0.0,
     "copies of the two policies of a mixture that draws": 2.0,
