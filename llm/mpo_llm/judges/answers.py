@@ -50,9 +50,9 @@ class Answers:
 
     def __post_init__(self) -> None:
         if self.folder is not None:
-            # The folder is the cache itself; those above it must exist.
-            if self.folder.parent.is_dir():
-                self.folder.mkdir(exist_ok=True)
+            # The sentence about a folder that cannot be made is that of a file in it.
+            with suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
             require_writable("cache", self.folder / FILE)
             self.refresh()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, isnan
+from math import isfinite
 from typing import Any
 
 from mpo_llm.estimates import Estimate
