@@ -162,8 +162,8 @@ def draw(
     tokens = len(prompts) * count * policy.decoding.max_tokens
     if tokens > MOST:
         raise ValueError(
-            f"{count} responses of {policy.decoding.max_tokens} tokens to {len(prompts)} prompts may "
-            f"have {tokens:.2g} tokens, more than {MOST:.2g}: draw fewer at a time."
+            f"{count} responses of {policy.decoding.max_tokens} tokens to {len(prompts)} prompts "
+            f"may have {tokens:.2g} tokens, more than {MOST:.2g}: draw fewer at a time."
         )
     try:
         drawn = engine(policy, prompts, count, rng)
