@@ -117,8 +117,8 @@ def test_mixtures_and_files() -> None:
 OTHERS: dict[str, Any] = {
     "table": mg.MatrixGame(np.eye(5)),
     "preferences": mg.load("rps"),
-    "tree": mg.load("kuhn_poker"),
-    "view": BehaviouralGame(mg.load("kuhn_poker")),
+    "tree": tree_of(np.eye(5)),
+    "view": BehaviouralGame(tree_of(np.eye(5))),
 }
 PAIRED = {
     "mirror_step": lambda p, o, q: p.mirror_step(q, o, eta=0.1, alpha=0.1),
