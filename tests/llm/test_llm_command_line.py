@@ -138,6 +138,8 @@ def test_settings_without_effect_are_refused(
         config_file.parse(Config, {"model": {"lora_dtype": "bfloat16"}})
     with pytest.raises(ValueError, match=r"`step\.keep_first` is a setting of Adam"):
         config_file.parse(Config, {"step": {"minimiser": "lbfgs", "keep_first": True}})
+    with pytest.raises(ValueError, match=r"`model\.tf32` must be true or false, got 'fast'"):
+        config_file.parse(Config, {"model": {"tf32": "fast"}})
     path = tmp_path / "run.yaml"
     path.write_text(config_file.dump(tiny.config(tmp_path)))
     assert cli.main(["sweep", str(path), "--jobs", "0"]) == 2
