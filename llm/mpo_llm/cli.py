@@ -141,6 +141,8 @@ class Sweep:
             raise ValueError("The seeds of a sweep are set by `--seeds`, not by `--vary seed=...`.")
         if not self.seeds:
             raise ValueError("`--seeds` needs at least one number.")
+        if self.jobs == 0:  # a number below 0 counts from the number of cores
+            raise ValueError("`--jobs` must be at least 1, or -1 for all cores, got 0.")
         vary["seed"] = list(self.seeds)
         runs = sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
         said = "\n".join(map(str, runs))
@@ -190,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings = config_file.load(arguments.pop(1))
         if arguments[:1] == ["train"]:
             arguments, settings = flags.options(arguments, settings)
+            arguments, settings = flags.words(arguments, settings)
             arguments = flags.translate(arguments, settings)
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
         command: Any = tyro.cli(

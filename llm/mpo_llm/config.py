@@ -57,10 +57,11 @@ class ModelConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: bool | None = False
     """Keep the weights of all policies and the second moments in CPU memory, so that a device has
-    only the model, gradients and first moments: 10 bytes a trained number in bfloat16. None: if the
-    estimate of `--dry-run` is more than a CUDA device has."""
+    only the model, gradients and first moments: 10 bytes a trained number in bfloat16. None (`null`
+    in the file): only if a step takes more than a CUDA device has free, by an estimate."""
     tf32: bool = False
-    """Multiply float32 matrices by TF32, which rounds to 10 bits of mantissa; on CUDA devices."""
+    """Multiply float32 matrices by TF32, which rounds to 10 bits of mantissa. On a CPU it has no
+    effect."""
     compile: bool = False
     """Compute log-probabilities and KLs from logits by kernels that `torch.compile` makes."""
 
@@ -68,6 +69,10 @@ class ModelConfig:
         _at_least("model.lora_rank", self.lora_rank, 0)
         if self.lora_alpha is not None:
             _at_least("model.lora_alpha", self.lora_alpha, 1)
+        if self.lora_dtype != "float32" and not self.lora_rank:
+            raise ValueError(
+                f"`model.lora_dtype: {self.lora_dtype}` is for new adapters: set `model.lora_rank`."
+            )
         if self.adapters == "continue" and self.lora_rank:
             raise ValueError(
                 "`model.adapters: continue` trains the adapters of the folder, which have their "
@@ -229,8 +234,9 @@ class StepConfig:
     """Largest number of responses whose activations are in memory at the same time; the gradients
     of such parts are added up. None is all, which `squared` and `logistic` need."""
     micro_tokens: int | None = None
-    """Largest number of tokens, padding included, in such a part. Then responses of similar length
-    are run together, so that little is padding. None is no such limit."""
+    """Largest number of tokens, padding included, in such a part; a longer response is a part by
+    itself. Then responses of similar length are run together, so that little is padding. None is
+    no such limit."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
@@ -243,6 +249,11 @@ class StepConfig:
                     raise ValueError(
                         f"`step.objective: {self.objective}` needs `step.{name}: null`."
                     )
+        if self.keep_first and self.minimiser != "adam":
+            raise ValueError(
+                "`step.keep_first` is a setting of Adam: leave it out, or set "
+                "`step.minimiser: adam`."
+            )
         _above("step.rate", self.rate)
         if self.clip is not None:
             _above("step.clip", self.clip)

@@ -29,7 +29,8 @@ def make(
     place, _, name = factory.rpartition(":")
     if not place or not name:
         raise ValueError(
-            f"`{setting}` must read `module:function` or `file.py:function`, got {factory!r}."
+            f"`{setting}` must read `module:function` or `file.py:function`, got "
+            f"{repr(factory) if factory else 'nothing'}."
         )
     module = _file(setting, Path(place)) if place.endswith(".py") else _module(setting, place)
     function = getattr(module, name, None)

@@ -109,3 +109,38 @@ def test_options_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "`generation.engine`, which is empty" in capsys.readouterr().err
     assert cli.main(["sweep", str(path), "--vary", "seed=1,2"]) == 2
     assert "`--seeds`" in capsys.readouterr().err
+
+
+def test_values_may_have_the_words_of_yaml() -> None:
+    for text, expected, left in (
+        ("--model.offload null", {"model": {"offload": None}}, []),
+        ("--model.offload=true --seed 1", {"model": {"offload": True}}, ["--seed", "1"]),
+        ("--model.gradient-checkpointing true", {"model": {"gradient_checkpointing": True}}, []),
+        (
+            "--step.objective squared --step.micro_batch null",
+            {"step": {"micro_batch": None}},
+            ["--step.objective", "squared"],
+        ),
+        # What does not fit the setting is left to the reader of the flags.
+        ("--model.name true", {}, ["--model.name", "true"]),
+        ("--seed null", {}, ["--seed", "null"]),
+        ("--resume true", {}, ["--resume", "true"]),
+    ):
+        kept, after = flags.words(["train", *text.split()], Config())
+        assert kept == ["train", *left]
+        assert after == config_file.parse(Config, expected)
+
+
+def test_settings_without_effect_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"set `model\.lora_rank`"):
+        config_file.parse(Config, {"model": {"lora_dtype": "bfloat16"}})
+    with pytest.raises(ValueError, match=r"`step\.keep_first` is a setting of Adam"):
+        config_file.parse(Config, {"step": {"minimiser": "lbfgs", "keep_first": True}})
+    with pytest.raises(ValueError, match=r"`model\.tf32` must be true or false, got 'fast'"):
+        config_file.parse(Config, {"model": {"tf32": "fast"}})
+    path = tmp_path / "run.yaml"
+    path.write_text(config_file.dump(tiny.config(tmp_path)))
+    assert cli.main(["sweep", str(path), "--jobs", "0"]) == 2
+    assert "`--jobs` must be at least 1" in capsys.readouterr().err

@@ -13,11 +13,11 @@ from mpo_games.choices.feedback import Feedback
 from mpo_games.protocol import MagnetSchedule
 from mpo_games.solvers.magnetic import matched_step
 from mpo_llm import factories, magnets
+from mpo_llm.choices import MagnetChoice
 from mpo_llm.config import (
     AgainstMixture,
     Config,
     Every,
-    MagnetChoice,
     ModelConfig,
     SolverConfig,
     StepConfig,

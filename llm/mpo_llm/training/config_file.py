@@ -166,8 +166,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    wanted = getattr(hint, "__name__", "list")
-    raise ValueError(f"`{where}` must be a {wanted}, got {shown(value)}.")
+    wanted = "true or false" if hint is bool else f"a {getattr(hint, '__name__', 'list')}"
+    raise ValueError(f"`{where}` must be {wanted}, got {shown(value)}.")
 
 
 def plain(value: Any) -> Any:

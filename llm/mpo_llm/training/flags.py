@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,9 @@ from mpo_llm.training.config_file import CHOICES, EARLIER, Choices
 
 NONE = "None"
 """How tyro spells a setting that is None."""
+
+WORDS: Mapping[str, bool | None] = {"null": None, "true": True, "false": False}
+"""Values as YAML spells them, which tyro spells otherwise."""
 
 OPTIONS = ("judge", "generation")
 """Sections whose `options` have names that only their factories know."""
@@ -62,6 +66,33 @@ def options(arguments: Sequence[str], config: Config) -> tuple[list[str], Config
             found = _with(found, path.split("."), values if len(values) > 1 else values[0])
         config = replace(config, **{section: replace(getattr(config, section), options=found)})
     return kept, config
+
+
+def words(arguments: Sequence[str], config: Config) -> tuple[list[str], Config]:
+    """The arguments without flags such as `--model.offload null` and `--model.tf32 true`, and the
+    configuration with what they set."""
+    settings: dict[str, bool | None] = {}
+    kept: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        flag, sign, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        word = value if sign else left[0] if left else ""
+        if flag.startswith("--") and word in WORDS and _takes(name, WORDS[word]):
+            settings[name] = WORDS[word]
+            del left[: 0 if sign else 1]
+        else:
+            kept.append(argument)
+    return kept, config_file.changed(config, settings) if settings else config
+
+
+def _takes(name: str, value: bool | None) -> bool:
+    """Whether a setting, by its dotted name, may have this value."""
+    section, _, field = name.partition(".")
+    inner = typing.get_type_hints(Config).get(section)
+    hint = typing.get_type_hints(inner).get(field) if inner is not None else None
+    return type(value) in (typing.get_args(hint) or (hint,))
 
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
