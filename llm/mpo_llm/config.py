@@ -1,7 +1,6 @@
 """The settings of a training run: frozen dataclasses whose every field is documented and checked.
 
-A section of the YAML file is a class, a line is a field. A setting that is a choice is a word, or a
-word with a number: `magnet: fixed`, `magnet: {every: 50}`.
+A section of the YAML file is a class, a line is a field. A choice is a word, or one with a number.
 """
 
 from __future__ import annotations
@@ -50,9 +49,10 @@ class ModelConfig:
     on, and `lora_rank` must be 0. In both cases the start model and the first magnet have them."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    offload: bool = False
+    offload: bool | None = False
     """Keep the weights of all policies and the second moments in CPU memory, so that a device has
-    only the model, gradients and first moments: 10 bytes a trained number in bfloat16."""
+    only the model, gradients and first moments: 10 bytes a trained number in bfloat16. None: if the
+    estimate of `--dry-run` is more than a CUDA device has."""
     tf32: bool = False
     """Multiply float32 matrices by TF32, which rounds to 10 bits of mantissa; on CUDA devices."""
 

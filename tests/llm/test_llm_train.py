@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from mpo_llm.config import Config
-from mpo_llm.training import checkpoint
+from mpo_llm.training import assemble, checkpoint, memory
 from mpo_llm.training.plan import plan
 from mpo_llm.training.train import train
 from runs import lines, same
@@ -156,6 +157,26 @@ def test_trackers_are_told(tmp_path: Path) -> None:
     expected = [(row["step"], row["entropy"]) for row in lines(tmp_path / "run")]
     told = [(e.step, e.value) for e in events.Scalars("entropy")]
     np.testing.assert_allclose(told, expected, rtol=1e-6)
+
+
+def test_policies_live_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`offload: null` compares the estimate of a step with what a device can still give."""
+    config = tiny.config(tmp_path, model={"offload": None, "tf32": True})
+    network, _ = assemble.network(config, torch.device("cpu"))
+    assert not network.offload
+    found = memory.estimate(config, network, config.prompts.max_tokens, config.generation.batch)
+    least = sum(found.device.values()) - found.device["model"]
+    cuda = torch.device("cuda", 0)
+    for free, more in ((least - 1.0, True), (least, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1e9))
+        assert memory.exceeds(config, network, cuda) == more
+    monkeypatch.setattr(memory, "exceeds", lambda *_: True)
+    assert assemble.network(config, torch.device("cpu"))[0].offload
+    said: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+    for device in (torch.device("cpu"), cuda):
+        assemble.multiply(config.model, device)
+    assert said == ["high"]
 
 
 def test_a_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ class Network(ABC):
         # Sharding has replaced the layers' parameters by new ones.
         self.workbench = Workbench(self._module, offload=self.offload)
 
+    def offload_policies(self) -> None:
+        """Let policies keep their weights in CPU memory; those that exist stay where they are."""
+        self.offload = True
+        self.workbench = Workbench(self._module, offload=True)
+
     def whole(self, name: str, tensor: Tensor) -> Tensor:
         """The whole of a tensor that is sharded like the trainable `name`, on every process."""
         if name not in self.sharded:

@@ -2,8 +2,8 @@
 
 `scoring` computes log-probabilities and KLs of tokens, `rollouts` holds judged responses,
 `kl_forms` and `objectives` make a loss of them, `minimisers` follow its gradient, and `proximal`
-puts these together. The weights that the gradient changes are the network's own parameters, its
-*workbench* (`networks.base`).
+puts these together. The weights that the gradient changes are drafts on the network's *workbench*
+(`networks.workbench`).
 
 Shapes in this folder: N responses of at most T tokens, M tokens of all responses one after the
 other (padding left out), V ids of the vocabulary, K references that a step is pulled to, d

@@ -118,8 +118,7 @@ class Proximal:
                 parts = tuple(part or idle for part in in_step(network.processes, parts))
             batches.append(parts)
         every = [part for parts in batches for part in parts]
-        # One reference after the other, so that the weights of each are put in once.
-        read = [Rollouts.states_of_each(reference, every) for _, reference in references]
+        read = Rollouts.states_of_each([reference for _, reference in references], every)
         pulls = (
             [(weight, states[i]) for (weight, _), states in zip(references, read, strict=True)]
             for i in range(len(every))

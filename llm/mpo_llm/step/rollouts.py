@@ -11,7 +11,13 @@ import torch
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.responses import Responses
-from mpo_llm.step.scoring import HiddenStates, Scorable, hidden_states, states_of_each
+from mpo_llm.step.scoring import (
+    HiddenStates,
+    Scorable,
+    hidden_states,
+    same_parts,
+    states_of_each,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +52,23 @@ class Rollouts:
         return hidden_states(policy, self.responses) if known is None else known
 
     @classmethod
-    def states_of_each(cls, policy: Scorable, several: Sequence[Self]) -> list[HiddenStates]:
-        """The states of `policy` over each of several rollouts. Its weights are put in once."""
+    def states_of_each(
+        cls, policies: Sequence[Scorable], several: Sequence[Self]
+    ) -> list[list[HiddenStates]]:
+        """The states of each policy over each of several rollouts.
+
+        One policy is run after the other, so that the weights of each are put in once.
+        """
+        read: list[list[HiddenStates]] = []
+        for i, policy in enumerate(policies):
+            # A magnet that has just moved is the policy itself.
+            twins = (j for j in range(i) if same_parts(policies[j].parts, policy.parts))
+            twin = next((j for j in twins if policies[j].decoding == policy.decoding), None)
+            read.append(cls._read(policy, several) if twin is None else read[twin])
+        return read
+
+    @classmethod
+    def _read(cls, policy: Scorable, several: Sequence[Self]) -> list[HiddenStates]:
         known = [q._known(policy) for q in several]
         new = [q.responses for q, states in zip(several, known, strict=True) if states is None]
         found = iter(states_of_each(policy, new))
@@ -57,13 +78,7 @@ class Rollouts:
         known = self.hidden
         if known is None or known.decoding != policy.decoding:
             return None
-        # Identity, not equality: weights are never written to, so the same tensors are the same
-        # weights, and comparing their numbers would take as long as a pass over them.
-        same = len(known.parts) == len(policy.parts) and all(
-            one == other and weights is others
-            for (one, weights), (other, others) in zip(known.parts, policy.parts, strict=True)
-        )
-        return known if same else None
+        return known if same_parts(known.parts, policy.parts) else None
 
     def take(self, rows: Indices | slice) -> Self:
         """Some of the responses, with the weights that they have."""

@@ -70,6 +70,15 @@ class Scorable(Protocol):
         ...
 
 
+def same_parts(one: Parts, other: Parts) -> bool:
+    """Whether two policies have the same weights with the same exponents."""
+    # Identity, not equality: weights are never written to, so the same tensors are the same
+    # weights, and comparing their numbers would take as long as a pass over them.
+    return len(one) == len(other) and all(
+        a == b and mine is theirs for (a, mine), (b, theirs) in zip(one, other, strict=True)
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenTerms:
     """What losses are made of: `(M,)` tensors in nats, one number for each token."""

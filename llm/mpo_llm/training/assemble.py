@@ -18,6 +18,7 @@ from mpo_llm.config import (
     Config,
     Every,
     MagnetChoice,
+    ModelConfig,
     SolverConfig,
     StepConfig,
     WeightEma,
@@ -37,6 +38,7 @@ from mpo_llm.step import kl_forms
 from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
 from mpo_llm.step.objectives import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.step.proximal import Proximal
+from mpo_llm.training import memory
 
 FEEDBACKS: Mapping[str, Feedback] = {
     "current": mg.current,
@@ -69,13 +71,20 @@ def network(
     With `shard` the processes share the weights of its layers, not only the work.
     """
     model, tokenizer = model_loading.load(config.model, config.seed)
-    if config.model.tf32 and device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    multiply(config.model, device)
     offload = config.model.offload
-    found = TransformersNetwork(model.to(device), offload=offload, processes=processes)
+    found = TransformersNetwork(model.to(device), offload=bool(offload), processes=processes)
+    if offload is None and memory.exceeds(config, found, device):
+        found.offload_policies()
     if shard:
         found.shard(found.layers)
     return found, tokenizer
+
+
+def multiply(settings: ModelConfig, device: torch.device) -> None:
+    """Set how a CUDA device multiplies float32 matrices, for all that the process runs."""
+    if settings.tf32 and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
 
 
 def policy(config: Config, network: TransformersNetwork, tokenizer: Any) -> TokenPolicy:

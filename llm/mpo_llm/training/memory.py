@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.step.scoring import CHUNK, DEVICE, KEPT
@@ -27,7 +29,18 @@ class Memory:
 def estimate(config: Config, network: TransformersNetwork, prompt: int, responses: int) -> Memory:
     """The memory of a step with prompts of at most `prompt` tokens and `responses` responses."""
     held = of_weights(config, network)
-    return Memory(held.device | _of_rows(config, network, prompt, responses), held.host)
+    rows = _of_rows(config, network, prompt, responses)
+    return Memory({**held.device, **rows}, held.host)
+
+
+def exceeds(config: Config, network: TransformersNetwork, device: torch.device) -> bool:
+    """Whether a step takes more than a CUDA device can still give beside the model."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    found = estimate(config, network, config.prompts.max_tokens, config.generation.batch).device
+    # The model is there already.
+    return sum(found.values()) - found["model"] > free
 
 
 def of_weights(config: Config, network: TransformersNetwork) -> Memory:
