@@ -112,7 +112,7 @@ class Proximal:
         by_prompt = not self.objective.separable
         for batch in q.minibatches(self.minibatches, by_prompt=by_prompt):
             parts = _shared(batch, network.processes).parts(self.micro_batch)
-            if network.sharded:
+            if network.in_step:
                 # Every process must run as often as the others, if need be with weight 0.
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
                 parts = tuple(part or idle for part in in_step(network.processes, parts))

@@ -225,15 +225,16 @@ def token_terms(
     mine = range(len(responses))[share(network.processes, len(responses))]
     count = policy.micro_batch or max(1, len(mine))
     slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
-    # States that are logits are too large to be kept.
-    room = AT_ONCE if network.has_head else 0
+    # States that are logits are too large to be kept. Processes that put weights together for each
+    # pass must run the same policy at the same time, whatever they have to run it over.
+    room = AT_ONCE if network.has_head and not network.in_step else 0
+    # What the extra passes compute is dropped.
+    missing = len(in_step(network.processes, slices)) - len(slices) if network.in_step else 0
     tables = []
     for several in _runs([responses.take(rows) for rows in slices], room):
         tables += _tables_on_cpu(policy, several, references)
-    if network.sharded:
-        # Every process must run as often as the others; what these passes compute is dropped.
-        for _ in in_step(network.processes, tables)[len(tables) :]:
-            _tables_on_cpu(policy, [responses.take(slice(0, 1))], references)
+    for _ in range(missing):
+        _tables_on_cpu(policy, [responses.take(slice(0, 1))], references)
     everyone = [table for tables in network.processes.gather(tables) for table in tables]
     # Without a response there is no table to join.
     whole = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
