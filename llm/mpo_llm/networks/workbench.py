@@ -20,7 +20,6 @@ from mpo_llm.networks.pieces import Drafts, Piece, Places
 Weights = Mapping[str, Tensor]
 """The trainable tensors of a policy, by name. They are never written to, so policies share them."""
 
-
 Mark = tuple[int, int]
 """Where a tensor lies, and how often it has been written to."""
 
@@ -177,7 +176,8 @@ class Workbench:
             elif piece.last:
                 p.data = self._drafts.tensors[name]
                 self._own[name] = p.data_ptr()
-            self._seen[name] = _mark(p)
+            if name in self._seen:
+                self._seen[name] = _mark(p)
 
     @property
     def gradients(self) -> dict[str, Tensor]:

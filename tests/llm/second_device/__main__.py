@@ -45,7 +45,8 @@ def main(asked: list[str]) -> None:
         checks: dict[str, Callable[[], dict[str, float] | None]] = dict(own_checks.CHECKS)
         for name, feature in (FEATURES | WORKFLOWS).items():
             checks[name] = partial(require_same, feature, torch.device(NAME), Path(folder) / name)
-        checks |= weights.CHECKS | MEASURES
+        checks.update(weights.CHECKS)
+        checks |= MEASURES
         for name, check in checks.items():
             if not asked or name in asked:
                 run(name, check)
