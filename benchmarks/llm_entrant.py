@@ -2,10 +2,10 @@
 
 `python benchmarks/llm_entrant.py NAME` reads the task as a line of JSON and prints a line of JSON:
 the seconds of each step and the tokens drawn in it, how many completions a step trains on, the peak
-of memory, and for our own trainer where the time goes. Seconds are this process's processor time,
-and memory is this process's. On a GPU seconds are the wall's, once the GPU has done its work, and
-memory is the GPU's. The trainers need different versions of TRL, so each function imports what its
-entrant needs.
+of memory, and for our own trainer where the time goes and how many tokens its networks predicted.
+Seconds are this process's processor time, and memory is this process's. On a GPU seconds are the
+wall's, once the GPU has done its work, and memory is the GPU's. The trainers need different
+versions of TRL, so each function imports what its entrant needs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ from typing import Any
 import torch
 
 ETA, ALPHA, RATE, RANK = 2.0, 0.02, 1e-6, 8
+WAITS = (
+    "cudaStreamSynchronize",
+    "cudaDeviceSynchronize",
+    "cudaEventSynchronize",
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+)
+"""Calls in which the host waits until the device has caught up, as the profiler names them. The
+last two wait by one of the first, but a CPU has only them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,10 @@ class Task:
     checkpointing: bool
     """Whether activations are computed again in the backward pass, which saves memory."""
     steps: int
+    offload: bool = False
+    """Whether our trainer keeps its policies in the CPU's memory."""
+    profiled: bool = False
+    """Whether a step more is run under torch's profiler, which counts where the host waits."""
 
     @property
     def messages(self) -> list[list[dict[str, str]]]:
@@ -62,9 +75,30 @@ class Meter:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     tokens: int = 0
     marks: list[tuple[float, int]] = field(default_factory=list)
+    profiled: int | None = None
+    """The step that is run under the profiler, from 0."""
+    profile: Any = None
+    """The profiler, when it has been started."""
 
     def mark(self) -> None:
         """Note the time and the tokens so far: a step begins or has ended."""
+        # Before the GPU is waited for here, because that is no wait of the step.
+        if self.profile is not None and len(self.marks) - 1 == self.profiled:
+            self.profile.stop()
+        self._note()
+        if len(self.marks) - 1 == self.profiled:
+            self.profile = torch.profiler.profile()
+            self.profile.start()
+
+    @property
+    def waits(self) -> dict[str, int]:
+        """How often the host waited for the device in the step that was profiled, by the call."""
+        counts = (
+            {} if self.profile is None else {e.key: e.count for e in self.profile.key_averages()}
+        )
+        return {name: counts[name] for name in WAITS if name in counts}
+
+    def _note(self) -> None:
         if self.device == "cuda":
             # The GPU works behind: without this the clock would see steps that are only queued.
             torch.cuda.synchronize()
@@ -90,10 +124,42 @@ def brevity(text: str) -> float:
     return -float(len(text))
 
 
+def shorter() -> Any:
+    """The judge of this contest for our trainer, as the configuration of a run names judges."""
+    from mpo_llm.preferences import Higher
+
+    return Higher(lambda _, texts: [brevity(text) for text in texts])
+
+
 def ours(task: Task, meter: Meter) -> dict[str, Any]:
     """MPO: all pairs judged, token-level objective, exact KL to the magnet, one update a step."""
     import numpy as np
 
+    import mpo_games as mg
+    from mpo_llm.training.ledger import PASSES
+
+    game, solver, book = trainer(task, meter.device)
+    states = mg.iterate(game, solver, rng=np.random.default_rng(0))
+    # The first state is the start, before any step.
+    next(states)
+    meter.mark()
+    passes = []
+    for _ in range(task.steps):
+        with book.passes(game.start.network), book.time("scoring"):
+            next(states)
+        meter.tokens = book.counts["tokens"]
+        meter.mark()
+        passes.append([book.counts[name] for name in PASSES])
+    return {
+        "trained": task.at_once * task.samples,
+        "clock": {name: round(seconds, 2) for name, seconds in book.seconds.items()},
+        "parameters": game.start.network.parameters,
+        "passes": np.diff([[0, 0], *passes], axis=0).tolist(),
+    }
+
+
+def trainer(task: Task, device: str) -> tuple[Any, Any, Any]:
+    """Our game and solver, and the ledger of both; on a CPU it counts processor seconds."""
     import mpo_games as mg
     import mpo_llm as ml
     from mpo_llm import config
@@ -106,33 +172,24 @@ def ours(task: Task, meter: Meter) -> dict[str, Any]:
             "float32" if task.dtype == "float32" else "bfloat16",
             lora_rank=RANK if task.lora else 0,
             gradient_checkpointing=task.checkpointing,
+            offload=task.offload,
         ),
         generation=config.GenerationConfig(task.tokens),
         solver=config.SolverConfig(task.samples, task.at_once, ETA, ALPHA),
         step=config.StepConfig(epochs=1, rate=RATE, micro_batch=task.rows),
     )
-    policy, tokenizer = assemble.start(settings, torch.device(meter.device))
+    policy, tokenizer = assemble.start(settings, torch.device(device))
     ids = tuple(encode(tokenizer, x, True) for x in task.messages)
-    book = ledger.Ledger()
+    book = ledger.Ledger(clock=time.process_time if device == "cpu" else time.perf_counter)
     game = assemble.game(
         settings,
         policy,
         tokenizer,
         Prompts(ids, tuple(task.prompts)),
-        book.judge(ml.preferences.Higher(lambda _, ys: [brevity(y) for y in ys])),
+        book.judge(shorter()),
         book.engine(ml.Autoregressive()),
     )
-    solver = book.solver(mg.MPO(ETA, ALPHA, 50))
-    rng = np.random.default_rng(0)
-    began = time.perf_counter()
-    for state in mg.iterate(game, solver, rng=rng):
-        meter.tokens = book.counts["tokens"]
-        meter.mark()
-        if state.step == task.steps:
-            break
-    book.seconds["scoring"] = time.perf_counter() - began - sum(book.seconds.values())
-    spent = {name: round(seconds, 2) for name, seconds in book.seconds.items()}
-    return {"trained": task.at_once * task.samples, "clock": spent}
+    return game, book.solver(mg.MPO(ETA, ALPHA, 50)), book
 
 
 def grpo(task: Task, meter: Meter, weights: str | None = None) -> dict[str, Any]:
@@ -302,11 +359,14 @@ def main(name: str, task: Task) -> None:
     """Run the entrant and print what was measured."""
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
-    meter = Meter()
+    meter = Meter(profiled=task.steps if task.profiled else None)
     if meter.device == "cpu":
         torch.set_num_threads(1)
-    found = ENTRANTS[name](task, meter)
-    steps = list(pairwise(meter.marks))
+    found = ENTRANTS[name](replace(task, steps=task.steps + task.profiled), meter)
+    # The profiler makes its step slower, so that step is not timed.
+    steps = list(pairwise(meter.marks))[: task.steps]
+    if task.profiled:
+        found["waits"] = meter.waits
     found["seconds"] = [round(b - a, 3) for (a, _), (b, _) in steps]
     found["tokens"] = [b - a for (_, a), (_, b) in steps]
     found["device"] = torch.cuda.get_device_name() if meter.device == "cuda" else "CPU"

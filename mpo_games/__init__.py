@@ -48,8 +48,8 @@ from mpo_games.games.behavioural import BehaviouralGame as BehaviouralGame
 from mpo_games.games.behavioural import counterfactual_values as counterfactual_values
 from mpo_games.games.behavioural import q_values as q_values
 from mpo_games.games.catalogue import load as load
-from mpo_games.games.gambit_write import to_efg as to_efg
-from mpo_games.games.gambit_write import to_nfg as to_nfg
+from mpo_games.games.gambit.write import to_efg as to_efg
+from mpo_games.games.gambit.write import to_nfg as to_nfg
 from mpo_games.games.matrix import MatrixGame as MatrixGame
 from mpo_games.games.noisy import BanditGame as BanditGame
 from mpo_games.games.noisy import NoisyGame as NoisyGame

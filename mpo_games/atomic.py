@@ -48,14 +48,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def require_writable(name: str, path: Path) -> None:
-    """`ValueError`, naming `name`, unless a file can be written at `path`; makes its folder.
+    """`ValueError`, naming `name`, unless a file can be written at `path`, in a folder that exists.
 
-    The answer is tried out: an empty file is written beside `path`, and removed.
+    A folder that was misspelled is noticed before the work, and not made. The answer is tried out:
+    an empty file is written beside `path`, and removed.
     """
     try:
         target = _followed(path)
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError("the file is read-only")
+        if not target.parent.is_dir():
+            raise NotADirectoryError(f"there is no folder {str(target.parent)!r}")
         # Any name will do, for a file that is removed at once.
         probe = target.with_name(f".{token_hex(8)}.probe")
         write_bytes(probe, b"")

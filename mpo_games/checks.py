@@ -28,6 +28,10 @@ STEEPEST = 30.0
 """The largest power of a number of steps: the 30th power of 10^10 steps is a float."""
 
 
+LARGEST = 1e306
+"""The largest payoff that is played: sums and differences of a hundred of them are still floats."""
+
+
 class WrongKind(ValueError, TypeError):
     """An argument is of a kind that the function does not know."""
 
@@ -37,9 +41,13 @@ class NotANumber(ValueError, FloatingPointError):
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a real number, which may be infinite or NaN; a flag is none."""
-    number = isinstance(value, (float, int, np.floating, np.integer))
-    return number and not isinstance(value, bool)
+    """Whether `value` is a real number, which may be infinite or NaN; a flag is none.
+
+    Nor is a whole number of more than 64 bits, which NumPy would keep as an object.
+    """
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, (float, np.floating, np.integer))
 
 
 def require_positive(name: str, number: float) -> None:
@@ -109,6 +117,14 @@ def require_game(game: object, *verbs: str) -> None:
     for verb in verbs:
         if not has_verbs(game, verb):
             raise WrongKind(f"`game` must have `{verb}`; a {type(game).__name__} does not.")
+
+
+def too_large(name: str, size: float) -> str:
+    """The sentence that refuses payoffs up to `size`, above `LARGEST`."""
+    return (
+        f"`{name}` must be at most {LARGEST:g} in size where it is played, got {size:g}: sums of "
+        "larger payoffs are no floats. Give them in a larger unit."
+    )
 
 
 def indices(name: str, values: object) -> Indices:

@@ -78,9 +78,12 @@ class Labelled:
         `ValueError`, naming the argument `name`, if the two axes have different names. An axis
         without names takes those of the other one.
         """
-        if self.values.ndim < 2 or self.values.shape[-1] != self.values.shape[-2]:
+        if self.values.ndim < 2:
             return self
         rows, columns = self.labels[-2:]
+        square = self.values.shape[-1] == self.values.shape[-2]
+        if not (square or (rows and columns)):
+            return self
         counted = tuple(range(self.values.shape[-1]))
         # Names 0, 1, ... on one side may be meant by the other one, as numbers or as text.
         meant = places(columns or counted, rows or counted)
@@ -242,16 +245,18 @@ def _stacked(items: list[Any], name: str, depth: int, keys: Labels | None) -> La
     rows = [_read(item, name, depth + 1) for item in items]
     first = rows[0]
     for i, row in enumerate(rows):
-        if row.values.shape != first.values.shape:
-            raise _refusal(
-                name, "be a regular array of real numbers: its rows have different lengths"
-            )
-        for axis, labels in enumerate(first.labels):
+        # Names first: which one is missing says more than a length.
+        same = row.values.ndim == first.values.ndim
+        for axis, labels in enumerate(first.labels if same else ()):
             if (row.labels[axis] is None) != (labels is None):
                 counted = tuple(range(row.values.shape[axis]))
                 mine, theirs = row.labels[axis] or counted, labels or counted
                 raise _refusal(name, f"name {_listed(theirs)} in each row, got {_listed(mine)}")
             row = row.aligned(axis, labels, name)
+        if row.values.shape != first.values.shape:
+            raise _refusal(
+                name, "be a regular array of real numbers: its rows have different lengths"
+            )
         rows[i] = row
     values = np.array([row.values for row in rows])
     return Labelled(values, (keys, *first.labels), max(row.rounding for row in rows))
@@ -332,10 +337,11 @@ def labels_of(names: Iterable[Hashable], name: str) -> Labels | None:
         if missing:
             raise _refusal(name, f"name everything or nothing: one name is {shown(label)}")
         try:
-            again = label in seen
+            # A set is looked up as if it were frozen, but has no hash.
+            hash(label)
         except TypeError as error:
             raise _refusal(name, f"have names that can be compared, got {shown(label)}") from error
-        if again:
+        if label in seen:
             raise _refusal(name, f"have different names: {shown(label)} is there twice")
         seen.add(label)
     counting = all(type(label) is int and label == i for i, label in enumerate(labels))

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from mpo_games.capabilities import Checkable
-from mpo_games.checks import require_share, require_weight
+from mpo_games.checks import (
+    WrongKind,
+    has_verbs,
+    require_kind,
+    require_share,
+    require_weight,
+)
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import ExactGame, Game, Number, P, Policy, State
 
@@ -21,18 +27,27 @@ Metric = Callable[[Any, State[Any]], Number]
 """A function of the game and the state: a number, or one number for each game of a batch."""
 
 
+def _require(state: object, game: object = None, verb: str | None = None) -> None:
+    """`ValueError` unless `state` is that of a solver, and `game` has the method `verb`."""
+    require_kind("state", state, State, "a state of a solver, like `solution.state`")
+    if verb is not None and not has_verbs(game, verb):
+        raise WrongKind(f"`game` must have `{verb}`; a {type(game).__name__} does not.")
+
+
 def duality_gap(game: Checkable, state: State[P]) -> Number:
     """NashConv of the policy that is played: the last iterate."""
+    _require(state, game, "duality_gap")
     return game.duality_gap(state.policy)
 
 
 def exploitability(game: Checkable, state: State[P]) -> Number:
     """Half the duality gap."""
-    return game.duality_gap(state.policy) / 2.0
+    return duality_gap(game, state) / 2.0
 
 
 def average_gap(game: Checkable, state: State[P]) -> Number:
     """The duality gap of the average iterate; `ValueError` unless the solver is an `Averaged`."""
+    _require(state, game, "duality_gap")
     # Before the first step there is no average yet, and the start stands for it.
     if state.step and "average" not in state.memory:
         raise ValueError("`average_gap` needs the average iterate: run the solver as `Averaged`.")
@@ -45,7 +60,7 @@ def better_gap(game: Checkable, state: State[P]) -> Number:
     `Restarted(Averaged(...))` restarts from the policy with the smaller gap. `ValueError` unless
     the solver is an `Averaged`, or contains one.
     """
-    return np.minimum(game.duality_gap(state.policy), average_gap(game, state))
+    return np.minimum(duality_gap(game, state), average_gap(game, state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,7 @@ class DivergenceTo:
 
 def magnet_divergence(game: ExactGame[P, Any], state: State[P]) -> Number:
     """How far the policy has travelled from its magnet, `D(policy || magnet)`."""
+    _require(state, game, "divergence")
     return game.divergence(state.policy, state.magnet)
 
 
@@ -96,21 +112,25 @@ class Remembered:
 
 def step_size(_: Game[P, Any], state: State[P]) -> Number:
     """The step size of the last step; 0 before the first."""
+    _require(state)
     return 0.0 if state.eta is None else state.eta
 
 
 def last_move(_: Game[P, Any], state: State[P]) -> Number:
     """The step at which the magnet last moved."""
+    _require(state)
     return state.moved_at
 
 
 def magnet_weight(_: Game[P, Any], state: State[P]) -> Number:
     """`1 / (k + 2)`: the magnet's share in an `Anchored` step, `k` steps after its last move."""
+    _require(state)
     return 1.0 / (state.step - state.moved_at + 2)
 
 
 def entropy(_: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:
     """Shannon entropy of the policy in nats, averaged over its rows."""
+    _require(state)
     p, log_p = state.policy.probs, state.policy.log_probs
     # 0 log 0 is 0, where NumPy says NaN.
     return np.asarray(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1).mean(axis=-1))

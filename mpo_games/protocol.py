@@ -84,6 +84,8 @@ class Mixture(Generic[P]):
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not all(isinstance(part, (tuple, list)) for part in (self.policies, self.weights)):
+            raise ValueError("Mixture needs a tuple of policies and a tuple of their weights.")
         if not self.policies or len(self.policies) != len(self.weights):
             raise ValueError(
                 f"Mixture needs one weight per policy, got {len(self.policies)} policies "

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Generic
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.capabilities import Stored
-from mpo_games.checks import require_shape
+from mpo_games.checks import is_number, require_game, require_kind, require_shape
 from mpo_games.labelled import shown
 from mpo_games.npz import Damaged, read
 from mpo_games.protocol import Array, Game, P, State
@@ -114,6 +115,7 @@ class Solution(Generic[P]):
         geometry here too. Raises `ValueError` for a file that is not a saved solution of this game.
         """
         source = npz_path(path)
+        require_game(game, "initial_policy")
         # Several kinds: a run begins in the game's geometry or in that of `policy`, and a
         # self-tuning solver may change it.
         templates: dict[str, Any] = {}
@@ -155,6 +157,7 @@ KEPT = ("q", "eta", "alpha")
 
 def npz_path(path: str | Path) -> Path:
     """The path of a solution's file: `~` is the user's folder, and the name ends in `.npz`."""
+    require_kind("path", path, (str, PathLike), "the path of a file")
     path = Path(path).expanduser()
     if path.suffix == ".npz":
         return path
@@ -206,7 +209,8 @@ def _solution(
     )
     if not (0.0 <= state.evaluations < np.inf):
         raise Damaged(f"its evaluations must be finite and at least 0, got {state.evaluations}")
-    if not (float(header["best_gap"]) > -np.inf and isinstance(header["converged"], bool)):
+    gap, converged = header["best_gap"], header["converged"]
+    if not (is_number(gap) and gap > -np.inf and isinstance(converged, bool)):
         raise Damaged("its `best_gap` must be a number, and `converged` true or false")
     if len({len(column) for column in columns.values()}) != 1:
         raise Damaged("the columns of its trace are missing, or not equally long")
@@ -225,8 +229,8 @@ def _solution(
         state,
         Trace(columns),
         best,
-        header["best_gap"],
-        header["converged"],
+        gap,
+        converged,
         header["rng_state"],
         provenance | {"seed": int(provenance["seed"])},
     )

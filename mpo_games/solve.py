@@ -15,6 +15,7 @@ from mpo_games.checks import (
     is_number,
     require_callable,
     require_count,
+    require_flag,
     require_game,
     require_generator,
     require_kind,
@@ -104,12 +105,12 @@ def solve(
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
         seed: the seed of the random generator that drives sampled feedback.
         callback: called with the solution so far at every record.
-        checkpoint: a file that receives the last whole state, atomically: now and then, at the end,
-            on any exception, and on SIGINT (Ctrl-C), SIGTERM and SIGHUP. These signals let the step
-            end, and do what they would have done after the file is written; a second Ctrl-C does
-            not wait. A run that resumes from the file gives the same result as one that was never
-            stopped. If the file cannot be written (a full disk), a warning says so, the earlier
-            file is kept, and the run goes on.
+        checkpoint: a file, in a folder that exists, that receives the last whole state, atomically:
+            now and then, at the end, on any exception, and on SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+            These signals let the step end, and do what they would have done after the file is
+            written; a second Ctrl-C does not wait. A run that resumes from the file gives the same
+            result as one that was never stopped. If the file cannot be written (a full disk), a
+            warning says so, the earlier file is kept, and the run goes on.
         checkpoint_every: seconds between two writes, at least twenty times as many as a write
             takes; 0 writes after every step.
         progress: show a progress bar if standard error is a terminal.
@@ -154,6 +155,7 @@ def solve(
         raise ValueError(f"`tol` must be a number of at least 0, got {shown(tol)}.")
     if callback is not None:
         require_callable("callback", callback, "`print`")
+    require_flag("progress", progress)
     wanted = log_spaced(budget) if at is None else _evaluations(at)
     resume = resume or None
     if resume is not None and (policy is not None or magnet is not None):
@@ -267,7 +269,8 @@ def _require_same_run(ours: Mapping[str, Any], resume: Solution[P]) -> None:
         theirs = resume.provenance[noun]
         if respelled(ours[noun]) != respelled(theirs):
             raise ValueError(
-                f"`resume` ran another {noun}, {theirs}, not {ours[noun]}: "
+                # On one line, whatever an edited file holds.
+                f"`resume` ran another {noun}, {' '.join(theirs.split())}, not {ours[noun]}: "
                 "to start from its policy, pass `policy=resume.policy`."
             )
 

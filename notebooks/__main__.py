@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
+from mpo_games.atomic import write_bytes
+
 HERE = Path(__file__).parent
+AT_ONCE = 2
+"""Notebooks that are executed side by side, each in a kernel of its own."""
 LIVE = "live"
 """The tag of cells that need a running kernel (sliders): their output is not kept."""
 
@@ -80,25 +85,31 @@ def execute(source: Path) -> Any:
     return notebook
 
 
+def written(source: Path) -> bool:
+    """Execute a notebook, write it and say so; whether it passed."""
+    start = time.perf_counter()
+    try:
+        notebook = execute(source)
+    except (CellExecutionError, RuntimeError) as error:
+        print(f"{source.stem}: FAILED\n{error}", flush=True)
+        return False
+    # `make docs` may read the file at the same time.
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    write_bytes(source.with_suffix(".ipynb"), text.encode())
+    print(f"{source.stem}: {time.perf_counter() - start:.0f} s", flush=True)
+    return True
+
+
 def main(names: list[str]) -> None:
     """Execute the named notebooks, or all of them."""
     sources = {path.stem: path for path in sorted(HERE.glob("[0-9]*.py"))}
     chosen = [stem for stem in sources if not names or any(stem.startswith(n) for n in names)]
     if not chosen:
         raise SystemExit(f"There is no notebook {names[0]!r}; there are {', '.join(sources)}.")
-    failed = []
-    for stem in chosen:
-        start = time.perf_counter()
-        try:
-            notebook = execute(sources[stem])
-        except (CellExecutionError, RuntimeError) as error:
-            failed.append(stem)
-            print(f"{stem}: FAILED\n{error}", flush=True)
-            continue
-        nbformat.write(notebook, sources[stem].with_suffix(".ipynb"))
-        print(f"{stem}: {time.perf_counter() - start:.0f} s", flush=True)
-    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")
-    if failed:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        passed = list(pool.map(written, (sources[stem] for stem in chosen)))
+    print(f"{sum(passed)} passed, {passed.count(False)} failed")
+    if not all(passed):
         raise SystemExit(1)
 
 

@@ -52,8 +52,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "Self-play PG": {**FIXED_MAGNET, "alpha": 0.0},
 }
 """The settings of the configuration's solver that each method replaces."""
-H100 = 989e12
-"""The peak of an H100 (SXM) in bfloat16, dense, by its data sheet, in flops a second."""
+PEAKS: Mapping[str, float] = {"H100": 989e12, "H200": 989e12}
+"""Peaks of devices (SXM) in bfloat16, dense, by their data sheets, in flops a second."""
 WIN_RATE = "win_rate", "win_rate_low", "win_rate_high"
 
 
@@ -99,7 +99,7 @@ def main(
         folder: the folder of all results.
         steps: the number of mirror steps; as in the configuration when None.
         samples: responses of each entrant to each held-out prompt, in the league.
-        peak_flops: the device's peak in flops a second; when None, it is known only for an H100.
+        peak_flops: the device's peak in flops a second; when None, that of `PEAKS`.
     """
     base = config_file.load(config)
     if steps is not None:
@@ -109,13 +109,10 @@ def main(
         print(f"{name}\n{train(run, resume=True)}", flush=True)
     policy, _ = assemble.start(base)
     here = policy.network.device
-    if peak_flops is None and "H100" in _named(here):
-        peak_flops = H100
+    peak_flops = peak_flops or peak_of(here)
     records = {name: checkpoint.metrics(run.output.folder) for name, run in runs.items()}
-    # LoRA needs the gradients of the activations only: half of a full backward pass.
-    backward = (2 if base.model.lora_rank else 4) * policy.network.parameters
-    per_token = 2 * policy.network.parameters, backward
-    costs = {name: _cost(rows, per_token, peak_flops) for name, rows in records.items()}
+    per_token = flops_a_token(policy.network.parameters, bool(base.model.lora_rank))
+    costs = {name: cost_of(rows, per_token, peak_flops) for name, rows in records.items()}
     for name, cost in costs.items():
         print(f"{name:14}" + ", ".join(" ".join(pair) for pair in _columns(cost).items()))
     standings = _meet(runs, samples)
@@ -123,7 +120,7 @@ def main(
     curves = {name: _curve(rows) for name, rows in records.items()}
     found = {
         "command": shlex.join(["python", *sys.argv]),
-        "device": _named(here),
+        "device": named(here),
         "torch": torch.__version__,
         "peak_flops": peak_flops,
         "parameters": policy.network.parameters,
@@ -140,7 +137,19 @@ def main(
     print(f"page      {folder / 'page.html'}")
 
 
-def _named(device: torch.device) -> str:
+def peak_of(device: torch.device) -> float | None:
+    """The device's peak in flops a second; None if it is not known."""
+    return next((peak for name, peak in PEAKS.items() if name in named(device)), None)
+
+
+def flops_a_token(parameters: int, lora: bool) -> tuple[int, int]:
+    """The flops of one token in a forward and in a backward pass."""
+    # LoRA needs the gradients of the activations only: half of a full backward pass.
+    return 2 * parameters, (2 if lora else 4) * parameters
+
+
+def named(device: torch.device) -> str:
+    """The name of a device in results."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} of {platform.machine()}"
@@ -154,11 +163,10 @@ def _varied(base: Config, name: str, folder: Path) -> Config:
     )
 
 
-def _cost(rows: list[dict[str, Any]], per_token: tuple[int, int], peak_flops: float | None) -> Cost:
-    """The cost of all steps up to the last record.
-
-    `per_token` holds the flops of one token in a forward and in a backward pass.
-    """
+def cost_of(
+    rows: list[dict[str, Any]], per_token: tuple[int, int], peak_flops: float | None
+) -> Cost:
+    """The cost of all steps up to the last of these records; `per_token` is `flops_a_token`."""
     # The records count from the beginning of the run, so the last one holds the totals.
     last = rows[-1]
     seconds = {n.removeprefix("seconds_"): s for n, s in last.items() if n.startswith("seconds_")}

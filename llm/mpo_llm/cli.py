@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import tyro
 
+from mpo_games.checks import require_count
 from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
 from mpo_llm.config import Config
 from mpo_llm.results import chat
@@ -78,6 +79,7 @@ class Chat:
 
     def run(self) -> str:
         """Answer the messages on standard input, one a line, until it ends."""
+        require_count("seed", self.seed, least=0)
         policy, tokenizer, engine = chat.load(self.model, self.max_tokens, self.temperature)
         rng = np.random.default_rng(self.seed)
         prompt = "> " if sys.stdin.isatty() else ""
@@ -122,18 +124,34 @@ class Sweep:
     """Joblib's backend: loky, threading, dask, or a registered one."""
 
     def run(self) -> str:
-        """Train all runs that are not finished; returns a line for each run."""
+        """Train all runs that are not finished; returns a line for each run.
+
+        `ValueError`, when all of them have ended, if some have failed.
+        """
         vary: dict[str, list[Any]] = {}
         for setting in self.vary:
             name, sign, values = setting.partition("=")
-            if not (name and sign and values):
+            if not (name and sign and values.strip()):
                 raise ValueError(f"`--vary` takes setting=value,value,..., got {setting!r}.")
+            if name in vary:
+                raise ValueError(f"`--vary` has {name!r} twice: write {name}=value,value,...")
             # As a list, so that the commas of `step.betas=[0.9,0.99],[0.8,0.9]` are understood.
             vary[name] = yaml_lines.value(f"[{values}]", name)
         if "seed" in vary:
             raise ValueError("The seeds of a sweep are set by `--seeds`, not by `--vary seed=...`.")
+        if not self.seeds:
+            raise ValueError("`--seeds` needs at least one number.")
         vary["seed"] = list(self.seeds)
-        return sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
+        runs = sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
+        said = "\n".join(map(str, runs))
+        failed = [str(run.folder) for run in runs if run.failed]
+        if failed:
+            print(said, flush=True)
+            raise ValueError(
+                f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. The same command "
+                "tries them again."
+            )
+        return said
 
 
 TRAIN_HELP = """Train a language model by self-play on preferences.
@@ -161,7 +179,8 @@ OUT_OF_MEMORY = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 2: bad input, with a sentence on standard error. 130, 143: stopped by SIGINT, SIGTERM.
+    0: done. 2: bad input or a run that failed, with a sentence on standard error. 130, 143: stopped
+    by SIGINT, SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -190,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
             registry=flags.registry(),
         )
-        said = command.run()
+        said = _run(command)
         if said:
             print(said, flush=True)
     except BrokenPipeError:
@@ -199,21 +218,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ArithmeticError, OSError, ImportError) as error:
         # The judge may have raised it.
         lacking = _out_of_memory(error.__cause__)
-        print(f"mpo-llm: {OUT_OF_MEMORY if lacking else error}", file=sys.stderr)
+        _tell(OUT_OF_MEMORY if lacking else str(error), error)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        print(f"mpo-llm: {OUT_OF_MEMORY}", file=sys.stderr)
+        _tell(OUT_OF_MEMORY, error)
         return 2
-    except KeyboardInterrupt:
-        print("\nmpo-llm: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(file=sys.stderr)
+        _tell("interrupted.", error)
         return 130
     except Interrupted as stop:
         print(f"mpo-llm: {stop}", file=sys.stderr)
         # A shell reports this code for a process that a signal has ended.
         return 128 + stop.signum
     return 0
+
+
+def _run(command: Any) -> str:
+    """What a subcommand returns. `ValueError` if code that it calls wants to end the process."""
+    try:
+        said: str = command.run()
+    except SystemExit as end:
+        # An `exit()` of a judge would look like a run that has come to its end.
+        error = ValueError(f"A judge, an engine or a score called `exit({end.code!r})`.")
+        for note in getattr(end, "__notes__", ()):
+            error.add_note(note)
+        raise error from end
+    return said
+
+
+def _tell(said: str, error: BaseException) -> None:
+    """Print a sentence about an error, and what its notes say: which step of a run is saved."""
+    print("mpo-llm:", said, *getattr(error, "__notes__", ()), file=sys.stderr)
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

@@ -96,9 +96,9 @@ class Evaluate:
             self.against,
             source=self.prompts,
             category=self.category,
-            judge=_factory(self.judge, self.judge_options),
+            judge=_factory("judge", self.judge, self.judge_options),
             # A score comes from a factory as a judge does, so its settings have the same form.
-            score=_factory(self.score, self.score_options),
+            score=_factory("score", self.score, self.score_options),
             samples=self.samples,
             limit=self.limit,
             seed=self.seed,
@@ -138,7 +138,7 @@ class PlayLeague:
             self.folder,
             self.others,
             source=self.prompts,
-            judge=_factory(self.judge, self.judge_options),
+            judge=_factory("judge", self.judge, self.judge_options),
             samples=self.samples,
             limit=self.limit,
             every=self.every,
@@ -160,7 +160,9 @@ def _require_place(out: Path | None) -> None:
         require_writable(out)
 
 
-def _factory(factory: str, options: tuple[str, ...]) -> JudgeConfig:
+def _factory(flag: str, factory: str, options: tuple[str, ...]) -> JudgeConfig:
+    if options and not factory:
+        raise ValueError(f"`--{flag}-options` are for the factory of `--{flag}`, which is missing.")
     split = [option.partition("=") for option in options]
     if not all(name and sign for name, sign, _ in split):
         raise ValueError(f"Every option must read name=value, got {options}.")

@@ -5,12 +5,18 @@ A section of the YAML file is a class, a line is a field. A choice is a word, or
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
+
+from mpo_llm.choices import AgainstMixture as AgainstMixture
+from mpo_llm.choices import Choice as Choice
+from mpo_llm.choices import Every as Every
+from mpo_llm.choices import FeedbackChoice, MagnetChoice
+from mpo_llm.choices import WeightEma as WeightEma
+from mpo_llm.choices import WhenGapFell as WhenGapFell
 
 
 def _at_least(name: str, number: int, least: int) -> None:
@@ -55,6 +61,8 @@ class ModelConfig:
     estimate of `--dry-run` is more than a CUDA device has."""
     tf32: bool = False
     """Multiply float32 matrices by TF32, which rounds to 10 bits of mantissa; on CUDA devices."""
+    compile: bool = False
+    """Compute log-probabilities and KLs from logits by kernels that `torch.compile` makes."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora_rank", self.lora_rank, 0)
@@ -135,78 +143,6 @@ class JudgeConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the factory. On the command line `--judge.options name value ...` adds
     to those of the file."""
-
-
-class Choice:
-    """A choice that has a number: `Every(50)` here, `{every: 50}` in YAML.
-
-    Every kind is a dataclass with one field, and its name in YAML is the class name in snake case.
-    """
-
-    @classmethod
-    def word(cls) -> str:
-        """The name in YAML and on the command line: `weight_ema` of `WeightEma`."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-
-
-# Not the solver's own values: those have fields that no language model can use (`Every.floor`),
-# and with them judges and prompts, which read these settings, would import networks.
-@dataclass(frozen=True)
-class Every(Choice):
-    """The magnet moves to the policy every `period` steps (MPO)."""
-
-    period: int
-    """Steps between two moves."""
-
-    def __post_init__(self) -> None:
-        _at_least("solver.magnet.every", self.period, 1)
-
-
-@dataclass(frozen=True)
-class WeightEma(Choice):
-    """The magnet drifts towards the policy in weights: `magnet + rate (policy - magnet)`."""
-
-    rate: float
-    """The share of the distance to the policy that the magnet goes in a step, in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.rate <= 1.0:
-            raise ValueError(f"`solver.magnet.weight_ema` must lie in (0, 1], got {self.rate}.")
-
-
-@dataclass(frozen=True)
-class WhenGapFell(Choice):
-    """The magnet moves to the policy when the exact duality gap has fallen to `ratio` times its
-    value at the last move."""
-
-    ratio: float
-    """The share to which the gap must fall, in (0, 1)."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.ratio < 1.0:
-            raise ValueError(f"`solver.magnet.when_gap_fell` must lie in (0, 1), got {self.ratio}.")
-
-
-@dataclass(frozen=True)
-class AgainstMixture(Choice):
-    """Responses meet the geometric mixture `policy^(1 - weight) magnet^weight` of next-token
-    distributions (Nash-MD)."""
-
-    weight: float
-    """The magnet's share, in [0, 1]."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.weight <= 1.0:
-            raise ValueError(
-                f"`solver.feedback.against_mixture` must lie in [0, 1], got {self.weight}."
-            )
-
-
-MagnetChoice = Literal["fixed"] | Every | WeightEma | WhenGapFell
-FeedbackChoice = (
-    Literal["current", "optimistic", "half_step", "against_start", "against_mixture"]
-    | AgainstMixture
-)
 
 
 @dataclass(frozen=True)
@@ -292,17 +228,21 @@ class StepConfig:
     micro_batch: int | None = 16
     """Largest number of responses whose activations are in memory at the same time; the gradients
     of such parts are added up. None is all, which `squared` and `logistic` need."""
+    micro_tokens: int | None = None
+    """Largest number of tokens, padding included, in such a part. Then responses of similar length
+    are run together, so that little is padding. None is no such limit."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             _at_least(f"step.{name}", getattr(self, name), 1)
-        if self.micro_batch is not None:
-            _at_least("step.micro_batch", self.micro_batch, 1)
-            # These losses compare the responses to a prompt, so they are no sums over parts.
-            if self.objective in ("squared", "logistic"):
-                raise ValueError(
-                    f"`step.objective: {self.objective}` needs `step.micro_batch: null`."
-                )
+        for name in ("micro_batch", "micro_tokens"):
+            if getattr(self, name) is not None:
+                _at_least(f"step.{name}", getattr(self, name), 1)
+                # These losses compare the responses to a prompt: they are no sums over parts.
+                if self.objective in ("squared", "logistic"):
+                    raise ValueError(
+                        f"`step.objective: {self.objective}` needs `step.{name}: null`."
+                    )
         _above("step.rate", self.rate)
         if self.clip is not None:
             _above("step.clip", self.clip)

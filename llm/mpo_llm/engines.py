@@ -29,6 +29,9 @@ from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import PAD, Ids, Responses, left_aligned, require_prompts
 from mpo_llm.step.scoring import log_softmax
 
+MOST = 2**26
+"""The most tokens of a call: some 2 GiB with the numbers that they are drawn by."""
+
 LOOK = 8
 """Tokens after which a device other than the CPU is asked which rows have ended. Each time the host
 waits until the device has done all that was asked of it."""
@@ -157,8 +160,15 @@ def draw(
 ) -> Drawn:
     """What an engine draws, checked: `count` responses to each prompt, prompt by prompt.
 
-    `EngineError` for anything else, and for errors of the engine that are no sentences.
+    `EngineError` for anything else, and for errors of the engine that are no sentences;
+    `ValueError` for more than `MOST` tokens.
     """
+    tokens = len(prompts) * count * policy.decoding.max_tokens
+    if tokens > MOST:
+        raise ValueError(
+            f"{count} responses of {policy.decoding.max_tokens} tokens to {len(prompts)} prompts "
+            f"may have {tokens:.2g} tokens, more than {MOST:.2g}: draw fewer at a time."
+        )
     try:
         drawn = engine(policy, prompts, count, rng)
     except (ValueError, ArithmeticError, OSError, MemoryError, torch.OutOfMemoryError):
@@ -267,7 +277,7 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     """
     size = probs.shape[1]
     whole = size - size % BLOCK
-    sums = probs[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1) if whole else probs[:, :0]
+    sums = probs[:, :whole].reshape(len(probs), -1, BLOCK).sum(-1) if whole else probs[:, :0]
     if whole < size:
         sums = torch.cat([sums, probs[:, whole:].sum(-1, keepdim=True)], dim=1)
     cdf = sums.double().cumsum(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 
@@ -26,7 +27,13 @@ class Estimate:
         return self.value - NORMAL * self.error, self.value + NORMAL * self.error
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {NORMAL * self.error:.2g}"
+        half = "unknown" if isnan(self.error) else f"{NORMAL * self.error:.2g}"
+        return f"{self.value:.4g} ± {half}"
+
+    def with_interval(self, form: str) -> str:
+        """`value [low, high]`, each number in the format `form`; `[unknown]` for a NaN error."""
+        ends = (f"{end:{form}}" for end in self.interval)
+        return f"{self.value:{form}} [{'unknown' if isnan(self.error) else ', '.join(ends)}]"
 
 
 def clustered(values: Array, cluster_of: Indices) -> Estimate:

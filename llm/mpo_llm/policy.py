@@ -15,6 +15,7 @@ from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.responses import Decoding, Responses, onwards
 from mpo_llm.step.minimisers import Moments
+from mpo_llm.step.parts import Limits
 from mpo_llm.step.proximal import Proximal, StepReport
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.step.scoring import per_token, token_terms
@@ -72,9 +73,9 @@ class TokenPolicy:
         return self.parts[0][1]
 
     @property
-    def micro_batch(self) -> int | None:
-        """The largest number of responses that are run at the same time; None for all."""
-        return self.proximal.micro_batch
+    def limits(self) -> Limits:
+        """How many responses are run at the same time."""
+        return self.proximal.limits
 
     def mirror_step(
         self, q: Rollouts, magnet: Self | None, *, eta: Any, alpha: Any, player: int | None = None

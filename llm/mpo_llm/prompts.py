@@ -220,7 +220,8 @@ def _dataset(settings: PromptsConfig) -> Iterable[Row]:
             found = datasets.load_dataset(settings.source, split=settings.split)
     # A hub, a file system and a builder each raise exceptions of their own.
     except Exception as error:
-        reason = " ".join(str(error).split())
+        # The library tells of some errors that there was one, and of the error itself as the cause.
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())
         raise ValueError(f"Cannot load the data set {settings.source!r}: {reason}") from error
     return found
 
@@ -252,7 +253,7 @@ def _messages(where: str, cell: Any) -> list[Message]:
             raise ValueError(f"{where}: a message has `{more}`, which is not passed to the model.")
         if not message["content"].strip():
             raise ValueError(f"{where} holds an empty message.")
-        if not _encodable(message["role"] + message["content"]):
+        if not encodable(message["role"] + message["content"]):
             raise ValueError(
                 f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no "
                 f"character: {short(message['content'])}."
@@ -264,7 +265,8 @@ def _messages(where: str, cell: Any) -> list[Message]:
     return [{"role": m["role"], "content": m["content"]} for m in cell]
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether a text is one: JSON can spell halves of surrogate pairs, which no tokenizer reads."""
     try:
         text.encode()
     except UnicodeEncodeError:

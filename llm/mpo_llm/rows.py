@@ -20,6 +20,8 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
+from mpo_games.text_file import marked
+
 Row = Mapping[str, Any]
 """The values of a row, by the names of the columns."""
 
@@ -28,15 +30,6 @@ Rows = Iterator[tuple[str, Row]]
 
 Found = Iterator[tuple[str, Any]]
 """What stands in the rows of a file, with their names. A text is a row without columns."""
-
-# UTF-32 first, because its mark begins with that of UTF-16.
-MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-"""The first bytes of a text, and its encoding."""
 
 LARGEST_CELL = 2**31 - 1
 """Characters of the largest cell of a CSV file; Python's own limit is 131072."""
@@ -93,17 +86,16 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The numbers, from 1, and the texts of a file's lines, each with its line feed."""
     said, number = repr(str(path)), 0
     with _opened(path) as file:
-        head = file.peek(4)[:4]
-        wide = next((name for mark, name in MARKS if head.startswith(mark)), None)
-        if wide is not None:
+        encoding = marked(file.peek(4)[:4])
+        if encoding in ("utf-16", "utf-32"):
             # Reading stops at the first character that is wrong, within a block of many lines.
-            with io.TextIOWrapper(cast(BinaryIO, file), wide, newline="\n") as text:
+            with io.TextIOWrapper(cast(BinaryIO, file), encoding, newline="\n") as text:
                 try:
                     for number, line in enumerate(text, 1):
                         yield number, line
                 except UnicodeError as error:
                     raise ValueError(
-                        f"{said} is not {wide.upper()} after line {number}: {error}."
+                        f"{said} is not {encoding.upper()} after line {number}: {error}."
                     ) from error
             return
         for number, raw in enumerate(file, 1):

@@ -87,8 +87,7 @@ class Measured:
         if before is None:
             return _opening(state)
         earlier_policy, earlier_q, tried = before
-        policy, q, eta = state.policy, state.q, state.eta
-        assert isinstance(eta, float)
+        policy, q, eta = state.policy, state.q, _last(state)
         moved = policy.distance(earlier_policy)
         changed = policy.dual_norm(q - earlier_q, earlier_policy)
         # The quotient of two rounding errors would be an arbitrary step size.
@@ -126,14 +125,22 @@ class Adaptive:
         length = self.ratio * policy.extent
         if before is None:
             return float(self.ratio * _opening(state))
-        assert isinstance(state.eta, float)
-        earlier_policy, earlier_q, _ = before
+        eta, (earlier_policy, earlier_q, _) = _last(state), before
         surprise = policy.dual_norm(state.q - earlier_q, earlier_policy)
         # A tree without decisions has no length, and nothing to step.
         if not length > 0.0:
-            return state.eta
+            return eta
         # 1 / eta is the root of the sum of squares so far; `hypot` adds one more square to it.
-        return _within_floats(1.0 / math.hypot(1.0 / state.eta, surprise / length))
+        return _within_floats(1.0 / math.hypot(1.0 / eta, surprise / length))
+
+
+def _last(state: State[Any]) -> float:
+    """The step size of the last step. `ValueError` if it is no number, as in an edited file."""
+    if not isinstance(state.eta, float):
+        raise ValueError(
+            f"`state.eta` must be the number that the last step used, got {shown(state.eta)}."
+        )
+    return state.eta
 
 
 def at(name: str, setting: Callable[[State[Any]], Number], state: State[Any]) -> Number:

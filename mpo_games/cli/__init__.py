@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import tyro
 
 from mpo_games.cli.commands import SOLVE_HELP, Export, List, Solve
+from mpo_games.cli.solvers import SOLVERS
 from mpo_games.exact.tables import CertificateError
+
+COMMANDS = ("solve", "export", "list")
 
 Command = (
     Annotated[Solve, tyro.conf.subcommand("solve", description=SOLVE_HELP)]
@@ -35,19 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"mpo-games {version('mpo-games')}")
         return 0
-    command: Any = tyro.cli(
-        Command,
-        args=arguments or ["--help"],
-        prog="mpo-games",
-        description="Last-iterate Nash equilibria of preference games, matrix games and trees.\n\n"
-        "Begin with `mpo-games list` and `mpo-games solve comal`; `--version` prints the version.",
-        config=(
-            tyro.conf.CascadeSubcommandArgs,
-            tyro.conf.OmitArgPrefixes,
-            tyro.conf.OmitSubcommandPrefixes,
-            tyro.conf.FlagCreatePairsOff,
-        ),
-    )
+    try:
+        command = _parsed(arguments or ["--help"])
+    except SystemExit as end:
+        if end.code and (hint := _meant(arguments)):
+            print(f"mpo-games: {hint}", file=sys.stderr)
+        raise
     try:
         print(command.run(), flush=True)
     except BrokenPipeError:
@@ -70,3 +67,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nmpo-games: interrupted; {hint}.", file=sys.stderr)
         return 130
     return 0
+
+
+def _parsed(arguments: list[str]) -> Any:
+    """The command that the arguments describe."""
+    return tyro.cli(
+        Command,
+        args=arguments,
+        prog="mpo-games",
+        description="Last-iterate Nash equilibria of preference games, matrix games and trees.\n\n"
+        "Begin with `mpo-games list` and `mpo-games solve comal`; `--version` prints the version.",
+        config=(
+            tyro.conf.CascadeSubcommandArgs,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.FlagCreatePairsOff,
+        ),
+    )
+
+
+def _meant(arguments: Sequence[str]) -> str | None:
+    """A sentence about a command or a solver that is misspelled, if one is."""
+    words = enumerate(arguments[:1]) if arguments[:1] != ["solve"] else enumerate(arguments)
+    for i, word in words:
+        noun, known = ("command", COMMANDS) if i == 0 else ("solver", tuple(SOLVERS))
+        # The second word is the game; a word behind an option is its value.
+        if i == 1 or word in known or word.startswith("-") or arguments[i - 1].startswith("-"):
+            continue
+        if close := get_close_matches(word, known, n=2):
+            return f"there is no {noun} {word!r}: did you mean {' or '.join(close)}?"
+    return None

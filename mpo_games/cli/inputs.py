@@ -16,8 +16,8 @@ from mpo_games.checks import slack
 from mpo_games.cli.csv_table import Table, read_csv
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.games import catalogue
-from mpo_games.games.gambit_efg import read_efg
-from mpo_games.games.gambit_nfg import read_nfg
+from mpo_games.games.gambit.efg import read_efg
+from mpo_games.games.gambit.nfg import read_nfg
 from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.games.noisy import NoisyGame
 from mpo_games.labelled import read

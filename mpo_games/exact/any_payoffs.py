@@ -67,7 +67,7 @@ def guesses(payoff: Array) -> list[Array]:
     """Pairs that may be optimal, each `(2, max(n, m))`, by the compiled method on the bracket."""
     low, high = security(payoff)
     # A power of two, so that halves and products are exact, and nothing overflows.
-    unit = np.ldexp(1.0, int(np.frexp(high / 2.0 - low / 2.0)[1]))
+    unit = np.ldexp(1.0, min(int(np.frexp(high / 2.0 - low / 2.0)[1]), 1023))
     if low == high:
         pair = np.zeros((2, max(payoff.shape)))
         pair[0, payoff.min(axis=1).argmax()] = pair[1, payoff.max(axis=0).argmin()] = 1.0

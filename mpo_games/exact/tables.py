@@ -7,9 +7,10 @@ certificate, its duality gap; an answer whose certificate is bad is not returned
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Any, Generic
+from functools import singledispatch, update_wrapper
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from mpo_games.protocol import Array, Indices, Mask, P
 DOUBT = 1e-11
 """Above this duality gap, as a share of the payoffs that are played, `nash` goes on by slower
 methods."""
+
+LARGEST_RATIO = 1e300
+"""The largest multiple of `alpha` that payoffs may be in `qre`, so that sums do not overflow."""
 
 
 class CertificateError(ValueError, RuntimeError):
@@ -70,7 +74,26 @@ class QuantalResponse(Generic[P]):
     regularised best response to it; a share of the latter where that is beyond 1."""
 
 
-@singledispatch
+T = TypeVar("T")
+
+
+class Oracle(Generic[T]):
+    """A function of a game, with a method for each class of games: `oracle.register(method)`.
+
+    It dispatches as `functools.singledispatch` does, and also takes `game=`.
+    """
+
+    def __init__(self, function: Callable[..., T]) -> None:
+        methods = singledispatch(function)
+        self.register, self.dispatch = methods.register, methods.dispatch
+        update_wrapper(self, function)
+
+    def __call__(self, game: object, *args: Any, **kwargs: Any) -> T:
+        """The answer of the method for the class of `game`."""
+        return self.dispatch(game.__class__)(game, *args, **kwargs)
+
+
+@Oracle
 def nash(game: object) -> Equilibrium[Any]:
     r"""A Nash equilibrium by linear programming.
 
@@ -111,16 +134,13 @@ def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
 @unmasking
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
-    log_p = np.stack([_optimal(context)[0][0] for context in game.payoff])
+    log_p = np.stack([_in_both_seats(context) for context in game.payoff])
     policy = TabularPolicy(log_p, actions=game.actions)
-    # One policy plays both seats: it must be a certified answer to itself.
-    for context, row in zip(game.payoff, policy.probs, strict=True):
-        _require_certificate(certificate(context, np.stack([row, row])))
     gap = float(game.duality_gap(policy))
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
 
-@singledispatch
+@Oracle
 def qre(game: object, alpha: float, magnet: object = None) -> QuantalResponse[Any]:  # noqa: ARG001
     r"""The regularised equilibrium by Newton's method on log-probabilities.
 
@@ -179,11 +199,29 @@ def _require_single(single: bool) -> None:
 
 def _optimal(payoff: Array) -> Certified:
     """A certified optimal pair of the payoffs `(n, m)`."""
-    found = certified_pair(payoff)
-    if not found[-1] <= DOUBT:  # True for NaN as well
-        found = any_payoffs.optimal(payoff, found, DOUBT)
+    found = _best(payoff)
     _require_certificate(found)
     return found
+
+
+def _best(payoff: Array) -> Certified:
+    """The best pair that is found, with its certificate, which may be a bad one."""
+    found = certified_pair(payoff)
+    return found if found[-1] <= DOUBT else any_payoffs.optimal(payoff, found, DOUBT)
+
+
+def _in_both_seats(payoff: Array) -> Array:
+    """The log-probabilities `(n,)` of a policy that is a certified answer to itself."""
+    row = np.exp(_best(payoff)[0][0, : len(payoff)])
+    found = certificate(payoff, np.stack([row, row]))
+    if not found[-1] <= GAP_LIMIT:
+        # Where all the responses that it plays tie, the payoffs that are played are 0, and beside
+        # them a probability that is nothing but rounding makes a large gap.
+        row = np.where(row > SUPPORT, row, 0.0)
+        row /= row.sum()
+        found = certificate(payoff, np.stack([row, row]))
+    _require_certificate(found)
+    return found[0][0, : len(payoff)]
 
 
 def _require_certificate(found: Certified) -> None:
@@ -192,6 +230,15 @@ def _require_certificate(found: Certified) -> None:
             f"The best policy that was found has a duality gap of {found[-1]:.3g} times the "
             f"payoffs that are played; the limit is {GAP_LIMIT:.0e}. Payoffs that differ by a "
             "factor above 1e300 may need probabilities that are too small for a float."
+        )
+
+
+def require_ratio_of_floats(scale: float, alpha: float) -> None:
+    """`CertificateError` where payoffs of size `scale`, divided by `alpha`, would overflow."""
+    if not scale <= LARGEST_RATIO * alpha:
+        raise CertificateError(
+            f"Payoffs of size {scale:.3g} divided by alpha={alpha:.3g} are no floats: `alpha` is "
+            "too small beside the payoffs."
         )
 
 
@@ -211,6 +258,7 @@ def _quantal_response(
         raise ValueError(
             f"`alpha` must be finite and above 0, got {shown(alpha)}: for 0 use `nash`."
         )
+    require_ratio_of_floats(float(game.bound), alpha)
     magnet = game.initial_policy() if magnet is None else magnet
     legal = game.legal
     if not isinstance(magnet, TabularPolicy):
@@ -228,7 +276,8 @@ def _quantal_response(
     ]
     log_p = np.full(legal.shape, -np.inf)
     log_p[legal] = np.concatenate([theta for theta, _ in found])
-    residual = max(error for _, error in found)
+    # Not Python's `max`, which may pass over NaN.
+    residual = float(np.max([error for _, error in found]))
     if not residual <= RESIDUAL_LIMIT:
         raise CertificateError(
             f"Newton's method left a residual of {residual:.3g} nats at alpha={alpha}: "

@@ -268,6 +268,7 @@ def _follow(system: _Dilated | _Agents, log_magnet: Array, scale: float, alpha: 
         raise ValueError(
             f"`alpha` must be finite and above 0, got {shown(alpha)}: `nash` is for 0."
         )
+    exact.require_ratio_of_floats(scale, alpha)
     theta, multipliers = log_magnet, np.zeros(system.game.tree.states)
     # A tree without a decision has only one policy, so there is no path to follow.
     here, growth, end = 0.0, 8.0, scale / alpha if theta.size else 0.0

@@ -25,8 +25,9 @@ from mpo_games.games.memory import MAX_MEMORY, require_memory
 from mpo_games.games.outcome_sampling import OutcomeSampling
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.kernels import trees as kernels
+from mpo_games.policies.best_responses import regularised_regret
 from mpo_games.policies.mirror_maps import Entropy, Geometry
-from mpo_games.policies.tabular import TabularPolicy, regularised_regret
+from mpo_games.policies.tabular import TabularPolicy, require_policies
 from mpo_games.policies.tree import Tree, runs
 from mpo_games.policies.treeplex import TreeplexPolicy, realisation_plan
 from mpo_games.protocol import Array, Indices, Mask, Mixture
@@ -136,6 +137,7 @@ class BehaviouralGame:
 
     def table(self, policy: TreeplexPolicy, geometry: Geometry = Entropy()) -> TabularPolicy:
         """A policy of the tree as a table, `(..., states, 2, actions)`."""
+        require_kind("policy", policy, TreeplexPolicy, "a policy of the tree")
         log_p = self._spread(policy.log_probs[..., 2:], self.blank)
         if isinstance(geometry, Entropy):
             return TabularPolicy(log_p, geometry)
@@ -197,6 +199,7 @@ class BehaviouralGame:
 
     def divergence(self, policy: TabularPolicy, other: TabularPolicy) -> Array:
         """The KL of every information state, unweighted, summed."""
+        require_policies(policy, other)
         return np.asarray(policy.kl(other).sum(axis=(-2, -1)))
 
     def average(self, mixture: Mixture[TabularPolicy]) -> TabularPolicy:
@@ -204,6 +207,7 @@ class BehaviouralGame:
 
         At states that the plan does not reach, it plays like the mixture's first policy.
         """
+        require_kind("mixture", mixture, Mixture, "a `Mixture(policies, weights)`")
         first, trees = mixture.policies[0], tuple(self._sequences(p) for p in mixture.policies)
         plan = realisation_plan(Mixture(tuple(tree for tree, _ in trees), mixture.weights))
         reach, probs = plan[..., self.above], trees[0][1][..., 2:]
@@ -214,6 +218,7 @@ class BehaviouralGame:
 
     def _sequences(self, policy: TabularPolicy) -> tuple[TreeplexPolicy, Array]:
         """The policy on the tree, and its behavioural probabilities."""
+        require_policies(policy)
         # Not the exponential of `log_probs`, which in other geometries than entropy would round.
         probs = self._gathered(policy.probs, 1.0)
         plan = self._each(kernels.realisation_plan, probs)

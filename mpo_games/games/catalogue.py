@@ -16,8 +16,8 @@ import numpy as np
 
 from mpo_games.checks import require_kind
 from mpo_games.games import families
-from mpo_games.games.gambit_efg import read_efg
-from mpo_games.games.gambit_nfg import read_nfg
+from mpo_games.games.gambit.efg import read_efg
+from mpo_games.games.gambit.nfg import read_nfg
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.memory import MAX_MEMORY, require_limit, require_memory
 from mpo_games.games.preference import PreferenceGame

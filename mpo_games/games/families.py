@@ -63,11 +63,11 @@ def low_rank_cyclic(
     of the skills `s`. `u` and `v` are normal and scaled so that the cyclic logits have variance 2.
     Balduzzi et al. 2018 (mElo) fit tournaments with this form.
 
-    `ValueError` for a rank that is odd or below 2.
+    `ValueError` for a rank that is odd, below 2 or too large.
     """
     _require(rng, n=n)
     require_weight("transitivity", transitivity)
-    require_count("rank", rank, least=2)
+    _require_size("rank", rank, least=2)
     if rank % 2:
         raise ValueError(f"`rank` must be even and at least 2, got {rank}.")
     skill = transitivity * rng.normal(size=n)

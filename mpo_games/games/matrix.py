@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import distributions, finite
+from mpo_games.checks import LARGEST, distributions, finite, too_large
 from mpo_games.games.shifts import centred
 from mpo_games.kernels.tables import bilinear
 from mpo_games.labelled import Labels, names_of, ordered, read, shown
+from mpo_games.policies.best_responses import greedy, regularised_regret
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
     arithmetic_mean,
-    greedy,
     probabilities,
-    regularised_regret,
     require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture
@@ -36,6 +35,9 @@ class MatrixGame:
     `actions`, the row player's names and the column player's, are names for an array, or another
     order of the names that a table has.
 
+    Payoffs are finite. Those above 1e306 in size are only for `exact.nash`: what plays such a game
+    raises `ValueError`, since its sums would overflow.
+
     >>> game = MatrixGame([[0, -1, 3], [1, 0, -1], [-3, 1, 0]])
     >>> float(game.duality_gap(game.policy([0.2, 0.6, 0.2], [0.2, 0.6, 0.2]))) < 1e-12
     True
@@ -46,6 +48,8 @@ class MatrixGame:
     payoff: Array
     """The row player's payoffs, `(..., n, m)`, read-only."""
     _centred: Array = field(init=False, repr=False)
+    _rows: tuple[int, ...] = field(init=False, repr=False)
+    """The last axes of the policies that can be played; nothing if no policy can be."""
 
     actions: tuple[Labels, ...]
     """The names of the row player's actions and of the column player's, or nothing."""
@@ -83,6 +87,8 @@ class MatrixGame:
         )
         object.__setattr__(self, "actions", tuple(both) if named else ())
         object.__setattr__(self, "_centred", centred(matrix, 1.0))
+        rows = (2, max(sizes)) if self.bound.max(initial=0.0) <= LARGEST else ()
+        object.__setattr__(self, "_rows", rows)
 
     @property
     def players(self) -> int:
@@ -116,9 +122,12 @@ class MatrixGame:
         for i, (name, side, size) in enumerate(given):
             found = read(side, name)
             shape = found.values.shape
+            # Names first: that one is missing says more than a shape.
+            if shape:
+                names = self.actions[i] if self.actions else tuple(range(size))
+                found = found.aligned(-1, names, name)
             if not shape or shape[-1] != size:
                 raise ValueError(f"`{name}` must have {size} actions, got shape {shape}.")
-            found = found.aligned(-1, self.actions[i] if self.actions else None, name)
             p = distributions(found.values, name, found.rounding)
             padded.append(np.pad(p, [(0, 0)] * (p.ndim - 1) + [(0, width - size)]))
         probs = np.stack(np.broadcast_arrays(*padded), axis=-2)
@@ -155,6 +164,7 @@ class MatrixGame:
 
     def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
         """The same play in the smoothed entropy, and the evaluations that this costs: 0."""
+        require_policies(policy)
         return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:
@@ -181,7 +191,9 @@ class MatrixGame:
         z = probabilities(opponent)
         n, m = payoff.shape[-2:]
         # A policy of a larger game would be cut, and the kernel would read past the end of another.
-        if z.shape[-2:] != (2, max(n, m)):
+        if z.shape[-2:] != self._rows:
+            if not self._rows:
+                raise ValueError(too_large("payoff", float(self.bound.max())))
             raise ValueError(
                 f"`policy` has shape {z.shape}, the policies of this game (..., 2, {max(n, m)})."
             )

@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike
 
 from mpo_games.checks import distributions, finite, slack
 from mpo_games.labelled import Labelled, Labels, names_of, read
+from mpo_games.policies.best_responses import greedy, regularised_regret
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
     arithmetic_mean,
-    greedy,
     probabilities,
-    regularised_regret,
     require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture
@@ -124,12 +123,14 @@ class PreferenceGame:
         found = read(probs, "probs")
         shape = found.values.shape
         contexts, responses = self.payoff.shape[-3:-1]
+        # Names first: that one is missing says more than a shape.
+        if shape:
+            found = found.aligned(-1, self.responses or tuple(range(responses)), "probs")
         if not shape or shape[-1] != responses or (len(shape) > 1 and shape[-2] != contexts):
             raise ValueError(
                 f"`probs` must be ({responses},) or (..., {contexts}, {responses}), "
                 f"got shape {shape}."
             )
-        found = found.aligned(-1, self.responses or None, "probs")
         if len(shape) > 1:
             found = found.aligned(-2, self.contexts or None, "probs")
         p = distributions(found.values, "probs", found.rounding)
@@ -168,6 +169,7 @@ class PreferenceGame:
 
     def smoothed(self, policy: TabularPolicy) -> tuple[TabularPolicy, float]:
         """The same play in the smoothed entropy, and the evaluations that this costs: 0."""
+        require_policies(policy)
         return policy.within(SmoothedEntropy()), 0.0
 
     def regularised_gap(self, policy: TabularPolicy, magnet: TabularPolicy, alpha: float) -> Array:

@@ -12,11 +12,13 @@ from typing import Self
 import numpy as np
 
 from mpo_games.checks import (
+    LARGEST,
     finite_numbers,
     indices,
     require_callable,
     require_kind,
     require_weight,
+    too_large,
 )
 from mpo_games.games.shifts import centred
 from mpo_games.kernels import trees as kernels
@@ -43,7 +45,7 @@ class SequenceFormGame:
     Python data (`tree_builder.build_tree`).
 
     `dilation` chooses the weights of the dilated entropy in which the game's policies move.
-    `ValueError` if the arrays do not describe such a game.
+    `ValueError` if the arrays do not describe such a game, or hold payoffs above 1e306 in size.
     """
 
     tree: Tree
@@ -89,6 +91,10 @@ class SequenceFormGame:
         likely = (self.chance > 0) & (self.chance < np.inf)
         if self.chance.shape != self.payoff.shape or not likely.all():
             raise ValueError("`chance` must be a positive number for every payoff.")
+        with np.errstate(over="ignore"):
+            largest = float(np.abs(self.payoff / self.chance).max(initial=0.0))
+        if not largest <= LARGEST:
+            raise ValueError(too_large("payoff", largest))
         weights = finite_numbers(self.dilation(self), "dilation")
         if weights.shape != (self.tree.states,) or not (np.isfinite(weights) & (weights > 0)).all():
             raise ValueError("`dilation` must give a finite positive weight per information state.")
@@ -197,7 +203,9 @@ class SequenceFormGame:
         Its weights are the payoff at stake where `policy` plays.
         """
         # Weighing the stakes passes over all payoffs once, as an evaluation does.
-        return policy.within(DilatedEntropy(payoff_scaled(self, policy), GAMMA)), 1.0
+        self._plan(policy)
+        stakes = _Stakes(self.tree, self.row, self.column, self._centred)
+        return policy.within(DilatedEntropy(payoff_scaled(stakes, policy), GAMMA)), 1.0
 
     def regularised_gap(
         self, policy: TreeplexPolicy, magnet: TreeplexPolicy, alpha: float
@@ -236,4 +244,15 @@ class SequenceFormGame:
 
     def average(self, mixture: Mixture[TreeplexPolicy]) -> TreeplexPolicy:
         """The policy with the mixture's realisation plan: it plays like the mixture (Kuhn 1953)."""
-        return mixture.policies[0].at(realisation_plan(mixture))
+        require_kind("mixture", mixture, Mixture, "a `Mixture(policies, weights)`")
+        return mixture.policies[0].at(self._plan(mixture))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stakes:
+    """What `payoff_scaled` reads of a game, its payoffs less a constant: that is not at stake."""
+
+    tree: Tree
+    row: Indices
+    column: Indices
+    payoff: Array

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mpo_games.games.gambit_text import summing_to_1
+from mpo_games.games.gambit.text import summing_to_1
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies.treeplex import TreeplexPolicy
 

@@ -17,20 +17,17 @@ import numpy as np
 
 from mpo_games.kernels.caching import njit
 from mpo_games.kernels.elementary import exp, log
-from mpo_games.kernels.tables import LOG_ZERO
+from mpo_games.kernels.tables import FAST, LARGE, LOG_ZERO
 from mpo_games.protocol import Array, Indices
 
 # The smallest normal number: `log` does not take smaller ones.
 _TINY = np.finfo(np.float64).tiny
 
-# Without "nnan" and "ninf", as in `kernels.tables`: they would let the compiler assume NaN away.
-_FAST = {"reassoc", "contract", "nsz"}
-
 BOTH = -1
 """The value of `player` that asks for both players."""
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def realisation_plan(parent: Indices, offset: Indices, probs: Array) -> Array:
     """The realisation plan of behavioural `probs`, top-down: `z[a] = z[parent] * probs[a]`."""
     z = probs.copy()
@@ -42,7 +39,7 @@ def realisation_plan(parent: Indices, offset: Indices, probs: Array) -> Array:
     return z
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def bilinear(row: Indices, column: Indices, payoff: Array, z: Array, player: int) -> Array:
     """`q[s] += u z[t]` and `q[t] -= u z[s]` for every payoff `u` at the sequences `s` and `t`.
 
@@ -59,7 +56,7 @@ def bilinear(row: Indices, column: Indices, payoff: Array, z: Array, player: int
     return q
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def dilated_step(
     parent: Indices,
     offset: Indices,
@@ -133,7 +130,7 @@ def best_response(parent: Indices, offset: Indices, q: Array) -> tuple[Array, In
     return value, best
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def action_values(parent: Indices, offset: Indices, probs: Array, q: Array) -> Array:
     """Bottom-up means of `q` under `probs`: the counterfactual value of every action."""
     value = q.copy()
@@ -145,7 +142,7 @@ def action_values(parent: Indices, offset: Indices, probs: Array, q: Array) -> A
     return value
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def regrets(
     parent: Indices, offset: Indices, log_p: Array, q: Array, first: int, last: int
 ) -> Array:
@@ -160,7 +157,7 @@ def regrets(
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def centred(offset: Indices, probs: Array, values: Array) -> Array:
     """`values - <probs, values>` at every information state; 0 at the empty sequences."""
     out = np.empty_like(values)
@@ -172,7 +169,7 @@ def centred(offset: Indices, probs: Array, values: Array) -> Array:
     return out
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def matching(
     parent: Indices,
     offset: Indices,
@@ -196,7 +193,7 @@ def matching(
     return out, z
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy")
 def behaviour(parent: Indices, offset: Indices, plan: Array, spare: Array) -> tuple[Array, Array]:
     """Log-probabilities and plan from `plan`, whose sums need not be exact: it is normalised at
     each state. States that `plan` does not reach receive the log-probabilities `spare`."""
@@ -209,7 +206,7 @@ def behaviour(parent: Indices, offset: Indices, plan: Array, spare: Array) -> tu
     return out, z
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _realise(parent: Indices, offset: Indices, z: Array) -> None:
     """Turn the probabilities `z` into the plan, in place."""
     z[0] = z[1] = 1.0
@@ -242,7 +239,7 @@ def _bilinear(
         q[s] += total
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _dilated_step(
     parent: Indices,
     offset: Indices,
@@ -265,15 +262,12 @@ def _dilated_step(
     pull, push = shrink * eta * alpha, shrink * eta
     for b in range(block.size - 2, -1, -1):
         low, high = block[b], block[b + 1]
-        begin, end = offset[low], offset[high]
-        n = high - low
+        begin, end, n = offset[low], offset[high], high - low
         size = (end - begin) // n
         # All states of a block have `size` actions. Stored as (actions, states), the inner loops
         # run over many states instead of a few actions, which is long enough to vectorise.
-        c, e = (
-            by_sequence[1, begin:end].reshape(size, n),
-            by_sequence[2, begin:end].reshape(size, n),
-        )
+        c = by_sequence[1, begin:end].reshape(size, n)
+        e = by_sequence[2, begin:end].reshape(size, n)
         p, m = log_p[begin:end].reshape(n, size), log_magnet[begin:end].reshape(n, size)
         g, v = q[begin:end].reshape(n, size), value[begin:end].reshape(n, size)
         p_new, z_new = out[begin:end].reshape(n, size), z[begin:end].reshape(n, size)
@@ -286,6 +280,12 @@ def _dilated_step(
                 x = shrink * p[j, a] + pull * m[j, a] + (push * g[j, a] + v[j, a]) * inverse[j]
                 c[a, j] = x
                 top[j] = max(top[j], x)
+        for j in range(n):
+            inverse[j] = 0.0
+            if abs(top[j]) > LARGE:
+                inverse[j], top[j] = top[j], 0.0
+                for a in range(size):
+                    c[a, j] -= inverse[j]
         # Less the maximum, so that no exponential overflows.
         for a in range(size):
             for j in range(n):
@@ -300,7 +300,7 @@ def _dilated_step(
                 p_new[j, a] = c[a, j] - top[j]
                 z_new[j, a] = e[a, j] * total[j]
         for j in range(n):
-            value[parent[low + j]] += w[j] * top[j]
+            value[parent[low + j]] += w[j] * (top[j] + inverse[j])
     out[0] = out[1] = 0.0
     # Until here `z` holds the new probabilities.
     _realise(parent, offset, z)
@@ -317,7 +317,7 @@ def _best_response(parent: Indices, offset: Indices, value: Array, best: Indices
         value[parent[j]] += value[choice]
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _action_values(parent: Indices, offset: Indices, probs: Array, value: Array) -> None:
     for j in range(parent.size - 1, -1, -1):
         mean = 0.0
@@ -326,7 +326,7 @@ def _action_values(parent: Indices, offset: Indices, probs: Array, value: Array)
         value[parent[j]] += mean
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _regrets(
     parent: Indices, offset: Indices, log_p: Array, value: Array, first: int, last: int, out: Array
 ) -> None:
@@ -342,7 +342,7 @@ def _regrets(
         value[parent[j]] += mean
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _centred(offset: Indices, probs: Array, values: Array, out: Array) -> None:
     out[0] = out[1] = 0.0
     for j in range(offset.size - 1):
@@ -353,7 +353,7 @@ def _centred(offset: Indices, probs: Array, values: Array, out: Array) -> None:
             out[a] = values[a] - mean
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _matching(
     parent: Indices, offset: Indices, weights: Array, first: int, last: int, out: Array, z: Array
 ) -> None:
@@ -372,7 +372,7 @@ def _matching(
     _to_logarithms(out[offset[first] : offset[last]])
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _behaviour(
     parent: Indices, offset: Indices, plan: Array, spare: Array, out: Array, z: Array
 ) -> None:
@@ -393,7 +393,7 @@ def _behaviour(
     _to_logarithms(out)
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _to_logarithms(p: Array) -> None:
     """Replace probabilities by their logarithms, in place; a 0 becomes `LOG_ZERO`."""
     for a in range(p.size):

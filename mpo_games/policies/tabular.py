@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import (
+    WrongKind,
     distributions,
     has_verbs,
+    require_kind,
     require_no_pull,
     require_shape,
     require_share,
-    require_weight,
 )
 from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
-    pure,
     symmetrised,
     weighted_squares,
 )
@@ -137,6 +137,9 @@ class TabularPolicy:
         """
         if magnet is None:
             require_no_pull(alpha)
+        else:
+            self._require_like(magnet)
+        self._require_values(q)
         pull = None if magnet is None else magnet.coordinates
         theta = self.geometry.step(self.coordinates, q, pull, eta, alpha)
         if player is not None:
@@ -173,6 +176,7 @@ class TabularPolicy:
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Number) -> Array:
         """`q - alpha * grad D(self || magnet)`: for entropy `q - alpha * log(self / magnet)`."""
+        self._require_like(magnet)
         shape = np.broadcast_shapes(self.coordinates.shape, magnet.coordinates.shape)
         drift = np.subtract(
             self.coordinates, magnet.coordinates, out=np.zeros(shape), where=self.legal
@@ -184,6 +188,7 @@ class TabularPolicy:
 
         `0 <= weight <= 1`, else `ValueError`.
         """
+        self._require_like(other)
         require_share("weight", weight)
         shape = np.broadcast_shapes(self.coordinates.shape, other.coordinates.shape)
         # At weight 0 or 1 a product of 0 and -inf would be NaN: illegal entries are left out.
@@ -209,6 +214,7 @@ class TabularPolicy:
 
     def with_side(self, other: Self, player: int) -> Self:
         """The policy whose `player` plays like `other`."""
+        self._require_like(other)
         coordinates = self.coordinates.copy()
         coordinates[..., player, :] = other.coordinates[..., player, :]
         return type(self)(coordinates, self.geometry, self.actions)
@@ -221,6 +227,7 @@ class TabularPolicy:
     def distance(self, other: TabularPolicy) -> float:
         r"""The local distance from `other`, over all rows and games together: the root of the
         symmetrised divergence $\langle\theta-\theta',\,p-p'\rangle$."""
+        self._require_like(other)
         tables = (self.coordinates, other.coordinates, self.probs, other.probs)
         return math.sqrt(max(symmetrised(*(rows(x, x.shape) for x in tables)), 0.0))
 
@@ -234,12 +241,15 @@ class TabularPolicy:
         weights = self.geometry.inverse_hessian(self.coordinates)
         # In its opening `popov` asks for the norm at one point, which is half the work.
         if other is not self:
+            self._require_like(other)
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
+        self._require_values(q)
         return _length(weights, q, True)
 
     def magnitude(self, q: Array) -> float:
         """The dual norm of `q` with every `c` at 0: the scale of its rounding errors."""
         weights = self.geometry.inverse_hessian(self.coordinates)
+        self._require_values(q)
         return _length(weights, q, False)
 
     @property
@@ -256,6 +266,8 @@ class TabularPolicy:
         # A conversion to probabilities and back would cost a rounding error.
         if geometry == self.geometry:
             return self
+        if not has_verbs(geometry, "coordinates", "probs"):
+            raise WrongKind(f"`geometry` must be like `Entropy()`, got {shown(geometry)}.")
         return type(self)(geometry.coordinates(self.probs, self.legal), geometry, self.actions)
 
     def by_name(self) -> tuple[dict[Hashable, float], ...]:
@@ -278,7 +290,24 @@ class TabularPolicy:
 
     def kl(self, other: TabularPolicy) -> Array:
         """`KL(self || other)` of each row in nats, shape `(..., rows)`."""
+        self._require_like(other)
         return Entropy().divergence(self.log_probs, other.log_probs)
+
+    def _require_like(self, other: TabularPolicy) -> None:
+        """`ValueError` unless `other` is a table with as many rows and actions."""
+        require_policies(other)
+        size, own = other.coordinates.shape[-2:], self.coordinates.shape[-2:]
+        if size != own:
+            raise ValueError(
+                f"The policies must have as many rows and actions, got {own} and {size}: "
+                "they are of different games."
+            )
+
+    def _require_values(self, q: Array) -> None:
+        """`ValueError` unless `q` has a number for each row and action."""
+        size, own = np.shape(q)[-2:], self.coordinates.shape[-2:]
+        if size != own:
+            raise ValueError(f"`q` must have a number for each of {own}, got the shape {size}.")
 
     def replace(self, coordinates: Array) -> Self:
         """A policy of the same kind at other coordinates."""
@@ -323,12 +352,12 @@ def _length(weights: Array, q: Array, centred: bool) -> float:
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
     """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
     if not isinstance(opponent, Mixture):
-        try:
-            return opponent.probs
-        except AttributeError:
-            # Only now: feedback is asked for in every step.
+        probs = getattr(opponent, "probs", None)
+        # Not at once: feedback is asked for in every step.
+        if not isinstance(probs, np.ndarray):
             require_policies(opponent)
-            raise
+            raise ValueError("`policy.probs` must be an array.")
+        return probs
     terms = [w * p.probs for w, p in zip(opponent.weights, opponent.policies, strict=True)]
     total = terms[0]
     for term in terms[1:]:
@@ -346,35 +375,10 @@ def require_policies(*policies: object) -> None:
             )
 
 
-def greedy(policy: TabularPolicy, q: Array) -> TabularPolicy:
-    """The policy that plays the first action of largest `q` in each row."""
-    legal = rows(policy.legal, q.shape)
-    probs = pure(rows(q, q.shape), legal).reshape(q.shape)
-    return policy.replace(policy.geometry.coordinates(probs, legal.reshape(q.shape)))
-
-
 def arithmetic_mean(mixture: Mixture[TabularPolicy]) -> TabularPolicy:
     """The policy whose probabilities are the mixture's; weights sum to 1."""
+    require_kind("mixture", mixture, Mixture, "a `Mixture(policies, weights)`")
     first = mixture.policies[0]
+    require_policies(*mixture.policies)
     probs = probabilities(mixture)
     return first.replace(first.geometry.coordinates(probs, first.legal))
-
-
-def regularised_regret(
-    policy: TabularPolicy, q: Array, magnet: TabularPolicy, alpha: float
-) -> Array:
-    r"""What each row gains by its regularised best response, shape `(..., rows)`.
-
-    $\max_{p'} \langle q, p'\rangle - \alpha\,\mathrm{KL}(p'\|\rho)$ less the same at `policy`; the
-    maximum is `alpha * logsumexp(log rho + q / alpha)`. At `alpha = 0` the plain regret.
-    """
-    require_weight("alpha", alpha)
-    require_policies(policy, magnet)
-    require_shape("magnet", magnet.coordinates, policy.coordinates)
-    legal = policy.legal
-    mean = np.sum(policy.probs * q, axis=-1)
-    if alpha == 0.0:
-        return np.asarray(np.where(legal, q, -np.inf).max(axis=-1) - mean)
-    # alpha KL(policy || its regularised best response) is the same number without cancellation.
-    response = magnet.mirror_step(q / alpha, None, eta=1.0, alpha=0.0)
-    return np.asarray(alpha * policy.kl(response))

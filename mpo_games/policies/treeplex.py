@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mpo_games.checks import require_kind, require_no_pull, require_shape, require_share
+from mpo_games.labelled import shown
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
@@ -33,11 +34,14 @@ class TreeplexPolicy:
     @classmethod
     def uniform(cls, tree: Tree, geometry: DilatedEntropy) -> Self:
         """Uniform at every information state."""
+        require_kind("tree", tree, Tree, "a `Tree`, like `game.tree`")
         return cls.from_probs(tree, geometry, 1.0 / tree.choices)
 
     @classmethod
     def center(cls, tree: Tree, geometry: DilatedEntropy) -> Self:
         """The minimiser of the dilated entropy: the magnet of a plain entropy bonus."""
+        require_kind("tree", tree, Tree, "a `Tree`, like `game.tree`")
+        require_kind("geometry", geometry, DilatedEntropy, "a `DilatedEntropy`")
         return cls(tree, geometry, *geometry.minimiser(tree))
 
     @classmethod
@@ -100,6 +104,9 @@ class TreeplexPolicy:
         """
         if magnet is None:
             require_no_pull(alpha)
+        else:
+            self._require_like(magnet)
+        self._require_values(q)
         pull = self.coordinates if magnet is None else magnet.coordinates
         coordinates, plan = self.geometry.step(
             self.tree, self.coordinates, self.plan, q, pull, eta, alpha, player
@@ -111,6 +118,7 @@ class TreeplexPolicy:
 
         In the plain dilated entropy this is `q - alpha w log(self / magnet)`.
         """
+        self._require_like(magnet)
         gradient = self.geometry.gradient(self.tree, self.coordinates)
         drift = gradient - magnet.geometry.gradient(self.tree, magnet.coordinates)
         return np.asarray(q - np.asarray(alpha)[..., None] * drift)
@@ -118,6 +126,7 @@ class TreeplexPolicy:
     def mix(self, other: Self, weight: float) -> Self:
         """The geometric mixture in the dilated geometry; `0 <= weight <= 1`, else `ValueError`."""
         require_share("weight", weight)
+        self._require_like(other)
         # The pull of a step that plays `other` alone would be infinite.
         if weight == 1.0:
             return other
@@ -135,6 +144,7 @@ class TreeplexPolicy:
 
     def with_side(self, other: Self, player: int) -> Self:
         """The policy whose `player` plays like `other`, in the same geometry."""
+        self._require_like(other)
         # A slice, not a mask: this is part of every alternating step.
         own = self.tree.own(player)
         coordinates, plan = self.coordinates.copy(), self.plan.copy()
@@ -154,6 +164,7 @@ class TreeplexPolicy:
 
     def within(self, geometry: DilatedEntropy) -> Self:
         """The same play in another geometry."""
+        require_kind("geometry", geometry, DilatedEntropy, "a `DilatedEntropy`")
         # A shortcut only, so identity will do: comparing the weights would cost more than it saves.
         if geometry is self.geometry:
             return self
@@ -168,15 +179,37 @@ class TreeplexPolicy:
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """Counterfactual regrets of `q` if play goes on by this policy; 0 for the other side."""
+        self._require_values(q)
         return self.tree.regrets(self.log_probs, q, player)
 
     def centred(self, values: Array) -> Array:
         """`values - <p, values>` at every information state, `(..., sequences)`."""
+        self._require_values(values)
         return self.tree.centred(self.probs, values)
 
     def matching(self, weights: Array, player: int | None = None) -> Self:
         """The policy in proportion to the positive `weights`, uniform at a state that has none."""
+        self._require_values(weights)
         return self._plain(*self.tree.matching(weights, self.log_probs, self.plan, player))
+
+    def _require_like(self, other: object) -> None:
+        """`ValueError` unless `other` is a policy of a tree with as many sequences."""
+        # The kernels trust these sizes: they would read beyond the end of a shorter array.
+        if not isinstance(other, TreeplexPolicy):
+            require_kind("other", other, TreeplexPolicy, "a policy of the same tree")
+        size = cast(Self, other).coordinates.shape[-1]
+        if size != self.coordinates.shape[-1]:
+            raise ValueError(
+                f"`other` must have {self.coordinates.shape[-1]} sequences, got {size}: "
+                "it is of another tree."
+            )
+
+    def _require_values(self, q: Array) -> None:
+        """`ValueError` unless `q` has a number for each sequence."""
+        size = self.coordinates.shape[-1]
+        known = isinstance(q, np.ndarray) and q.dtype.kind in "fiu" and q.itemsize in (4, 8)
+        if not known or q.shape[-1:] != (size,):
+            raise ValueError(f"`q` must be numbers, `(..., {size})`, got {shown(q)}.")
 
     def _plain(self, log_p: Array, plan: Array) -> Self:
         """The policy of this geometry with the given log-probabilities and plan."""
@@ -188,21 +221,25 @@ class TreeplexPolicy:
 
     def divergence(self, other: Self) -> Array:
         """The Bregman divergence `D(self || other)` of each player, `(..., 2)`."""
+        self._require_like(other)
         states = self.geometry.divergence(self.tree, self.coordinates, self.plan, other.coordinates)
         split = self.tree.split
         return np.stack([states[..., :split].sum(-1), states[..., split:].sum(-1)], axis=-1)
 
     def distance(self, other: Self) -> float:
         """The local distance from `other`: the root of the symmetrised divergence."""
+        self._require_like(other)
         theirs = other.coordinates, other.plan
         return self.geometry.distance(self.tree, self.coordinates, self.plan, *theirs)
 
     def dual_norm(self, q: Array, other: Self) -> float:
         """The length of `q` in the norm dual to `distance`, at this policy; `other` is not used."""
+        self._require_values(q)
         return self.geometry.dual_norm(self.tree, self.coordinates, self.plan, q, True)
 
     def magnitude(self, q: Array) -> float:
         """The length of `|q|` without centring: the scale of the rounding errors of `dual_norm`."""
+        self._require_values(q)
         return self.geometry.dual_norm(self.tree, self.coordinates, self.plan, np.abs(q), False)
 
     def arrays(self) -> dict[str, Array]:

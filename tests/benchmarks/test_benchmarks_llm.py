@@ -3,15 +3,19 @@ figure show what was measured and what was not."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import runpy
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import llm_runs
 import pytest
 import random_models
 import torch
 from llm_entrant import Meter, Task, _common
+from llm_workloads import SIZES
 
 NAMES = runpy.run_path(random_models.__file__.replace("random_models", "llm"))
 
@@ -85,33 +89,76 @@ def test_table_and_figure(capsys: pytest.CaptureFixture[str]) -> None:
     full = {"ours": measured(30.0, 1024), "grpo": measured(15.0, 2048)}
     results = {"full": full, "lora": {"ours": measured(60.0, 512), "grpo": {"note": "No memory."}}}
     for kind, found in results.items():
-        NAMES["show"](kind, found)
+        NAMES["show"]("small", kind, found)
     said = capsys.readouterr().out
-    assert "at most 0.7 x the best peer: met (0.50)" in said
-    assert "memory no larger: met (0.50)" in said
+    assert "time at most 0.55 x the best peer: met (0.50)" in said
+    assert "memory at most 0.7 x the best peer: met (0.50)" in said
     assert "No memory." in said
-    figure = NAMES["figure"]({"size": "tiny", "results": results})
+    assert NAMES["markdown"]({"results": results}).splitlines()[2:] == [
+        "| MPO, exact KL | 0.07 | 1.0 | 0.03 | 0.5 |",
+        "| GRPO | 0.13 | 2.0 |  |  |",
+    ]
+    step = dataclasses.asdict(SIZES["small"])
+    figure = NAMES["figure"]({"size": "small", "step": step, "results": results})
     bars = [[bar.get_height() for bar in ax.patches] for ax in figure.axes]
     assert bars == [[30.0, 60.0, 15.0, 0.0], [1.0, 0.5, 2.0, 0.0]]
     assert [text.get_text() for text in figure.axes[0].texts] == ["30", "60", "15", "none"]
 
 
+def test_memory_is_compared_with_the_fastest_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nash-MD needs the least memory, because it trains on fewer responses."""
+    peers = {"grpo": measured(20.0, 2048), "nash_md": measured(5.0, 512)}
+    NAMES["show"]("small", "full", {"ours": measured(25.0, 1024), **peers})
+    said = capsys.readouterr().out
+    assert "time at most 0.55 x the best peer: MISSED (0.80)" in said
+    assert "memory at most 0.7 x the best peer: met (0.50)" in said
+
+
+def test_peers_are_measured_without_us(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not measured again is kept, as long as the step is the same."""
+    NAMES["show"]("small", "full", {"grpo": measured(20.0, 2048)})
+    assert "aim" not in capsys.readouterr().out
+    out, size = tmp_path / "llm.json", SIZES["small"]
+    record = NAMES["begun"](out, "small", size)
+    record["results"]["full"]["grpo"] = measured(20.0, 2048)
+    out.write_text(json.dumps(record))
+    assert NAMES["begun"](out, "small", size) == record
+    changed = NAMES["begun"](out, "small", dataclasses.replace(size, rows=8))
+    assert changed["results"] == {"full": {}, "lora": {}}
+
+
 def test_an_entrant_that_fails_costs_a_line() -> None:
-    assert NAMES["run"]("false", "ours", task()) == {"note": "ended by 1"}
+    assert llm_runs.run("false", "ours", task()) == {"note": "ended by 1"}
+
+
+def test_an_entrant_that_is_killed_costs_a_line(tmp_path: Path) -> None:
+    """What it had printed to standard error says nothing about why."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'Loading weights' >&2\nkill -9 $$\n")
+    python.chmod(0o755)
+    assert llm_runs.run(str(python), "ours", task()) == {"note": "ended by signal 9"}
+
+
+def test_an_entrant_that_takes_too_long_costs_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any, timeout: float, **__: Any) -> None:
+        raise subprocess.TimeoutExpired("entrant", timeout)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    assert llm_runs.run("python", "ours", task(), 60.0) == {"note": "no result within 60 s"}
 
 
 def test_a_size_yields_to_what_is_asked_for() -> None:
-    asked = NAMES["Arguments"](size="7B", rows=4, checkpointing=False)
-    assert asked.scale.rows == 4
-    assert not asked.scale.checkpointing
-    assert asked.scale.tokens == NAMES["SIZES"]["7B"].tokens
+    asked = NAMES["Arguments"](size=("7B",), rows=4, checkpointing=False)
+    assert asked.scale("7B").rows == 4
+    assert not asked.scale("7B").checkpointing
+    assert asked.scale("7B").tokens == SIZES["7B"].tokens
 
 
 @pytest.mark.slow
 def test_we_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "llm.json"
-    NAMES["main"](NAMES["Arguments"](size="tiny", steps=2, out=out))
-    size = NAMES["SIZES"]["tiny"]
+    out = tmp_path / "llm_tiny.json"
+    NAMES["main"](NAMES["Arguments"](size=("tiny",), steps=2, folder=tmp_path))
+    size = SIZES["tiny"]
     record = json.loads(out.read_text())
     for found in record["results"].values():
         (ours,) = found.values()

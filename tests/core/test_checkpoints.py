@@ -215,6 +215,10 @@ def test_paths_that_cannot_be_written_are_refused_before_the_run(
     for path in (folder, blocked / "run.npz", 3, Path("/dev/null/run.npz")):
         with pytest.raises(ValueError, match="`checkpoint`"):
             mg.solve(Untouched(GAME.payoff), MPO, 10, checkpoint=path)  # type: ignore[arg-type]
+    # As on the command line: a folder that was misspelled is not made.
+    with pytest.raises(ValueError, match=r"`checkpoint` cannot be written at .*there is no folder"):
+        mg.solve(Untouched(GAME.payoff), MPO, 10, checkpoint=tmp_path / "nowhere" / "run")
+    assert not (tmp_path / "nowhere").exists()
     monkeypatch.setattr(atomic.os, "access", lambda *_: False)
     (tmp_path / "mine.npz").touch()
     with pytest.raises(ValueError, match="read-only"):

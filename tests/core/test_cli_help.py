@@ -45,3 +45,14 @@ def test_no_arguments_is_help_and_version_is_the_version(run: Run) -> None:
     code, out, _ = run("--version")
     assert code == 0
     assert out.startswith("mpo-games ")
+
+
+def test_a_misspelled_command_or_solver_gets_a_suggestion(run: Run) -> None:
+    for words, answer in (
+        ("slove comal", "no command 'slove': did you mean solve?"),
+        ("solve comal optimistic-mdd", "no solver 'optimistic-mdd': did you mean optimistic-md"),
+        ("solve --budget 9 comal mpoo", "no solver 'mpoo': did you mean mpo"),
+    ):
+        code, _, error = run(*words.split())
+        assert code == 2
+        assert error.splitlines()[-1].startswith(f"mpo-games: there is {answer}")

@@ -27,6 +27,7 @@ GERMAN = "kind;short;exact\n0,5;0,1;1/3\n0,9;0,5;0,25\n2/3;75%;0,5\n"
         (PLAIN.encode(), None, None),
         (PLAIN.encode("utf-8-sig"), None, None),
         (PLAIN.encode("utf-16"), None, None),
+        (PLAIN.encode("utf-32"), None, None),
         (PLAIN.replace("\n", "\r\n").encode(), None, None),
         (PLAIN.replace("\n", "\r").encode(), None, None),
         (PLAIN.replace("\n", ",\n").encode() + b"\n ,,\n\n,,,\n", None, None),

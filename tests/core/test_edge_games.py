@@ -182,3 +182,34 @@ def test_a_constant_in_the_logarithms_rounds_no_policy_away(constant: float) -> 
         found = mg.solve(game, solver, 50)
         assert found.policy.probs.sum(axis=-1) == pytest.approx(1.0, abs=1e-12)
         assert found.gap >= 0.0
+
+
+@pytest.mark.parametrize("constant", [1e9, -1e9, 1e16])
+def test_a_constant_rounds_no_policy_of_a_tree_away(constant: float) -> None:
+    """As in tables: the probabilities of every state sum to 1, in a tree of two levels too."""
+    halves = [(0.5, branch(name, c)) for name, c in (("a", constant), ("b", 0.0))]
+    for game in (tree_of(RPS + constant), build_tree(Chance(halves))):
+        for solver in (mg.MPO(0.15, 0.2, 50), mg.OptimisticMD(0.5), mg.NashMD(0.05, 0.04)):
+            found = mg.solve(game, solver, 50)
+            sums = np.add.reduceat(np.exp(found.policy.log_probs), game.tree.offset[:-1])
+            np.testing.assert_allclose(sums, 1.0, rtol=1e-12)
+            assert found.gap >= 0.0
+
+
+def branch(name: str, constant: float) -> Decision:
+    """Rock, paper, scissors, in which the row player first chooses whether to play at all."""
+    rows = {
+        f"{i}": Decision(1, name, {f"{j}": Payoff(constant + RPS[i, j]) for j in range(3)})
+        for i in range(3)
+    }
+    again = Decision(0, f"{name} row", rows)
+    return Decision(0, name, {"play": again, "leave": Payoff(constant - 1.0)})
+
+
+def test_a_constant_is_not_at_stake() -> None:
+    """The smoothed geometry weighs what play decides, and not a constant."""
+    weights = []
+    for constant in (0.0, 1e9):
+        game = tree_of(NORMAL + constant)
+        weights.append(game.smoothed(game.initial_policy())[0].geometry.weights)
+    assert (weights[1] < 4.0 * weights[0]).all()

@@ -163,7 +163,7 @@ def test_policies_are_given_by_name() -> None:
     for wrong in ({"a": 0.5, "b": 0.5, "d": 0}, {"x": 1, "y": 0, "z": 0}):
         with pytest.raises(ValueError, match="`row` must name 'a', 'b', 'c', got"):
             GAME.policy(wrong, [1, 0, 0])
-    with pytest.raises(ValueError, match="`row` must have 3 actions"):
+    with pytest.raises(ValueError, match="`row` must name 'a', 'b', 'c', got 'a'"):
         GAME.policy({"a": 1.0}, [1, 0, 0])
     rows = mg.TabularPolicy.from_probs(pd.DataFrame([[0.5, 0.5]], columns=["l", "r"]))
     assert rows.by_name() == ({"l": 0.5, "r": 0.5},)
@@ -200,3 +200,17 @@ def test_names_for_an_array_and_another_order_for_a_table() -> None:
         mg.MatrixGame(pd.DataFrame(table, ABC), ["abd", "xyz"])
     with pytest.raises(ValueError, match="`responses` must"):
         mg.PreferenceGame(RATES, responses={"a": 0, "b": 1, "c": 2})
+
+
+def test_a_missing_name_is_named() -> None:
+    square = {a: dict.fromkeys("abc", 1.0) for a in "abc"}
+    short = {**square, "b": {"a": 1.0, "c": 1.0}}
+    for make in (from_wins, mg.PreferenceGame, mg.MatrixGame):
+        with pytest.raises(ValueError, match="must name 'a', 'b', 'c', got 'a', 'c'"):
+            make(short)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="the rows 'a', 'b' and the columns 'a', 'b', 'c'"):
+        from_wins({a: square[a] for a in "ab"})
+    with pytest.raises(ValueError, match="`row` must name 'a', 'b', 'c', got 'a', 'b'"):
+        GAME.policy({"a": 0.5, "b": 0.5}, [1.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="`probs` must name 'a', 'b', 'c', got 'a', 'd'"):
+        mg.PreferenceGame(RATES, responses="abc").policy({"a": 0.5, "d": 0.5})

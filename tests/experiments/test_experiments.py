@@ -25,7 +25,20 @@ WITH_TORCH = ("transformer_gap", "transformer_ablation", "transformer_exact")
 """The experiments that train networks."""
 
 
+@pytest.fixture
+def ends_of_grids(monkeypatch):
+    """Tuning tries the first and the last setting of a method's twelve."""
+    whole = methods.Method.settings
+
+    def ends(method):
+        found = whole(method)
+        return found[:: max(1, len(found) - 1)]
+
+    monkeypatch.setattr(methods.Method, "settings", ends)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("ends_of_grids")
 @pytest.mark.parametrize("name", NAMES)
 def test_quick_run_computes_draws_and_claims(name, tmp_path):
     module = MODULES[name]

@@ -71,7 +71,7 @@ def test_what_a_file_keeps() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".efg", ".EFG"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
 def test_encodings_and_line_ends(tmp_path: Path, encoding: str, suffix: str) -> None:
     text = CHOICE.replace('"s"', '"größe"') + 't "" 1 "" { 1 -1 } t "" 2 "" { 2 -2 }'
     path = tmp_path / f"g{suffix}"

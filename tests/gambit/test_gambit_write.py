@@ -10,7 +10,7 @@ import pytest
 from random_trees import random_tree
 
 import mpo_games as mg
-from mpo_games.games.gambit_text import spelled, summing_to_1, written
+from mpo_games.games.gambit.text import spelled, summing_to_1, written
 
 RNG = np.random.default_rng(0)
 

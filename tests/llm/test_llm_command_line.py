@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import tiny
 from mpo_llm import cli
 from mpo_llm.config import Config, GenerationConfig, JudgeConfig
 from mpo_llm.training import config_file, flags
+from mpo_llm.training import sweep as sweeps
 from mpo_llm.training.sweep import variants
 from runs import lines
 
@@ -25,15 +27,35 @@ def test_a_sweep_runs_every_combination_and_what_fails_alone(
     assert folders[1] == "run/eta=1.0,rate=1e+30,seed=3"
     assert [c.solver.eta for c in found] == [1.0, 1.0, 2.0, 2.0]
     options = ["--vary", "step.rate=0.01,1.0e+30", "--seeds", "0", "1", "--backend", "threading"]
-    assert cli.main(["sweep", str(path), *options]) == 0
-    said = capsys.readouterr().out.splitlines()
+    capsys.readouterr()
+    assert cli.main(["sweep", str(path), *options]) == 2
+    out, errors = capsys.readouterr()
+    said = out.splitlines()
     assert ["2 steps" in line for line in said] == [True, True, False, False]
     assert all("failed: The " in line for line in said[2:])
+    lost = ", ".join(str(tmp_path / "run" / f"rate=1e+30,seed={seed}") for seed in (0, 1))
+    assert errors.startswith(f"mpo-llm: 2 of 4 runs failed: {lost}. ")
+    # What is finished already is no failure.
+    assert cli.main(["sweep", str(path), "--vary", "step.rate=0.01", "--seeds", "1"]) == 0
     assert lines(tmp_path / "run" / "rate=0.01,seed=1")[-1]["step"] == 2
     with pytest.raises(ValueError, match=r"no setting `solver\.eat`"):
         variants(config, {"solver.eat": [1]})
     with pytest.raises(ValueError, match=r"no setting 'sover\.eta' to vary"):
         variants(config, {"sover.eta": [1]})
+
+
+def test_a_run_without_memory_does_not_stop_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([MemoryError(), torch.OutOfMemoryError("CUDA out of\nmemory.")])
+
+    def fail(config: Config, *, resume: bool) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(sweeps, "train", fail)
+    found = sweeps.sweep(variants(tiny.config(tmp_path), {"seed": [0, 1]}))
+    assert [run.said for run in found] == ["out of memory", "CUDA out of memory."]
+    assert all(run.failed for run in found)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import tiny
-from mpo_llm import cli, config
+from mpo_llm import choices, cli, config
 from mpo_llm.config import Config, SolverConfig
 from mpo_llm.training import config_file
 from mpo_llm.training.sweep import variants
@@ -140,8 +140,9 @@ def test_the_command_line_overrides_the_file(
 
 
 def test_every_setting_is_documented() -> None:
-    tree = ast.parse(Path(config.__file__).read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    files = [Path(module.__file__ or "") for module in (config, choices)]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     assert {c.name for c in classes} == {
         "Config",
         "Choice",

@@ -258,3 +258,8 @@ def test_an_engine_that_answers_strangely_is_refused(engine: Any, said: str) -> 
     game = ml.TextPreferenceGame(LONG, p, preferences, str, 6, engine=engine)
     with pytest.raises(engines.EngineError, match=said):
         game.feedback(p, rng=np.random.default_rng(0))
+
+
+def test_more_tokens_than_memory_has_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"may have .* tokens, more than 6\.7e\+07"):
+        ml.sample(start(), LONG, 2**40, np.random.default_rng(0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import tiny
 from mpo_llm import cli, judges
 from mpo_llm.config import JudgeConfig
 from mpo_llm.results.evaluation import evaluate_run, league
-from mpo_llm.training import checkpoint
+from mpo_llm.training import checkpoint, config_file
 from mpo_llm.training.train import train
 
 
@@ -110,7 +112,7 @@ def test_league(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "match"),
     [
         ({"category": "sort"}, "no column 'sort'"),
-        ({"samples": 0}, "`samples` must be at least 1"),
+        ({"samples": 0}, "`samples` must be a whole number, at least 1"),
         ({"limit": 0}, "`prompts.limit` must be at least 1"),
         ({"source": "missing.jsonl"}, "There is no file 'missing.jsonl'"),
         ({"against": ("no/such/model",)}, "Cannot load the model 'no/such/model'"),
@@ -125,3 +127,61 @@ def test_refusals(run: Path, arguments: dict[str, Any], match: str) -> None:
 def test_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["league", str(tmp_path)]) == 2
     assert "mpo-llm:" in capsys.readouterr().err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The sentence with which a command is refused."""
+    capsys.readouterr()
+    assert cli.main(list(words)) == 2
+    return capsys.readouterr().err.removeprefix("mpo-llm: ").rstrip("\n")
+
+
+def test_what_would_be_without_effect_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And so is what no generator of random numbers takes, and a score that fails."""
+    for words, said in (
+        (["evaluate", "--judge-options", "name=cyclic"], "for the factory of `--judge`, which is"),
+        (["evaluate", "--score-options", "name=cyclic"], "for the factory of `--score`, which is"),
+        (["evaluate", "--seed", "-1"], "`seed` must be a whole number, at least 0, got -1."),
+        (["chat", "--seed", "-1"], "`seed` must be a whole number, at least 0, got -1."),
+        (["league", "--limit", "1"], "A league needs at least 2 prompts, got 1."),
+        (
+            ["evaluate", "--score", "tiny:judge", "--score-options", "name=cyclic"],
+            "The score raised TypeError: cyclic() missing 1 required positional argument: 'b'.",
+        ),
+    ):
+        assert said in refused(capsys, words[0], str(run), *words[1:])
+    path = str(run / "config.yaml")
+    for setting in (["solver.eta=1", "solver.eta=2"], ["solver.eta= "]):
+        assert refused(capsys, "sweep", path, "--vary", *setting).startswith("`--vary` ")
+
+
+def test_an_error_that_one_prompt_does_not_show_is_unknown(run: Path) -> None:
+    found = str(evaluate_run(str(run), limit=1, samples=2))
+    assert "nan" not in found
+    assert found.count("unknown") == 7
+
+
+def test_a_judge_that_ends_the_process_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the exit status would be that of a run that has come to its end."""
+    calls = iter(range(9))
+    tiny.judges["leaving"] = lambda x, a, b: sys.exit() if next(calls) else [0.5] * len(x)
+    path = tmp_path / "run.yaml"
+    path.write_text(config_file.dump(tiny.config(tmp_path, judge={"options": {"name": "leaving"}})))
+    said = refused(capsys, "train", str(path))
+    assert said == (
+        "A judge, an engine or a score called `exit(None)`. Step 1 is saved: go on with `--resume`."
+    )
+
+
+def test_a_message_that_is_no_text_ends_a_conversation(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line, said in (("\udce9\n", "it is no text"), ("a " * 99, "it has 101 tokens")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(line))
+        answer = refused(capsys, "chat", str(run), "--max-tokens", "4")
+        assert answer.startswith("The conversation cannot go on after ")
+        assert said in answer

@@ -67,7 +67,7 @@ def gradient(policy: ml.TokenPolicy, q: ml.Rollouts, objective: Any, **options: 
     proximal = ml.Proximal(objective, **options)
     policy.network.load(policy.weights)
     parameters = policy.network.trainable
-    for part in q.parts(proximal.micro_batch):
+    for part in q.parts(proximal.limits):
         loss = proximal.loss(policy, part, [(0.7, policy)])
         loss().loss.backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).numpy()

@@ -24,27 +24,39 @@ FSDP = ["--use_fsdp", "--fsdp_version", "2"]
 """Weights are shared too."""
 
 
-def launched(folder: Path, options: list[str], *arguments: str, **sections: Any) -> Path:
-    """A run of two processes, started by `accelerate launch`; its folder."""
-    run = folder / "two"
+SEVERAL = """
+import sys
+from torch import distributed
+sys.path.insert(0, "")  # as `python -m` does
+from mpo_llm import cli
+end = distributed.destroy_process_group
+# The processes stay together between two runs.
+distributed.destroy_process_group = lambda *group: None
+for path in sys.argv[1:]:
+    assert cli.main(["train", path]) == 0
+end()
+"""
+"""One run after another, since starting two processes takes longer than any of them."""
+
+
+def written(folder: Path, run: Path, **sections: Any) -> Path:
+    """The configuration file of a run in the folder `run`."""
     config = tiny.config(folder, **sections, output={"folder": str(run), "trackers": []})
-    path = folder / "two.yaml"
+    path = run.with_suffix(".yaml")
     path.write_text(config_file.dump(config))
+    return path
+
+
+def launch(options: list[str], *program: str, runs: int) -> None:
+    """Start so many training runs of two processes by `accelerate launch`."""
     command = "accelerate.commands.launch --num_processes 2 --num_machines 1 --dynamo_backend no"
-    program = [sys.executable, "-m", *command.split(), "--mixed_precision", "no", *options]
-    # The launcher starts `mpo_llm.cli` as anyone would.
+    launcher = [sys.executable, "-m", *command.split(), "--mixed_precision", "no", *options]
     done = subprocess.run(
-        [*program, "-m", "mpo_llm.cli", "train", str(path), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=HERE,
-        timeout=300,
-        check=False,
+        [*launcher, *program], capture_output=True, text=True, cwd=HERE, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     kind = "2 FSDP processes" if options == FSDP else "2 processes"
-    assert done.stdout.count(f"run by    {kind}") == 1
-    return run
+    assert done.stdout.count(f"run by    {kind}") == runs
 
 
 SHARED: dict[str, dict[str, Any]] = {
@@ -62,26 +74,50 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of one process for each of `SHARED`."""
+    folder = tmp_path_factory.mktemp("alone")
+    for number, sections in enumerate(SHARED.values()):
+        train(tiny.config(folder, **sections, output={"folder": str(folder / f"run-{number}")}))
+    return folder
+
+
+@pytest.fixture(scope="module", params=[["--multi_gpu"], FSDP], ids=["DDP", "FSDP"])
+def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same runs of two processes."""
+    folder = tmp_path_factory.mktemp("together")
+    paths = [
+        str(written(folder, folder / f"run-{number}", **sections))
+        for number, sections in enumerate(SHARED.values())
+    ]
+    script = folder / "several.py"
+    script.write_text(SEVERAL)
+    launch(request.param, str(script), *paths, runs=len(SHARED))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
-@pytest.mark.parametrize("options", [["--multi_gpu"], FSDP], ids=["DDP", "FSDP"])
-def test_two_processes_are_one(name: str, options: list[str], tmp_path: Path) -> None:
+def test_two_processes_are_one(
+    name: str, alone: Path, together: Path, request: pytest.FixtureRequest
+) -> None:
     """The same prompts, draws, judgements and gradients, but for rounding: three prompts for two
     processes, whose groups are never split."""
-    train(tiny.config(tmp_path, **SHARED[name]))
-    run = launched(tmp_path, options, **SHARED[name])
-    for one, two in zip(lines(tmp_path / "run"), lines(run), strict=True):
+    mine, shared = (folder / f"run-{list(SHARED).index(name)}" for folder in (alone, together))
+    for one, two in zip(lines(mine), lines(shared), strict=True):
         assert one.keys() == two.keys()
         for key in one.keys() - {"mismatch", *PASSES}:
             assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
         for key in PASSES:  # processes that share work run over their responses once more
             assert one[key] <= two[key] <= 1.5 * one[key], key
-    ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
+    ours, theirs = weights(mine, 4), weights(shared, 4)
     assert ours.keys() == theirs.keys()
     for key, array in ours.items():
         np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
     if name == "full":
-        _notes_agree(weighing.notes(tmp_path / "run"), weighing.notes(run), options == FSDP)
+        sharded = request.node.callspec.params["together"] == FSDP
+        _notes_agree(weighing.notes(mine), weighing.notes(shared), sharded)
 
 
 def _notes_agree(one: list[dict[str, Any]], two: list[dict[str, Any]], sharded: bool) -> None:
@@ -112,9 +148,10 @@ def test_other_ways_to_share_weights_are_refused(
 def test_a_run_goes_on_with_other_processes(tmp_path: Path) -> None:
     """A checkpoint holds whole weights: begun by one process, ended by two that share them."""
     train(tiny.config(tmp_path))
-    shared = tiny.config(tmp_path, budget={"steps": 2}, output={"folder": str(tmp_path / "two")})
-    train(shared)
-    run = launched(tmp_path, FSDP, "--resume")
+    run = tmp_path / "two"
+    train(tiny.config(tmp_path, budget={"steps": 2}, output={"folder": str(run)}))
+    # The launcher starts `mpo_llm.cli` as anyone would.
+    launch(FSDP, "-m", "mpo_llm.cli", "train", str(written(tmp_path, run)), "--resume", runs=1)
     ours, theirs = weights(tmp_path / "run", 4), weights(run, 4)
     for key, array in ours.items():
         np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)

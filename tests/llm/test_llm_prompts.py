@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
 
+import mpo_llm as ml
 import tiny
 from mpo_llm.config import PromptsConfig
 from mpo_llm.prompts import Prompts, load
+from mpo_llm.responses import Ids
+from mpo_llm.training.train import train
 
 MESSAGES: list[dict[str, str]] = [
     {"role": "user", "content": "a b"},
@@ -51,6 +56,41 @@ def test_every_format_holds_the_same(kind: str, tmp_path: Path) -> None:
     assert found.texts == ("a b", "c")
     assert [tokenizer.decode(ids) for ids in found.ids] == ["<user> a b <bot>", "<user> c <bot>"]
     assert len(read(written(tmp_path, kind), limit=1)) == 1
+
+
+def test_a_response_of_the_same_tokens_as_a_prompt_is_shown_as_what_it_says(
+    tmp_path: Path,
+) -> None:
+    """A prompt is shown as the user wrote it, without the system message."""
+
+    def engine(
+        policy: ml.TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
+    ) -> ml.Drawn:
+        rows = [ids for prompt in prompts for ids in (prompt, (5, 1))]
+        found = ml.Responses.of_ids(prompts, np.repeat(np.arange(len(prompts)), 2).tolist(), rows)
+        return ml.Drawn(found, policy.log_probs(found))
+
+    def judge(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
+        seen.update((x, text) for texts in (a, b) for x, text in zip(prompts, texts, strict=True))
+        return [0.5] * len(prompts)
+
+    seen: set[tuple[str, str]] = set()
+    tiny.judges["seeing"], tiny.engines["echo"] = judge, lambda config: engine
+    config = tiny.config(
+        tmp_path,
+        prompts={"system": "h", "limit": 1},
+        judge={"options": {"name": "seeing"}},
+        generation={"engine": "tiny:engine", "options": {"name": "echo"}},
+        solver={"samples": 2, "prompts": 1},
+        budget={"steps": 1},
+        output={"table_every": 1},
+    )
+    train(config)
+    assert seen == {("a", "h a"), ("a", "b")}
+    (line,) = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    entry = json.loads(line)
+    assert entry["prompt"] == "a"
+    assert {response["text"] for response in entry["responses"]} == {"h a", "b"}
 
 
 def test_conversations_go_through_the_template(tmp_path: Path) -> None:

@@ -235,3 +235,12 @@ def test_comparisons_are_read_in_the_same_way(content: bytes, said: str, tmp_pat
     assert said in str(error.value)
     assert str(path) in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_comparisons_of_half_a_character_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a", "chosen": "b", "rejected": "\\ud800"}\n')
+    with pytest.raises(ValueError, match=r"Row 1: `rejected` holds half of a surrogate pair"):
+        fit_preferences(str(path), tmp_path / "out", Fit())
+    with pytest.raises(ValueError, match=r"`seed` must be a whole number, at least 0, got -1"):
+        fit_preferences(str(path), tmp_path / "out", Fit(), seed=-1)

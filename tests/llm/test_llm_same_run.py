@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 import typing
@@ -9,11 +10,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers.utils import chat_template_utils
 
 import mpo_llm as ml
 import tiny
@@ -154,6 +157,26 @@ def test_several_changes_are_named_together(tmp_path: Path) -> None:
     path.write_text(config_file.dump(begun(tmp_path, 2)))
     assert cli.main(["train", str(path), "--resume", *flags]) == 0
     assert len(train(begun(tmp_path, 2), resume=True).changes) == 2
+
+
+def test_a_template_that_writes_the_date_makes_other_prompts_tomorrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(day: int) -> None:
+        clock = SimpleNamespace(now=lambda: datetime.datetime(2026, 5, day))
+        monkeypatch.setattr(chat_template_utils, "datetime", clock)
+
+    begun(tmp_path)
+    template = tmp_path / "model" / "chat_template.jinja"
+    date = "{{ 'a ' if strftime_now('%d') == '01' else 'b ' }}"
+    template.write_text(date + template.read_text())
+    on(1)
+    train(begun(tmp_path))
+    on(2)
+    with pytest.raises(ValueError, match=r"`--accept prompts held_out`"):
+        train(begun(tmp_path, 2), resume=True)
+    found = train(begun(tmp_path, 2), resume=True, accept=("prompts", "held_out"))
+    assert [c["name"] for c in found.changes] == ["prompts", "held_out"]
 
 
 def test_other_held_out_prompts_may_be_asked_for(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_sweep_reads_values_as_a_file_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "sweep", lambda configs, *_: seen.extend(configs) or "")
+    monkeypatch.setattr(cli, "sweep", lambda configs, *_: seen.extend(configs) or [])
     path = tmp_path / "run.yaml"
     path.write_text("seed: 1\n")
     vary = ["step.betas=[0.5,0.75],[0.25,0.5]", "solver.eta=1e-1,2"]

@@ -1,7 +1,7 @@
 """Tries every causal language model of transformers, and writes `docs/tried_models.md`.
 
-A model is tiny and random, with windows that are shorter than its rows. The ways in which it is run
-are those that the probe chooses for a twin with long windows, as a model of full size has them.
+A model is tiny and random, with windows that are shorter than its rows. How it is run is chosen by
+the probe of a second model, whose windows are long, as those of real models are.
 
     make tried-models
 """
@@ -231,26 +231,33 @@ HEAD = """# Models that were tried
 
 Every causal language model of transformers {transformers}, on torch {torch}, in single precision on
 the CPU. `make tried-models` computes this page on tiny random models, and a test
-computes a part of it again. Windows and chunks of these models are shorter than the rows. Yet they
-are run in the ways that were chosen for twins with long windows, as models of full size have them.
+computes a part of it again.
 
-What must hold, against each row alone, without padding, mask and cache:
+Many models look back over a limited number of tokens only, a window or a chunk. The library chooses
+how to run a model by a trial on short rows, which are shorter than the windows of real models. The
+same is done here. Each tiny model is made twice: with windows longer than all rows, to choose how
+it is run, and with windows of four tokens. The second one is then run in the chosen ways, on rows
+that are longer than its windows.
 
-- log-probabilities do not depend on the rows beside (to 2e-3 nats a token);
-- what is drawn does not depend on `generation.batch`, and has the log-probabilities by which it is
-  scored;
-- with gradient checkpointing, and dropout in the model, the KL to the old policy is 0 at the start
-  of a mirror step, and the step raises the gain.
+What must hold:
+
+- The log-probabilities of a row are those of the row when it is run alone, without padding, mask
+  and cache (to 2e-3 nats a token).
+- What is drawn does not depend on `generation.batch`. The log-probabilities with which it is drawn
+  are those with which it is scored.
+- With gradient checkpointing, and with dropout in the model, the KL to the old policy is 0 at the
+  start of a mirror step, and the step raises the gain.
 
 **{count} were tried: {whole} are run in all ways, {slower} in slower ways, {refused} are refused.**
-The tiny configurations of {untried} more could not be made.
+{untried} more were not tried, because no tiny configuration of them could be made.
 
 "In all ways" means: prompts of unlike lengths are drawn together, with a cache, and a prompt is run
-once for all its responses. The other ways are as right, but slower. "Drawn without a cache" means
-that all rows are run again for every token.
+once for all its responses. The other ways give the same numbers, but take longer. "Drawn without a
+cache" means that all rows are run again for every token.
 
-Rows of `doge` and `hy_v4` must not be longer than `keep_window_size` and `index_topk`, those of
-`moshi` not longer than `sliding_window`: beyond, transformers computes them wrongly.
+In three architectures transformers computes long rows wrongly. So the rows of `doge` must not be
+longer than `keep_window_size`, those of `hy_v4` not longer than `index_topk`, and those of `moshi`
+not longer than `sliding_window`.
 
 [Language models](language_models.md#any-causal-language-model) tells how the ways are chosen.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 
 import mpo_games as mg
 from mpo_games.compat.mmd_dilated import MMDDilatedEnt
-from mpo_games.games import openspiel, openspiel_cache
-from mpo_games.games.openspiel_cache import CachedGame
+from mpo_games.games import openspiel
+from mpo_games.games.openspiel import cache as openspiel_cache
+from mpo_games.games.openspiel import compile
+from mpo_games.games.openspiel.cache import CachedGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.policies import dilation
 
@@ -127,7 +130,7 @@ def test_another_game_under_the_right_key_is_noticed(
     right, file = openspiel.compile_game(DICE), place(DICE)
     file.path.write_bytes(openspiel_cache._pack(file.key, wrong(right)))
     assert same(openspiel.compile_game(DICE), right)
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     assert same(openspiel.compile_game(DICE), right)
 
 
@@ -141,6 +144,19 @@ def empty(path: Path, whole: bytes) -> None:
 
 def altered(path: Path, whole: bytes) -> None:
     path.write_bytes(whole.replace(b"payoff", b"pAyoff"))
+
+
+def one_payoff_edited(path: Path, whole: bytes) -> None:
+    """A valid archive, in which only one number is another."""
+    with np.load(io.BytesIO(whole)) as file:
+        content = dict(file)
+    content["payoff"][7] *= -1.0
+    out = io.BytesIO()
+    np.savez_compressed(out, **content)
+    for checksum in (b"", whole[-openspiel_cache.CHECKSUM :]):
+        path.write_bytes(out.getvalue() + checksum)
+        with pytest.raises(ValueError, match="was changed"):
+            openspiel_cache._unpack(path.read_bytes(), dilation.unit, DICE)
 
 
 def foreign(path: Path, whole: bytes) -> None:
@@ -164,7 +180,16 @@ def a_dangling_link(path: Path, whole: bytes) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [truncated, empty, altered, foreign, without_permission, a_folder, a_dangling_link],
+    [
+        truncated,
+        empty,
+        altered,
+        one_payoff_edited,
+        foreign,
+        without_permission,
+        a_folder,
+        a_dangling_link,
+    ],
 )
 def test_a_damaged_file_costs_one_rebuild(
     damage: Callable[[Path, bytes], None], folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,7 +197,7 @@ def test_a_damaged_file_costs_one_rebuild(
     right, path = openspiel.compile_game(DICE), place(DICE).path
     damage(path, path.read_bytes())
     assert same(openspiel.compile_game(DICE), right)
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     again = openspiel.compile_game(DICE, dilation=dilation.kroer)
     assert same(again, right)
     assert np.array_equal(again.weights, dilation.kroer(again))
@@ -194,7 +219,7 @@ def test_every_kind_of_information_is_recognised_when_read(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     game = openspiel.compile_game(name)
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     assert same(openspiel.compile_game(name), game)
 
 
@@ -233,5 +258,5 @@ def test_the_drop_in_reads_the_game_of_a_string_from_the_disk(
 ) -> None:
     first = MMDDilatedEnt(DICE, 0.1)
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(openspiel, "walk", never)
+    monkeypatch.setattr(compile, "walk", never)
     assert same(MMDDilatedEnt(DICE, 0.1).compiled, first.compiled)

@@ -9,8 +9,9 @@ import pytest
 
 import mpo_games as mg
 from experiments.lab.openspiel_games import SMALL, backward, row
-from mpo_games.games import openspiel, openspiel_walk
-from mpo_games.games.openspiel_source import Knowledge, _history, _memory, _nothing, _observed
+from mpo_games.games import openspiel
+from mpo_games.games.openspiel import walk as openspiel_walk
+from mpo_games.games.openspiel.source import Knowledge, _history, _memory, _nothing, _observed
 from mpo_games.games.tree_builder import Decision, Payoff
 
 pyspiel = pytest.importorskip("pyspiel")

@@ -11,7 +11,7 @@ import pytest
 import mpo_games as mg
 from mpo_games.games import openspiel
 from mpo_games.games.behavioural import BehaviouralGame
-from mpo_games.games.openspiel_size import DOUBT, surely
+from mpo_games.games.openspiel.size import DOUBT, surely
 from mpo_games.games.tree_builder import Decision, Payoff, build_tree
 
 HUGE = (
@@ -22,6 +22,7 @@ HUGE = (
     "dots_and_boxes",
     "latent_ttt",
     "nim",
+    "oshi_zumo(coins=3,size=1)",
     "phantom_ttt",
     "yacht",
     "hex(board_size=500)",

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from mpo_games.checks import require_count
 from mpo_llm import prompts
 from mpo_llm.config import PromptsConfig
 from mpo_llm.judges.criteria import minilm_folder
@@ -42,6 +43,7 @@ def fit_preferences(
     model_loading.usable(device)
     if longest < 1:
         raise ValueError(f"`longest` must leave room for a response, got {longest} tokens.")
+    require_count("seed", seed, least=0)
     rows = list(prompts.records(PromptsConfig(source, split)))
     try:
         found = pairs(rows, label)

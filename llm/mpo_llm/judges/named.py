@@ -7,16 +7,19 @@ if there is one, and the CPU otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_llm.judges import criteria, votes
+from mpo_llm.judges import criteria, endpoint, votes
+from mpo_llm.judges.answers import Answers
 from mpo_llm.judges.classifier import RewardModel
-from mpo_llm.judges.language_model import RUBRIC, LanguageModelJudge
+from mpo_llm.judges.endpoint import Endpoint
+from mpo_llm.judges.language_model import QUESTION, RUBRIC, LanguageModelJudge
 from mpo_llm.judges.pairwise import PreferenceModel
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.judges.scores import BradleyTerry, Score
+from mpo_llm.judges.servers import ChatJudge, Classified, Plain, ServedScore
 from mpo_llm.judges.wrappers import Cached, OrderDebiased, Retried
 from mpo_llm.networks import loading as model_loading
 
@@ -110,12 +113,70 @@ def language_model(
     `rubric` is the criterion: a sentence, or a .txt or .md file that holds it. `settings` are the
     remaining fields of `LanguageModelJudge`.
     """
-    if rubric.endswith((".txt", ".md")):
-        rubric = Path(rubric).read_text(encoding="utf-8").strip()
     judge = LanguageModelJudge.load(
-        model_loading.folder(path), device=_device(device), rubric=rubric, **settings
+        model_loading.folder(path), device=_device(device), rubric=_text(rubric), **settings
     )
     return patient(OrderDebiased(judge))
+
+
+def chat_server(
+    url: str,
+    model: str,
+    rubric: str = RUBRIC,
+    question: str = QUESTION,
+    settings: Mapping[str, Any] | None = None,
+    **requests: Any,
+) -> Judge:
+    """A chat model behind any OpenAI-compatible server, asked in both orders.
+
+    `url` is the address that ends with `/v1`, or `$NAME`, the environment variable that holds it;
+    `model` is the model's name there. `rubric` and `question` are as in `ChatJudge`, each a text,
+    or a .txt or .md file that holds it. `settings` are fields of the request, such as
+    `{max_tokens: 2000}` for a model that thinks; a field that is null is left out. `requests` are
+    as in `endpoint_of`.
+    """
+    judge = ChatJudge(
+        endpoint_of(url, "/chat/completions", **requests),
+        model,
+        _text(rubric),
+        _text(question),
+        settings or {},
+    )
+    # The endpoint remembers each request, so nothing needs to remember comparisons as well.
+    return Retried(OrderDebiased(judge))
+
+
+def reward_server(url: str, model: str = "", scale: float = 1.0, **requests: Any) -> Judge:
+    """A Bradley-Terry judge made of the scores of a server, see `server_score`.
+
+    `scale` is the difference of scores that means odds of e to 1.
+    """
+    return Retried(BradleyTerry(server_score(url, model, **requests), scale))
+
+
+def server_score(url: str, model: str = "", **requests: Any) -> ServedScore:
+    """A score and no judge, for `mpo-llm evaluate --score`: a reward model behind HTTP.
+
+    Without `model`, `url` is the whole address, which takes `{"prompt": text, "response": text}`
+    and answers `{"score": number}`. With `model`, it is the address of a vLLM server that serves a
+    reward model of that name, whose `/classify` is asked. `requests` are as in `endpoint_of`.
+    """
+    if not model:
+        return ServedScore(endpoint_of(url, "", **requests), Plain())
+    # Only the endpoints of OpenAI stand below `/v1`.
+    root = endpoint.address(url).removesuffix("/v1")
+    return ServedScore(endpoint_of(root, "/classify", **requests), Classified(model))
+
+
+def endpoint_of(url: str, path: str, cache: str | None = None, **settings: Any) -> Endpoint:
+    """The endpoint at `path` of an address, for the factories of judges behind HTTP.
+
+    `cache` is a folder for all answers, which later runs need not ask for again; without it they
+    are remembered until the process ends. `settings` are fields of `Endpoint`: `key_env`, the name
+    of the environment variable that holds the key, and `at_once`, `timeout`, `tries`, `pause`.
+    """
+    known = Answers(None if cache is None else Path(cache))
+    return Endpoint(endpoint.address(url, path), answers=known, **settings)
 
 
 def patient(judge: Judge) -> Judge:
@@ -132,6 +193,13 @@ def standardised(
     """Positivity, brevity and relevance, in this order, in standard units."""
     scores = (criteria.positivity, criteria.brevity, criteria.Relevance.minilm(_device(device)))
     return criteria.Standardised(scores, tuple(means), tuple(spreads))
+
+
+def _text(text: str) -> str:
+    """The text, or that of the .txt or .md file which it names."""
+    if not text.endswith((".txt", ".md")):
+        return text
+    return Path(text).read_text(encoding="utf-8").strip()
 
 
 def _device(name: str | None) -> str:

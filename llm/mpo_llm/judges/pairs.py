@@ -10,7 +10,7 @@ import numpy as np
 
 from mpo_games.labelled import ordered, shown
 from mpo_games.protocol import Indices
-from mpo_llm.prompts import transcript
+from mpo_llm.prompts import encodable, transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,20 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
 def _text(value: Any, column: str, number: int) -> str:
     """The text in a cell. A conversation gives its last message, or all of them in `prompt`."""
     if isinstance(value, str):
-        return value
-    if isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
+        text = value
+    elif isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
         # `chosen` and `rejected` repeat the prompt; only their last message is the response.
-        return transcript(value) if column == "prompt" else str(value[-1]["content"])
-    raise ValueError(
-        f"Row {number}: `{column}` must be a text or a conversation, got {shown(value)}."
-    )
+        text = transcript(value) if column == "prompt" else str(value[-1]["content"])
+    else:
+        raise ValueError(
+            f"Row {number}: `{column}` must be a text or a conversation, got {shown(value)}."
+        )
+    if not encodable(text):
+        raise ValueError(
+            f"Row {number}: `{column}` holds half of a surrogate pair (\\ud800 to \\udfff), which "
+            f"is no character: {shown(text)}."
+        )
+    return text
 
 
 def _is_message(value: Any) -> bool:

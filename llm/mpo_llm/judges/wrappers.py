@@ -118,9 +118,11 @@ class Retried:
         self.counts["failed"] += int(failed.sum())
         # A share alone would stop a run in which the first few comparisons happen to fail.
         if self.counts["failed"] > GRACE + self.most * self.counts["comparisons"]:
+            why = reason(self.judge)
             raise JudgeError(
                 f"The judge failed on {self.counts['failed']} of {self.counts['comparisons']} "
                 f"comparisons, in {self.times + 1} attempts each: repair it, or raise `most`."
+                + (f" The last failure: {why}." if why else "")
             )
         return np.where(failed, 0.5, found)
 
@@ -137,10 +139,21 @@ def tally(judge: Any) -> Counter[str]:
 
     The keys are those of `Cached.counts` and `Retried.counts`.
     """
-    # By attributes, not by types, so that wrappers written elsewhere are found as well.
-    inner = (getattr(judge, "judge", None), *getattr(judge, "judges", ()))
     counts = Counter(getattr(judge, "counts", {}))
-    return sum((tally(each) for each in inner if each is not None), counts)
+    return sum((tally(each) for each in _inner(judge)), counts)
+
+
+def reason(judge: Any) -> str:
+    """Why the last comparison that failed did, as far as a judge within all wrappers says so."""
+    own = str(getattr(judge, "reason", ""))
+    return own or next((why for each in _inner(judge) if (why := reason(each))), "")
+
+
+def _inner(judge: Any) -> list[Any]:
+    """The judges and the score within a judge."""
+    # By attributes, not by types, so that wrappers written elsewhere are found as well.
+    found = (*(getattr(judge, n, None) for n in ("judge", "score")), *getattr(judge, "judges", ()))
+    return [each for each in found if each is not None]
 
 
 def _key(*texts: str) -> bytes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from mpo_games.cyclicity import cyclic_share
 from mpo_games.protocol import Array
 from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
+from mpo_llm.measures.averaging import Averaging, averaging, distinct
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Responses
 
@@ -30,13 +30,19 @@ class Report:
     """The entropy of whole responses, in nats."""
     length: Estimate
     """The length of the responses in tokens, `eos` included."""
-    cyclic_share: float
-    """The share of the triples of distinct responses to a prompt whose pairwise majorities form a
-    cycle. It is averaged over the prompts with such triples; NaN if there are none."""
     gap: Estimate
     """An estimate of the duality gap whose mean is a lower bound. The best rival response is found
     on one half of the policy's responses and measured on the other half. Rivals are all responses
     that were drawn, by any of the policies."""
+    averaging: Averaging
+    """How cyclic the judge is on the policy's responses, and what a mean score loses on them. Its
+    errors are for new prompts."""
+
+    @property
+    def cyclic_share(self) -> float:
+        """The share of the triples of different responses to a prompt whose pairwise majorities
+        form a cycle. It is averaged over the prompts with such triples; NaN if there are none."""
+        return self.averaging.cyclic.value
 
 
 def evaluate(
@@ -65,8 +71,8 @@ def evaluate(
         {name: _mean(policy.kl(o, own).sum(axis=1), samples) for name, o in against.items()},
         _mean(surprise, samples),
         _mean(own.lengths.astype(np.float64), samples),
-        _cyclicity(own, self_play),
         _gap(rivals),
+        averaging(_preferences(game, own, self_play)),
     )
 
 
@@ -117,12 +123,9 @@ def _gap(rivals: Array) -> Estimate:
     return _over_prompts(2.0 * np.concatenate(gains, axis=1))
 
 
-def _cyclicity(own: Responses, self_play: Array) -> float:
-    """`Report.cyclic_share`, from the payoffs of the policy's responses against each other."""
-    shares = []
+def _preferences(game: TextPreferenceGame, own: Responses, self_play: Array) -> Iterator[Array]:
+    """The preferences of the policy's different responses to each prompt, from their payoffs."""
     for x, table in enumerate(self_play):
-        ids = [own.ids(int(row)) for row in np.flatnonzero(own.prompt_of == x)]
-        first = sorted({text: i for i, text in reversed(list(enumerate(ids)))}.values())
-        if len(first) >= 3:
-            shares.append(cyclic_share(0.5 + table[np.ix_(first, first)]))
-    return float(np.mean(shares)) if shares else float("nan")
+        rows = np.flatnonzero(own.prompt_of == x)
+        ids = (game.start.decoding.content(own.ids(int(row))) for row in rows)
+        yield distinct(0.5 + table, [game.decode(each) for each in ids])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import prod
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges.protocol import Judge, judged
+from mpo_llm.measures.averaging import Averaging, averaging, distinct
 from mpo_llm.measures.length_control import length_controlled
 
 Entrants = Mapping[str, Sequence[Sequence[str]]]
@@ -93,6 +95,18 @@ class Tournament:
             best = gains[other].mean(axis=0).argmax()
             each[half] = gains[half, best]
         return clustered(each, np.arange(prompts))
+
+    def averaging(self, entrants: Entrants) -> Averaging:
+        """What a mean of the judge's answers loses on the responses of all entrants to a prompt.
+
+        `entrants` holds their texts, by which equal responses are one.
+        """
+        whole = self.table.reshape(len(self.table), prod(self.table.shape[1:3]), -1)
+        rows = zip(*(entrants[name] for name in self.names), strict=True)
+        return averaging(
+            distinct(table, [text for texts in row for text in texts])
+            for table, row in zip(whole, rows, strict=True)
+        )
 
     def ranking(self) -> dict[str, float]:
         """The mass of each entrant in alpha-rank, the largest first; see `alpha_rank`."""

@@ -59,6 +59,8 @@ class Network(ABC):
         self._module = module.eval()
         self.offload = offload
         """Whether policies keep their weights in CPU memory, whatever the device of the module."""
+        self.compiled = False
+        """Whether terms of tokens are computed by kernels that `torch.compile` makes."""
         self.processes = processes
         """The processes that share the work, each with a network like this one."""
         self.tokens_passed = np.zeros(2, dtype=np.int64)
@@ -175,6 +177,11 @@ class Network(ABC):
     def parameters(self) -> int:
         """The number of the module's weights, trained or not; tied ones count once."""
         return sum(p.numel() for p in self._module.parameters())
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt is run once for all its rows, in training too."""
+        return False
 
     def require_room(self, sizes: Indices, steps: Indices) -> None:
         """`ValueError` unless prompts of `sizes` `(N,)` with responses of `steps` `(N,)` tokens fit

@@ -52,9 +52,12 @@ class CachedDecoder:
         self, run: Run, logits: Callable[[Tensor], Tensor], rows: Tensor, lengths: Tensor
     ) -> None:
         self._run, self._logits = run, logits
-        self._length, self._cache = lengths, None
-        self._ids, self._mask, self._positions = rows, None, None
-        # With a mask transformers asks the device, for every token, whether it masks anything.
+        self._length = lengths
+        self._cache: Any = None
+        self._ids = rows
+        self._mask: Tensor | None = None
+        self._positions: Tensor | None = None
+        # Without a mask a model may take a faster kernel.
         if int(lengths.min()) < rows.shape[1]:
             self._ids, self._mask, self._positions = right_aligned(rows, lengths)
 
@@ -66,7 +69,7 @@ class CachedDecoder:
             self._length = self._length + 1
         states, self._cache = self._run(self._ids, self._mask, self._positions, self._cache)
         if tokens is None:
-            _give_room(self._cache)
+            _give_room(self._cache, masked=self._mask is not None)
         return self._logits(states[:, -1])
 
     def keep(self, rows: Tensor) -> None:
@@ -77,14 +80,18 @@ class CachedDecoder:
             self._mask = self._mask[rows]
 
 
-def _give_room(cache: Any) -> None:
+def _give_room(cache: Any, *, masked: bool) -> None:
     """Let the layers of a cache that append to their keys and values do so in place."""
     # Only a network of transformers has a cache, and others need no transformers.
     from transformers.cache_utils import DynamicLayer
 
-    for layer in getattr(cache, "layers", ()):
+    layers: list[Any] = getattr(cache, "layers", [])
+    for layer in layers:
         if type(layer) is DynamicLayer and layer.is_initialized:
-            layer.update = _Room(layer).update
+            setattr(layer, "update", _Room(layer).update)  # noqa: B010
+            # Of such layers transformers does not ask, at every token, whether the mask masks
+            # anything: to be told is to wait for the device.
+            setattr(layer, "is_compileable", masked)  # noqa: B010
 
 
 class _Room:

@@ -26,7 +26,7 @@ def final_of(output: Tensor, logits: Tensor, settings: Iterable[object]) -> Fina
 
     None if nothing does. A scale may be the inverse of a setting.
     """
-    numbers = dict.fromkeys(float(v) for v in settings if type(v) in (int, float) and v > 0)
+    numbers = dict.fromkeys(float(v) for v in settings if isinstance(v, int | float) and v > 0)
     scales = [1.0, *numbers, *(1.0 / number for number in numbers)]
     finals = [Final(scale, cap) for cap in (None, *numbers) for scale in scales]
     if output.shape != logits.shape:

@@ -58,7 +58,8 @@ class TransformersNetwork(Network):
     Only weights that require a gradient belong to a policy; parts for pictures and sounds are
     frozen. If the head, with a cap or a scale after it, does not give the model's logits, these
     take the place of states. That is correct, but then the logits of all R W positions are in
-    memory. `offload` keeps the weights of policies in CPU memory.
+    memory. `offload` keeps the weights of policies in CPU memory. `compiled`: kernels that
+    `torch.compile` makes compute log-probabilities and KLs from logits.
 
     The model is tried on a few short rows (`probe.py`), which decides in which ways it is run.
     `ValueError` if none is right, for anything but a loaded model, and for prompt tuning and other
@@ -66,7 +67,12 @@ class TransformersNetwork(Network):
     """
 
     def __init__(
-        self, model: nn.Module, *, offload: bool = False, processes: Processes = OneProcess()
+        self,
+        model: nn.Module,
+        *,
+        offload: bool = False,
+        compiled: bool = False,
+        processes: Processes = OneProcess(),
     ) -> None:
         if not hasattr(model, "config"):
             raise ValueError(
@@ -79,6 +85,7 @@ class TransformersNetwork(Network):
         module = adapters.inner(model)
         _freeze_all_but_text(module)
         super().__init__(module, offload, processes)
+        self.compiled = compiled
         self._model = module
         self._text = module.config.get_text_config()
         self._switch = _rope_switch(self._text)
@@ -146,6 +153,10 @@ class TransformersNetwork(Network):
         if not self._ways.together:
             return sizes
         return np.zeros_like(sizes) if self._switch is None else 1 * (sizes > self._switch)
+
+    @property
+    def shares_prompts(self) -> bool:
+        return self._ways.shared and not self.sharded and not self._checkpointed
 
     @property
     def _recomputes(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpo_games.protocol import Indices, Mask
+from mpo_games.protocol import Array, Indices, Mask
 from mpo_llm.responses import Responses, left_aligned
 
 
@@ -134,11 +134,10 @@ class Inputs:
             ],
             device,
         )
-        if known.all():
-            others[1:3] = None, None
-        else:
-            others[1] = others[1].bool()
-        return cls(ids, lengths, row, column, Branches(*others), rows)
+        stem_ids, mask, positions, *branches = others
+        padded = not known.all()
+        stems_are = (stem_ids, mask.bool() if padded else None, positions if padded else None)
+        return cls(ids, lengths, row, column, Branches(*stems_are, *branches), rows)
 
     @classmethod
     def whole(cls, ids: Tensor, lengths: Tensor) -> Self:
@@ -146,13 +145,13 @@ class Inputs:
         return cls(ids, lengths, torch.arange(len(ids), device=ids.device), lengths - 1)
 
 
-def to_device(arrays: Sequence[Indices], device: torch.device) -> list[Tensor]:
-    """The int64 arrays as tensors on the device, which get there in one copy."""
-    whole = torch.from_numpy(np.concatenate([np.ravel(a) for a in arrays]).astype(np.int64))
+def to_device(arrays: Sequence[Array | Indices], device: torch.device) -> list[Tensor]:
+    """Arrays of one type as tensors on the device, which get there in one copy."""
+    whole = torch.from_numpy(np.concatenate([np.ravel(a) for a in arrays]))
     if device.type == "cuda":
         # From pinned memory the copy goes on while the host does something else.
         whole = whole.pin_memory()
-    parts = whole.to(device, non_blocking=True).split([np.size(a) for a in arrays])
+    parts = torch.split(whole.to(device, non_blocking=True), [np.size(a) for a in arrays])
     return [part.view(np.shape(a)) for part, a in zip(parts, arrays, strict=True)]
 
 

@@ -7,12 +7,16 @@ from torch import Tensor, nn
 
 from mpo_games.checks import require_count
 
+LARGEST = 2**28
+"""The largest number of weights: a GiB in single precision."""
+
 
 class SmallTransformer(nn.Module):
     """A module `ids -> logits`: pre-norm blocks, learned positions, no dropout.
 
     A block is attention and a perceptron of two layers. `context` is the largest number of tokens
-    in a row, `width` the number d of a state's coordinates.
+    in a row, `width` the number d of a state's coordinates. `ValueError` for more than `LARGEST`
+    weights.
     """
 
     def __init__(
@@ -29,6 +33,15 @@ class SmallTransformer(nn.Module):
         require_count("layers", layers, least=0)
         if width % heads:
             raise ValueError(f"`width` must be a multiple of `heads`, got {width} and {heads}.")
+        # Python's own integers, which do not overflow.
+        vocabulary, context, width, layers = map(int, (vocabulary, context, width, layers))
+        count = width * (2 * vocabulary + context + 12 * width * layers)
+        if count > LARGEST:
+            raise ValueError(
+                f"A small transformer of these sizes has about {count:.2g} weights, more than "
+                f"{LARGEST:.2g}: pass a smaller `width`, `layers`, `vocabulary` or `context`, or "
+                "load a model of transformers."
+            )
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(context, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))

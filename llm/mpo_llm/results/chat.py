@@ -13,6 +13,7 @@ from mpo_llm.config import Config, ModelConfig
 from mpo_llm.engines import Autoregressive, Engine, sample
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Message, encode
+from mpo_llm.rows import short
 from mpo_llm.training import assemble, checkpoint
 
 
@@ -45,13 +46,22 @@ def converse(
 
     `lines` are the user's messages. Each answer is drawn when the iterator reaches it. `system` is
     a system message to begin with. Without a chat template, the messages are joined by empty lines.
+    `ValueError` for a message after which the model has no room for an answer.
     """
     messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     chat = getattr(tokenizer, "chat_template", None) is not None
     for line in lines:
         messages.append({"role": "user", "content": line})
-        prompt = encode(tokenizer, messages, chat)
-        assemble.room(policy).require(prompt, tokenizer)
+        try:
+            # Half a surrogate pair, which a terminal passes on for bytes that are no text.
+            line.encode()
+            prompt = encode(tokenizer, messages, chat)
+            assemble.room(policy).require(prompt, tokenizer)
+        except ValueError as error:
+            reason = "it is no text" if isinstance(error, UnicodeError) else error
+            raise ValueError(
+                f"The conversation cannot go on after {short(line)}: {reason}"
+            ) from error
         drawn = sample(policy, [prompt], 1, rng, engine)
         answer = assemble.answer(policy, tokenizer, drawn.ids(0))
         messages.append({"role": "assistant", "content": answer})

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.checks import require_count
 from mpo_llm import factories
 from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
 from mpo_llm.engines import Engine, sample
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges import loading
-from mpo_llm.judges.protocol import Judge
+from mpo_llm.judges.protocol import Judge, JudgeError
 from mpo_llm.judges.scores import Score, scored
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.tournament import meet
+from mpo_llm.networks.errors import first_sentence
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts, records
 from mpo_llm.prompts import load as load_prompts
@@ -131,7 +133,14 @@ def evaluate_by(
         }
         failures, count = tally(judge)["failed"], len(bench.prompts)
         found[title] = Evaluation(
-            path, count, samples, table.length(path), opponents, failures, scores
+            path,
+            count,
+            samples,
+            table.length(path),
+            opponents,
+            failures,
+            scores,
+            table.averaging(texts),
         )
     return found
 
@@ -160,6 +169,9 @@ def league(
         raise ValueError(f"{run} is not the folder of a run with checkpoints.")
     if not every >= 1:
         raise ValueError(f"`every` must be at least 1, got {every}.")
+    # Of one half of the prompts the best rival is chosen, on the other it is measured.
+    if len(bench.prompts) < 2:
+        raise ValueError("A league needs at least 2 prompts, got 1.")
     # Counted from the end, because the last checkpoint is the model in question.
     chosen = saved[::-every][::-1]
     # The run's checkpoints stand last, because the last entrant is the model in question.
@@ -208,8 +220,8 @@ class _Bench:
 
     @classmethod
     def of(cls, path: str, source: str, samples: int, limit: int | None, seed: int) -> _Bench:
-        if not samples >= 1:
-            raise ValueError(f"`samples` must be at least 1, got {samples}.")
+        require_count("samples", samples)
+        require_count("seed", seed, least=0)
         config = checkpoint.config_of(path)
         held_out = source or config.evaluation.source
         if not held_out:
@@ -288,7 +300,15 @@ def _score_responses(
     A tie is fair to both sides of a comparison, but a score has no such neutral value.
     """
     asked = [x for x, answers in zip(prompts, responses, strict=True) for _ in answers]
-    found = scored(measure, asked, [text for answers in responses for text in answers])
+    try:
+        found = scored(measure, asked, [text for answers in responses for text in answers])
+    except JudgeError:
+        raise
+    # A score is others' code, as a judge is.
+    except Exception as error:
+        raise ValueError(
+            f"The score raised {type(error).__name__}: {first_sentence(error)}"
+        ) from error
     if np.isnan(found).any():
         raise ValueError(f"The score failed on {np.isnan(found).sum()} of {len(found)} responses.")
     table = found.reshape(len(prompts), -1)

@@ -30,6 +30,9 @@ from mpo_llm.responses import Responses
 from mpo_llm.step.scoring import hidden_states, log_softmax
 from mpo_llm.training import checkpoint
 
+PROCESSOR = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""The files that say how a model reads pictures."""
+
 Adapters = Literal["merged", "separate"]
 """What becomes of LoRA adapters: part of the weights, or a folder of PEFT on their base model."""
 
@@ -135,6 +138,7 @@ def _write(
         try:
             _save(policy, network, partial, adapters)
             tokenizer.save_pretrained(partial)
+            _copy_processor(network, partial)
             _set_ends(partial, policy.decoding.ends)
         except (OSError, SafetensorError) as error:
             raise OSError(f"Cannot write {str(target)!r}: {first_sentence(error)}") from error
@@ -170,6 +174,30 @@ def _vocabulary_grew(given: Any) -> bool:
         return False
     written = json.loads(file.read_text(encoding="utf-8"))
     return bool(written.get("vocab_size", base.config.vocab_size) != base.config.vocab_size)
+
+
+def _copy_processor(network: TransformersNetwork, partial: Path) -> None:
+    """Copy how pictures are read, which programs need that load a model of pictures and text."""
+    from transformers.models.auto import modeling_auto as names
+    from transformers.utils.hub import cached_file
+
+    source = network.config._name_or_path
+    # A model that was made in memory has no source.
+    if (
+        not source
+        or network.config.model_type not in names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    ):
+        return
+    for name in PROCESSOR:
+        found = cached_file(
+            source,
+            name,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if found is not None:
+            shutil.copyfile(found, partial / name)
 
 
 def _set_ends(partial: Path, ends: tuple[int, ...]) -> None:

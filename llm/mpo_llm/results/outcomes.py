@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from mpo_llm.estimates import Estimate
+from mpo_llm.measures.averaging import Averaging
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class Evaluation:
     """Comparisons on which the judge failed after all repetitions; they count as ties."""
     scores: Mapping[str, Scored]
     """The scores of the policy and of its opponents, by name; empty if no score was asked for."""
+    averaging: Averaging
+    """How cyclic the judge is on the responses of all policies, and what a mean score loses on
+    them."""
 
     def __str__(self) -> str:
         lines = [
@@ -80,6 +84,8 @@ class Evaluation:
             lines += [] if o.kl is None else [f"  KL                 {o.kl} nats a response"]
             lines += [f"  {c:18} {_rate(e)}" for c, e in o.categories.items()]
         lines += [f"score of {name}: {found}" for name, found in self.scores.items()]
+        lines += ["all responses to a prompt, by this judge"]
+        lines += [f"  {line}" for line in str(self.averaging).splitlines()]
         return "\n".join(lines)
 
 
@@ -148,5 +154,4 @@ def _known(value: Any) -> Any:
 
 
 def _rate(e: Estimate) -> str:
-    low, high = e.interval
-    return f"{e.value:.3f} [{low:.3f}, {high:.3f}]"
+    return e.with_interval(".3f")

@@ -56,6 +56,7 @@ def render(
     config = checkpoint.config_of(run)
     sections = {
         "Against the model that it started from, on held-out prompts": _rates(evaluations),
+        "What a mean score would lose": _averaging(evaluations),
         "The run": _curves(checkpoint.metrics(run)),
         "Before and after": table(("prompt", "before", "after"), answers or sample_answers(run)),
     }
@@ -157,6 +158,23 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
         "at equal lengths",
         "characters, after / before",
         "KL, nats",
+    )
+    return table(head, rows)
+
+
+def _averaging(evaluations: Mapping[str, Evaluation]) -> str:
+    """The HTML table of what averaging a judge's answers would lose, a row for each judge."""
+    rows = []
+    for judge, found in evaluations.items():
+        a = found.averaging
+        rates = (f"{0.5 + e.value:.3f}" for e in (a.averaged, a.equilibrium))
+        rows.append((judge, a.cyclic, *rates, a.lost))
+    head = (
+        "judge",
+        "share of cyclic triples",
+        "the response with the best mean win rate is beaten with",
+        "the equilibrium with",
+        "lost",
     )
     return table(head, rows)
 

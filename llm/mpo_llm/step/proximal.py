@@ -13,17 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mpo_games.checks import is_number, require_callable, require_count
 from mpo_games.labelled import shown
-from mpo_games.protocol import Array
 from mpo_llm.networks.base import Weights
-from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.inputs import Inputs, to_device
 from mpo_llm.networks.processes import Processes, in_step, share
 from mpo_llm.step.minimisers import Adam, Evaluated, Gradient, Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective, TokenLevel
+from mpo_llm.step.parts import Limits
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.step.scoring import WORKBENCH, HiddenStates, Scorable
 
@@ -72,11 +71,19 @@ class Proximal:
     micro_batch: int | None = None
     """The largest number of responses whose activations are in memory at the same time. Gradients
     add up over such parts of a minibatch, so the result is the same. All if None."""
+    micro_tokens: int | None = None
+    """The largest number of tokens whose activations are in memory at the same time, padding
+    included. Then parts have responses of similar length. No limit if None."""
 
     def __post_init__(self) -> None:
         require_count("minibatches", self.minibatches)
         require_callable("objective", self.objective, "`TokenLevel()`")
         require_callable("minimise", self.minimise, "`Adam()`")
+        known = (getattr(self.objective, name, None) for name in ("separable", "potential"))
+        if not all(isinstance(flag, bool) for flag in known):
+            raise ValueError(
+                f"`objective` must be one like `TokenLevel()`, got {shown(self.objective)}."
+            )
         if not hasattr(self.minimise, "searches"):
             raise ValueError(f"`minimise` must be one like `Adam()`, got {shown(self.minimise)}.")
         if self.minimise.searches and not self.objective.potential:
@@ -91,6 +98,18 @@ class Proximal:
                 f"`micro_batch` must be at least 1, got {shown(self.micro_batch)}, and "
                 f"{self.objective} must be a sum over responses: use `micro_batch=None` otherwise."
             )
+        if self.micro_tokens is not None:
+            require_count("micro_tokens", self.micro_tokens)
+            if not self.objective.separable:
+                raise ValueError(
+                    f"`micro_tokens` needs a sum over responses, and {self.objective} is none: "
+                    "use `micro_tokens=None`."
+                )
+
+    @property
+    def limits(self) -> Limits:
+        """What is in memory at the same time."""
+        return Limits(self.micro_batch, self.micro_tokens)
 
     def solve(
         self,
@@ -111,7 +130,8 @@ class Proximal:
         # A loss that compares the responses to a prompt needs all of them in one minibatch.
         by_prompt = not self.objective.separable
         for batch in q.minibatches(self.minibatches, by_prompt=by_prompt):
-            parts = _shared(batch, network.processes).parts(self.micro_batch)
+            own = _shared(batch, network.processes)
+            parts = own.parts(self.limits, shared=network.shares_prompts)
             if network.in_step:
                 # Every process must run as often as the others, if need be with weight 0.
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
@@ -156,34 +176,36 @@ class Proximal:
         network, responses = policy.network, q.responses
         # All that the updates leave unchanged is computed once, here.
         inputs = Inputs.of_responses(responses, network.device)
-        mask = torch.from_numpy(responses.mask).to(network.device)
-        tokens = torch.from_numpy(responses.tokens).to(network.device)[mask]
-        prompt_of = torch.from_numpy(responses.prompt_of).to(network.device)
+        mask = responses.mask
+        # Where a mask is on a device, how many places it has is only known after a wait.
+        tokens, places, prompt_of = to_device(
+            [responses.tokens[mask], np.flatnonzero(mask), responses.prompt_of], network.device
+        )
+        arrays = [q.behaviour, q.advantages, q.weights, *([] if q.pairs is None else [q.pairs])]
+        known = to_device(arrays, network.device)
 
         def padded(values: Tensor) -> Tensor:
-            return values.new_zeros(mask.shape).masked_scatter(mask, values)
+            return values.new_zeros(mask.size).scatter(0, places, values).view(mask.shape)
 
         def loss() -> Evaluated:
             sought = HiddenStates.of(network, policy.decoding, WORKBENCH, inputs)
             terms = sought.terms(tokens, [states for _, states in pulls])
             log_probs = padded(terms.log_probs)
 
-            def given(values: Array) -> Tensor:
-                return torch.from_numpy(values).to(log_probs)
-
+            behaviour, advantages, weights, *pairs = (values.to(log_probs) for values in known)
             batch = Batch(
                 log_probs,
-                given(q.behaviour),
-                given(q.advantages),
+                behaviour,
+                advantages,
                 [
                     (weight, padded(ratio), padded(kl))
                     for (weight, _), ratio, kl in zip(
                         pulls, terms.log_ratios, terms.kls, strict=True
                     )
                 ],
-                given(q.weights),
+                weights,
                 prompt_of,
-                None if q.pairs is None else given(q.pairs),
+                pairs[0] if pairs else None,
             )
             kls = tuple(batch.weights @ kl.detach().sum(1) for _, _, kl in batch.pulls)
             return Evaluated(batch.weights @ self.objective(batch), kls)

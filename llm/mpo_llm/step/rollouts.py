@@ -11,6 +11,7 @@ import torch
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.responses import Responses
+from mpo_llm.step.parts import Limits
 from mpo_llm.step.scoring import (
     HiddenStates,
     Scorable,
@@ -99,12 +100,10 @@ class Rollouts:
             hidden,
         )
 
-    def parts(self, count: int | None) -> tuple[Self, ...]:
-        """Consecutive parts of at most `count` responses, which make up the whole; or one part."""
-        size = len(self.weights)
-        if count is None or count >= size:
-            return (self,)
-        return tuple(self.take(slice(i, i + count)) for i in range(0, size, count))
+    def parts(self, limits: Limits, *, shared: bool = False) -> tuple[Self, ...]:
+        """Parts within the limits, which make up the whole; as `Limits.split`."""
+        split = limits.split(self.responses, shared=shared)
+        return (self,) if len(split) == 1 else tuple(self.take(rows) for rows in split)
 
     def minibatches(self, count: int, *, by_prompt: bool = False) -> tuple[Self, ...]:
         """At most `count` minibatches of about the same size, none of them empty; their mean is the

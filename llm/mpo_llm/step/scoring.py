@@ -19,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Head, Network, Weights
-from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.inputs import Inputs, to_device
 from mpo_llm.networks.processes import in_step, share
 from mpo_llm.responses import Decoding, Responses
+from mpo_llm.step.parts import Limits
 from mpo_llm.step.terms import table
 
 CHUNK = 40 * 2**20
@@ -65,8 +66,8 @@ class Scorable(Protocol):
         ...
 
     @property
-    def micro_batch(self) -> int | None:
-        """The largest number of responses that are run at the same time; None for all."""
+    def limits(self) -> Limits:
+        """How many responses are run at the same time."""
         ...
 
 
@@ -192,10 +193,17 @@ def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
 
     `ValueError` if a prompt and its response are longer than the network's context.
     """
-    count = policy.micro_batch or len(responses)
-    slices = (slice(i, i + count) for i in range(0, len(responses), count))
-    first, *rest = states_of_each(policy, [responses.take(rows) for rows in slices])
-    return first.joined(rest)
+    split = policy.limits.split(responses, shared=policy.network.shares_prompts)
+    first, *rest = states_of_each(policy, [responses.take(rows) for rows in split])
+    found = first.joined(rest)
+    order = np.concatenate(split)
+    if (np.diff(order) > 0).all():
+        return found
+    # Parts have been sorted by length; their states go back to the places of their tokens.
+    place = np.full(responses.mask.shape, -1)
+    place[responses.mask] = np.arange(responses.mask.sum())
+    places = place[order][responses.mask[order]]
+    return found.take(torch.from_numpy(np.argsort(places)).to(policy.network.device))
 
 
 def states_of_each(policy: Scorable, parts: Sequence[Responses]) -> list[HiddenStates]:
@@ -216,29 +224,37 @@ def token_terms(
 ) -> TokenTerms:
     """Terms of the responses' tokens by `policy`, and its ratios and KLs to `references`.
 
-    On the CPU, without gradients; `micro_batch` responses are run at a time, and the processes
-    share the work. `ValueError` for tokens that are never drawn and for rows longer than the
-    context, `FloatingPointError` if the network returns NaN.
+    On the CPU, without gradients; as many responses as `limits` allows are run at a time, and the
+    processes share the work. `ValueError` for tokens that are never drawn and for rows longer than
+    the context, `FloatingPointError` if the network returns NaN.
     """
     require_producible(policy.decoding, responses)
     network = policy.network
-    mine = range(len(responses))[share(network.processes, len(responses))]
-    count = policy.micro_batch or max(1, len(mine))
-    slices = [slice(i, min(i + count, mine.stop)) for i in range(mine.start, mine.stop, count)]
+    mine = np.arange(len(responses))[share(network.processes, len(responses))]
+    own = responses.take(mine)
+    split = [mine[rows] for rows in policy.limits.split(own, shared=network.shares_prompts)]
     # States that are logits are too large to be kept. Processes that put weights together for each
     # pass must run the same policy at the same time, whatever they have to run it over.
     room = AT_ONCE if network.has_head and not network.in_step else 0
     # What the extra passes compute is dropped.
-    missing = len(in_step(network.processes, slices)) - len(slices) if network.in_step else 0
-    tables = []
-    for several in _runs([responses.take(rows) for rows in slices], room):
-        tables += _tables_on_cpu(policy, several, references)
+    missing = len(in_step(network.processes, split)) - len(split) if network.in_step else 0
+    made: list[Tensor] = []
+    for several in _runs([responses.take(rows) for rows in split], room):
+        made += _tables_of(policy, several, references)
     for _ in range(missing):
-        _tables_on_cpu(policy, [responses.take(slice(0, 1))], references)
-    everyone = [table for tables in network.processes.gather(tables) for table in tables]
-    # Without a response there is no table to join.
-    whole = torch.cat(everyone or [torch.zeros(1 + 2 * len(references), 0)], dim=1)
-    return _from_table(_checked(whole))
+        _tables_of(policy, [responses.take(slice(0, 1))], references)
+    # In one copy from the device.
+    sizes = [each.shape[1] for each in made]
+    tables = torch.split(torch.cat(made, dim=1).cpu(), sizes, dim=1) if made else ()
+    everyone = network.processes.gather(list(zip(split, tables, strict=True)))
+    found = [part for theirs in everyone for part in theirs]
+    # Without a response there is no table.
+    dtype = found[0][1].dtype if found else torch.float32
+    whole = torch.zeros(1 + 2 * len(references), *responses.mask.shape, dtype=dtype)
+    for rows, values in found:
+        row, t = np.nonzero(responses.mask[rows])
+        whole[:, rows[row], t] = values
+    return _from_table(_checked(whole[:, responses.mask]))
 
 
 def per_token(responses: Responses, values: Tensor) -> Array:
@@ -272,21 +288,18 @@ def _runs(parts: Sequence[Responses], room: int) -> Iterator[list[Responses]]:
         yield run
 
 
-def _tables_on_cpu(
+def _tables_of(
     policy: Scorable, parts: Sequence[Responses], references: Sequence[Scorable]
 ) -> list[Tensor]:
-    """The table of each part of the responses, `(1 + 2 K, M)`, on the CPU."""
+    """The table of each part of the responses, `(1 + 2 K, M)`, without gradients."""
     with torch.no_grad():
         # One policy after the other, so that the weights of each are put in once.
         read = [states_of_each(p, parts) for p in (policy, *references)]
-        return [
-            _table(states, _tokens(policy, responses), others).cpu()
-            for responses, states, *others in zip(parts, *read, strict=True)
-        ]
-
-
-def _tokens(policy: Scorable, responses: Responses) -> Tensor:
-    return torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+        tables = []
+        for responses, states, *others in zip(parts, *read, strict=True):
+            (tokens,) = to_device([responses.tokens[responses.mask]], policy.network.device)
+            tables.append(_table(states, tokens, others))
+        return tables
 
 
 def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStates]) -> Tensor:
@@ -318,7 +331,8 @@ def _chunk(
 ) -> Tensor:
     """Some columns of the table."""
     others = [partial(reference.scores, chunk) for reference in references]
-    return table(states.scores(chunk), tokens[chunk], others)
+    compiled = states.network.compiled
+    return table(states.scores(chunk), tokens[chunk], others, compiled=compiled)
 
 
 def _checked(found: Tensor) -> Tensor:

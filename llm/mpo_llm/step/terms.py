@@ -14,11 +14,15 @@ both: autograd would keep and make a dozen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Scores = Callable[[], Tensor]
 """Makes the unnormalised log-probabilities `(m, V)` of a reference, when it is their turn."""
@@ -28,12 +32,15 @@ ARRAYS = 6
 for each reference, and two for what is computed."""
 
 
-def table(scores: Tensor, tokens: Tensor, references: Sequence[Scores]) -> Tensor:
+def table(
+    scores: Tensor, tokens: Tensor, references: Sequence[Scores], *, compiled: bool = False
+) -> Tensor:
     """Log-probabilities of the tokens `(m,)`, then log-ratio and KL of each reference.
 
-    A tensor `(1 + 2 K, m)` in nats, differentiable in `scores` `(m, V)`. NaN stays NaN.
+    A tensor `(1 + 2 K, m)` in nats, differentiable in `scores` `(m, V)`. NaN stays NaN. `compiled`:
+    by kernels that `torch.compile` makes; the first calls then take long.
     """
-    found: Tensor = _Table.apply(scores, tokens, references)  # type: ignore[no-untyped-call]
+    found: Tensor = _Table.apply(scores, tokens, references, compiled)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -41,45 +48,75 @@ class _Table(torch.autograd.Function):
     """The table, and its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, tokens: Tensor, references: Sequence[Scores]) -> Tensor:
+    def forward(
+        ctx: Any, scores: Tensor, tokens: Tensor, references: Sequence[Scores], compiled: bool
+    ) -> Tensor:
         chosen = tokens[:, None]
-        peak, weights, total = _exponentials(scores)
+        peak, weights, total = _kernel(_exponentials, compiled)(scores)
         lines = [scores.gather(1, chosen) - peak - total.log()]
         aparts, means = [], []
-        buffer = torch.empty_like(weights) if references else weights
+        # A compiled kernel writes none of what it computes on its way.
+        buffer = torch.empty_like(weights) if references and not compiled else None
         for reference in references:
-            others = reference()
-            other_peak, _, other_total = _exponentials(others, buffer)
-            # What p forbids (-inf) costs nothing, as 0 log 0 = 0; floats give -inf or NaN. A true
-            # NaN is in the totals.
-            apart = (scores - others).nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
-            del others
-            mean = torch.mul(weights, apart, out=buffer).sum(-1, keepdim=True) / total
-            # Both differences are small where the policies are close, so they lose no digits.
-            shift = (peak - other_peak) + (total.log() - other_total.log())
+            apart, mean, shift = _kernel(_against, compiled)(
+                scores, reference(), peak, weights, total, buffer
+            )
             lines += [apart.gather(1, chosen) - shift, mean - shift]
             aparts.append(apart)
             means.append(mean)
+        ctx.compiled = compiled
         ctx.save_for_backward(tokens, weights, total, *aparts, *means)
         return torch.cat(lines, dim=1).T
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         tokens, weights, total, *saved = ctx.saved_tensors
         aparts, means = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        columns = gradient.T.split(1, dim=1)
+        columns = torch.split(gradient.T, 1, dim=1)
         kls = columns[2::2]
         drift = torch.stack([columns[0], *columns[1::2]]).sum(0)
         level = torch.stack([drift, *(kl * mean for kl, mean in zip(kls, means, strict=True))])
-        slope = torch.empty_like(weights).copy_(-level.sum(0) / total)
-        for kl, apart in zip(kls, aparts, strict=True):
-            slope.addcmul_(apart, kl / total)
-        return slope.mul_(weights).scatter_add_(1, tokens[:, None], drift), None, None
+        slope = _kernel(_slope, ctx.compiled)(weights, total, level.sum(0), list(kls), aparts)
+        return slope.scatter_add_(1, tokens[:, None], drift), None, None, None
 
 
 def _exponentials(scores: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest score z of each row `(m, 1)`, `exp(z - largest)` `(m, V)`, and its sum `(m, 1)`."""
+    """The largest score of each row `(m, 1)`, `exp(score - largest)`, and their sums `(m, 1)`."""
     peak = scores.amax(-1, keepdim=True)
     weights = torch.sub(scores, peak, out=out).exp_()
     return peak, weights, weights.sum(-1, keepdim=True)
+
+
+def _against(
+    scores: Tensor,
+    others: Tensor,
+    peak: Tensor,
+    weights: Tensor,
+    total: Tensor,
+    buffer: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The differences d of the scores from the others' `(m, V)`, their mean under p, and the
+    difference of the logarithms of the sums `(m, 1)`: `a = d - difference`."""
+    other_peak, _, other_total = _exponentials(others, buffer)
+    # What p forbids (-inf) costs nothing, as 0 log 0 = 0; floats give -inf or NaN. A true NaN is in
+    # the totals.
+    apart = (scores - others).nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
+    mean = torch.mul(weights, apart, out=buffer).sum(-1, keepdim=True) / total
+    # Both differences are small where the policies are close, so they lose no digits.
+    return apart, mean, (peak - other_peak) + (total.log() - other_total.log())
+
+
+def _slope(
+    weights: Tensor, total: Tensor, level: Tensor, kls: list[Tensor], aparts: list[Tensor]
+) -> Tensor:
+    """The gradient `(m, V)` but for the chosen tokens' own part."""
+    slope = torch.empty_like(weights).copy_(-level / total)
+    for kl, apart in zip(kls, aparts, strict=True):
+        slope.addcmul_(apart, kl / total)
+    return slope.mul_(weights)
+
+
+@cache
+def _kernel(function: Callable[P, T], compiled: bool) -> Callable[P, T]:
+    return torch.compile(function, dynamic=True) if compiled else function

@@ -71,9 +71,15 @@ def network(
     With `shard` the processes share its weights, not only the work.
     """
     model, tokenizer = model_loading.load(config.model, config.seed)
-    multiply(config.model, device)
-    offload = config.model.offload
-    found = TransformersNetwork(model.to(device), offload=bool(offload), processes=processes)
+    settings = config.model
+    multiply(settings, device)
+    offload = settings.offload
+    found = TransformersNetwork(
+        model.to(device),
+        offload=bool(offload),
+        compiled=settings.compile,
+        processes=processes,
+    )
     if shard:
         found.shard(found.layers)
     # All do the same, even if another program takes the memory of one device.
@@ -138,6 +144,12 @@ def _ends(config: Config, network: TransformersNetwork, tokenizer: Any) -> tuple
     for end in found:
         _require_embedding(end, network, tokenizer)
     said = network.generation_ends
+    odd = next((end for end in said if not isinstance(end, int)), None)
+    if odd is not None:
+        raise ValueError(
+            f"The model {config.model.name!r} has {odd!r} among its `eos_token_id` "
+            "(`generation_config.json`), where token ids belong."
+        )
     # Chat models end a turn by another token than a text, and list both here. A single end that
     # nobody wrote down is the default of a class, so the tokenizer's goes first.
     if not names and not (found and network.generation_is_default and len(said) == 1):
@@ -212,11 +224,12 @@ def game(
 
 def decoder(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
     """The function from token ids to the text that a judge reads."""
-    # A decoded prompt would show the chat template to the judge, not the user's words alone.
-    asked = dict(zip(prompts.ids, prompts.texts, strict=True))
+    # A decoded prompt would show the chat template to the judge, not the user's words alone. It is
+    # known by the object, which is kept here, because a response may have the same ids.
+    asked = {id(p): (p, text) for p, text in zip(prompts.ids, prompts.texts, strict=True)}
 
     def decode(ids: Ids) -> str:
-        text = asked.get(ids)
+        _, text = asked.get(id(ids), (ids, None))
         return str(tokenizer.decode(ids, skip_special_tokens=True)) if text is None else text
 
     return decode
@@ -274,4 +287,6 @@ def proximal(settings: StepConfig) -> Proximal:
         )
     )
     objective = objectives[settings.objective]
-    return Proximal(objective, minimise, settings.minibatches, settings.micro_batch)
+    return Proximal(
+        objective, minimise, settings.minibatches, settings.micro_batch, settings.micro_tokens
+    )

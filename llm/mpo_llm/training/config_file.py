@@ -138,7 +138,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         fits = (p for p in present if (typing.get_origin(p) is tuple) == several)
         return _value(next(fits, present[0]), value, where)
     if origin is Literal:
-        if value not in parts:
+        # An array compares with each part to an array.
+        if not any(isinstance(value, type(part)) and value == part for part in parts):
             raise ValueError(
                 f"`{where}` must be one of {', '.join(map(str, parts))}, got {shown(value)}."
             )

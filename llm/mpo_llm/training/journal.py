@@ -33,10 +33,12 @@ class Journal:
                 try:
                     while rest:
                         rest = rest[file.write(rest) :]
-                except OSError:
+                    self.waiting[name] = b""
+                # A second Ctrl-C comes at any place, too.
+                except BaseException:
+                    self.waiting[name] = content
                     file.truncate(size)
                     raise
-            self.waiting[name] = b""
 
     def sync(self) -> None:
         """Write all lines, and have them on the disk before a checkpoint that counts on them."""

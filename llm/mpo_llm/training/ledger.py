@@ -22,6 +22,7 @@ from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids
 from mpo_llm.step.proximal import StepReport
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.training.contention import Contention
 
 PASSES = ("forward_tokens", "backward_tokens")
 """Names of two counts: the tokens that networks have predicted, in drawing, scoring and training,
@@ -62,6 +63,10 @@ class Ledger:
     """The responses that the last mirror step learned from, without hidden states."""
     report: StepReport | None = None
     """The report of the last mirror step."""
+    clock: Callable[[], float] = time.perf_counter
+    """It gives the seconds."""
+    contention: Contention = field(default_factory=Contention)
+    """How long mirror steps took by the wall's clock and by the processor's."""
 
     def exhausted(self, budget: Mapping[str, int | None]) -> str | None:
         """The name of the first limit in `budget` that is reached; None if none is."""
@@ -73,12 +78,12 @@ class Ledger:
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
         """Charge the seconds within this context to `name`, except those charged to others."""
-        began, inner = time.perf_counter(), sum(self.seconds.values())
+        began, inner = self.clock(), sum(self.seconds.values())
         try:
             yield
         finally:
             nested = sum(self.seconds.values()) - inner
-            self.seconds[name] += time.perf_counter() - began - nested
+            self.seconds[name] += self.clock() - began - nested
 
     @contextmanager
     def passes(self, network: Network) -> Iterator[None]:
@@ -130,7 +135,7 @@ class Ledger:
         # A solver takes every mirror step by its pull: half steps, whose policies no state keeps,
         # and penalised ones, before the penalty changes the advantages.
         def pull(policy: TokenPolicy, q: Rollouts, magnet: TokenPolicy, **choices: Any) -> Any:
-            with self.time("step"):
+            with self.time("step"), self.contention.measured():
                 stepped: TokenPolicy = solver.pull(policy, q, magnet, **choices)
             assert stepped.report is not None
             self.counts["gradient_steps"] += stepped.report.gradients

@@ -98,8 +98,11 @@ def _of_rows(
     heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
     size = getattr(inner, "head_dim", None) or hidden // inner.num_attention_heads
     drawn = min(config.generation.batch, responses)
+    run = micro_batch * tokens
+    if config.step.micro_tokens is not None:
+        run = min(run, max(config.step.micro_tokens, tokens))
     return {
-        "activations": float(width * micro_batch * tokens * kept),
+        "activations": float(width * run * kept),
         "logits": float((ARRAYS + KEPT) * CHUNK * (1 if network.device.type == "cpu" else DEVICE)),
         "cache": float(2 * width * drawn * tokens * layers * heads * size),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,6 @@ from mpo_llm.step.rollouts import Rollouts
 
 TABLE_PROMPTS = 4
 """The number of prompts in an entry of the sample table."""
-
-
-def require_trackers(names: Sequence[str]) -> None:
-    """`ValueError` for a tracker that Accelerate does not know, or whose package is missing."""
-    # Accelerate itself leaves out a tracker that is not installed, without a word.
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    known = set(LOGGER_TYPE_TO_CLASS)
-    here = {str(tracker) for tracker in get_available_trackers()}
-    for name in names:
-        if name == "all":  # Accelerate's word for all that are installed
-            continue
-        if name not in known:
-            raise ValueError(
-                f"`output.trackers`: there is no tracker {name!r}, only {', '.join(sorted(known))}."
-            )
-        if name not in here:
-            # Packages are called as their trackers are.
-            raise ValueError(
-                f"`output.trackers`: the tracker {name!r} is not installed: pip install {name}, or "
-                "leave it out."
-            )
 
 
 def response_metrics(q: Rollouts) -> dict[str, float]:
@@ -70,10 +48,13 @@ def step_metrics(report: StepReport) -> dict[str, float]:
 
 
 def evaluation_metrics(report: Report) -> dict[str, float | None]:
-    """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles."""
+    """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles.
+
+    `averaged_exploitability` and `averaging_loss` are as in `Averaging`.
+    """
     win = report.win_rate["start"]
     low, high = win.interval
-    cyclic = report.cyclic_share
+    cyclic, averaging = report.cyclic_share, report.averaging
     return {
         "win_rate": win.value,
         "win_rate_low": low,
@@ -83,18 +64,22 @@ def evaluation_metrics(report: Report) -> dict[str, float | None]:
         "held_out_gap": report.gap.value,
         # JSON has no NaN, which stands for prompts without three distinct responses.
         "cyclic_share": None if math.isnan(cyclic) else cyclic,
+        "averaged_exploitability": averaging.averaged.value,
+        "averaging_loss": averaging.lost.value,
     }
 
 
 def sample_table(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, Any]]:
     """Entries of the sample table: some of the prompts with all their responses, the best first."""
+    decoding = game.initial_policy().decoding
     for x in np.unique(q.responses.prompt_of)[:TABLE_PROMPTS]:
         rows = np.flatnonzero(q.responses.prompt_of == x)
         yield {
             "prompt": game.decode(game.prompts[x]),
             "responses": [
                 {
-                    "text": game.decode(q.responses.ids(int(row))),
+                    # As the judge reads it, without an end that is no special token.
+                    "text": game.decode(decoding.content(q.responses.ids(int(row)))),
                     "share": float(q.weights[row]),
                     "advantage": float(q.advantages[row, 0]),
                 }

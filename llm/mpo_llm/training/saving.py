@@ -23,6 +23,8 @@ class Saver:
     processes: Processes
     whole: Checkpoint | None = None
     """The run after the last step that has been recorded: what a checkpoint saves."""
+    saved: int | None = None
+    """The step of the last checkpoint on the disk; None without any."""
     journal: Journal = field(init=False)
     """The records, `metrics.jsonl` and `samples.jsonl`."""
     refused: bool = False
@@ -44,11 +46,14 @@ class Saver:
             self._tell(f"Cannot write the records: {error}")
 
     def save(self, *, ends: bool = False) -> str | None:
-        """Save a checkpoint; the reason if the disk refuses. All processes must call this.
+        """Save a checkpoint, unless it is there; the reason if the disk refuses.
 
-        If the run `ends` here, the caller tells of the reason.
+        All processes must call this. If the run `ends` here, the caller tells of the reason.
         """
         assert self.whole is not None
+        step = self.whole.state.step
+        if step == self.saved:
+            return None
         failed = None
         try:
             # First, because a run that is resumed counts on the records of all its steps.
@@ -64,24 +69,31 @@ class Saver:
             failed = str(error)
         # A barrier: no process goes on, and perhaps ends, before the checkpoint is written.
         failed = next((reason for reason in self.processes.gather(failed) if reason), None)
+        if failed is None:
+            self.saved = step
         if not ends:
             self._tell(failed)
         return failed
 
     def rescue(self, error: BaseException) -> None:
-        """Save the last whole step because of `error`, which gets a note if that fails."""
-        assert self.whole is not None
-        if not self.writes:
+        """Save the last whole step because of `error`, which gets a note of what is saved."""
+        whole = self.whole
+        # Before the first step there is nothing to save.
+        if not self.writes or whole is None or (self.saved is None and whole.state.step == 0):
             return
-        if self.processes.size > 1 and self.whole.state.policy.network.sharded:
-            error.add_note("No checkpoint was saved: one process has a share of the weights only.")
-            return
-        # Nothing may hide the error that ends the run.
-        try:
-            self.journal.sync()
-            checkpoint.save(self.folder / "checkpoints", self.whole, self.keep)
-        except Exception as other:
-            error.add_note(f"No checkpoint could be saved: {other}")
+        if whole.state.step != self.saved:
+            if self.processes.size > 1 and whole.state.policy.network.sharded:
+                error.add_note("The last steps are lost: a process has a part of the weights only.")
+            else:
+                # Nothing may hide the error that ends the run.
+                try:
+                    self.journal.sync()
+                    checkpoint.save(self.folder / "checkpoints", whole, self.keep)
+                    self.saved = whole.state.step
+                except Exception as other:
+                    error.add_note(f"The last steps could not be saved: {other}.")
+        if self.saved is not None:
+            error.add_note(f"Step {self.saved} is saved: go on with `--resume`.")
 
     def _tell(self, failed: str | None) -> None:
         """Warn of a disk that refuses, once until a checkpoint has been written."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import joblib
+import torch
 
 from mpo_llm.config import Config
 from mpo_llm.training import checkpoint, config_file
@@ -30,27 +31,43 @@ def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
     return found
 
 
-def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> str:
-    """Run all configurations, and resume those begun before; returns a line about each.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run of a sweep."""
+
+    folder: Path
+    """The run's folder."""
+    said: str
+    """How far it came, or why it failed."""
+    failed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.folder}  {'failed: ' if self.failed else ''}{self.said}"
+
+
+def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> list[Outcome]:
+    """Run all configurations, and resume those begun before; returns the outcome of each.
 
     `jobs` of them run at the same time. A run that fails does not stop the others.
     """
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
-        lines = joblib.Parallel()(joblib.delayed(_run)(config) for config in configs)
-    return "\n".join(lines)
+        found: list[Outcome] = joblib.Parallel()(joblib.delayed(_run)(c) for c in configs)
+    return found
 
 
-def _run(config: Config) -> str:
+def _run(config: Config) -> Outcome:
     folder = config.output.folder
     try:
         summary = train(config, resume=True)
     # Settings can cause these errors. Any other is a bug, and ends the sweep.
-    except (ValueError, ArithmeticError, OSError) as error:
-        return f"{folder}  failed: {error}"
-    return f"{folder}  {summary.state.step} steps{_outcome(folder)}"
+    except (ValueError, ArithmeticError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        # A `MemoryError` has no words of its own.
+        said = " ".join(str(error).split()) or "out of memory"
+        return Outcome(folder, said, failed=True)
+    return Outcome(folder, f"{summary.state.step} steps{_win_rate(folder)}")
 
 
-def _outcome(folder: Path) -> str:
+def _win_rate(folder: Path) -> str:
     """The last win rate on held-out prompts, if there is one."""
     rates = [row["win_rate"] for row in checkpoint.metrics(folder) if "win_rate" in row]
     return f", win rate {rates[-1]:.3f} against the start" if rates else ""

@@ -38,6 +38,7 @@ from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.lock import locked
 from mpo_llm.training.saving import Saver
+from mpo_llm.training.trackers import Trackers, require_trackers
 
 
 class Interrupted(Exception):
@@ -46,6 +47,10 @@ class Interrupted(Exception):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes of a sweep send it to the one that waits for them.
+        return type(self), (self.signum, str(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,12 @@ def train(config: Config, *, resume: bool = False, accept: Sequence[str] = ()) -
     begun with, except for the names in `accept`: these changes are recorded in the checkpoints.
 
     Raises `Interrupted` after SIGINT, SIGTERM or SIGHUP, when a checkpoint has been saved; a second
-    SIGINT does not wait for the end of the step. Any other exception (of a judge, say) is raised
-    after the last whole step has been saved. `ValueError` for a configuration that cannot be run,
-    and while another run uses the folder, before anything is drawn. If a checkpoint cannot be
-    written, the one before it is kept, a warning says so, and the run goes on; `OSError` if the
-    last one cannot.
+    SIGINT does not wait for the end of the step, and raises `KeyboardInterrupt`. This and any other
+    exception (of a judge or a tracker, say) is raised after the last whole step has been saved; a
+    note of the exception names that step. `ValueError` for a configuration that cannot be run, and
+    while another run uses the folder, before anything is drawn. If a checkpoint cannot be written,
+    the one before it is kept, a warning says so, and the run goes on; `OSError` if the last one
+    cannot.
     """
     unknown = [name for name in accept if name not in fingerprint.NAMES]
     if unknown:
@@ -138,8 +144,8 @@ class Run:
     rng: np.random.Generator
     processes: Processes
     device: torch.device
-    trackers: Any
-    """Accelerate's `Accelerator`, which holds the trackers."""
+    trackers: Trackers
+    """They are told each step's metrics."""
     identity: Identity
     """What makes this run this run."""
     state: State[TokenPolicy] | None = None
@@ -155,7 +161,7 @@ class Run:
         """Load and check everything; nothing is drawn or written yet."""
         from accelerate import Accelerator
 
-        records.require_trackers(config.output.trackers)
+        require_trackers(config.output.trackers)
         fsdp = asked_to_shard()
         accelerator = Accelerator(
             cpu=model_loading.device().type == "cpu",
@@ -209,7 +215,7 @@ class Run:
             np.random.default_rng(config.seed),
             processes,
             accelerator.device,
-            accelerator,
+            Trackers(accelerator, config.output.trackers),
             fingerprint.identity(config, policy, tokenizer, prompts, others),
         )
 
@@ -245,6 +251,7 @@ class Run:
                 accept = (*accept, "held_out")
             self.identity = self.identity.resumed(then, found.state.step, accept)
         self.state = found.state
+        self.saver.saved = found.state.step
         self.rng.bit_generator.state = found.rng
         self.ledger.counts.update(found.counts)
         self.ledger.seconds.update(found.seconds)
@@ -261,8 +268,7 @@ class Run:
                 records.truncate(self.folder / name, step)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        if self.config.output.trackers:
-            self.trackers.init_trackers("tracker")
+        self.trackers.start()
 
     def go(self) -> Summary:
         """Take steps until the budget is spent."""
@@ -270,10 +276,7 @@ class Run:
         network = self.game.initial_policy().network
         solver = self.ledger.solver(self.solver)
         states = mg.iterate(self.game, solver, state=self.state, rng=self.rng)
-        begun = saved = None
-        if self.state is not None:
-            # The checkpoint from which the run goes on is as good as one of its own.
-            saved = self.state.step
+        begun = None
         with Signals(STOPS) as signals, self._bar() as bar:
             try:
                 while True:
@@ -287,45 +290,43 @@ class Run:
                     else:
                         self._record(state)
                         bar.update(1)
+                        self._warn_of_contention()
                     self.saver.whole = self._whole(state)
                     reached = self.ledger.exhausted(budget)
                     # A signal may have reached one process alone, but all must stop at one step.
                     stop = next((s for s in self.processes.gather(signals.asked) if s), None)
-                    if reached is None and stop is None:
-                        if begun != state.step and state.step % output.checkpoint_every == 0:
-                            saved = state.step if self.saver.save() is None else saved
-                        continue
-                    failed = None if saved == state.step else self.saver.save(ends=True)
-                    saved = state.step
-                    self.trackers.end_training()
-                    if reached is None:
-                        assert stop is not None
-                        # It has been obeyed, and is not passed on.
-                        signals.asked = None
-                        kept = f", but could not save it: {failed}" if failed else " and saved"
-                        raise Interrupted(
-                            stop, f"stopped at step {state.step}{kept}; go on with `--resume`."
-                        )
-                    if failed is not None:
-                        raise OSError(failed)
-                    return Summary(
-                        state,
-                        reached,
-                        self.ledger.counts,
-                        self.ledger.seconds,
-                        self.folder / "checkpoints" / f"step-{state.step:06d}",
-                        self.processes.size,
-                        bool(state.policy.network.sharded),
-                        self.identity.changes,
-                    )
+                    if reached is not None or stop is not None:
+                        break
+                    if begun != state.step and state.step % output.checkpoint_every == 0:
+                        self.saver.save()
+                failed = self.saver.save(ends=True)
+                self.trackers.end()
             except BaseException as error:
                 cause = unmasked(error)
-                whole = self.saver.whole
-                if whole is not None and whole.state.step not in (begun, saved):
-                    self.saver.rescue(cause)
+                self.saver.rescue(cause)
                 if cause is error:
                     raise
                 raise cause from None
+            if reached is None:
+                assert stop is not None
+                # It has been obeyed, and is not passed on.
+                signals.asked = None
+                kept = f", but could not save it: {failed}" if failed else " and saved"
+                raise Interrupted(
+                    stop, f"stopped at step {state.step}{kept}; go on with `--resume`."
+                )
+        if failed is not None:
+            raise OSError(failed)
+        return Summary(
+            state,
+            reached,
+            self.ledger.counts,
+            self.ledger.seconds,
+            self.folder / "checkpoints" / f"step-{state.step:06d}",
+            self.processes.size,
+            bool(state.policy.network.sharded),
+            self.identity.changes,
+        )
 
     def _whole(self, state: State[TokenPolicy]) -> Checkpoint:
         """The run as it is now, between two steps."""
@@ -364,7 +365,14 @@ class Run:
             entries = ({"step": step, **entry} for entry in records.sample_table(self.game, q))
             journal.add("samples.jsonl", (json.dumps(e, ensure_ascii=False) for e in entries))
         self.saver.record()
-        self.trackers.log({k: v for k, v in row.items() if v is not None}, step=step)
+        self.trackers.log({k: v for k, v in row.items() if v is not None}, step)
+
+    def _warn_of_contention(self) -> None:
+        # To wait for a GPU, or for the gradients of other processes, is normal.
+        if self.device.type == "cpu" and self.processes.size == 1:
+            said = self.ledger.contention.message()
+            if said is not None:
+                warnings.warn(said, stacklevel=2)
 
     def _bar(self) -> Any:
         """A progress bar on a terminal, up to the limit in steps if there is one."""

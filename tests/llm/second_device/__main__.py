@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from second_device import own_checks, weights
-from second_device.backend import NAME
 from second_device.budgets import MEASURES
 from second_device.features import FEATURES, require_same
+from second_device.judging import JUDGES
 from second_device.workflows import WORKFLOWS
 
 
@@ -43,9 +43,9 @@ def main(asked: list[str]) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         checks: dict[str, Callable[[], dict[str, float] | None]] = dict(own_checks.CHECKS)
-        for name, feature in (FEATURES | WORKFLOWS).items():
-            checks[name] = partial(require_same, feature, torch.device(NAME), Path(folder) / name)
-        checks.update(weights.CHECKS)
+        for name, feature in (FEATURES | WORKFLOWS | JUDGES).items():
+            checks[name] = partial(require_same, feature, Path(folder) / name)
+        checks |= weights.CHECKS
         checks |= MEASURES
         for name, check in checks.items():
             if not asked or name in asked:

@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import mpo_llm as ml
 from second_device.backend import METER, NAME
 from second_device.features import elsewhere
 from second_device.meter import TO_DEVICE, measured
-from second_device.models import SIZES, policy, rollouts, stepped
+from second_device.models import SIZES, llama, policy, rollouts, stepped
 
 BROAD = {
     "vocab_size": 64,
@@ -50,7 +51,8 @@ def tied(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[flo
     return [0.5] * len(a)
 
 
-def bytes_held(build: Callable[[], Any], offload: bool = True) -> tuple[float, float, float, int]:
+@cache
+def bytes_held(build: Callable[[], Any], offload: bool) -> tuple[float, float, float, int]:
     """Bytes of what is not trained, at the peak of the third step, and after it; and how many
     numbers are trained."""
     gc.collect()
@@ -79,7 +81,7 @@ def bytes_held(build: Callable[[], Any], offload: bool = True) -> tuple[float, f
 def full_memory() -> dict[str, float]:
     """Of full fine-tuning in bfloat16, whose policies live on the host: optimistic steps, whose
     magnet is an average of weights."""
-    _, peak, rest, trained = bytes_held(broad)
+    _, peak, rest, trained = bytes_held(broad, True)
     return {
         "full bfloat16: bytes a parameter at the peak": peak / trained,
         "full bfloat16: bytes a parameter at rest": rest / trained,
@@ -88,7 +90,7 @@ def full_memory() -> dict[str, float]:
 
 def lora_memory() -> dict[str, float]:
     """Of the same with adapters."""
-    base, peak, rest, trained = bytes_held(adapted)
+    base, peak, rest, trained = bytes_held(adapted, True)
     return {
         "LoRA: bytes a trained number at the peak, beside the base": (peak - base) / trained,
         "LoRA: bytes a trained number at rest, beside the base": (rest - base) / trained,
@@ -99,14 +101,15 @@ def waits() -> dict[str, float]:
     """Of drawing, by the longest response, and of a mirror step, by gradients and parts."""
     device = torch.device(NAME)
     decoding = ml.Decoding(16, eos=0)
-    proximal = ml.Proximal(minimise=ml.Adam(2, 1e-2, clip=1.0), micro_batch=2)
+    rows = 2
+    proximal = ml.Proximal(minimise=ml.Adam(2, 1e-2, clip=1.0), micro_batch=rows)
     p = policy("full", device, proximal, decoding=decoding)
     prompts = ((7, 2, 9, 4), (3,), (5, 8))
     with measured(METER) as seen:
         drawn = ml.Autoregressive()(p, prompts, 4, np.random.default_rng(0)).responses
     tokens = seen.waits.total() / int(drawn.lengths.max())
     magnet, q = p.snapshot(), rollouts(p)
-    parts = len(q.parts(proximal.micro_batch))
+    parts = -(-len(q.responses) // rows)
     with measured(METER) as seen:
         p.mirror_step(q, magnet, eta=1.0, alpha=0.1)
     return {
@@ -117,19 +120,21 @@ def waits() -> dict[str, float]:
 
 def doubles() -> dict[str, float]:
     """Of drawing without ends: numbers in double precision for each logit of a token."""
-    device = torch.device(NAME)
-    p = policy("bfloat16", device, decoding=ml.Decoding(8))
-    prompts, count = ((7, 2, 9, 4), (3,), (5, 8)), 4
+    # Blocks of ids are drawn from in double precision, so the vocabulary has many of them.
+    vocabulary, prompts, count, steps = 20_000, ((7, 2, 9, 4), (3,), (5, 8)), 4, 4
+    model = llama(vocab_size=vocabulary).float().to(NAME)
+    p = ml.TokenPolicy.of(ml.TransformersNetwork(model), ml.Decoding(steps))
     with measured(METER) as seen:
         ml.Autoregressive()(p, prompts, count, np.random.default_rng(0))
-    logits = len(prompts) * count * p.decoding.max_tokens * SIZES["vocab_size"]
+    logits = len(prompts) * count * steps * vocabulary
     return {"double numbers a logit drawn from": seen.doubles.total() / logits}
 
 
 def copies() -> dict[str, float]:
     """Of the weights of policies that live on the host, to the device: when a magnet reads, when
     the module has a policy already, and when a mixture draws and a step is taken."""
-    start = policy("bfloat16", torch.device(NAME), ml.Proximal(micro_batch=1), offload=True)
+    proximal = ml.Proximal(minimise=ml.Adam(1, 1e-2), micro_batch=1)
+    start = policy("bfloat16", torch.device(NAME), proximal, offload=True)
     p = stepped(start)
     q = replace(rollouts(p), hidden=None)
     size = sum(w.numel() * w.element_size() for w in p.weights.values())

@@ -19,7 +19,7 @@ from mpo_llm.training import checkpoint, memory
 from second_device.backend import METER, NAME
 from second_device.budgets import broad, bytes_held
 from second_device.features import elsewhere
-from second_device.models import RESPONSES, policy, stepped
+from second_device.models import RESPONSES, llama, policy, stepped
 
 
 def devices(p: ml.TokenPolicy) -> set[str]:
@@ -29,14 +29,14 @@ def devices(p: ml.TokenPolicy) -> set[str]:
 def offload_outlives_a_file() -> None:
     """Weights, averages and both moments are on the host, however a policy came about."""
     proximal = ml.Proximal(minimise=ml.Adam(2, 1e-2, keep_first=True))
-    for name in ("full", "bfloat16", "LoRA, bfloat16"):
-        for offload in (False, True):
-            p = policy(name, torch.device(NAME), proximal, offload=offload)
-            one = stepped(p)
-            again = one.restored(one.arrays())
-            assert again.moments.first.keys() == one.moments.first.keys() == p.weights.keys()
-            for x in (p, one, one.snapshot(), again, one.averaged(p, 0.5), stepped(again)):
-                assert devices(x) == {"cpu" if offload else NAME}
+    kinds = (("full", True), ("full", False), ("bfloat16", False), ("LoRA, bfloat16", True))
+    for name, offload in kinds:
+        p = policy(name, torch.device(NAME), proximal, offload=offload)
+        one = stepped(p)
+        again = one.restored(one.arrays())
+        assert again.moments.first.keys() == one.moments.first.keys() == p.weights.keys()
+        for x in (p, one, one.snapshot(), again, one.averaged(p, 0.5), stepped(again)):
+            assert devices(x) == {"cpu" if offload else NAME}
 
 
 def what_is_shared_is_saved_once() -> None:
@@ -64,9 +64,10 @@ def all_is_freed() -> None:
     """A network that has taken a step leaves nothing behind on the device."""
     gc.collect()
     before = METER.held
+    proximal = ml.Proximal(minimise=ml.Adam(1, 1e-2))
     for offload in (False, True):
-        network = ml.TransformersNetwork(broad().to(NAME), offload=offload)
-        p = ml.TokenPolicy.of(network, ml.Decoding(2))
+        network = ml.TransformersNetwork(llama().bfloat16().to(NAME), offload=offload)
+        p = ml.TokenPolicy.of(network, ml.Decoding(2), proximal)
         q = replace(stepped(p, elsewhere(p)), report=None)
         q.log_probs(RESPONSES)
         assert METER.held > before

@@ -17,10 +17,7 @@ from numpy.typing import ArrayLike
 from safetensors.numpy import load_file
 
 import tiny
-from mpo_llm import judges
 from mpo_llm.config import Config
-from mpo_llm.judges import named
-from mpo_llm.judges.criteria import Relevance
 from mpo_llm.networks import loading
 from mpo_llm.results import chat
 from mpo_llm.results.evaluation import evaluate_run, league
@@ -31,8 +28,6 @@ from mpo_llm.training.train import train
 from runs import lines, same, weights
 from second_device.features import Feature, Numbers
 from second_device.models import SIZES, sharpened
-from test_llm_fit import bert, planted
-from test_llm_judging_models import classifier, letters
 
 
 @contextmanager
@@ -153,36 +148,7 @@ def flat(value: Any, folder: Path, name: str = "") -> dict[str, ArrayLike]:
     return {k: v for key, item in parts for k, v in flat(item, folder, key).items()}
 
 
-def judging(device: torch.device, folder: Path) -> Numbers:
-    """Judges that are models: rewards, letters, relevance, and preferences that are learned."""
-    asked = ["a b", "c", "c d e"], ["rock", "a b c", "d"], ["paper rock", "b", "a rock"]
-    name, found = str(device), {}
-    for part in ("reward", "letters", "bert"):
-        (folder / part).mkdir(parents=True)
-    with on(device):
-        found["reward"] = named.reward_model(str(classifier(folder / "reward")))(*asked)
-    question = "{prompt} ? {a} ? {b}"
-    judge = judges.LanguageModelJudge.load(
-        letters(folder / "letters"), device=name, question=question, sense=0.0, batch=2
-    )
-    found["letters"] = judge(*asked)
-    encoder = judges.Encoder.load(bert(folder / "bert"), device=name)
-    relevance = Relevance(encoder.model, tiny.tokenizer())
-    found["relevance"] = relevance(asked[0], asked[1])
-    for rate in (0.0, 1e-3):
-        fit = judges.Fit(planes=1, epochs=1, encoder_rate=rate, held_out=0.2)
-        fitted = judges.fit_both(planted("cycles", 24), encoder, fit).pairwise
-        fitted.save(folder / f"fitted {rate}")
-        again = judges.PreferenceModel.load(folder / f"fitted {rate}", device=name)
-        found[f"fitted {rate}"] = fitted(*asked)
-        found[f"fitted {rate}, loaded"] = again(*asked)
-    causal = judges.Encoder.load(folder / "letters", device=name)
-    found["causal"] = causal.embed(*asked[:2]).detach().cpu().numpy()
-    return found
-
-
 WORKFLOWS: dict[str, Feature] = {
     "training": Feature(training, 1e-7),
     "results": Feature(results, 1e-6),
-    "judging": Feature(judging, 1e-4),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from mpo_games.games.gambit_text import Tokens
+from mpo_games.games.gambit.text import Tokens
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.games.tree_builder import TreeBuilder
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpo_games.games.memory import MAX_MEMORY, require_limit
-from mpo_games.games.openspiel_cache import CachedGame
-from mpo_games.games.openspiel_size import LEAF, too_large
-from mpo_games.games.openspiel_source import parsed, parts, pyspiel_module, spell, turn_based
-from mpo_games.games.openspiel_walk import walk
+from mpo_games.games.openspiel.cache import CachedGame
+from mpo_games.games.openspiel.size import LEAF, too_large
+from mpo_games.games.openspiel.source import parsed, parts, pyspiel_module, turn_based
+from mpo_games.games.openspiel.walk import walk
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
 from mpo_games.interrupts import unmasking
 from mpo_games.policies.dilation import unit
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     # Only for annotations: OpenSpiel is optional, and slow to import.
     import pyspiel
     from open_spiel.python.policy import TabularPolicy as OpenSpielTable
-
-__all__ = [
-    "compile_game",
-    "from_openspiel",
-    "names",
-    "spell",
-    "to_openspiel",
-    "turn_based",
-    "write_table",
-]
 
 
 @unmasking

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpo_games.games.gambit_text import Tokens
+from mpo_games.games.gambit.text import Tokens
 from mpo_games.games.matrix import MatrixGame
 
 ROUNDING = Fraction(1, 10**12)

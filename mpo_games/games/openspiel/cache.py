@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpo_games.atomic import write_bytes
-from mpo_games.games.openspiel_source import Knowledge, knowledge, parts, pyspiel_module
+from mpo_games.games.openspiel.source import Knowledge, knowledge, parts, pyspiel_module
 from mpo_games.games.sequence_form import Dilation, SequenceFormGame
 from mpo_games.policies.tree import Tree
 
 if TYPE_CHECKING:
     import pyspiel
 
-FORMAT = 3
+FORMAT = 4
 """The version of the layout of cached files. A file of another version is not read."""
 
 WORTH_CACHING = 2000
 """The number of leaves from which a compiled game is kept on disk. Smaller games compile in
 milliseconds."""
+
+CHECKSUM = 32
+"""Bytes at the end of a file: the SHA-256 of what stands before them."""
 
 PLAYS = 50
 """Random plays that compare a game from the disk with the live one."""
@@ -185,11 +188,16 @@ def _pack(key: str, game: SequenceFormGame) -> bytes:
         payoff=game.payoff,
         utility_sum=game.utility_sum,
     )
-    return content.getvalue()
+    archive = content.getvalue()
+    return archive + sha256(archive).digest()
 
 
 def _unpack(content: bytes, dilation: Dilation, display: str) -> tuple[str, SequenceFormGame]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+    archive, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
+    # The random plays would seldom meet a single payoff that was edited.
+    if sha256(archive).digest() != checksum:
+        raise ValueError("The file was changed after it was written.")
+    with np.load(io.BytesIO(archive), allow_pickle=False) as file:
         key, labels, actions = json.loads(file["names"].tobytes())
         tree = Tree(
             file["parent"], file["offset"], int(file["split"]), tuple(labels), tuple(actions)

@@ -210,7 +210,14 @@ def _not_loaded(name: str, error: Exception) -> ValueError:
 
 
 def _require_well_written(name: str) -> None:
-    """Refuse what OpenSpiel's reader passes over: a rest behind the bracket, a key given twice."""
+    """Refuse what OpenSpiel's reader passes over: a rest behind the bracket, a key given twice.
+
+    Half a character (a lone surrogate) is no text that it can read.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"`game` must be text, but {name!a} holds half a character.") from error
     _, bracket, inside = name.partition("(")
     if not bracket:
         return

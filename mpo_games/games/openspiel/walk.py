@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mpo_games.games.memory import require_limit
-from mpo_games.games.openspiel_size import SEQUENCE, needed, refuse, require_size
-from mpo_games.games.openspiel_source import Knowledge, knowledge, pyspiel_module, shown
+from mpo_games.games.openspiel.size import SEQUENCE, needed, refuse, require_size
+from mpo_games.games.openspiel.source import Knowledge, knowledge, pyspiel_module, shown
 from mpo_games.games.tree_builder import ImperfectRecallError, TreeBuilder
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from mpo_games.checks import require_kind
-from mpo_games.games.gambit_text import quote, spelled, written
+from mpo_games.games.gambit.text import quote, spelled, written
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from mpo_games.games.memory import GIB
-from mpo_games.games.openspiel_source import pyspiel_module, shown
+from mpo_games.games.openspiel.source import pyspiel_module, shown
 from mpo_games.games.tree_builder import TreeBuilder
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ MOVE, OPEN = 8.0, 2000.0
 ACTION = 250.0
 """Bytes of an action in Python's lists and in the sequences of a state."""
 
-PLAYS = (1, 30, 969)
+UNIFORM = ((0, 0.0),)
+LEANING = tuple((favourite, lean) for lean in (0.8, 0.98, 0.998) for favourite in (0, -1))
+"""How a random play is drawn: in the share `lean` of all moves the `favourite` of the legal
+actions, the first or the last, and in the others each with the same probability."""
+
+PLAYS = ((1, UNIFORM), (30, UNIFORM), (60, LEANING), (969, UNIFORM), (540, LEANING))
 """Random plays that estimate the number of leaves: more, unless the first ones decide."""
 
 DOUBT = 1e-6
@@ -50,9 +55,12 @@ def held(depth: int) -> float:
 def require_size(source: pyspiel.Game, limit: float) -> None:
     """Refuse a game that surely takes more than `limit` bytes, by Knuth's estimate (1975).
 
-    The product of the numbers of choices along a random play has the number of leaves as its mean.
-    In the same way the products up to each move estimate the number of histories; under perfect
-    information each of them is an information state.
+    The reciprocal of the probability of a random play has the number of leaves as its mean,
+    however the play was drawn. In the same way the reciprocals up to each move estimate the number
+    of histories; under perfect information each of them is an information state.
+
+    Most plays lean to the first or to the last action, which are often to pass or to bid nothing:
+    in some games uniform play ends soon, and almost all histories are far longer.
     """
     for count, noun in (
         (source.num_distinct_actions(), "actions"),
@@ -60,21 +68,28 @@ def require_size(source: pyspiel.Game, limit: float) -> None:
     ):
         if count * ACTION > limit:
             refuse(source, f"{count} {noun}", count * ACTION, limit)
-    rng, found = np.random.default_rng(0), list[float]()
-    for plays in PLAYS:
-        found += [_estimate(source, limit, rng) for _ in range(plays)]
-        if (fewest := surely(found)) > log(limit):
+    # Copies of it, because a first state takes gin rummy 30 ms.
+    root = source.new_initial_state()
+    found: dict[object, list[float]] = {UNIFORM: [], LEANING: []}
+    generators = {ways: np.random.default_rng(0) for ways in found}
+    for plays, ways in PLAYS:
+        drawn, rng = found[ways], generators[ways]
+        drawn += [_estimate(root, limit, rng, *ways[i % len(ways)]) for i in range(plays)]
+        if (fewest := surely(drawn)) > log(limit):
             refuse(source, "too many histories", exp(fewest), limit)
         # A game whose plays all look small is walked at once.
-        if plays > 1 and max(found) < log(limit / 1000.0):
+        if ways is LEANING and max(map(max, found.values())) < log(limit / 1000.0):
             return
 
 
-def _estimate(source: pyspiel.Game, limit: float, rng: np.random.Generator) -> float:
-    """The log of the bytes that the game takes, estimated by one random play."""
+def _estimate(
+    root: pyspiel.State, limit: float, rng: np.random.Generator, favourite: int, lean: float
+) -> float:
+    """The log of the bytes that the game takes, estimated by one random play (see `PLAYS`)."""
     information = pyspiel_module().GameType.Information
+    source = root.get_game()
     openly = source.get_type().information == information.PERFECT_INFORMATION
-    state, paths, inner, moves = source.new_initial_state(), 0.0, -inf, 0
+    state, paths, inner, moves = root.clone(), 0.0, -inf, 0
     # Where the game is that much too large, no further move matters.
     while paths < log(limit) + 50.0 and not state.is_terminal():
         legal = state.legal_actions()
@@ -82,8 +97,11 @@ def _estimate(source: pyspiel.Game, limit: float, rng: np.random.Generator) -> f
             raise ValueError(f"`game`: {shown(source)} has a state without actions.")
         if openly and not state.is_chance_node():
             inner = float(np.logaddexp(inner, paths + log(STATE + SEQUENCE * len(legal))))
-        paths += log(len(legal))
-        state.apply_action(legal[rng.integers(len(legal))])
+        follow = lean > 0.0 and rng.random() < lean
+        action = legal[favourite if follow else rng.integers(len(legal))]
+        share = (1.0 - lean) / len(legal)
+        paths -= log(share + lean if action == legal[favourite] else share)
+        state.apply_action(action)
         moves += 1
         if held(moves) > limit:
             refuse(source, f"plays of {moves} moves", held(moves), limit)
