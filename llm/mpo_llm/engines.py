@@ -8,6 +8,7 @@ responses each, N = X count responses, T tokens, V ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,10 +106,13 @@ class Autoregressive:
         kinds = network.together(sizes)[mine]
         alike = [mine[kinds == kind] for kind in np.unique(kinds)]
         parts = [g[start : start + at_once] for g in alike for start in range(0, len(g), at_once)]
-        drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
-        if network.sharded:
-            # Every process must run as often as the others; what these extra runs draw is dropped.
-            for _ in in_step(processes, parts)[len(parts) :]:
+        # Weights that are shared are put together once, not for every token. The networks of a
+        # mixture take turns, and are put together for each of theirs.
+        with network.undivided(policy.weights) if len(policy.parts) == 1 else nullcontext():
+            # What an extra run draws is dropped.
+            missing = len(in_step(processes, parts)) - len(parts) if network.in_step else 0
+            drawn = [_draw(policy, [prompts[x] for x in rows], uniforms[:, rows]) for rows in parts]
+            for _ in range(missing):
                 _draw(policy, prompts[:1], uniforms[:, :1, :1])
         for their_parts, theirs in processes.gather((parts, drawn)):
             for rows, found in zip(their_parts, theirs, strict=True):
@@ -201,7 +205,7 @@ def _draw(
     network, decoding = policy.network, policy.decoding
     here, every, ran = network.device, groups * count, 0
     # On the CPU nothing is waited for.
-    look = 1 if here.type == "cpu" and not network.sharded else LOOK
+    look = 1 if here.type == "cpu" and not network.in_step else LOOK
     with torch.no_grad():
         rows, sizes = (torch.from_numpy(a).to(here) for a in left_aligned(prompts))
         numbers = torch.from_numpy(uniforms.reshape(steps, every)).to(here)
@@ -260,9 +264,8 @@ def _draw(
 
 
 def _over(network: Network, left: int) -> bool:
-    """Whether all rows have ended. With sharded weights, those of all processes: each of them must
-    run as many tokens as the others."""
-    return all(network.processes.gather(left == 0)) if network.sharded else left == 0
+    """Whether all rows have ended: those of all processes, if they must run equally often."""
+    return (network.processes.largest(left) if network.in_step else left) == 0
 
 
 def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:

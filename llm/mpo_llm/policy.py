@@ -179,9 +179,10 @@ class TokenPolicy:
     def arrays(self) -> dict[str, Any]:
         """All that `restored` needs beside the network, as arrays by name. A run saves them.
 
-        All processes must call it if the weights are sharded.
+        If the weights are sharded, all processes must call it, and the first has all arrays.
         """
-        return self.numbers() | {key: self.array(n, w) for key, (n, w) in self.tensors().items()}
+        found = {key: self.array(n, w) for key, (n, w) in self.tensors().items()}
+        return self.numbers() | {key: array for key, array in found.items() if array is not None}
 
     def numbers(self) -> dict[str, Any]:
         """Those of the `arrays` that are no tensors."""
@@ -201,10 +202,11 @@ class TokenPolicy:
         kinds += [("moment", moments.second), ("first moment", moments.first)]
         return {f"{kind} {n}": (n, w) for kind, tensors in kinds for n, w in tensors.items()}
 
-    def array(self, name: str, tensor: Tensor) -> Array:
-        """The array of one of the `tensors`, whole if it is sharded."""
-        found: Array = _bits(self.network.whole(name, tensor)).cpu().numpy()
-        return found
+    def array(self, name: str, tensor: Tensor) -> Array | None:
+        """The array of one of the `tensors`. If it is sharded, the first process has its whole, and
+        the others have None; all must call it."""
+        whole = self.network.whole(name, tensor)
+        return None if whole is None else _bits(whole).cpu().numpy()
 
     def restored(self, arrays: dict[str, Any]) -> Self:
         """The policy whose `arrays` these are, run by this policy's network.

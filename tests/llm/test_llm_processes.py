@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import tiny
+import weighing
+from mpo_llm.engines import LOOK
 from mpo_llm.training import config_file
 from mpo_llm.training.ledger import PASSES
 from mpo_llm.training.train import train
@@ -58,7 +60,11 @@ def launch(options: list[str], *program: str, runs: int) -> None:
 
 
 SHARED: dict[str, dict[str, Any]] = {
-    "full": {"solver": {"prompts": 3, "pool": 2, "magnet": {"weight_ema": 0.1}}},
+    "full": {
+        "solver": {"prompts": 3, "pool": 2, "magnet": {"weight_ema": 0.1}},
+        "step": {"micro_batch": 5},
+        "generation": {"engine": "weighing:engine"},
+    },
     "LoRA": {"model": {"lora_rank": 2}, "solver": {"prompts": 3}, "step": {"minibatches": 2}},
     "regression, checkpointed": {
         "model": {"gradient_checkpointing": True},
@@ -93,7 +99,9 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
-def test_two_processes_are_one(name: str, alone: Path, together: Path) -> None:
+def test_two_processes_are_one(
+    name: str, alone: Path, together: Path, request: pytest.FixtureRequest
+) -> None:
     """The same prompts, draws, judgements and gradients, but for rounding: three prompts for two
     processes, whose groups are never split."""
     mine, shared = (folder / f"run-{list(SHARED).index(name)}" for folder in (alone, together))
@@ -107,6 +115,33 @@ def test_two_processes_are_one(name: str, alone: Path, together: Path) -> None:
     assert ours.keys() == theirs.keys()
     for key, array in ours.items():
         np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
+    if name == "full":
+        sharded = request.node.callspec.params["together"] == FSDP
+        _notes_agree(weighing.notes(mine), weighing.notes(shared), sharded)
+
+
+def _notes_agree(one: list[dict[str, Any]], two: list[dict[str, Any]], sharded: bool) -> None:
+    """Each of two processes that share weights holds half of all. The first one alone fetches them,
+    and none draws on when all responses have ended."""
+    (alone,), (first, second) = one, two
+    assert first["tokens"] == second["tokens"] == alone["tokens"]
+    assert first["arrays"] == alone["arrays"]
+    for process in two:
+        assert process["whole"] == ([] if sharded else alone["whole"])
+        for name, size in alone["bytes"].items():
+            assert process["bytes"][name] == (size / 2 if sharded else size), name
+    if sharded:
+        assert second["arrays"].keys() == {"exponents", "updates"}
+        # Two prompts by two networks: a pass over the prompt, and eight tokens until they look.
+        assert first["passes"] == second["passes"] == 2 * 2 * (1 + LOOK)
+
+
+def test_other_ways_to_share_weights_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match=r"^DeepSpeed is not supported: .* FSDP"):
+        train(tiny.config(tmp_path))
 
 
 @pytest.mark.slow

@@ -16,22 +16,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from mpo_games.checks import require_kind
 from mpo_games.protocol import Indices
 from mpo_llm.networks.decoders import Decoder
 from mpo_llm.networks.inputs import Inputs
 from mpo_llm.networks.processes import Processes
+from mpo_llm.networks.shards import Shards
 from mpo_llm.networks.workbench import Weights as Weights
 from mpo_llm.networks.workbench import Workbench
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -41,7 +42,8 @@ class Head:
     weights: Weights
     """The policy's weights."""
     own: Weights
-    """Those of the head that are trained, by their names in the head."""
+    """Those of the head that are trained, by their names in the head. All of them if processes
+    share the weights, because the module has them whole only while it runs."""
 
 
 class Network(ABC):
@@ -64,6 +66,7 @@ class Network(ABC):
         self.tokens_passed = np.zeros(2, dtype=np.int64)
         """Tokens that have been predicted so far, without a gradient and with one. Prompts and
         padding do not count."""
+        self._shards: Shards | None = None
         self.workbench = Workbench(module, offload=offload)
         """The parameters that are trained, and whose weights they hold."""
         self._heads: WeakValueDictionary[int, Head] = WeakValueDictionary()
@@ -79,44 +82,56 @@ class Network(ABC):
         return self.workbench.sharded
 
     def shard(self, layers: Sequence[nn.Module]) -> None:
-        """Divide the weights of `layers` among the processes, each of which holds some of the rows.
+        """Divide all weights among the processes: those of each of the `layers`, then the rest.
 
-        FSDP puts a layer's weights together when it runs, so from now on every process must run the
-        network equally often. Weights outside the layers (embeddings, head) stay whole.
+        They are put together when they are run, so every process must run the network equally
+        often from now on, except within `undivided`.
         """
-        mesh = init_device_mesh(self.device.type, (self.processes.size,))
-        for layer in layers:
-            fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-            assert isinstance(layer, FSDPModule)
-            # FSDP averages gradients, but each process has a part of one loss: they must be summed.
-            layer.set_gradient_divide_factor(1.0)
-            layer.set_force_sum_reduction_for_comms(True)
-            # An expert without tokens on one process takes part in the sum, with zeros. Torch has
-            # had this setting since 2.12 or so.
-            if hasattr(layer, "set_reduce_scatter_unused_params"):
-                layer.set_reduce_scatter_unused_params(True)
-        # Sharding has replaced the layers' parameters by new ones.
-        self.workbench = Workbench(self._module, offload=self.offload)
+        self._shards = Shards(self._module, layers, self.processes, self.device)
+        # Sharding has replaced the module's parameters by new ones.
+        self._set_up()
+
+    def _set_up(self) -> None:
+        reshard = None if self._shards is None else self._shards.reshard
+        self.workbench = Workbench(self._module, offload=self.offload, reshard=reshard)
 
     def offload_policies(self) -> None:
         """Let policies keep their weights in CPU memory; those that exist stay where they are."""
         self.offload = True
-        self.workbench = Workbench(self._module, offload=True)
+        self._set_up()
 
-    def whole(self, name: str, tensor: Tensor) -> Tensor:
-        """The whole of a tensor that is sharded like the trainable `name`, on every process."""
-        if name not in self.sharded:
-            return tensor
-        parts = self.processes.gather(tensor.cpu())
-        return torch.cat(parts)
+    @property
+    def in_step(self) -> bool:
+        """Whether all processes must run the network equally often."""
+        return self._shards is not None and not self._shards.gathered
+
+    @contextmanager
+    def undivided(self, weights: Weights) -> Iterator[None]:
+        """Every process has `weights` whole within this context, and runs them when it likes.
+
+        Nothing else is run. All processes must enter it and leave it.
+        """
+        if self._shards is None:
+            yield
+            return
+        self.workbench.hold(weights)
+        with self._shards.together():
+            yield
+
+    def whole(self, name: str, tensor: Tensor) -> Tensor | None:
+        """The whole of a tensor that is sharded like the parameter `name`, in the first process.
+
+        None in the others; all must call it. A tensor that is not sharded is returned by each.
+        """
+        return tensor if self._shards is None else self._shards.whole(name, tensor)
 
     def part(self, name: str, tensor: Tensor) -> Tensor:
         """The rows of a whole tensor that this process holds: the inverse of `whole`."""
-        if name not in self.sharded:
-            return tensor
-        parts = tensor.chunk(self.processes.size)
-        # A tensor with fewer rows than processes has fewer chunks than processes.
-        return parts[self.processes.rank] if self.processes.rank < len(parts) else tensor[:0]
+        return tensor if self._shards is None else self._shards.part(name, tensor)
+
+    def _pass(self, function: Callable[[], T]) -> T:
+        """The result of a function that runs the module."""
+        return function() if self._shards is None else self._shards.run(function)
 
     @property
     @abstractmethod
@@ -191,7 +206,7 @@ class Network(ABC):
             self.workbench.hold_drafts()
         else:
             self.workbench.hold(weights)
-        states = self._states(inputs)
+        states = self._pass(partial(self._states, inputs))
         self.tokens_passed[int(states.requires_grad)] += len(states)
         return states
 
@@ -205,12 +220,22 @@ class Network(ABC):
         known = self._heads.get(id(weights))
         # A head holds the weights whose it is, so nothing else can have come to lie in their place.
         if known is None:
-            names = {p: n for n, p in self._head.named_parameters()} if self._head else {}
-            own = {names[p]: n for n, p in self.trainable.items() if p in names}
-            bench = self.workbench
-            known = Head(weights, {k: bench.rounded(n, weights) for k, n in own.items()})
-            self._heads[id(weights)] = known
+            known = self._heads[id(weights)] = Head(weights, self._own_of_head(weights))
+        if self._shards is not None:
+            # After a pass without a gradient the root still has its weights together.
+            self._shards.reshard()
         return known
+
+    def _own_of_head(self, weights: Weights) -> Weights:
+        bench, head = self.workbench, self._head
+        if head is None:
+            return {}
+        if self._shards is not None:
+            bench.hold(weights)
+            return self._shards.copies(head)
+        names = {p: n for n, p in head.named_parameters()}
+        own = {names[p]: n for n, p in self.trainable.items() if p in names}
+        return {k: bench.rounded(n, weights) for k, n in own.items()}
 
     def decode(
         self, weights: Weights, rows: Tensor, lengths: Tensor, *, alone: bool = False
@@ -227,7 +252,7 @@ class Network(ABC):
         def step(tokens: Tensor | None) -> Tensor:
             if not alone:
                 self.workbench.hold(weights, rounded)
-            logits = inner.next(tokens)
+            logits = self._pass(partial(inner.next, tokens))
             self.tokens_passed[0] += len(logits)
             return logits
 

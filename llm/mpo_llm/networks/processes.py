@@ -7,13 +7,22 @@ Results are gathered and gradients are summed, so all processes go on with the s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 T = TypeVar("T")
+
+LONGEST = timedelta(hours=2)
+"""How long a process waits for the others' objects. Meanwhile one of them may load a judge, ask it
+about its pairs or write a checkpoint."""
+
+OTHERS = {"DeepSpeed": "ACCELERATE_USE_DEEPSPEED", "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM"}
+"""Other ways to share weights, and the variable by which Accelerate's launcher asks for each."""
 
 
 class Processes(Protocol):
@@ -33,6 +42,17 @@ class Processes(Protocol):
         """The parts of all processes, in the order of their ranks."""
         ...
 
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        ...
+
+    def collect(self, tensor: Tensor) -> list[Tensor] | None:
+        """The tensors of all processes, in the order of their ranks; None in all but the first.
+
+        They must be alike in shape and dtype.
+        """
+        ...
+
     def add(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The sums of the tensors over the processes, by name; a name that is missing counts as 0.
 
@@ -50,20 +70,44 @@ class OneProcess:
     def gather(self, part: T) -> list[T]:
         return [part]
 
+    def largest(self, number: int) -> int:
+        return number
+
+    def collect(self, tensor: Tensor) -> list[Tensor] | None:
+        return [tensor]
+
     def add(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return tensors
 
 
 class Distributed:
-    """The processes of `torch.distributed`, which must have been initialised (Accelerate does)."""
+    """The processes of `torch.distributed`, which must have been initialised (Accelerate does).
+
+    Objects and all that lies in CPU memory go over gloo. So no GPU waits with them, and the time
+    limit of NCCL, some minutes, does not count.
+    """
 
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
+        self._host = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
 
     def gather(self, part: T) -> list[T]:
         parts: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(parts, part)
+        torch.distributed.all_gather_object(parts, part, group=self._host)
+        return parts
+
+    def largest(self, number: int) -> int:
+        found = torch.tensor(number)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, self._host)
+        return int(found)
+
+    def collect(self, tensor: Tensor) -> list[Tensor] | None:
+        # NCCL knows nothing of tensors in CPU memory.
+        group = self._host if tensor.device.type == "cpu" else None
+        first = self.rank == 0
+        parts = [torch.empty_like(tensor) for _ in range(self.size)] if first else None
+        torch.distributed.gather(tensor, parts, group=group)
         return parts
 
     def add(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -107,5 +151,17 @@ def in_step(processes: Processes, parts: Sequence[T]) -> list[T | None]:
     With sharded weights all processes take part in every pass through the network. A process with
     fewer parts than the others would leave them waiting.
     """
-    most = max(processes.gather(len(parts)))
+    most = processes.largest(len(parts))
     return [*parts, *[None] * (most - len(parts))]
+
+
+def asked_to_shard() -> bool:
+    """Whether the launcher was asked for FSDP. `ValueError` if it was asked for another way."""
+    for name, variable in OTHERS.items():
+        if os.environ.get(variable) == "true":
+            raise ValueError(
+                f"{name} is not supported: processes share weights by FSDP, "
+                "`accelerate launch --use_fsdp --fsdp_version 2`."
+            )
+    # Accelerate itself does not shard on CPUs.
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"

@@ -6,7 +6,7 @@ and nothing is put back afterwards. So weights that are run again and again are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -30,9 +30,17 @@ class Workbench:
     Weights that fit a parameter as they are (its device, its dtype) take the place of its data;
     others are copied into it, and rounded on the way. A step changes drafts of weights, in single
     precision or better: in half precision an update below the last digit would be lost.
+
+    `reshard()` lets go of whole copies of sharded parameters, which are made of what these hold.
     """
 
-    def __init__(self, module: nn.Module, *, offload: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        offload: bool = False,
+        reshard: Callable[[], None] | None = None,
+    ) -> None:
         named = module.named_parameters()
         self.parameters: dict[str, nn.Parameter] = {n: p for n, p in named if p.requires_grad}
         """The module's parameters that are trained, by name."""
@@ -44,6 +52,7 @@ class Workbench:
         self.places = Places(device, torch.device("cpu") if offload else device)
         """The device of the module, and where policies keep their weights: in CPU memory with
         `offload`, so that the device has one set of weights, that of the module."""
+        self._reshard = reshard or (lambda: None)
         # FSDP keeps sharded parameters to itself.
         self._apart = self.sharded | {
             n for n, p in self.parameters.items() if p.dtype != single(p.dtype)
@@ -66,6 +75,7 @@ class Workbench:
             return
         self._require_untouched()
         self._held = None
+        self._reshard()
         for name, tensor in (rounded or weights).items():
             self._put(name, tensor)
         self._held, self._seen = weights, self._marks()
@@ -122,6 +132,7 @@ class Workbench:
         if self._drafts is not None and self._held is self._drafts.tensors:
             self._held = None
         self._drafts = None
+        self._reshard()
         self.clear()
         while self._hooks:
             self._hooks.pop().remove()

@@ -132,7 +132,7 @@ class Proximal:
         for batch in q.minibatches(self.minibatches, by_prompt=by_prompt):
             own = _shared(batch, network.processes)
             parts = own.parts(self.limits, shared=network.shares_prompts)
-            if network.sharded:
+            if network.in_step:
                 # Every process must run as often as the others, if need be with weight 0.
                 idle = replace(batch.take(slice(0, 1)), weights=np.zeros(1))
                 parts = tuple(part or idle for part in in_step(network.processes, parts))

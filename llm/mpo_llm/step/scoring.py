@@ -233,15 +233,16 @@ def token_terms(
     mine = np.arange(len(responses))[share(network.processes, len(responses))]
     own = responses.take(mine)
     split = [mine[rows] for rows in policy.limits.split(own, shared=network.shares_prompts)]
-    # States that are logits are too large to be kept.
-    room = AT_ONCE if network.has_head else 0
+    # States that are logits are too large to be kept. Processes that put weights together for each
+    # pass must run the same policy at the same time, whatever they have to run it over.
+    room = AT_ONCE if network.has_head and not network.in_step else 0
+    # What the extra passes compute is dropped.
+    missing = len(in_step(network.processes, split)) - len(split) if network.in_step else 0
     made: list[Tensor] = []
     for several in _runs([responses.take(rows) for rows in split], room):
         made += _tables_of(policy, several, references)
-    if network.sharded:
-        # Every process must run as often as the others; what these passes compute is dropped.
-        for _ in in_step(network.processes, made)[len(made) :]:
-            _tables_of(policy, [responses.take(slice(0, 1))], references)
+    for _ in range(missing):
+        _tables_of(policy, [responses.take(slice(0, 1))], references)
     # In one copy from the device.
     sizes = [each.shape[1] for each in made]
     tables = torch.split(torch.cat(made, dim=1).cpu(), sizes, dim=1) if made else ()

@@ -68,7 +68,7 @@ def network(
 ) -> tuple[TransformersNetwork, Any]:
     """The network of the configuration's model, and its tokenizer.
 
-    With `shard` the processes share the weights of its layers, not only the work.
+    With `shard` the processes share its weights, not only the work.
     """
     model, tokenizer = model_loading.load(config.model, config.seed)
     settings = config.model
@@ -80,10 +80,11 @@ def network(
         compiled=settings.compile,
         processes=processes,
     )
-    if offload is None and memory.exceeds(config, found, device):
-        found.offload_policies()
     if shard:
         found.shard(found.layers)
+    # All do the same, even if another program takes the memory of one device.
+    if offload is None and any(processes.gather(memory.exceeds(config, found, device))):
+        found.offload_policies()
     return found, tokenizer
 
 

@@ -75,11 +75,14 @@ def save(
         for part, (weight, tensor) in item.tensors().items():
             key, place = f"{name}/{part}", _place(tensor)
             # Policies share weights, which are never written to, and each is saved once.
-            if tensor.numel() and place in known:
+            if place in known:
                 aliases[key] = known[place]
             else:
                 known[place] = key
-                arrays[key] = item.array(weight, tensor)
+                # All take part where it is sharded, but who does not write fetches nothing.
+                if writes or weight in item.network.sharded:
+                    array = item.array(weight, tensor)
+                    arrays |= {} if array is None else {key: array}
     if not writes:
         return target
     header = {
@@ -127,7 +130,8 @@ tensor does."""
 
 
 def _place(tensor: Tensor) -> Place:
-    return str(tensor.device), tensor.data_ptr(), tensor.shape, tensor.dtype
+    # A process without a row of a sharded tensor must find the same ones shared as the others do.
+    return str(tensor.device), tensor.data_ptr() or id(tensor), tensor.shape, tensor.dtype
 
 
 def sweep(folder: Path) -> None:

@@ -27,7 +27,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from mpo_llm.config import Config
 from mpo_llm.networks.base import Network, Weights
@@ -147,27 +146,36 @@ def fixed(config: Config) -> str:
 
 
 def weights(start: TokenPolicy) -> str:
-    """The fingerprint of all tensors of a plain policy, trained or not.
-
-    All processes must call it if the weights are sharded.
-    """
+    """The fingerprint of all tensors of a plain policy, trained or not. All processes must call it:
+    the first one reads the tensors and tells the others."""
     network = start.network
     known = _known.get(network)
     # A league reads many checkpoints onto one start.
     if known is not None and known[0] is start.weights:
         return known[1]
+    found = _digest(start)
+    found, *_ = network.processes.gather(found)
+    _known[network] = start.weights, found
+    return found
+
+
+def _digest(start: TokenPolicy) -> str:
+    network = start.network
     held = {**start.weights, **network.frozen}
     names = sorted(held)
     digest = hashlib.sha256()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         # Not all at once, because the whole of all sharded tensors may not fit into memory.
         for i in range(0, len(names), AT_ONCE):
-            tensors = [_whole(start, name, held[name]) for name in names[i : i + AT_ONCE]]
+            several = names[i : i + AT_ONCE]
+            wholes = [network.whole(name, held[name]) for name in several]
+            if network.processes.rank > 0:
+                continue
+            tensors = [whole.detach().cpu() for whole in wholes if whole is not None]
             for name, tensor, mark in zip(
-                names[i : i + AT_ONCE], tensors, pool.map(_of_tensor, tensors), strict=True
+                several, tensors, pool.map(_of_tensor, tensors), strict=True
             ):
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {mark}\n".encode())
-    _known[network] = start.weights, digest.hexdigest()
     return digest.hexdigest()
 
 
@@ -190,14 +198,6 @@ def _essential(settings: Any) -> Any:
 
 _known: WeakKeyDictionary[Network, tuple[Weights, str]] = WeakKeyDictionary()
 """The last fingerprint of the weights of each network's start."""
-
-
-def _whole(start: TokenPolicy, name: str, tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be sharded, on the CPU."""
-    found = start.network.whole(name, tensor)
-    if isinstance(found, DTensor):
-        found = found.full_tensor()
-    return found.detach().cpu()
 
 
 def _of_tensor(tensor: Tensor) -> str:

@@ -37,6 +37,8 @@ def exceeds(config: Config, network: TransformersNetwork, device: torch.device) 
     """Whether a step takes more than a CUDA device can still give beside the model."""
     if device.type != "cuda":
         return False
+    # Sharding has left memory that torch keeps for later.
+    torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     found = estimate(config, network, config.prompts.max_tokens, config.generation.batch).device
     # The model is there already.
@@ -46,8 +48,10 @@ def exceeds(config: Config, network: TransformersNetwork, device: torch.device) 
 def of_weights(config: Config, network: TransformersNetwork) -> Memory:
     """The memory that weights, gradients and the optimiser take."""
     settings, step = config.solver, config.step
-    trained = sum(p.numel() for p in network.trainable.values())
-    own = sum(p.numel() * p.element_size() for p in network.trainable.values())
+    # Processes that share weights have a part of each, but put the model together to draw.
+    parts = network.processes.size if network.sharded else 1
+    trained = sum(p.numel() for p in network.trainable.values()) / parts
+    own = sum(p.numel() * p.element_size() for p in network.trainable.values()) / parts
     each = 4.0 * trained
     # The start (the game has it), the old policy, a magnet that has left the start, and the policy
     # before the old one. In half precision all but the start are masters.

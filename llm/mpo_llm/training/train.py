@@ -29,7 +29,7 @@ from mpo_llm.judges.sharing import shared
 from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.report import evaluate
 from mpo_llm.networks import loading as model_loading
-from mpo_llm.networks.processes import Distributed, OneProcess, Processes
+from mpo_llm.networks.processes import Distributed, OneProcess, Processes, asked_to_shard
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import load as load_prompts
 from mpo_llm.training import assemble, checkpoint, config_file, fingerprint, records
@@ -162,6 +162,7 @@ class Run:
         from accelerate import Accelerator
 
         require_trackers(config.output.trackers)
+        fsdp = asked_to_shard()
         accelerator = Accelerator(
             cpu=model_loading.device().type == "cpu",
             log_with=list(config.output.trackers) or None,
@@ -170,9 +171,9 @@ class Run:
         processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
         # Loaded before the model, because a factory that cannot be called is found out fastest.
         judge, engine = judge_loading.load(config.judge), assemble.engine(config)
-        # Accelerate does not shard on CPUs, so its request for FSDP is read from the environment.
-        fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and processes.size > 1
-        network, tokenizer = assemble.network(config, accelerator.device, processes, shard=fsdp)
+        network, tokenizer = assemble.network(
+            config, accelerator.device, processes, shard=fsdp and processes.size > 1
+        )
         policy = assemble.policy(config, network, tokenizer)
         ledger = Ledger()
         room = assemble.room(policy)
