@@ -54,7 +54,8 @@ class TokenPolicy:
     ) -> TokenPolicy:
         """The policy with the weights that the network has. `ValueError` for a bare module.
 
-        They are the policy's from now on, so nobody else may write to them.
+        They are the policy's from now on, so nobody else may write to them. Once the network has
+        run other policies, it has the weights that it ran last.
         """
         if isinstance(network, torch.nn.Module):
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import transformers
 from torch import Tensor, nn
 
 import mpo_llm as ml
+import tiny
 from architectures import (
     LONG,
     RESPONSES,
@@ -31,6 +33,7 @@ from mpo_llm.step import terms
 from mpo_llm.step.parts import Limits
 from mpo_llm.step.scoring import hidden_states
 from mpo_llm.step.terms import table
+from mpo_llm.training.assemble import network
 
 
 @pytest.mark.parametrize("size", [5, 256, 600, 1024])
@@ -86,6 +89,20 @@ def test_compiled_kernels_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> N
         found.append((values, *torch.autograd.grad((factors * values).sum(), z)))
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(two, one, atol=1e-12, rtol=0.0)
+    terms._kernel.cache_clear()
+
+
+def test_a_compiler_that_fails_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def made(*_: object, **__: object) -> None:
+        raise RuntimeError("No working C++ compiler found. Look elsewhere.")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: made)
+    terms._kernel.cache_clear()
+    given = tiny.config(tmp_path, model={"compile": True})
+    with pytest.raises(ValueError, match=r"leave out `model.compile`. It says: No working C\+\+ "):
+        network(given, torch.device("cpu"))
     terms._kernel.cache_clear()
 
 

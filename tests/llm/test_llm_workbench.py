@@ -110,6 +110,59 @@ def test_a_copy_is_made_of_what_differs() -> None:
     assert "idle" not in again.moments.second
 
 
+class Numbers(nn.Module):
+    """A thousand numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = nn.Parameter(torch.zeros(1000))
+
+
+def like(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    return {"numbers": torch.full((1000,), value, dtype=dtype)}
+
+
+def test_other_weights_are_not_written_to_drafts() -> None:
+    """Not even weights that are copied into the module while a draft is its data."""
+    bench = Workbench(Numbers())
+    bench.begin(bench.weights())
+    piece = pieces.Piece("numbers", slice(0, 1000), last=True)
+    with bench.changed([piece], list(like(1.0).values())) as (draft,):
+        draft.fill_(1.0)
+    bench.hold(like(2.0, torch.float64))
+    assert (bench.parameters["numbers"] == 2.0).all()
+    bench.hold_drafts()
+    assert (bench.parameters["numbers"] == 1.0).all()
+    assert torch.equal(bench.weights()["numbers"], like(1.0)["numbers"])
+
+
+def test_no_workbench_writes_to_what_another_has_put_in() -> None:
+    """Also where it lies in memory that the first workbench once had."""
+    module = Numbers()
+    one, two = Workbench(module), Workbench(module)
+    one.hold(like(1.0, torch.float64))
+    place = module.numbers.data_ptr()
+    two.hold(like(2.0))
+    policies = [like(float(i)) for i in range(50)]
+    known = [p for p in policies if p["numbers"].data_ptr() == place] or policies[:1]
+    before = known[0]["numbers"].clone()
+    two.hold(known[0])
+    one.hold(like(7.0, torch.float64))
+    assert torch.equal(known[0]["numbers"], before)
+
+
+def test_tensors_that_are_done_with_are_freed() -> None:
+    """Groups of pieces hold no tensor that the caller has dropped, but for the last one."""
+    tensors = {name: torch.ones(pieces.IN_CACHE) for name in "abc"}
+    others = {name: t.clone() for name, t in tensors.items()}
+    known = [weakref.ref(t) for t in tensors.values()]
+    alive = []
+    for (piece,) in pieces.groups(tensors, others):
+        alive.append(sum(ref() is not None for ref in known))
+        del tensors[piece.name]
+    assert alive == [3, 2, 1]
+
+
 def test_half_precision_has_masters_of_all_weights() -> None:
     p = ml.TokenPolicy.of(ml.PlainNetwork(Idle(torch.bfloat16)), FIXED)
     q = rollouts(p, ml.sample(p, [(4,)], 4, np.random.default_rng(0)))

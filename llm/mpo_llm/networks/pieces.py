@@ -41,7 +41,9 @@ def groups(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Itera
     on_cpu = next((t.device.type == "cpu" for t in tensors.values()), True)
     room = most = IN_CACHE if on_cpu else min(max(total // SHARE, LEAST), MOST)
     group: list[Piece] = []
-    for name, tensor in list(tensors.items()):
+    # By name, so that a tensor that the caller drops is freed.
+    for name in list(tensors):
+        tensor = tensors[name]
         if not (tensor.is_contiguous() and others[name].is_contiguous()):
             yield [Piece(name, None, True)]
             continue

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from mpo_llm.networks.pieces import Drafts, Piece, Places
 
@@ -22,6 +23,10 @@ Weights = Mapping[str, Tensor]
 
 Mark = tuple[int, int]
 """Where a tensor lies, and how often it has been written to."""
+
+_OWN: Any = WeakIdKeyDictionary()
+"""By parameter, where its data lie if they may be written to: they belong to no policy. Workbenches
+of the same module share it, because each of them puts in and takes out data."""
 
 
 class Workbench:
@@ -60,8 +65,6 @@ class Workbench:
         """Names of the parameters that are only the rounding of the drafts that are trained."""
         self._held: Weights | None = None
         self._seen: dict[str, Mark] = {}
-        self._own: dict[str, int] = {}
-        """Where the data lie of parameters that may be written to: they belong to no policy."""
         self._drafts: Drafts | None = None
         self._gradients: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
@@ -175,7 +178,7 @@ class Workbench:
                 piece.of(self._writable(name)).copy_(tensor)
             elif piece.last:
                 p.data = self._drafts.tensors[name]
-                self._own[name] = p.data_ptr()
+                _OWN[p] = p.data_ptr()
             if name in self._seen:
                 self._seen[name] = _mark(p)
 
@@ -211,7 +214,7 @@ class Workbench:
         p = self.parameters[name]
         if self._fits(name, tensor):
             p.data = tensor
-            self._own.pop(name, None)
+            _OWN.pop(p, None)
         else:
             self._writable(name).copy_(tensor, non_blocking=True)
 
@@ -222,15 +225,18 @@ class Workbench:
 
     def _owns(self, name: str) -> bool:
         """Whether a parameter's data belong to no policy."""
-        # Another workbench of the same module may have put a policy's tensor there.
-        return self._own.get(name) == self.parameters[name].data_ptr()
+        p = self.parameters[name]
+        return bool(_OWN.get(p) == p.data_ptr())
 
     def _writable(self, name: str) -> Tensor:
-        """The data of a parameter, which belong to no policy."""
+        """The data of a parameter, which belong to no policy and are no draft."""
         p = self.parameters[name]
-        if name not in self.sharded and not self._owns(name):
+        # While a draft is the parameter's data, other weights must not be written to it.
+        draft = self._drafts.tensors.get(name) if self._drafts else None
+        drafted = draft is not None and draft.data_ptr() == p.data_ptr()
+        if name not in self.sharded and (drafted or not self._owns(name)):
             p.data = torch.empty_like(p.data)
-            self._own[name] = p.data_ptr()
+            _OWN[p] = p.data_ptr()
         # Unlike `p.data`, this counts what is written, for whoever else looks at the parameter.
         return _local(p)
 
@@ -241,9 +247,9 @@ class Workbench:
             return kept.clone() if kept.data_ptr() == _local(p).data_ptr() else kept
         if kept.data_ptr() != p.data_ptr() or name in self._apart:
             # Other weights will be copied into this parameter, so the policy has a tensor apart.
-            self._own[name] = p.data_ptr()
+            _OWN[p] = p.data_ptr()
             return kept.clone() if kept.data_ptr() == p.data_ptr() else kept
-        self._own.pop(name, None)
+        _OWN.pop(p, None)
         return kept
 
     def _finished(self, name: str, draft: Tensor) -> Tensor:
@@ -251,7 +257,7 @@ class Workbench:
         p = self.parameters[name]
         kept = self.places.at_home(draft, single(p.dtype))
         if kept is draft and name not in self._apart:
-            self._own.pop(name, None)
+            _OWN.pop(p, None)
         return kept
 
     def _marks(self) -> dict[str, Mark]:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mpo_llm.networks.errors import first_sentence
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,6 +44,19 @@ def table(
     """
     found: Tensor = _Table.apply(scores, tokens, references, compiled)  # type: ignore[no-untyped-call]
     return found
+
+
+def require_compiler(device: torch.device) -> None:
+    """`ValueError` unless `torch.compile` can make a kernel for the device. It takes seconds."""
+    try:
+        _kernel(_exponentials, True)(torch.zeros(2, 3, device=device))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"`torch.compile` can make no kernel for the device {device}: install a compiler of "
+            f"C++ (on a GPU Triton), or leave out `model.compile`. It says: {first_sentence(error)}"
+        ) from error
 
 
 class _Table(torch.autograd.Function):

@@ -38,6 +38,7 @@ from mpo_llm.step import kl_forms
 from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
 from mpo_llm.step.objectives import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.step.proximal import Proximal
+from mpo_llm.step.terms import require_compiler
 from mpo_llm.training import memory
 
 FEEDBACKS: Mapping[str, Feedback] = {
@@ -70,8 +71,10 @@ def network(
 
     With `shard` the processes share its weights, not only the work.
     """
-    model, tokenizer = model_loading.load(config.model, config.seed)
     settings = config.model
+    if settings.compile:
+        require_compiler(device)
+    model, tokenizer = model_loading.load(settings, config.seed)
     multiply(settings, device)
     offload = settings.offload
     found = TransformersNetwork(
