@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
 
 import mpo_llm as ml
 import tiny
@@ -293,3 +295,20 @@ def test_a_limit_of_tokens_needs_a_sum_over_responses() -> None:
         ml.Proximal(micro_tokens=0)
     with pytest.raises(ValueError, match=r"needs `step\.micro_tokens: null`"):
         StepConfig(objective="squared", micro_batch=None, micro_tokens=100)
+
+
+def test_caches_are_gone_when_the_last_token_is_drawn() -> None:
+    """Python's search for circles of references is not needed: it may come long after."""
+
+    def caches() -> int:
+        return sum(type(found) is DynamicLayer for found in gc.get_objects())
+
+    p = policy(llama())
+    gc.collect()
+    gc.disable()
+    try:
+        before = caches()
+        ml.sample(p, LONG, 3, np.random.default_rng(0))
+        assert caches() == before
+    finally:
+        gc.enable()

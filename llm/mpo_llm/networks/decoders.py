@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -101,13 +102,17 @@ class _Room:
     """
 
     def __init__(self, layer: Any) -> None:
-        self._layer = layer
+        # The layer has this object's method. If each held the other, the cache would stay in
+        # memory until Python looks for such circles, which may be long after the last token.
+        self._layer = weakref.ref(layer)
         self._seen: Tensor | None = None
         self._buffers: list[Tensor] = []
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append `(R, heads, tokens, size)`, and return all keys and values."""
-        layer, start = self._layer, self._layer.keys.shape[-2]
+        layer = self._layer()
+        assert layer is not None
+        start = layer.keys.shape[-2]
         stop = start + keys.shape[-2]
         # Rows may have been taken out or copied, which makes new tensors.
         if layer.keys is not self._seen or stop > self._buffers[0].shape[-2]:

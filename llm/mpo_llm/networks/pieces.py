@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -97,6 +100,25 @@ class Places:
         if self.apart:
             # The device works in order, and this copy does not return before it has arrived.
             torch.zeros(1, device=self.device).cpu()
+
+
+def give_back(device: torch.device) -> None:
+    """Let the system have memory of the CPU that is free, but scattered.
+
+    The C library keeps it, and puts new tensors beside it where they do not fit. Does nothing for
+    other devices, and without the GNU C library.
+    """
+    trim = _trim() if device.type == "cpu" else None
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], object] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    found: Callable[[int], object] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found
 
 
 class Drafts:

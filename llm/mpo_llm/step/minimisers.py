@@ -21,7 +21,7 @@ from mpo_games.checks import (
     require_weight,
 )
 from mpo_games.labelled import shown
-from mpo_llm.networks.pieces import Drafts, groups
+from mpo_llm.networks.pieces import Drafts, give_back, groups
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.networks.workbench import Weights, Workbench, single
 
@@ -292,7 +292,9 @@ def _backward(losses: Sequence[Loss], bench: Workbench) -> Gradient:
     # In double precision, so that the sum over parts and processes adds no rounding of its own.
     whole = torch.zeros((), dtype=torch.float64, device=bench.places.device)
     kls: tuple[Tensor, ...] | None = None
-    for part in (part for loss in losses for part in loss.parts):
+    for i, part in enumerate(part for loss in losses for part in loss.parts):
+        if i:
+            give_back(bench.places.device)
         found = part()
         value = found.loss / len(losses)
         value.backward()  # type: ignore[no-untyped-call]

@@ -29,7 +29,7 @@ CHUNK = 40 * 2**20
 """Bytes of the logits that are in memory at the same time, on a CPU. Arrays below 32 MiB lie in the
 heap, and scatter there; far larger ones are no faster."""
 
-KEPT = 8
+KEPT = 6
 """The most arrays of that size that are kept for the backward pass. Others are computed again."""
 
 DEVICE = 8
@@ -308,11 +308,13 @@ def _table(states: HiddenStates, tokens: Tensor, references: Sequence[HiddenStat
         none = states.scores(slice(0, 0))
     scale = 1 if none.device.type == "cpu" else DEVICE
     size = max(1, scale * CHUNK // (none.shape[-1] * none.element_size()))
+    # The last positions are kept: the backward pass comes to them first, so they are gone when
+    # it computes the others again.
+    kept = KEPT * size // (1 + len(references))
     pieces = []
     for start in range(0, len(tokens), size):
         chunk = slice(start, min(start + size, len(tokens)))
-        kept = (1 + len(references)) * (1 + start // size) <= KEPT
-        if torch.is_grad_enabled() and not kept:
+        if torch.is_grad_enabled() and len(tokens) - start > kept:
             # Nothing is random here, so no random state needs to be kept.
             pieces.append(
                 checkpoint(

@@ -29,9 +29,9 @@ T = TypeVar("T")
 Scores = Callable[[], Tensor]
 """Makes the unnormalised log-probabilities `(m, V)` of a reference, when it is their turn."""
 
-ARRAYS = 6
+ARRAYS = 5
 """Arrays `(m, V)` that are alive at the same time, with two references: the scores, `e^z`, an `a`
-for each reference, and two for what is computed."""
+for each reference, and one for what is computed."""
 
 
 def table(
@@ -70,11 +70,9 @@ class _Table(torch.autograd.Function):
         peak, weights, total = _kernel(_exponentials, compiled)(scores)
         lines = [scores.gather(1, chosen) - peak - total.log()]
         aparts, means = [], []
-        # A compiled kernel writes none of what it computes on its way.
-        buffer = torch.empty_like(weights) if references and not compiled else None
         for reference in references:
             apart, mean, shift = _kernel(_against, compiled)(
-                scores, reference(), peak, weights, total, buffer
+                scores, reference(), peak, weights, total, not compiled
             )
             lines += [apart.gather(1, chosen) - shift, mean - shift]
             aparts.append(apart)
@@ -96,10 +94,10 @@ class _Table(torch.autograd.Function):
         return slope.scatter_add_(1, tokens[:, None], drift), None, None, None
 
 
-def _exponentials(scores: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def _exponentials(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The largest score of each row `(m, 1)`, `exp(score - largest)`, and their sums `(m, 1)`."""
     peak = scores.amax(-1, keepdim=True)
-    weights = torch.sub(scores, peak, out=out).exp_()
+    weights = (scores - peak).exp_()
     return peak, weights, weights.sum(-1, keepdim=True)
 
 
@@ -109,15 +107,19 @@ def _against(
     peak: Tensor,
     weights: Tensor,
     total: Tensor,
-    buffer: Tensor | None,
+    reuse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The differences d of the scores from the others' `(m, V)`, their mean under p, and the
-    difference of the logarithms of the sums `(m, 1)`: `a = d - difference`."""
-    other_peak, _, other_total = _exponentials(others, buffer)
+    difference of the logarithms of the sums `(m, 1)`: `a = d - difference`. `reuse`: the array of
+    the exponentials becomes that of d; a compiled kernel has no such array."""
+    other_peak, powers, other_total = _exponentials(others)
     # What p forbids (-inf) costs nothing, as 0 log 0 = 0; floats give -inf or NaN. A true NaN is in
     # the totals.
-    apart = (scores - others).nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
-    mean = torch.mul(weights, apart, out=buffer).sum(-1, keepdim=True) / total
+    apart = torch.sub(scores, others, out=powers if reuse else None)
+    apart = apart.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
+    # The mean needs an array of its own, when that of the others is gone.
+    del others
+    mean = (weights * apart).sum(-1, keepdim=True) / total
     # Both differences are small where the policies are close, so they lose no digits.
     return apart, mean, (peak - other_peak) + (total.log() - other_total.log())
 
