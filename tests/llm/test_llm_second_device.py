@@ -16,6 +16,7 @@ DEVICE = (
     "refuses_mixed_devices",
     "takes_numbers_of_the_cpu",
     "counts_waits_and_copies",
+    "ends_copies_at_a_wait",
     "counts_bytes",
     "autograd_is_torchs",
 )

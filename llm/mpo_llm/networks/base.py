@@ -288,7 +288,11 @@ class Network(ABC):
 
     def at_home(self, tensor: Tensor) -> Tensor:
         """A tensor where policies keep theirs: in CPU memory with `offload`."""
-        return self.workbench.places.at_home(tensor)
+        places = self.workbench.places
+        kept = places.at_home(tensor)
+        if tensor.device != kept.device:
+            places.wait()
+        return kept
 
     @property
     def _checkpointed(self) -> list[nn.Module]:

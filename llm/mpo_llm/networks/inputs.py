@@ -148,7 +148,7 @@ class Inputs:
 def to_device(arrays: Sequence[Array | Indices], device: torch.device) -> list[Tensor]:
     """Arrays of one type as tensors on the device, which get there in one copy."""
     whole = torch.from_numpy(np.concatenate([np.ravel(a) for a in arrays]))
-    if device.type == "cuda":
+    if device.type != "cpu":
         # From pinned memory the copy goes on while the host does something else.
         whole = whole.pin_memory()
     parts = torch.split(whole.to(device, non_blocking=True), [np.size(a) for a in arrays])

@@ -82,18 +82,15 @@ class Places:
     def empty(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         """A new tensor at home, of the shape of another."""
         # Only from memory that the system cannot move does a GPU fetch while the host goes on.
-        pinned = self.device.type == "cuda" and self.home.type == "cpu"
-        if not pinned:
-            return torch.empty_like(like, dtype=dtype, device=self.home)
-        return torch.empty(like.shape, dtype=dtype, pin_memory=True)
+        return torch.empty_like(like, dtype=dtype, device=self.home, pin_memory=self.apart)
 
     def at_home(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The tensor at home: itself if it is there. `wait` before the host reads it."""
         dtype = dtype or tensor.dtype
         there = tensor.device.type == self.home.type and tensor.dtype == dtype
-        if there and (self.device.type != "cuda" or self.home.type != "cpu" or tensor.is_pinned()):
+        if there and (not self.apart or tensor.is_pinned()):
             return tensor
-        return self.empty(tensor, dtype).copy_(tensor, non_blocking=True)
+        return self.empty(tensor, dtype).copy_(tensor, non_blocking=self.apart)
 
     def wait(self) -> None:
         """Until what the device was asked to send home is there."""

@@ -10,13 +10,12 @@ Like CUDA, the device refuses an operation on tensors of both devices, and NumPy
 refuses indices that are on the CPU, which CUDA would fetch, and wait for, in silence.
 
 `METER` counts kernels, waits, copies and bytes (see `meter.py`). A copy to or from the device is a
-wait, unless it is `non_blocking` and its CPU side is pinned: `Tensor.pin_memory` works, and marks
-the tensor.
+wait, unless it is `non_blocking` and its CPU side is pinned. Such a copy ends at the next wait. So
+pinned memory that is read too early holds NaN, and one that is written to too early is an error.
 
 What it cannot catch:
 
-- Streams. Every kernel has ended when its call returns, so reading the target of a `non_blocking`
-  copy too early gives the right numbers here.
+- Streams. There is one, and each of its kernels has ended when its call returns.
 - Kernels that CUDA lacks, or that give other numbers there: half precision on tensor cores, sums in
   another order, atomic additions.
 - Fused attention: `scaled_dot_product_attention` takes its plain form here. Its memory, its speed
@@ -42,11 +41,14 @@ from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend,
 )
 
+from second_device import pinned
 from second_device.meter import TO_DEVICE, TO_HOST, Meter
 
 NAME = "far"
 METER = Meter()
 """The counts of this device."""
+
+_COPIES = pinned.Copies()
 
 _CPU, _FAR = 1, 12
 """kDLCPU and kDLExtDev: numbers of devices in DLPack."""
@@ -90,7 +92,7 @@ class _Module(_DummyBackendModule):
         pass
 
     def synchronize(self, device: Any = None) -> None:
-        METER.count(METER.waits, "synchronize")
+        _wait("synchronize")
 
 
 def is_far(value: Any) -> bool:
@@ -180,7 +182,7 @@ def _fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
     if name not in _FREE:
         METER.count(METER.kernels, name)
     if _waits(name, args, kwargs):
-        METER.count(METER.waits, name)
+        _wait(name)
     # The CPU makes outputs that are handed in, because they may be empty, and they are filled then.
     # One that is an input as well has its memory already.
     made = {id(out) for out in outs if sum(t is out for t in tensors) == 1}
@@ -277,17 +279,28 @@ def _written(alias: Tensor, target: Tensor, operation: str) -> Tensor:
     return target
 
 
+def _wait(reason: str) -> None:
+    METER.count(METER.waits, reason)
+    _COPIES.end()
+
+
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     """Copies within the device and between devices, which PyTorch's `copy_` asks for."""
-    one, two = (_moved(t, _CPU) if is_far(t) else t for t in (source, target))
+    one, two = (_moved(t, _CPU) if is_far(t) else t.detach() for t in (source, target))
     if is_far(source) and is_far(target):
         METER.count(METER.kernels, "aten::copy_")
+        two.copy_(one)
+        return target
+    to_host = is_far(source)
+    way, host = (TO_HOST, two) if to_host else (TO_DEVICE, one)
+    METER.count(METER.copies, way, source.numel() * source.element_size())
+    if not source.numel():
+        return target
+    if non_blocking and host.is_pinned():
+        _COPIES.begin(one, two, to_host=to_host)
     else:
-        way, host = (TO_HOST, target) if is_far(source) else (TO_DEVICE, source)
-        METER.count(METER.copies, way, source.numel() * source.element_size())
-        if source.numel() and not (non_blocking and _is_pinned(host)):
-            METER.count(METER.waits, way)
-    two.copy_(one)
+        _wait(way)
+        two.copy_(one)
     return target
 
 
@@ -299,22 +312,9 @@ def _to_copy(source: Tensor, **given: Any) -> Tensor:
         below = torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
         found: Tensor = torch.ops.aten._to_copy.default.redispatch(below, source, **given)
         return found
-    target = torch.empty_like(source, device="cpu", dtype=given.get("dtype") or source.dtype)
-    return _pinned(target).copy_(source, non_blocking=True)
-
-
-def _pinned(tensor: Tensor) -> Tensor:
-    storage: Any = tensor.untyped_storage()
-    storage.pinned = True
-    return tensor
-
-
-def _is_pinned(tensor: Tensor, device: Any = None) -> bool:
-    return not is_far(tensor) and hasattr(tensor.untyped_storage(), "pinned")
-
-
-def _pin_memory(tensor: Tensor, device: Any = None) -> Tensor:
-    return tensor if _is_pinned(tensor) else _pinned(tensor.clone())
+    dtype = given.get("dtype") or source.dtype
+    target = torch.empty_like(source, dtype=dtype, device="cpu", pin_memory=True)
+    return target.copy_(source, non_blocking=True)
 
 
 def _cloned(storage: Any, clone: Any = torch.storage._StorageBase.clone) -> Any:
@@ -331,8 +331,9 @@ _setup_privateuseone_for_python_backend(NAME, _Module())
 torch.__future__.set_swap_module_params_on_conversion(True)
 _torch: Any = torch  # not all of it is typed
 _torch.storage._StorageBase.clone = _cloned
-_torch.Tensor.is_pinned = _is_pinned
-_torch.Tensor.pin_memory = _pin_memory
+_torch.Tensor.is_pinned = pinned.is_pinned
+_torch.Tensor.pin_memory = pinned.pin_memory
+_torch.empty_like = pinned.empty_like
 
 _rest = _torch.library.Library("_", "IMPL")
 _rest.fallback(_fallback, "PrivateUse1")

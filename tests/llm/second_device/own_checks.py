@@ -90,6 +90,24 @@ def counts_waits_and_copies() -> None:
     assert dict(seen.kernels.items()).popitem()[1] == 1
 
 
+def ends_copies_at_a_wait() -> None:
+    x, row = far(2), torch.ones(2).pin_memory()
+    y = row.to(NAME, non_blocking=True) + 1.0
+    home = torch.empty_like(row, pin_memory=True).copy_(y, non_blocking=True)
+    assert home.isnan().all()  # read too early
+    z = home.to(NAME, non_blocking=True)  # but the device works in order
+    y.zero_()
+    x.cpu()
+    assert home.tolist() == z.tolist() == [2.0, 2.0]
+    row.to(NAME, non_blocking=True)
+    row += 1.0
+    try:
+        x.cpu()
+    except RuntimeError:
+        return
+    raise AssertionError("It was written to too early.")
+
+
 def counts_bytes() -> None:
     gc.collect()
     before = METER.held
@@ -132,6 +150,7 @@ CHECKS: dict[str, Callable[[], None]] = {
         refuses_mixed_devices,
         takes_numbers_of_the_cpu,
         counts_waits_and_copies,
+        ends_copies_at_a_wait,
         counts_bytes,
         autograd_is_torchs,
     )

@@ -37,6 +37,7 @@ def offload_outlives_a_file() -> None:
         assert again.moments.first.keys() == one.moments.first.keys() == p.weights.keys()
         for x in (p, one, one.snapshot(), again, one.averaged(p, 0.5), stepped(again)):
             assert devices(x) == {"cpu" if offload else NAME}
+        assert p.network.at_home(torch.ones(2, device=NAME)).tolist() == [1.0, 1.0]
 
 
 def what_is_shared_is_saved_once() -> None:
