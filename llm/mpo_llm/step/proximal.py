@@ -79,20 +79,19 @@ class Proximal:
         require_count("minibatches", self.minibatches)
         require_callable("objective", self.objective, "`TokenLevel()`")
         require_callable("minimise", self.minimise, "`Adam()`")
-        known = (getattr(self.objective, name, None) for name in ("separable", "potential"))
-        if not all(isinstance(flag, bool) for flag in known):
-            raise ValueError(
-                f"`objective` must be one like `TokenLevel()`, got {shown(self.objective)}."
-            )
+        # A bare function says nothing of itself.
+        potential, separable = (
+            getattr(self.objective, name, False) for name in ("potential", "separable")
+        )
         if not hasattr(self.minimise, "searches"):
             raise ValueError(f"`minimise` must be one like `Adam()`, got {shown(self.minimise)}.")
-        if self.minimise.searches and not self.objective.potential:
+        if self.minimise.searches and not potential:
             raise ValueError(
                 f"{type(self.minimise).__name__} compares values of the loss, and the gradient of "
                 f"{self.objective} is not that of its value: use `SequenceLevel()` or `Adam()`."
             )
         if self.micro_batch is not None and not (
-            is_number(self.micro_batch) and self.micro_batch >= 1 and self.objective.separable
+            is_number(self.micro_batch) and self.micro_batch >= 1 and separable
         ):
             raise ValueError(
                 f"`micro_batch` must be at least 1, got {shown(self.micro_batch)}, and "
@@ -100,7 +99,7 @@ class Proximal:
             )
         if self.micro_tokens is not None:
             require_count("micro_tokens", self.micro_tokens)
-            if not self.objective.separable:
+            if not separable:
                 raise ValueError(
                     f"`micro_tokens` needs a sum over responses, and {self.objective} is none: "
                     "use `micro_tokens=None`."
