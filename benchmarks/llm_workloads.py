@@ -82,7 +82,7 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "small": Size(4, 8, 64, 16, "float32", False, ("grpo", "online_dpo", "nash_md")),
+    "small": Size(4, 8, 64, 8, "float32", False, ("grpo", "online_dpo", "nash_md")),
     "short": Size(4, 2, 32, 16, "float32", False, ("grpo", "online_dpo", "nash_md")),
     "tiny": Size(4, 2, 8, 4, "bfloat16", False, ("grpo", "grpo_mixed", "online_dpo", "nash_md")),
     "1.5B": Size(64, 8, 64, 32, "bfloat16", False),

@@ -292,10 +292,12 @@ def _backward(losses: Sequence[Loss], bench: Workbench) -> Gradient:
     # In double precision, so that the sum over parts and processes adds no rounding of its own.
     whole = torch.zeros((), dtype=torch.float64, device=bench.places.device)
     kls: tuple[Tensor, ...] | None = None
-    for i, part in enumerate(part for loss in losses for part in loss.parts):
-        if i:
-            give_back(bench.places.device)
+    every = [part for loss in losses for part in loss.parts]
+    for part in every:
         found = part()
+        if len(every) > 1:
+            # What this forward and the last backward pass left, before most memory is needed.
+            give_back(bench.places.device)
         value = found.loss / len(losses)
         value.backward()  # type: ignore[no-untyped-call]
         whole += value.detach()
