@@ -123,7 +123,7 @@ def test_peers_are_measured_without_us(tmp_path: Path, capsys: pytest.CaptureFix
     record["results"]["full"]["grpo"] = measured(20.0, 2048)
     out.write_text(json.dumps(record))
     assert NAMES["begun"](out, "small", size) == record
-    changed = NAMES["begun"](out, "small", dataclasses.replace(size, rows=8))
+    changed = NAMES["begun"](out, "small", dataclasses.replace(size, rows=size.rows + 1))
     assert changed["results"] == {"full": {}, "lora": {}}
 
 
