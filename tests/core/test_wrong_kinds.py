@@ -168,5 +168,3 @@ def test_flags_names_and_ranks() -> None:
     assert mg.builders.from_function(lambda a, b: 0.5, [set()]).responses == ()
     with pytest.raises(ValueError, match="`rank` must be at most"):
         mg.families.low_rank_cyclic(3, 2**29, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="half a character"):
-        mg.load("chess(n=\ud800)")

@@ -161,3 +161,8 @@ def test_the_page_of_games_is_true(name: str) -> None:
     page = (Path(__file__).parents[2] / "docs" / "openspiel_games.md").read_text()
     (line,) = (x for x in page.splitlines() if x.startswith(f"| `{name}` "))
     assert float(line.split("|")[3]) == pytest.approx(float(found), abs=1e-6)
+
+
+def test_half_a_character_is_no_text() -> None:
+    with pytest.raises(ValueError, match="half a character"):
+        mg.load("chess(n=\ud800)")
