@@ -205,7 +205,7 @@ def figure(record: Mapping[str, Any]) -> Any:
     speed = "tokens a processor second" if device == "CPU" else "tokens a second"
     panels = {
         speed: lambda r: f"{r['tokens_per_second']:.0f}",
-        "peak memory, GB": lambda r: f"{r['peak_mb'] / 1024:.2g}",
+        "peak memory, GiB": lambda r: f"{r['peak_mb'] / 1024:.2g}",
     }
     width = 0.84 / len(names)
     with plot.theme():
