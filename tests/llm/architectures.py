@@ -19,6 +19,18 @@ LONG = ((7, 2, 9, 4), (3,), (5, 8))
 RESPONSES = ml.Responses.of_ids(LONG, [0, 1, 1, 2], [(1, 2, 3), (4, 0), (6,), (2, 2, 2)])
 
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 11,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 12,
+}
+"""Of the models that are built like Llama."""
+
+
 def gpt2(**options: Any) -> Any:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
@@ -36,36 +48,33 @@ def gpt2(**options: Any) -> Any:
 
 def llama() -> Any:
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=11,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=12,
-    )
+    config = transformers.LlamaConfig(**SIZES)
     return transformers.LlamaForCausalLM(config).double()
 
 
 def gemma2() -> Any:
     """Caps its logits after the head."""
     torch.manual_seed(0)
-    config = transformers.Gemma2Config(
-        vocab_size=11,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=4,
-        max_position_embeddings=12,
-        final_logit_softcapping=0.5,
-    )
+    config = transformers.Gemma2Config(**SIZES, head_dim=4, final_logit_softcapping=0.5)
     model = transformers.Gemma2ForCausalLM(config).double()
     with torch.no_grad():
         model.lm_head.weight.mul_(20.0)
     return model
+
+
+def cohere() -> Any:
+    """Scales its logits."""
+    torch.manual_seed(0)
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = transformers.CohereConfig(**SIZES, **special, logit_scale=0.3)
+    return transformers.CohereForCausalLM(config).double()
+
+
+def granite() -> Any:
+    """Divides its logits."""
+    torch.manual_seed(0)
+    config = transformers.GraniteConfig(**SIZES, logits_scaling=7.0)
+    return transformers.GraniteForCausalLM(config).double()
 
 
 def gpt_neo() -> Any:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
@@ -21,8 +20,10 @@ from architectures import (
     LONG,
     RESPONSES,
     alone,
+    cohere,
     gemma2,
     gpt2,
+    granite,
     llama,
     policy,
     rollouts,
@@ -130,41 +131,6 @@ def test_what_is_impossible_has_no_gradient_and_infinite_kls_stay() -> None:
     assert torch.isfinite(slope).all()
     assert slope[0, 2] == 0.0
     assert table(z, torch.tensor([1]), [lambda: both[:, [2, 0, 1, 3]]])[2].item() == torch.inf
-
-
-def cohere() -> Any:
-    """Scales its logits."""
-    torch.manual_seed(0)
-    config = transformers.CohereConfig(
-        vocab_size=11,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=12,
-        logit_scale=0.3,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    return transformers.CohereForCausalLM(config).double()
-
-
-def granite() -> Any:
-    """Divides its logits."""
-    torch.manual_seed(0)
-    config = transformers.GraniteConfig(
-        vocab_size=11,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=12,
-        logits_scaling=7.0,
-    )
-    return transformers.GraniteForCausalLM(config).double()
 
 
 @pytest.mark.parametrize(
