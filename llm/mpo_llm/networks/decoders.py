@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mpo_llm.networks.inputs import Inputs
+from mpo_llm.networks.inputs import Inputs, right_aligned
 
 Run = Callable[[Tensor, Tensor | None, Tensor | None, Any], tuple[Tensor, Any]]
 """From ids, mask and positions `(R, W)` and a cache (None begins one) to states and the cache.
@@ -17,18 +17,6 @@ Without a mask nothing is padding, and without positions columns are counted."""
 
 ROOM = 64
 """Tokens for which a cache gets room at a time."""
-
-
-def right_aligned(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Left-aligned `rows` `(N, P)` of `lengths` `(N,)`, moved to the right: ids, mask, positions.
-
-    What follows a row then follows its last token at once. Attention windows, biases by distance
-    and recurrent layers, which count columns, count tokens. Masked columns have position 0.
-    """
-    columns = torch.arange(rows.shape[1], device=rows.device)
-    positions = columns - (rows.shape[1] - lengths)[:, None]
-    mask, positions = positions >= 0, positions.clamp(min=0)
-    return rows.gather(1, positions), mask, positions
 
 
 class Decoder(Protocol):

@@ -117,7 +117,10 @@ class Inputs:
     @classmethod
     def of_rows(cls, rows: Rows, device: torch.device) -> Self:
         """The inputs of rows, which go to the device in one copy."""
-        stems, known, stem_positions = _right_aligned(rows.prompts, rows.sizes)
+        stems, known, stem_positions = (
+            found.numpy()
+            for found in right_aligned(torch.from_numpy(rows.prompts), torch.from_numpy(rows.sizes))
+        )
         sizes, width = rows.sizes[rows.prompt_of], stems.shape[1]
         # Where responses have one token, no row goes on; a model still needs a column to run.
         longest = max(1, int((rows.lengths - sizes).max(initial=0)))
@@ -155,8 +158,13 @@ def to_device(arrays: Sequence[Array | Indices], device: torch.device) -> list[T
     return [part.view(np.shape(a)) for part, a in zip(parts, arrays, strict=True)]
 
 
-def _right_aligned(rows: Indices, lengths: Indices) -> tuple[Indices, Indices, Indices]:
-    """As `decoders.right_aligned`, in the host's memory; the mask is 1 and 0."""
-    positions = np.arange(rows.shape[1]) - (rows.shape[1] - lengths)[:, None]
-    there = np.maximum(positions, 0)
-    return np.take_along_axis(rows, there, 1), (positions >= 0).astype(np.int64), there
+def right_aligned(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Left-aligned `rows` `(N, P)` of `lengths` `(N,)`, moved to the right: ids, mask, positions.
+
+    What follows a row then follows its last token at once. Attention windows, biases by distance
+    and recurrent layers, which count columns, count tokens. Masked columns have position 0.
+    """
+    columns = torch.arange(rows.shape[1], device=rows.device)
+    positions = columns - (rows.shape[1] - lengths)[:, None]
+    mask, positions = positions >= 0, positions.clamp(min=0)
+    return rows.gather(1, positions), mask, positions
