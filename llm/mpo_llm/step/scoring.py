@@ -243,11 +243,9 @@ def token_terms(
         made += _tables_of(policy, several, references)
     for _ in range(missing):
         _tables_of(policy, [responses.take(slice(0, 1))], references)
-    # In one copy from the device.
-    sizes = [each.shape[1] for each in made]
-    tables = torch.split(torch.cat(made, dim=1).cpu(), sizes, dim=1) if made else ()
-    everyone = network.processes.gather(list(zip(split, tables, strict=True)))
-    found = [part for theirs in everyone for part in theirs]
+    # One copy from the device, and one tensor to the others: a view is sent with all that it shows.
+    ours = (np.concatenate(split), torch.cat(made, dim=1).cpu()) if made else None
+    found = [theirs for theirs in network.processes.gather(ours) if theirs is not None]
     # Without a response there is no table.
     dtype = found[0][1].dtype if found else torch.float32
     whole = torch.zeros(1 + 2 * len(references), *responses.mask.shape, dtype=dtype)
