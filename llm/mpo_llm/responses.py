@@ -140,6 +140,13 @@ class Responses:
         """The responses of the given rows, with all prompts."""
         return type(self)(self.prompts, self.prompt_of[rows], self.tokens[rows], self.lengths[rows])
 
+    def tokens_of(self, rows: Indices | Mask | slice) -> Indices:
+        """The indices of the tokens of `rows` among all tokens, response after response."""
+        token = np.full(self.mask.shape, -1)
+        token[self.mask] = np.arange(self.mask.sum())
+        found: Indices = token[rows][self.mask[rows]]
+        return found
+
     def joined(self, other: Responses) -> Self:
         """These responses, then those of `other`, which must have the same prompts."""
         width = max(self.tokens.shape[1], other.tokens.shape[1])

@@ -83,12 +83,10 @@ class Rollouts:
 
     def take(self, rows: Indices | slice) -> Self:
         """Some of the responses, with the weights that they have."""
-        hidden, mask = self.hidden, self.responses.mask
+        hidden = self.hidden
         if hidden is not None:
-            # States have a row a token, so the indices of the tokens of these responses are needed.
-            token = np.full(mask.shape, -1)
-            token[mask] = np.arange(mask.sum())
-            taken = torch.from_numpy(token[rows][mask[rows]])
+            # States have a row a token.
+            taken = torch.from_numpy(self.responses.tokens_of(rows))
             hidden = hidden.take(taken.to(hidden.states[0].device))
         return type(self)(
             self.responses.take(rows),

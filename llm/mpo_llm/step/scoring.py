@@ -200,10 +200,8 @@ def hidden_states(policy: Scorable, responses: Responses) -> HiddenStates:
     if (np.diff(order) > 0).all():
         return found
     # Parts have been sorted by length; their states go back to the places of their tokens.
-    place = np.full(responses.mask.shape, -1)
-    place[responses.mask] = np.arange(responses.mask.sum())
-    places = place[order][responses.mask[order]]
-    return found.take(torch.from_numpy(np.argsort(places)).to(policy.network.device))
+    back = np.argsort(responses.tokens_of(order))
+    return found.take(torch.from_numpy(back).to(policy.network.device))
 
 
 def states_of_each(policy: Scorable, parts: Sequence[Responses]) -> list[HiddenStates]:
