@@ -15,6 +15,7 @@ import tiny
 from languages import ENDED, PROMPTS, preferences, transformer
 from mpo_llm import engines
 from mpo_llm.config import Config, GenerationConfig
+from mpo_llm.engines import autoregressive
 from mpo_llm.responses import Ids
 from mpo_llm.results import chat, page
 from mpo_llm.results.evaluation import evaluate_run, league
@@ -168,13 +169,13 @@ def test_a_plugged_engine_draws_everything(tmp_path: Path, monkeypatch: pytest.M
 def test_the_batch_is_kept_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more responses than `generation.batch` are drawn at the same time."""
     sizes: list[int] = []
-    draw = engines._draw
+    draw = autoregressive._draw
 
     def seen(policy: ml.TokenPolicy, prompts: Sequence[Ids], uniforms: np.ndarray) -> Any:
         sizes.append(uniforms[0].size)
         return draw(policy, prompts, uniforms)
 
-    monkeypatch.setattr(engines, "_draw", seen)
+    monkeypatch.setattr(autoregressive, "_draw", seen)
     expected = everything(tmp_path, batch=4)
     assert max(sizes) == 4
     assert sum(sizes) == sum(expected.values())

@@ -12,7 +12,7 @@ import pytest
 
 import tiny
 import weighing
-from mpo_llm.engines import LOOK
+from mpo_llm.engines.autoregressive import LOOK
 from mpo_llm.training import config_file
 from mpo_llm.training.ledger import PASSES
 from mpo_llm.training.train import train

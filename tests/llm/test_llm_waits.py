@@ -29,7 +29,7 @@ from architectures import (
     rollouts,
     transformed,
 )
-from mpo_llm import engines
+from mpo_llm.engines import autoregressive
 from mpo_llm.config import StepConfig
 from mpo_llm.networks.final import Final
 from mpo_llm.step import terms
@@ -52,9 +52,9 @@ def test_the_inverse_cdf_is_exact(size: int, monkeypatch: pytest.MonkeyPatch) ->
     cdf = probs.cumsum(-1)
     expected = (cdf / cdf[:, -1:] <= uniforms[:, None]).sum(-1)
     for block in (256, 7):
-        monkeypatch.setattr(engines, "BLOCK", block)
+        monkeypatch.setattr(autoregressive, "BLOCK", block)
         for precise in (probs, probs.float()):
-            ids = engines.inverse_cdf(precise, uniforms)
+            ids = autoregressive.inverse_cdf(precise, uniforms)
             assert torch.equal(ids, expected)
             assert (precise.gather(1, ids[:, None]) > 0.0).all()
 
@@ -175,7 +175,7 @@ def test_looking_seldom_changes_nothing(prompts: Any, monkeypatch: pytest.Monkey
     p = policy(gpt2(), ml.Decoding(8, eos=(0, 3)))
     found = []
     for full, room in ((0.75, 64), (1.0, 1), (0.0, 3)):
-        monkeypatch.setattr(engines, "FULL", full)
+        monkeypatch.setattr(autoregressive, "FULL", full)
         monkeypatch.setattr("mpo_llm.networks.decoders.ROOM", room)
         before = p.network.tokens_passed[0]
         drawn = ml.Autoregressive()(p, prompts, 6, np.random.default_rng(0))

@@ -14,7 +14,7 @@ from types import FrameType
 from torch import Tensor
 
 Counts = Counter[tuple[str, str]]
-"""Amounts by what is counted and by place: `("aten::nonzero", "engines.py:202")`."""
+"""Amounts by what is counted and by place: `("aten::nonzero", "autoregressive.py:96")`."""
 
 TO_DEVICE, TO_HOST = "to the device", "to the host"
 
