@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from mpo_games.checks import require_count
-from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague
+from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague, Serve
 from mpo_llm.config import Config
 from mpo_llm.results import chat
 from mpo_llm.results.export import Adapters, export
@@ -205,7 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 tyro.conf.subcommand("fit-preferences", description=FitPreferences.__doc__),
             ]
             | Annotated[Evaluate, tyro.conf.subcommand("evaluate", description=Evaluate.__doc__)]
-            | Annotated[PlayLeague, tyro.conf.subcommand("league", description=PlayLeague.__doc__)],
+            | Annotated[PlayLeague, tyro.conf.subcommand("league", description=PlayLeague.__doc__)]
+            | Annotated[Serve, tyro.conf.subcommand("serve", description=Serve.__doc__)],
             args=arguments or ["--help"],
             prog="mpo-llm",
             description="Align language models to general preferences.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from mpo_llm.judges.fit import Fit
 from mpo_llm.outputs import require_writable
 from mpo_llm.results.evaluation import START, evaluate_run, league
 from mpo_llm.results.outcomes import Evaluation, League, as_json
-from mpo_llm.training import yaml_lines
+from mpo_llm.training import config_file, yaml_lines
+from mpo_llm.training.serving import serve
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,47 @@ class PlayLeague:
             seed=self.seed,
         )
         return _report(found, self.out)
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Start vLLM with a run's start model, and serve it until Ctrl-C."""
+
+    config: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.yaml")]
+    """The run that draws by the server; its model, precision and adapters are taken from here."""
+    python: Path | None = None
+    """The interpreter of an environment that has vLLM; the default is that of `make vllm-server`,
+    `.venv-vllm/bin/python`, and without it this one."""
+    host: str = "127.0.0.1"
+    """The address to listen at. Whoever reaches it can replace the weights: there is no key."""
+    port: int = 8000
+    """The port to listen at."""
+    longest: int | None = None
+    """The most tokens of a prompt and its response; the default is what the configuration needs."""
+    rows: int = 64
+    """The largest number of responses that are drawn at the same time."""
+    memory: float | None = None
+    """The share of a GPU's memory that vLLM takes (0.9); without a GPU, GiB of its cache (1)."""
+    slots: int = 2
+    """Adapters that it holds at the same time."""
+    more: tuple[str, ...] = ()
+    """Further arguments of vLLM, as `name=value` or `name`: `--more tensor-parallel-size=2`."""
+
+    def run(self) -> str:
+        """Serve; returns when a signal has come."""
+        serve(
+            config_file.load(self.config),
+            python=self.python,
+            host=self.host,
+            port=self.port,
+            longest=self.longest,
+            rows=self.rows,
+            memory=self.memory,
+            slots=self.slots,
+            more=[f"--{argument}" for argument in self.more],
+            ready=partial(print, flush=True),
+        )
+        return "the server has ended"
 
 
 def _report(found: Evaluation | League, out: Path | None) -> str:

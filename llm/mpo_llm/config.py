@@ -120,12 +120,13 @@ class GenerationConfig:
     batch: int = 128
     """Largest number of responses that are drawn at the same time."""
     engine: str = ""
-    """Factory of the engine that draws, `module:function` or `path/to/file.py:function`. It is
-    called as `factory(config, **options)`, with the run's `Config` (whose model it may load), and
-    returns an `mpo_llm.Engine`. When empty, the built-in engine draws."""
+    """The engine that draws. `vllm`: vLLM, behind the server at `options.url`, or in this process
+    without `url`. `module:function` or `path/to/file.py:function`: a factory, called as
+    `factory(config, **options)` with the run's `Config` (whose model it may load), which returns an
+    `mpo_llm.Engine`. When empty, the built-in engine draws."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the factory. On the command line `--generation.options name value ...`
-    adds to those of the file."""
+    """Options of vLLM, or keyword arguments of the factory. On the command line
+    `--generation.options name value ...` adds to those of the file."""
 
     def __post_init__(self) -> None:
         _at_least("generation.max_tokens", self.max_tokens, 1)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +15,9 @@ from time import time
 import numpy as np
 import urllib3
 
-from mpo_games.checks import require_count, require_kind, require_positive, require_weight
+from mpo_games.checks import require_count, require_positive, require_weight
 from mpo_games.protocol import Array
+from mpo_llm import http
 from mpo_llm.judges.answers import Answers, key
 from mpo_llm.judges.protocol import JudgeError
 from mpo_llm.judges.wrappers import GRACE
@@ -36,12 +34,6 @@ LONGEST_PAUSE = 60.0
 
 LONGEST_WORDS = 200
 """Characters of a server's words in a message."""
-
-CONNECT = 10.0
-"""Seconds within which a connection must be made."""
-
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Hosts that no proxy can reach."""
 
 AGAIN = (408, 409, 425, 429)
 """Statuses below 500 that say: ask again."""
@@ -116,9 +108,10 @@ class Endpoint:
         require_count("tries", self.tries)
         require_positive("timeout", self.timeout)
         require_weight("pause", self.pause)
-        self._address = address(self.url)
-        self._headers()
-        self._pool = _pool(self._address, self.at_once, self.timeout)
+        self._address = http.address(self.url)
+        # A key that is missing is found out before anything is sent.
+        http.secret(self.key_env)
+        self._pool = http.pool(self._address, self.at_once, self.timeout)
 
     def numbers(self, kind: str, bodies: Sequence[Body], read: Reader) -> Array:
         """The numbers `(N,)` that `read` finds in the answers to N requests; NaN for a failure.
@@ -214,11 +207,11 @@ class Endpoint:
         content = json.dumps(body, ensure_ascii=True).encode("ascii")
         try:
             response = self._pool.request(
-                "POST", self._address, body=content, headers=self._headers()
+                "POST", self._address, body=content, headers=http.headers(self.key_env)
             )
         except urllib3.exceptions.HTTPError as error:
             raise _Failed(self._clean(str(error) or type(error).__name__)) from None
-        status, said = response.status, self._clean(_message(response.data))
+        status, said = response.status, self._clean(http.message(response.data))
         if status in AGAIN or status >= 500:
             wait = _seconds(response.headers.get("Retry-After", ""))
             raise _Failed(f"status {status}, {said}", wait)
@@ -245,83 +238,12 @@ class Endpoint:
             return f"{where} has no such model or address (status 404, {said})."
         return f"{where} refuses the request (status {status}, {said})."
 
-    def _headers(self) -> dict[str, str]:
-        found = {"Content-Type": "application/json", "Accept": "application/json"}
-        secret = self._key()
-        return found | {"Authorization": f"Bearer {secret}"} if secret else found
-
-    def _key(self) -> str:
-        if self.key_env is None:
-            return ""
-        # The messages never show the setting: somebody may have put the key itself there.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
-            raise ValueError("`key_env` must be the name of an environment variable, not the key.")
-        secret = os.environ.get(self.key_env, "").strip()
-        if not secret:
-            raise ValueError("The environment variable that `key_env` names is not set: export it.")
-        if not re.fullmatch(r"[!-~]+", secret):
-            raise ValueError("The key in the variable of `key_env` has characters beyond ASCII.")
-        return secret
-
     def _clean(self, text: str) -> str:
         """What a server said, on one short line, without the key, which some servers repeat."""
-        secret = self._key()
+        secret = http.secret(self.key_env)
         text = text.replace(secret, "***") if secret else text
         line = " ".join(text.split())
         return line if len(line) <= LONGEST_WORDS else f"{line[:LONGEST_WORDS]}..."
-
-
-def address(url: str, path: str = "") -> str:
-    """The address `url` with `path` at its end; `$NAME` is read from that environment variable.
-
-    `ValueError` unless it is one of HTTP, and for one that holds a password.
-    """
-    require_kind("url", url, str, "`http://127.0.0.1:8000/v1`")
-    if url.startswith("$"):
-        name = url[1:].strip("{}")
-        url = os.environ.get(name, "")
-        if not url:
-            raise ValueError(f"`url` names the environment variable {name!r}, which is not set.")
-    url = url.strip().rstrip("/").removesuffix(path) + path
-    try:
-        found = urllib3.util.parse_url(url)
-    except urllib3.exceptions.LocationParseError:
-        found = urllib3.util.Url()
-    if found.scheme not in ("http", "https") or not found.host:
-        raise ValueError(
-            "`url` must be an address such as http://127.0.0.1:8000/v1, with http:// or https://."
-        )
-    if found.auth or found.query:
-        raise ValueError(
-            "`url` must not hold a password or a query: settings are written to files. Name the "
-            "environment variable of the key by `key_env`."
-        )
-    return url
-
-
-def _pool(address: str, at_once: int, timeout: float) -> urllib3.PoolManager:
-    """Connections that are kept and used again, by the proxy of the environment if it has one."""
-    url = urllib3.util.parse_url(address)
-    proxy = urllib.request.getproxies().get(url.scheme or "")
-    host = (url.host or "").strip("[]")
-    bypass = host in LOOPBACK or urllib.request.proxy_bypass(host)
-    wait = urllib3.Timeout(connect=min(CONNECT, timeout), read=timeout)
-    # Repetitions are our own, and a redirection could lead the key to another host.
-    if proxy and not bypass:
-        return urllib3.ProxyManager(proxy, maxsize=at_once, block=True, timeout=wait, retries=False)
-    return urllib3.PoolManager(maxsize=at_once, block=True, timeout=wait, retries=False)
-
-
-def _message(content: bytes) -> str:
-    """The words of an error, which most servers put into `error.message`, `message` or `detail`."""
-    text = content.decode("utf-8", "replace")
-    try:
-        found = json.loads(text)
-        inner = found.get("error", found)
-        said = inner if isinstance(inner, str) else inner.get("message") or inner.get("detail")
-        return str(said) if said else text
-    except (*STRANGE, RecursionError):
-        return text or "an empty answer"
 
 
 def _seconds(after: str) -> float:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mpo_llm.judges import criteria, endpoint, votes
+from mpo_llm import http
+from mpo_llm.judges import criteria, votes
 from mpo_llm.judges.answers import Answers
 from mpo_llm.judges.classifier import RewardModel
 from mpo_llm.judges.endpoint import Endpoint
@@ -164,7 +165,7 @@ def server_score(url: str, model: str = "", **requests: Any) -> ServedScore:
     if not model:
         return ServedScore(endpoint_of(url, "", **requests), Plain())
     # Only the endpoints of OpenAI stand below `/v1`.
-    root = endpoint.address(url).removesuffix("/v1")
+    root = http.address(url).removesuffix("/v1")
     return ServedScore(endpoint_of(root, "/classify", **requests), Classified(model))
 
 
@@ -176,7 +177,7 @@ def endpoint_of(url: str, path: str, cache: str | None = None, **settings: Any) 
     of the environment variable that holds the key, and `at_once`, `timeout`, `tries`, `pause`.
     """
     known = Answers(None if cache is None else Path(cache))
-    return Endpoint(endpoint.address(url, path), answers=known, **settings)
+    return Endpoint(http.address(url, path), answers=known, **settings)
 
 
 def patient(judge: Judge) -> Judge:

@@ -175,6 +175,10 @@ def _require_embedding(end: int, network: TransformersNetwork, tokenizer: Any) -
         )
 
 
+VLLM = "mpo_llm.engines.vllm.factory:engine"
+"""The factory that `generation.engine: vllm` stands for."""
+
+
 def engine(config: Config) -> Engine:
     """The engine that draws responses, in training and after it.
 
@@ -184,9 +188,8 @@ def engine(config: Config) -> Engine:
     if not settings.engine:
         return Autoregressive(settings.batch)
     named = ("generation.engine", "generation.options")
-    found: Engine = factories.make(
-        "an engine", settings.engine, settings.options, config, named=named
-    )
+    factory = VLLM if settings.engine == "vllm" else settings.engine
+    found: Engine = factories.make("an engine", factory, settings.options, config, named=named)
     return found
 
 

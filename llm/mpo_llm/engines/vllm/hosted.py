@@ -1,0 +1,253 @@
+"""The engine for a host: it delivers weights when they have changed, checks them, and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from mpo_games.checks import require_count
+from mpo_games.protocol import Array
+from mpo_llm.engines.protocol import Drawn, Engine, EngineError
+from mpo_llm.engines.vllm import weights as formats
+from mpo_llm.engines.vllm.hosts import Adapter, Asked, Completion, Host
+from mpo_llm.engines.vllm.probe import Probe, Watch
+from mpo_llm.networks.base import Weights
+from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.networks.processes import Processes
+from mpo_llm.policy import TokenPolicy
+from mpo_llm.responses import Decoding, Ids, Responses, require_prompts
+
+T = TypeVar("T")
+
+COLDEST = 0.01
+"""vLLM raises a lower temperature to this one, and says nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Live:
+    """Weights that the host has."""
+
+    weights: Weights
+    adapter: Adapter | None
+    scores: Array
+    """The host's scores of the probe after the delivery."""
+
+
+@dataclass(slots=True, eq=False)
+class Hosted:
+    """An engine whose responses a host draws.
+
+    Weights that the host has are not sent again. At each delivery, and before responses are drawn
+    with weights delivered earlier, the host scores the probe. If several processes share a run, the
+    first one asks the host, and tells the others.
+
+    `EngineError` in a sentence if the host fails or runs other weights; `ValueError` for a network
+    that is no model of transformers, a temperature below `COLDEST`, and prompts that the host
+    has no room for.
+    """
+
+    host: Host
+    dtype: torch.dtype | None = None
+    """The precision of the host's weights; None is that of the network."""
+    mixtures: Engine | None = None
+    """Draws responses of mixtures of several networks, which no host runs."""
+    watch: Watch | None = field(default=None, init=False)
+    """The comparison of the host's scores with the network's; None before the first delivery."""
+    _probe: Probe | None = field(default=None, init=False)
+    _live: list[_Live] = field(default_factory=list, init=False)
+    """What the host has, the last one drawn with at the end."""
+    _number: int = field(default=0, init=False)
+    """The number of the last delivery."""
+
+    def draw(
+        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
+    ) -> Drawn:
+        """As an `Engine`."""
+        require_prompts(prompts)
+        require_count("count", count)
+        if len(policy.parts) > 1:
+            if self.mixtures is None:
+                raise ValueError("A host draws from one network, and the policy is a mixture.")
+            return self.mixtures(policy, prompts, count, rng)
+        network, decoding = policy.network, policy.decoding
+        if not isinstance(network, TransformersNetwork):
+            raise ValueError(
+                f"vLLM runs models of transformers, and the network is a {type(network).__name__}: "
+                "draw by `Autoregressive()`."
+            )
+        producible = _producible(decoding, network)
+        allowed = producible if len(producible) < network.vocabulary else None
+        self._require_drawable(network, decoding, prompts)
+        # Every process draws the seeds. Rows of a prompt have the seeds that follow on its own.
+        seeds = rng.integers(2**62, size=len(prompts)).tolist()
+        adapter = self._ready(policy, network, tuple(prompts), producible, allowed)
+        asked = Asked(decoding, count, allowed)
+        found = _by_first(network.processes, lambda: self.host.draw(adapter, prompts, seeds, asked))
+        return _drawn(prompts, found, asked)
+
+    def _require_drawable(
+        self, network: TransformersNetwork, decoding: Decoding, prompts: Sequence[Ids]
+    ) -> None:
+        sizes = np.array([len(prompt) for prompt in prompts])
+        network.require_room(sizes, np.full_like(sizes, decoding.max_tokens))
+        if decoding.temperature < COLDEST:
+            raise ValueError(
+                f"vLLM draws at temperatures of at least {COLDEST}, got {decoding.temperature}."
+            )
+        largest = max(max(prompt) for prompt in prompts)
+        # It would wait for such a token for ever.
+        if largest >= network.vocabulary:
+            raise ValueError(
+                f"A prompt holds the id {largest}, and the model has {network.vocabulary} ids."
+            )
+        longest = int(sizes.max()) + decoding.max_tokens
+        room = _by_first(network.processes, self.host.room)
+        # It would cut the response short.
+        if longest > room:
+            raise ValueError(
+                f"A prompt and its response take up to {longest} tokens, and the engine has room "
+                f"for {room}: start it with more (`mpo-llm serve --longest {longest}`), or lower "
+                "`generation.max_tokens`."
+            )
+
+    def _ready(
+        self,
+        policy: TokenPolicy,
+        network: TransformersNetwork,
+        prompts: tuple[Ids, ...],
+        producible: tuple[int, ...],
+        allowed: tuple[int, ...] | None,
+    ) -> Adapter | None:
+        """Have the host hold the policy's weights; the adapter that they are, if they are one."""
+        live = next((one for one in self._live if _same(one.weights, policy.weights)), None)
+        # What the host has is not known after an error.
+        kept, self._live = self._live, []
+        if live is None:
+            live = self._deliver(policy, network, kept, prompts, producible, allowed)
+        else:
+            self._require_there(network, live)
+        self._live = [*(one for one in kept if one is not live), live]
+        return live.adapter
+
+    def _deliver(
+        self,
+        policy: TokenPolicy,
+        network: TransformersNetwork,
+        kept: list[_Live],
+        prompts: tuple[Ids, ...],
+        producible: tuple[int, ...],
+        allowed: tuple[int, ...] | None,
+    ) -> _Live:
+        """Send the policy's weights, and see that they have arrived. What is sent instead of others
+        leaves `kept`."""
+        self._number += 1
+        adapter = None
+        if formats.has_adapters(network):
+            adapter = formats.adapter_of(network, policy.weights, self._number)
+            while len(kept) >= self.host.slots:
+                oldest = kept.pop(0).adapter
+                assert oldest is not None
+                _by_first(network.processes, partial(self.host.remove, oldest))
+            _by_first(network.processes, partial(self.host.add, adapter))
+        else:
+            kept.clear()
+            tensors = formats.model_of(network, policy.weights, self.host.device)
+            _by_first(network.processes, partial(self.host.reload, tensors))
+            del tensors
+        if self._probe is None:
+            self._probe = Probe.of(policy, prompts, producible, allowed)
+            self.watch = Watch(self.dtype or formats.precision(network))
+        ours = self._probe.by_network(policy)
+
+        def checked() -> Array:
+            assert self.watch is not None
+            theirs = self._scores(adapter)
+            self.watch.require_delivered(theirs, ours)
+            return theirs
+
+        return _Live(policy.weights, adapter, _by_first(network.processes, checked))
+
+    def _require_there(self, network: TransformersNetwork, live: _Live) -> None:
+        """See that the host has the weights still: it may have been started anew, or another run
+        may have sent its own."""
+
+        def check() -> None:
+            assert self.watch is not None
+            self.watch.require_near(self._scores(live.adapter), live.scores)
+
+        _by_first(network.processes, check)
+
+    def _scores(self, adapter: Adapter | None) -> Array:
+        probe = self._probe
+        assert probe is not None
+        return self.host.scores(adapter, probe.rows, probe.ids, probe.allowed)
+
+
+def _producible(decoding: Decoding, network: TransformersNetwork) -> tuple[int, ...]:
+    """The ids that may be produced."""
+    vocabulary = min(decoding.vocabulary or network.vocabulary, network.vocabulary)
+    unused = set(decoding.unused)
+    return tuple(i for i in range(vocabulary) if i not in unused)
+
+
+def _same(one: Weights, other: Weights) -> bool:
+    """Whether two policies share all their tensors, which are never written to."""
+    return one is other or (
+        one.keys() == other.keys() and all(other[name] is w for name, w in one.items())
+    )
+
+
+def _by_first(processes: Processes, function: Callable[[], T]) -> T:
+    """What `function` returns in the first process, in all of them; also its errors."""
+    found: T | Exception | None = None
+    if processes.rank == 0:
+        try:
+            found = function()
+        # The others would wait for the first one for ever.
+        except Exception as error:
+            found = error
+    first, *_ = processes.gather(found)
+    if isinstance(first, Exception):
+        raise first
+    return first  # type: ignore[return-value]
+
+
+def _drawn(prompts: Sequence[Ids], found: Sequence[Sequence[Completion]], asked: Asked) -> Drawn:
+    """The completions as an engine returns them. `EngineError` if they are not what was asked."""
+    rows = [completion for each in found for completion in each]
+    if [len(each) for each in found] != [asked.count] * len(prompts):
+        raise EngineError(
+            f"The engine was asked for {asked.count} responses to each of {len(prompts)} prompts, "
+            f"and gave {len(rows)}."
+        )
+    for row in rows:
+        _require_response(row, asked)
+    responses = Responses.of_ids(
+        prompts, np.repeat(np.arange(len(prompts)), asked.count).tolist(), [row.ids for row in rows]
+    )
+    log_probs = np.zeros(responses.tokens.shape)
+    for i, row in enumerate(rows):
+        log_probs[i, : len(row.ids)] = row.log_probs
+    return Drawn(responses, log_probs)
+
+
+def _require_response(row: Completion, asked: Asked) -> None:
+    """`EngineError` unless a completion is a response by the decoding."""
+    decoding, ids = asked.decoding, row.ids
+    if len(row.log_probs) != len(ids):
+        raise EngineError(f"The engine gave {len(row.log_probs)} numbers for {len(ids)} tokens.")
+    ended = [t for t, i in enumerate(ids) if i in decoding.ends]
+    short = len(ids) < decoding.max_tokens and not ended
+    if not ids or len(ids) > decoding.max_tokens or short or (ended and ended[0] < len(ids) - 1):
+        raise EngineError(
+            f"A response must end with the first of the tokens {decoding.ends}, or after "
+            f"{decoding.max_tokens} tokens, and the engine gave one of {len(ids)} tokens that does "
+            "not."
+        )
+    if not all(np.isfinite(row.log_probs)):
+        raise EngineError("The engine gave log-probabilities that are not finite.")

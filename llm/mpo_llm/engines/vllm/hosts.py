@@ -1,0 +1,104 @@
+"""Hosts: places where vLLM runs. They hold weights, draw responses and score tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mpo_games.protocol import Array
+from mpo_llm.engines.protocol import EngineError
+from mpo_llm.responses import Decoding, Ids
+
+
+class DeliveryError(EngineError):
+    """The engine did not take the weights of a policy."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """LoRA adapters of a policy, as PEFT saves them."""
+
+    name: str
+    """A name that no other version has: vLLM keeps what it has computed by the name."""
+    number: int
+    """A number above 0 that no other version has."""
+    tensors: Mapping[str, Tensor]
+    """The weights by their names in `adapter_model.safetensors`."""
+    config: Any
+    """PEFT's configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for each prompt."""
+
+    decoding: Decoding
+    count: int
+    """Responses to each prompt."""
+    allowed: Sequence[int] | None
+    """The ids that may be produced; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A response as a host gives it."""
+
+    ids: Ids
+    """Its token ids, with its end."""
+    log_probs: tuple[float, ...]
+    """Their log-probabilities under the temperature, in nats."""
+
+
+class Host(Protocol):
+    """A place where vLLM runs one model. Only one process of a run asks it.
+
+    `adapter` is the adapter to draw with, None for the model alone. All raise `EngineError` in a
+    sentence.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights for `reload` should lie."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """The number of adapters that it can hold at the same time."""
+        ...
+
+    def room(self) -> int:
+        """The most tokens of a prompt and its response."""
+        ...
+
+    def reload(self, weights: Mapping[str, Tensor]) -> None:
+        """Put all weights of the model in place, and forget what was computed by others."""
+        ...
+
+    def add(self, adapter: Adapter) -> None:
+        """Load an adapter."""
+        ...
+
+    def remove(self, adapter: Adapter) -> None:
+        """Let go of an adapter."""
+        ...
+
+    def draw(
+        self, adapter: Adapter | None, prompts: Sequence[Ids], seeds: Sequence[int], asked: Asked
+    ) -> list[list[Completion]]:
+        """`count` responses to each prompt, drawn by the prompt's own seed."""
+        ...
+
+    def scores(
+        self,
+        adapter: Adapter | None,
+        rows: Sequence[Ids],
+        ids: Sequence[int],
+        allowed: Sequence[int] | None,
+    ) -> Array:
+        """The log-probabilities of each of the K `ids` after each of the R `rows` of tokens, at
+        the temperature 1: `(R, K)`, in nats."""
+        ...
