@@ -21,8 +21,10 @@ if _missing := [
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
 from mpo_llm.engines import Autoregressive as Autoregressive
+from mpo_llm.engines import Colocated as Colocated
 from mpo_llm.engines import Drawn as Drawn
 from mpo_llm.engines import Engine as Engine
+from mpo_llm.engines import Server as Server
 from mpo_llm.engines import sample as sample
 from mpo_llm.enumerable import EnumerableGame as EnumerableGame
 from mpo_llm.enumerable import all_responses as all_responses

@@ -5,7 +5,7 @@ Shapes: N responses of the policy, L responses that they meet, T tokens, C compa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from mpo_games.checks import is_number, require_callable, require_count, require_kind
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Indices, Mixture
-from mpo_llm.engines import Autoregressive, Engine, draw
+from mpo_llm.engines import Autoregressive, Engine, draw_each
 from mpo_llm.feedback import Pool
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
@@ -26,6 +26,8 @@ MISMATCH = 1e-3
 """The mean difference between the log-probabilities of engine and network, in nats a response,
 above which responses are reweighted. In single precision the difference stays well below it."""
 
+LARGEST_RATIO = 50.0
+"""The logarithm of the largest ratio of two probabilities of a token that is reported."""
 
 EXAMPLES = {
     "judge": "`Higher(score)`",
@@ -124,21 +126,29 @@ class TextPreferenceGame:
                 "`rng=np.random.default_rng(seed)`."
             )
         asked = self._draw_prompts(rng)
-        own, share, drawn = self._sample(policy, asked, rng)
+        # A policy that is met without a pool draws responses of its own, in the same batch.
+        drawing = [policy]
+        if isinstance(opponent, TokenPolicy) and pool is None:
+            drawing.append(opponent)
+        (own, share, drawn), *others = self._sample(drawing, asked, rng)
         behaviour, hidden = _log_probs_and_states(policy, own)
-        apart = behaviour.sum(axis=1) - drawn
+        tokens_apart = behaviour - drawn
+        apart = tokens_apart.sum(axis=1)
         mismatch = float(share @ np.abs(apart))
         if not np.isfinite(mismatch):
             raise FloatingPointError(
                 "The engine reported log-probabilities that are not finite: see `Drawn.log_probs`."
             )
+        # An engine that says that a token was impossible would overflow.
+        ratios = np.where(own.mask, np.exp(np.minimum(tokens_apart, LARGEST_RATIO)), 0.0)
+        ratio = float(share @ ratios.sum(axis=1) / (share @ own.lengths))
         # A smaller difference is rounding, and all weights would be 1.
         if not mismatch <= MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
         at = None
-        if isinstance(opponent, TokenPolicy) and pool is None:
-            met, weights, _ = self._sample(opponent, asked, rng)
+        if others:
+            met, weights, _ = others[0]
         else:
             # Self-play without a pool is play against a pool of this step's responses alone.
             past = pool or Pool.empty()
@@ -154,7 +164,7 @@ class TextPreferenceGame:
         advantages = _against_the_others(gains, own.prompt_of, share, self.samples)
         advantages = np.where(own.mask, advantages[:, None], 0.0)
         pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
-        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, hidden)
+        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, ratio, hidden)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:
@@ -162,22 +172,26 @@ class TextPreferenceGame:
         return np.sort(rng.choice(len(self.prompts), self.prompts_per_step, replace=False))
 
     def _sample(
-        self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
-    ) -> tuple[Responses, Array, Array]:
-        """Draw responses to the prompts with the indices `asked`.
+        self, policies: Sequence[TokenPolicy], asked: Indices, rng: np.random.Generator
+    ) -> list[tuple[Responses, Array, Array]]:
+        """Draw responses of each policy to the prompts with the indices `asked`.
 
-        Returns the N distinct responses, the share of each among all draws, `(N,)`, and its
-        log-probability by the engine, `(N,)`.
+        Returns for each the N distinct responses, the share of each among all draws, `(N,)`, and
+        the log-probabilities of their tokens by the engine, `(N, T)`.
         """
-        drawn = draw(self.engine, policy, [self.prompts[x] for x in asked], self.samples, rng)
-        rows = drawn.responses
-        # All responses of a run refer to the game's prompts, so that steps can be pooled.
-        rows = Responses(self.prompts, asked[rows.prompt_of], rows.tokens, rows.lengths)
-        distinct, where = rows.distinct()
-        times = np.bincount(where)
-        # Draws of the same response may differ in rounding, so this is their mean.
-        seen = np.bincount(where, drawn.log_probs.sum(axis=1)) / times
-        return distinct, times / len(rows), seen
+        prompts = [self.prompts[x] for x in asked]
+        found = []
+        for drawn in draw_each(self.engine, policies, prompts, self.samples, rng):
+            rows = drawn.responses
+            # All responses of a run refer to the game's prompts, so that steps can be pooled.
+            rows = Responses(self.prompts, asked[rows.prompt_of], rows.tokens, rows.lengths)
+            distinct, where = rows.distinct()
+            times = np.bincount(where)
+            # Draws of the same response may differ in rounding, so this is their mean.
+            seen = np.zeros(distinct.tokens.shape)
+            np.add.at(seen, where, drawn.log_probs)
+            found.append((distinct, times / len(rows), seen / times[:, None]))
+        return found
 
     def _corrected(self, own: Responses, share: Array, apart: Array) -> Array:
         """The shares `(N,)` times truncated importance weights, normalised for each prompt.

@@ -8,5 +8,9 @@ from mpo_llm.engines.autoregressive import Autoregressive as Autoregressive
 from mpo_llm.engines.protocol import Drawn as Drawn
 from mpo_llm.engines.protocol import Engine as Engine
 from mpo_llm.engines.protocol import EngineError as EngineError
+from mpo_llm.engines.protocol import Together as Together
 from mpo_llm.engines.protocol import draw as draw
+from mpo_llm.engines.protocol import draw_each as draw_each
 from mpo_llm.engines.sampling import sample as sample
+from mpo_llm.engines.vllm.colocated import Colocated as Colocated
+from mpo_llm.engines.vllm.server import Server as Server

@@ -5,13 +5,15 @@ Shapes: X prompts with `count` responses each, N = X count responses, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 
+from mpo_games.checks import has_verbs
 from mpo_games.protocol import Array
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids, Responses
@@ -44,6 +46,20 @@ class Engine(Protocol):
     ) -> Drawn: ...
 
 
+class Together(Protocol):
+    """An engine that draws for several policies in one batch."""
+
+    def each(
+        self,
+        policies: Sequence[TokenPolicy],
+        prompts: Sequence[Ids],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Drawn]:
+        """What each of the policies draws, the same as if they drew in turn."""
+        ...
+
+
 class EngineError(ValueError):
     """An engine raised an error, or what it drew is not what it was asked for."""
 
@@ -60,19 +76,57 @@ def draw(
     `EngineError` for anything else, and for errors of the engine that are no sentences;
     `ValueError` for more than `MOST` tokens.
     """
+    _require_few(policy, prompts, count)
+    with _sentences():
+        found = engine(policy, prompts, count, rng)
+    return _checked(found, prompts, count)
+
+
+def draw_each(
+    engine: Engine,
+    policies: Sequence[TokenPolicy],
+    prompts: Sequence[Ids],
+    count: int,
+    rng: np.random.Generator,
+) -> list[Drawn]:
+    """What an engine draws for each of several policies, checked as in `draw`.
+
+    They draw in one batch if the engine is `Together`, and otherwise in turn.
+    """
+    if not has_verbs(engine, "each"):
+        return [draw(engine, policy, prompts, count, rng) for policy in policies]
+    together = cast(Together, engine)
+    for policy in policies:
+        _require_few(policy, prompts, count)
+    with _sentences():
+        found = together.each(policies, prompts, count, rng)
+    if len(found) != len(policies):
+        raise EngineError(f"The engine drew for {len(found)} of {len(policies)} policies.")
+    return [_checked(each, prompts, count) for each in found]
+
+
+def _require_few(policy: TokenPolicy, prompts: Sequence[Ids], count: int) -> None:
     tokens = len(prompts) * count * policy.decoding.max_tokens
     if tokens > MOST:
         raise ValueError(
             f"{count} responses of {policy.decoding.max_tokens} tokens to {len(prompts)} prompts "
             f"may have {tokens:.2g} tokens, more than {MOST:.2g}: draw fewer at a time."
         )
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Turn errors of an engine that are no sentences into `EngineError`."""
     try:
-        drawn = engine(policy, prompts, count, rng)
-    except (ValueError, ArithmeticError, OSError, MemoryError, torch.OutOfMemoryError):
+        yield
+    except (ValueError, ArithmeticError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
         raise EngineError(f"The engine raised {reason}.") from error
+
+
+def _checked(drawn: Drawn, prompts: Sequence[Ids], count: int) -> Drawn:
     if not isinstance(drawn, Drawn):
         raise EngineError(f"The engine must return a `Drawn`, got a {type(drawn).__name__}.")
     rows = drawn.responses

@@ -44,6 +44,9 @@ class Rollouts:
     mismatch: float = 0.0
     """The mean absolute difference between the log-probabilities of a response by the engine that
     drew it and by the network, in nats."""
+    mismatch_ratio: float = 1.0
+    """The probability of a token by the network over that by the engine, in the mean over all that
+    were drawn."""
     hidden: HiddenStates | None = None
     """The states of the policy that drew the responses; None if they were not kept."""
 
@@ -95,6 +98,7 @@ class Rollouts:
             self.behaviour[rows],
             None if self.pairs is None else self.pairs[rows][:, rows],
             self.mismatch,
+            self.mismatch_ratio,
             hidden,
         )
 

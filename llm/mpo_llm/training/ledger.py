@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 import mpo_games as mg
 from mpo_games.protocol import State
-from mpo_llm.engines import Drawn, Engine, draw
+from mpo_llm.engines import Drawn, Engine, draw_each
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.networks.base import Network
 from mpo_llm.policy import TokenPolicy
@@ -114,17 +114,7 @@ class Ledger:
 
     def engine(self, engine: Engine) -> Engine:
         """The engine, with its responses and tokens counted and its calls timed."""
-
-        def metered(
-            policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
-        ) -> Drawn:
-            with self.time("generation"):
-                drawn = draw(engine, policy, prompts, count, rng)
-            self.counts["samples"] += len(drawn.responses)
-            self.counts["tokens"] += int(drawn.responses.lengths.sum())
-            return drawn
-
-        return metered
+        return _Metered(engine, self)
 
     def solver(self, solver: mg.MMD) -> mg.MMD:
         """The solver, with its gradients counted, and its mirror steps and magnet timed.
@@ -148,3 +138,32 @@ class Ledger:
                 return solver.magnet(game, state)
 
         return replace(solver, pull=pull, magnet=magnet)
+
+
+@dataclass(frozen=True, slots=True)
+class _Metered:
+    """An engine that tells a ledger what it draws."""
+
+    engine: Engine
+    ledger: Ledger
+
+    def __call__(
+        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
+    ) -> Drawn:
+        (drawn,) = self.each([policy], prompts, count, rng)
+        return drawn
+
+    def each(
+        self,
+        policies: Sequence[TokenPolicy],
+        prompts: Sequence[Ids],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Drawn]:
+        """What each of several policies draws."""
+        with self.ledger.time("generation"):
+            found = draw_each(self.engine, policies, prompts, count, rng)
+        for drawn in found:
+            self.ledger.counts["samples"] += len(drawn.responses)
+            self.ledger.counts["tokens"] += int(drawn.responses.lengths.sum())
+        return found

@@ -22,7 +22,8 @@ TABLE_PROMPTS = 4
 
 
 def response_metrics(q: Rollouts) -> dict[str, float]:
-    """Measures of a step's responses: lengths in tokens, entropy, mismatch in nats a response."""
+    """Measures of a step's responses: lengths in tokens, entropy, mismatch in nats a response and
+    as the mean ratio of token probabilities."""
     lengths, surprise = q.responses.lengths, -q.behaviour.sum(axis=1)
     # The width of the rows is the length of the longest response.
     whole = q.responses.tokens.shape[1]
@@ -33,6 +34,7 @@ def response_metrics(q: Rollouts) -> dict[str, float]:
         "distinct": len(q.responses),
         "advantage_std": float(np.sqrt(q.weights @ q.advantages[:, 0] ** 2)),
         "mismatch": q.mismatch,
+        "mismatch_ratio": q.mismatch_ratio,
     }
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from mpo_games.protocol import Array
 from mpo_llm.engines.autoregressive import Autoregressive
 from mpo_llm.engines.protocol import Drawn, Engine, EngineError
 from mpo_llm.engines.vllm import weights as formats
-from mpo_llm.engines.vllm.hosted import Hosted
-from mpo_llm.engines.vllm.hosts import Adapter, Asked, Completion, DeliveryError
+from mpo_llm.engines.vllm.hosted import Hosted, require_transformers
+from mpo_llm.engines.vllm.hosts import Adapter, Completion, DeliveryError, Job
 from mpo_llm.engines.vllm.versions import Versions
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
@@ -71,19 +72,28 @@ class Colocated:
     def __call__(
         self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
     ) -> Drawn:
-        network = policy.network
-        if len(policy.parts) > 1 or not isinstance(network, TransformersNetwork):
-            return self.mixtures(policy, prompts, count, rng)
+        (drawn,) = self.each([policy], prompts, count, rng)
+        return drawn
+
+    def each(
+        self,
+        policies: Sequence[TokenPolicy],
+        prompts: Sequence[Ids],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Drawn]:
+        """What each of several policies draws, adapters in one batch: see `Together`."""
+        network = require_transformers(policies[0].network)
         if network.processes.size > 1:
             raise ValueError(
                 "`Colocated` is for one process: start vLLM by `mpo-llm serve`, and set "
                 "`generation.options.url`."
             )
         if self._host is None or self.hosted is None:
-            self._host = _InProcess(network, policy.weights, self)
-            self.hosted = Hosted(self._host)
+            self._host = _InProcess(network, policies[0].weights, self)
+            self.hosted = Hosted(self._host, None, self.mixtures)
         with self._host.awake():
-            return self.hosted.draw(policy, prompts, count, rng)
+            return self.hosted.each(policies, prompts, count, rng)
 
 
 class _InProcess:
@@ -143,26 +153,30 @@ class _InProcess:
             self._llm.llm_engine.remove_lora(adapter.number)
         shutil.rmtree(request.lora_path, ignore_errors=True)
 
-    def draw(
-        self, adapter: Adapter | None, prompts: Sequence[Ids], seeds: Sequence[int], asked: Asked
-    ) -> list[list[Completion]]:
-        decoding = asked.decoding
+    def draw(self, jobs: Sequence[Job]) -> list[list[list[Completion]]]:
+        prompts = [prompt for job in jobs for prompt in job.prompts]
+        adapters = [job.adapter for job in jobs for _ in job.prompts]
         settings = [
             _sampling(
-                asked.allowed,
-                n=asked.count,
+                job.allowed,
+                n=job.count,
                 seed=seed,
-                temperature=decoding.temperature,
-                max_tokens=decoding.max_tokens,
+                temperature=job.decoding.temperature,
+                max_tokens=job.decoding.max_tokens,
                 logprobs=0,
                 # Only the ends of the decoding end a response.
-                stop_token_ids=list(decoding.ends),
+                stop_token_ids=list(job.decoding.ends),
             )
-            for seed in seeds
+            for job in jobs
+            for seed in job.seeds
         ]
+        found = iter(self._generated(adapters, prompts, settings))
         return [
-            [_completion(output) for output in found.outputs]
-            for found in self._generated(adapter, prompts, settings)
+            [
+                [_completion(output) for output in each.outputs]
+                for each in islice(found, len(job.prompts))
+            ]
+            for job in jobs
         ]
 
     def scores(
@@ -178,21 +192,21 @@ class _InProcess:
         found = []
         # One row at a time: in a batch, whose rows vary, half precision would round otherwise.
         for row in rows:
-            (each,) = self._generated(adapter, [row], [settings])
+            (each,) = self._generated([adapter], [row], [settings])
             known = each.outputs[0].logprobs[0]
             found.append([known[i].logprob for i in ids])
         return np.array(found)
 
     def _generated(
-        self, adapter: Adapter | None, prompts: Sequence[Ids], settings: list[Any]
+        self, adapters: Sequence[Adapter | None], prompts: Sequence[Ids], settings: list[Any]
     ) -> list[Any]:
-        request = None if adapter is None else self._requests[adapter.number]
+        requests = [None if a is None else self._requests[a.number] for a in adapters]
         with _sentences(EngineError):
             found: list[Any] = self._llm.generate(
                 [{"prompt_token_ids": list(prompt)} for prompt in prompts],
                 settings,
                 use_tqdm=False,
-                lora_request=request,
+                lora_request=requests,
             )
         return found
 

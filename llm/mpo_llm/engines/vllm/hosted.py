@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -12,15 +12,16 @@ import torch
 
 from mpo_games.checks import require_count
 from mpo_games.protocol import Array
-from mpo_llm.engines.protocol import Drawn, Engine, EngineError
+from mpo_llm.engines.protocol import Drawn, Engine
 from mpo_llm.engines.vllm import weights as formats
-from mpo_llm.engines.vllm.hosts import Adapter, Asked, Completion, Host
+from mpo_llm.engines.vllm.completions import drawn
+from mpo_llm.engines.vllm.hosts import Adapter, Host, Job
 from mpo_llm.engines.vllm.probe import Probe, Watch
-from mpo_llm.networks.base import Weights
+from mpo_llm.networks.base import Network, Weights
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import Processes
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.responses import Decoding, Ids, Responses, require_prompts
+from mpo_llm.responses import Decoding, Ids, require_prompts
 
 T = TypeVar("T")
 
@@ -64,31 +65,52 @@ class Hosted:
     _number: int = field(default=0, init=False)
     """The number of the last delivery."""
 
-    def draw(
-        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator
-    ) -> Drawn:
-        """As an `Engine`."""
+    def each(
+        self,
+        policies: Sequence[TokenPolicy],
+        prompts: Sequence[Ids],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Drawn]:
+        """What each of the policies draws, as if they drew in turn.
+
+        Adapters of several policies draw in one batch, as many as the host can hold.
+        """
         require_prompts(prompts)
         require_count("count", count)
-        if len(policy.parts) > 1:
-            if self.mixtures is None:
-                raise ValueError("A host draws from one network, and the policy is a mixture.")
-            return self.mixtures(policy, prompts, count, rng)
-        network, decoding = policy.network, policy.decoding
-        if not isinstance(network, TransformersNetwork):
-            raise ValueError(
-                f"vLLM runs models of transformers, and the network is a {type(network).__name__}: "
-                "draw by `Autoregressive()`."
-            )
-        producible = _producible(decoding, network)
-        allowed = producible if len(producible) < network.vocabulary else None
-        self._require_drawable(network, decoding, prompts)
-        # Every process draws the seeds. Rows of a prompt have the seeds that follow on its own.
-        seeds = rng.integers(2**62, size=len(prompts)).tolist()
-        adapter = self._ready(policy, network, tuple(prompts), producible, allowed)
-        asked = Asked(decoding, count, allowed)
-        found = _by_first(network.processes, lambda: self.host.draw(adapter, prompts, seeds, asked))
-        return _drawn(prompts, found, asked)
+        network = require_transformers(policies[0].network)
+        at_once = self.host.slots if formats.has_adapters(network) else 1
+        found: list[Drawn] = []
+        for several in _runs(policies, at_once):
+            if len(several[0].parts) > 1:
+                if self.mixtures is None:
+                    raise ValueError("A host draws from one network, and the policy is a mixture.")
+                found.append(self.mixtures(several[0], prompts, count, rng))
+            else:
+                found += self._drawn(network, several, prompts, count, rng)
+        return found
+
+    def _drawn(
+        self,
+        network: TransformersNetwork,
+        policies: Sequence[TokenPolicy],
+        prompts: Sequence[Ids],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Drawn]:
+        """What plain policies draw in one batch; the host can hold all of them."""
+        jobs = []
+        for policy in policies:
+            decoding = policy.decoding
+            self._require_drawable(network, decoding, prompts)
+            producible = _producible(decoding, network)
+            allowed = producible if len(producible) < network.vocabulary else None
+            adapter = self._ready(policy, network, tuple(prompts), producible, allowed)
+            # Every process draws the seeds, so that their generators stay the same.
+            seeds = rng.integers(2**62, size=len(prompts)).tolist()
+            jobs.append(Job(adapter, prompts, seeds, count, decoding, allowed))
+        found = _by_first(network.processes, partial(self.host.draw, jobs))
+        return [drawn(job, each) for job, each in zip(jobs, found, strict=True)]
 
     def _require_drawable(
         self, network: TransformersNetwork, decoding: Decoding, prompts: Sequence[Ids]
@@ -188,6 +210,32 @@ class Hosted:
         return self.host.scores(adapter, probe.rows, probe.ids, probe.allowed)
 
 
+def require_transformers(network: Network) -> TransformersNetwork:
+    """The network. `ValueError` if it is no model of transformers."""
+    if not isinstance(network, TransformersNetwork):
+        raise ValueError(
+            f"vLLM runs models of transformers, and the network is a {type(network).__name__}: "
+            "draw by `Autoregressive()`."
+        )
+    return network
+
+
+def _runs(policies: Sequence[TokenPolicy], at_once: int) -> Iterator[list[TokenPolicy]]:
+    """The policies in their order, in parts of at most `at_once`; a mixture is a part by itself."""
+    part: list[TokenPolicy] = []
+    for policy in policies:
+        alone = len(policy.parts) > 1
+        if part and (alone or len(part) == at_once):
+            yield part
+            part = []
+        part.append(policy)
+        if alone:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
 def _producible(decoding: Decoding, network: TransformersNetwork) -> tuple[int, ...]:
     """The ids that may be produced."""
     vocabulary = min(decoding.vocabulary or network.vocabulary, network.vocabulary)
@@ -215,39 +263,3 @@ def _by_first(processes: Processes, function: Callable[[], T]) -> T:
     if isinstance(first, Exception):
         raise first
     return first  # type: ignore[return-value]
-
-
-def _drawn(prompts: Sequence[Ids], found: Sequence[Sequence[Completion]], asked: Asked) -> Drawn:
-    """The completions as an engine returns them. `EngineError` if they are not what was asked."""
-    rows = [completion for each in found for completion in each]
-    if [len(each) for each in found] != [asked.count] * len(prompts):
-        raise EngineError(
-            f"The engine was asked for {asked.count} responses to each of {len(prompts)} prompts, "
-            f"and gave {len(rows)}."
-        )
-    for row in rows:
-        _require_response(row, asked)
-    responses = Responses.of_ids(
-        prompts, np.repeat(np.arange(len(prompts)), asked.count).tolist(), [row.ids for row in rows]
-    )
-    log_probs = np.zeros(responses.tokens.shape)
-    for i, row in enumerate(rows):
-        log_probs[i, : len(row.ids)] = row.log_probs
-    return Drawn(responses, log_probs)
-
-
-def _require_response(row: Completion, asked: Asked) -> None:
-    """`EngineError` unless a completion is a response by the decoding."""
-    decoding, ids = asked.decoding, row.ids
-    if len(row.log_probs) != len(ids):
-        raise EngineError(f"The engine gave {len(row.log_probs)} numbers for {len(ids)} tokens.")
-    ended = [t for t, i in enumerate(ids) if i in decoding.ends]
-    short = len(ids) < decoding.max_tokens and not ended
-    if not ids or len(ids) > decoding.max_tokens or short or (ended and ended[0] < len(ids) - 1):
-        raise EngineError(
-            f"A response must end with the first of the tokens {decoding.ends}, or after "
-            f"{decoding.max_tokens} tokens, and the engine gave one of {len(ids)} tokens that does "
-            "not."
-        )
-    if not all(np.isfinite(row.log_probs)):
-        raise EngineError("The engine gave log-probabilities that are not finite.")

@@ -32,13 +32,18 @@ class Adapter:
     """PEFT's configuration."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked for each prompt."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Responses of one policy that a host is asked for."""
 
-    decoding: Decoding
+    adapter: Adapter | None
+    """The adapter to draw with; None for the model alone."""
+    prompts: Sequence[Ids]
+    seeds: Sequence[int]
+    """A seed for each prompt; its responses have the seeds that follow on it."""
     count: int
     """Responses to each prompt."""
+    decoding: Decoding
     allowed: Sequence[int] | None
     """The ids that may be produced; None for all."""
 
@@ -86,10 +91,8 @@ class Host(Protocol):
         """Let go of an adapter."""
         ...
 
-    def draw(
-        self, adapter: Adapter | None, prompts: Sequence[Ids], seeds: Sequence[int], asked: Asked
-    ) -> list[list[Completion]]:
-        """`count` responses to each prompt, drawn by the prompt's own seed."""
+    def draw(self, jobs: Sequence[Job]) -> list[list[list[Completion]]]:
+        """For each job `count` responses to each of its prompts. All are drawn in one batch."""
         ...
 
     def scores(

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from time import sleep
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from mpo_llm.engines.protocol import Drawn, Engine, EngineError
 from mpo_llm.engines.vllm import weights as formats
 from mpo_llm.engines.vllm.client import Client
 from mpo_llm.engines.vllm.hosted import Hosted
-from mpo_llm.engines.vllm.hosts import Adapter, Asked, Completion, DeliveryError
+from mpo_llm.engines.vllm.hosts import Adapter, Completion, DeliveryError, Job
 from mpo_llm.engines.vllm.versions import Versions
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids
@@ -85,7 +86,18 @@ class Server:
     def __call__(
         self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
     ) -> Drawn:
-        return self.hosted.draw(policy, prompts, count, rng)
+        (drawn,) = self.hosted.each([policy], prompts, count, rng)
+        return drawn
+
+    def each(
+        self,
+        policies: Sequence[TokenPolicy],
+        prompts: Sequence[Ids],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Drawn]:
+        """What each of several policies draws, adapters in one batch: see `Together`."""
+        return self.hosted.each(policies, prompts, count, rng)
 
 
 @dataclass(slots=True, eq=False)
@@ -153,23 +165,28 @@ class _Served:
         self._delivered("/v1/unload_lora_adapter", body)
         shutil.rmtree(self._folders.pop(adapter.number), ignore_errors=True)
 
-    def draw(
-        self, adapter: Adapter | None, prompts: Sequence[Ids], seeds: Sequence[int], asked: Asked
-    ) -> list[list[Completion]]:
-        decoding = asked.decoding
-        shared = {
-            **self._sampling(adapter, asked.allowed, decoding.temperature, decoding.max_tokens),
-            "n": asked.count,
+    def draw(self, jobs: Sequence[Job]) -> list[list[list[Completion]]]:
+        bodies = [
+            {**self._request(job), "prompt": list(prompt), "seed": seed}
+            for job in jobs
+            for prompt, seed in zip(job.prompts, job.seeds, strict=True)
+        ]
+        answers = iter(self.client.answers("/v1/completions", bodies))
+        return [
+            [self._read(partial(_completions, a), a) for a in islice(answers, len(job.prompts))]
+            for job in jobs
+        ]
+
+    def _request(self, job: Job) -> dict[str, object]:
+        """What the requests of a job share."""
+        decoding = job.decoding
+        return {
+            **self._sampling(job.adapter, job.allowed, decoding.temperature, decoding.max_tokens),
+            "n": job.count,
             "logprobs": 0,
             # Only the ends of the decoding end a response.
             "stop_token_ids": list(decoding.ends),
         }
-        bodies = [
-            {**shared, "prompt": list(prompt), "seed": seed}
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
-        found = self.client.answers("/v1/completions", bodies)
-        return [self._read(partial(_completions, each), each) for each in found]
 
     def scores(
         self,
