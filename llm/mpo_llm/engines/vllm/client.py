@@ -53,6 +53,9 @@ class Client:
     def __post_init__(self) -> None:
         self.url = http.address(self.url).removesuffix("/v1")
         http.secret(self.key_env)
+        self._connect()
+
+    def _connect(self) -> None:
         # `answers` has an eye on the server; a request by itself has its own limit.
         self._pool = http.pool(self.url, self.at_once + 2, None)
 
@@ -115,6 +118,8 @@ class Client:
                 if made is not None and made != before:
                     since = monotonic()
                 if monotonic() - since >= self.timeout:
+                    # Its connections wait for an answer, and would be missing.
+                    self._connect()
                     raise EngineError(
                         f"The vLLM server at {self.url} has made no token for {self.timeout:g} s: "
                         "start it again, or raise the engine's option `timeout`."

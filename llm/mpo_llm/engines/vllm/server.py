@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,8 +119,8 @@ class _Served:
     def room(self) -> int:
         return int(self._card()["max_model_len"])
 
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
-        self._require_names(weights)
+    def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
+        self._require_names(weights, unused)
         self._number += 1
         folder = self.versions.new(self._number)
         try:
@@ -188,15 +189,9 @@ class _Served:
             "stop_token_ids": list(decoding.ends),
         }
 
-    def scores(
-        self,
-        adapter: Adapter | None,
-        rows: Sequence[Ids],
-        ids: Sequence[int],
-        allowed: Sequence[int] | None,
-    ) -> Array:
+    def scores(self, job: Job, ids: Sequence[int]) -> Array:
         shared = {
-            **self._sampling(adapter, allowed, 1.0, 1),
+            **self._sampling(job.adapter, job.allowed, job.decoding.temperature, 1),
             "seed": 0,
             "logprobs": 1,
             "logprob_token_ids": list(ids),
@@ -205,7 +200,7 @@ class _Served:
         # One row at a time: in a batch, whose rows vary, half precision would round otherwise.
         found = [
             self.client.answers("/v1/completions", [{**shared, "prompt": list(row)}])[0]
-            for row in rows
+            for row in job.prompts
         ]
         return np.array([self._read(partial(_scores, each, ids), each) for each in found])
 
@@ -220,6 +215,10 @@ class _Served:
             "top_p": 1.0,
             "top_k": 0,
             "min_p": 0.0,
+            "min_tokens": 0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
             "ignore_eos": True,
             "return_token_ids": True,
             **({} if allowed is None else {"allowed_token_ids": list(allowed)}),
@@ -237,7 +236,7 @@ class _Served:
             self._model = dict(cards[0])
         return self._model
 
-    def _require_names(self, weights: Mapping[str, Tensor]) -> None:
+    def _require_names(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
         """`DeliveryError` unless the model that the server was started with has these names.
 
         The server itself would only log a warning, and keep the old weights.
@@ -252,6 +251,7 @@ class _Served:
         for file in files:
             with safe_open(file, "pt") as opened:
                 known |= set(opened.keys())
+        known = {n for n in known if not any(re.search(pattern, n) for pattern in unused)}
         missing = sorted(known - set(weights))
         # A tied head is written in any case.
         other = sorted(n for n in set(weights) - known if "head" not in n)
