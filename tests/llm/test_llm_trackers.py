@@ -150,8 +150,22 @@ def cells(text: str) -> list[list[str]]:
     ],
 )
 def test_marks_of_markdown_and_html_within_a_text_are_shown(text: str) -> None:
-    found = cells(trackers.markdown([[text, "b", 0.25, -1.0]]))
+    found = cells(trackers.markdown([list(trackers.COLUMNS), [text, "b", 0.25, -1.0]]))
     assert found == [list(trackers.COLUMNS), [text, "b", "0.250", "-1.000"]]
+
+
+def test_thoughts_have_a_column_where_there_are_any() -> None:
+    plain = {"text": "a", "advantage": 0.5, "share": 0.25}
+    assert trackers.table([{"prompt": "x", "responses": [plain]}]) == [
+        list(trackers.COLUMNS),
+        ["x", "a", 0.5, 0.25],
+    ]
+    found = trackers.table([{"prompt": "x", "responses": [plain, plain | {"thoughts": "hm"}]}])
+    assert found == [
+        [*trackers.COLUMNS, "thoughts"],
+        ["x", "a", 0.5, 0.25, ""],
+        ["x", "a", 0.5, 0.25, "hm"],
+    ]
 
 
 def test_a_tracker_gets_project_settings_metrics_and_tables_where_it_has_them(

@@ -57,7 +57,7 @@ COUNTS = ("step", "steps")
 """Metrics that are the horizontal axis, and no curve over it."""
 
 COLUMNS = ("prompt", "response", "advantage", "share")
-"""The columns of the table of samples."""
+"""The columns of the table of samples. A model that thinks has one more, `thoughts`."""
 
 TABLE = "samples"
 """The name of the table of samples."""
@@ -154,13 +154,16 @@ class Trackers:
         """Show the entries of `samples.jsonl` of a step, where a tracker has tables or texts."""
         from accelerate.tracking import TensorBoardTracker
 
-        cells = list(_cells(entries))
+        if not entries:
+            return
+        columns, *rows = table(entries)
         with self._said():
             for tracker in self.started:
                 if hasattr(tracker, "log_table"):
-                    tracker.log_table(TABLE, columns=list(COLUMNS), data=cells, step=step)
+                    tracker.log_table(TABLE, columns=columns, data=rows, step=step)
                 elif isinstance(tracker, TensorBoardTracker):
-                    tracker.tracker.add_text(TABLE, markdown(cells), global_step=step)
+                    tracker.tracker.add_text(TABLE, markdown([columns, *rows]), global_step=step)
+                    tracker.tracker.flush()
 
     def end(self) -> None:
         """Let all trackers write what they hold."""
@@ -218,17 +221,22 @@ def settings(config: Config) -> dict[str, str | int | float | bool]:
     return dict(flat("", config_file.plain(config)))
 
 
-def markdown(cells: Sequence[Sequence[Any]]) -> str:
-    """The table of samples as a table of Markdown, in which texts are shown as they are."""
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *([_shown(cell) for cell in row] for row in cells)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def table(entries: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The table of samples: the names of its columns, then a row for each response."""
+    responses = [(entry["prompt"], r) for entry in entries for r in entry["responses"]]
+    rows = [[prompt, r["text"], r["advantage"], r["share"]] for prompt, r in responses]
+    if not any("thoughts" in r for _, r in responses):
+        return [list(COLUMNS), *rows]
+    more = [r.get("thoughts", "") for _, r in responses]
+    rows = [[*row, thoughts] for row, thoughts in zip(rows, more, strict=True)]
+    return [[*COLUMNS, "thoughts"], *rows]
 
 
-def _cells(entries: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
-    """A row of `COLUMNS` for each response."""
-    for entry in entries:
-        for response in entry["responses"]:
-            yield [entry["prompt"], response["text"], response["advantage"], response["share"]]
+def markdown(rows: Sequence[Sequence[Any]]) -> str:
+    """A table of Markdown whose first row is its head; texts are shown as they are."""
+    head, *body = ([_shown(cell) for cell in row] for row in rows)
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _shown(cell: Any) -> str:

@@ -359,14 +359,13 @@ class Run:
             return
         journal = self.saver.journal
         journal.add("metrics.jsonl", [json.dumps(row)])
-        entries: list[dict[str, Any]] = []
-        if step % output.table_every == 0:
-            entries = [{"step": step, **e} for e in records.sample_table(self.game, q, self.read)]
-            journal.add("samples.jsonl", (json.dumps(e, ensure_ascii=False) for e in entries))
+        every = step % output.table_every == 0
+        entries = list(records.sample_table(self.game, q, self.read)) if every else []
+        lines = ({"step": step, **entry} for entry in entries)
+        journal.add("samples.jsonl", (json.dumps(line, ensure_ascii=False) for line in lines))
         self.saver.record()
         self.trackers.log(row, step)
-        if entries:
-            self.trackers.show(entries, step)
+        self.trackers.show(entries, step)
 
     def _warn_of_contention(self) -> None:
         # To wait for a GPU, or for the gradients of other processes, is normal.
