@@ -16,8 +16,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, TensorBoar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tiny
+from mpo_llm import cli
 from mpo_llm.config import Config, OutputConfig
-from mpo_llm.training import trackers
+from mpo_llm.training import config_file, trackers
 from mpo_llm.training.trackers import Trackers
 from mpo_llm.training.train import train
 
@@ -214,6 +215,41 @@ def test_words_that_name_trackers() -> None:
         trackers.named("tensorbord")
     with pytest.raises(ValueError, match=r"no tracker 'xyz'.*: `none` is no tracker"):
         trackers.named("xyz")
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "names"),
+    [
+        ("trackers: told", [], ("told",)),
+        ("trackers: [told, tensorboard]", [], ("told", "tensorboard")),
+        ("trackers: none", [], ()),
+        ("trackers: null", [], ()),
+        ("trackers: []", [], ()),
+        ("keep: 3", [], ("tensorboard",)),
+        ("trackers: none", ["told"], ("told",)),
+        ("trackers: none", ["tables", "told"], ("tables", "told")),
+        ("trackers: told", ["none"], ()),
+        ("trackers: told", ["null"], ()),
+    ],
+)
+def test_one_word_in_the_file_or_on_the_command_line(
+    line: str,
+    flags: list[str],
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the file that a run writes says the same."""
+    seen: list[Config] = []
+    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    path = tmp_path / "run.yaml"
+    path.write_text(f"output: {{{line}}}\n")
+    given = ["--output.trackers", *flags] if flags else []
+    assert cli.main(["train", str(path), "--dry-run", *given]) == 0
+    (config,) = seen
+    assert trackers.named(config.output.trackers) == names
+    again = config_file.read(config_file.dump(config).encode())
+    assert trackers.named(again.output.trackers) == names
 
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:

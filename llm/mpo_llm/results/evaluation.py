@@ -254,8 +254,9 @@ class _Bench:
             config = checkpoint.config_of(name)
             model = config.model
             # A run's policy reads the prompts by the template that it was trained with.
+            own = config.prompts
             settings = replace(
-                self.settings, template=config.prompts.template, thinking=config.prompts.thinking
+                self.settings, chat=own.chat, template=own.template, thinking=own.thinking
             )
             # The same base model: policies then share one network, in memory only once.
             if model == self.config.model:

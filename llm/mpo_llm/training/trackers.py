@@ -134,7 +134,7 @@ class Trackers:
                 project, options = self._place(name, step)
                 folder = [self.config.output.folder] if kind.requires_logging_directory else []
                 tracker = kind(project, *map(str, folder), **options)
-                # Before Accelerate 1.8 a tracker starts when it is made.
+                # In earlier releases of Accelerate a tracker starts when it is made.
                 getattr(tracker, "start", lambda: None)()
                 self.started.append(tracker)
                 tracker.store_init_configuration(settings(self.config))
