@@ -69,7 +69,7 @@ class Chat:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A checkpoint, the folder of a run (its last checkpoint), or any model that `train` takes."""
     system: str | None = None
-    """A system message that begins the conversation."""
+    """A system message that begins the conversation; by default that of the run, if it is one."""
     temperature: float = 1.0
     """Logits are divided by it."""
     max_tokens: int = 256
@@ -86,8 +86,9 @@ class Chat:
             self.model, self.max_tokens, self.temperature, self.own_engine
         )
         rng = np.random.default_rng(self.seed)
-        prompt = "> " if sys.stdin.isatty() else ""
-        for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system, engine):
+        lines = _lines("> " if sys.stdin.isatty() else "")
+        read = chat.settings(self.model)
+        for answer in chat.converse(policy, tokenizer, lines, rng, self.system, engine, read):
             print(answer, flush=True)
         return ""
 

@@ -6,7 +6,7 @@ A section of the YAML file is a class, a line is a field. A choice is a word, or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -89,12 +89,23 @@ class PromptsConfig:
     set: its folder, or its name on the hub."""
     split: str = "train"
     """The split of a data set."""
+    subset: str | None = None
+    """The subset (configuration) of a data set that has several."""
+    revision: str | None = None
+    """The version of a data set on the hub: a branch, a tag or a commit. None is the newest."""
     column: str = "prompt"
-    """The column that holds the prompt: a text, or a list of messages with `role` and `content`."""
+    """The column that holds the prompt: a text, or a conversation, whose last message of the user
+    the policy answers. A conversation is a list of messages with `role` and `content`, or with
+    ShareGPT's `from` and `value`."""
     system: str | None = None
     """A system message that begins every conversation."""
     chat: bool = True
     """Format prompts by the model's chat template, if it has one."""
+    template: str | None = None
+    """The name of the chat template, where the tokenizer has several; None is its default one."""
+    thinking: bool | None = None
+    """Whether the model thinks before it answers, for templates that have such a switch; None
+    leaves it to the template. Judges read the answer without the thoughts."""
     limit: int | None = None
     """Use this many rows, from the first; None is all."""
     max_tokens: int = 512
@@ -294,6 +305,10 @@ class EvaluationConfig:
 
     source: str = ""
     """Held-out prompts, read like `prompts.source`; empty is no evaluation."""
+    split: str | None = None
+    """The split of their data set; None is `prompts.split`."""
+    subset: str | None = None
+    """The subset of their data set; None is `prompts.subset` if it is the same data set."""
     limit: int | None = None
     """Use this many rows, from the first; None is all."""
     every: int = 10
@@ -321,8 +336,11 @@ class OutputConfig:
     """Keep this many checkpoints, the last ones; None keeps all."""
     table_every: int = 10
     """Steps between entries of the table of samples, `samples.jsonl`."""
-    trackers: tuple[str, ...] = ("tensorboard",)
-    """Trackers of Accelerate that also get the metrics of `metrics.jsonl`."""
+    trackers: str | tuple[str, ...] | None = ("tensorboard",)
+    """Trackers of Accelerate that also get metrics and samples, one word (`wandb`) or a list of
+    words. `none` is no tracker, `all` is every one that is installed."""
+    project: str = "mpo-llm"
+    """The project, in trackers that have projects, to which the run belongs."""
 
     def __post_init__(self) -> None:
         _at_least("output.checkpoint_every", self.checkpoint_every, 1)
@@ -347,6 +365,20 @@ class Config:
     output: OutputConfig = OutputConfig()
     seed: int = 0
     """Seed of every random number of the run."""
+
+    @property
+    def held_out(self) -> PromptsConfig:
+        """Where held-out prompts come from, if `evaluation.source` names some."""
+        prompts, asked = self.prompts, self.evaluation
+        same = asked.source == prompts.source
+        return replace(
+            prompts,
+            source=asked.source,
+            limit=asked.limit,
+            split=asked.split or prompts.split,
+            subset=asked.subset or (prompts.subset if same else None),
+            revision=prompts.revision if same else None,
+        )
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mpo_llm import rows
+from mpo_llm import conversations, rows
 from mpo_llm.config import PromptsConfig
+from mpo_llm.conversations import Message as Message
+from mpo_llm.conversations import encodable as encodable
+from mpo_llm.conversations import transcript as transcript
 from mpo_llm.responses import Ids
-from mpo_llm.rows import Row, Rows, short
-
-Message = Mapping[str, str]
-"""A message of a conversation: `{"role": ..., "content": ...}`."""
-
-CALLS = ("tool_calls", "function_call", "tool_call_id", "images", "audio")
-"""Parts of a message that change its meaning, and that no conversation here can have."""
+from mpo_llm.rows import Row, Rows
+from mpo_llm.templates import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,9 @@ class Prompts:
     """For the model: X tuples of token ids, with those of the chat template."""
     texts: tuple[str, ...]
     """For a judge: X texts, as `transcript` makes them, without the run's system message."""
+    opened: str = ""
+    """The mark by which the chat template opens the model's thoughts at the end of every prompt;
+    empty if it does not."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,21 +73,24 @@ class Room:
 def load(settings: PromptsConfig, tokenizer: Any, room: Room | None = None) -> Prompts:
     """Read the prompts of a run and encode them by the model's tokenizer.
 
+    The last message of a conversation is the user's, which the policy answers: an answer of the
+    assistant after it is left out.
+
     `ValueError` for a source that cannot be read or holds no prompts, and for a row that has no
     prompt, has another form, or has more than `max_tokens` tokens. So it is for a row that the chat
     template refuses, and for one that does not fit the `room` of a model. The message gives the
     number of the row, from 1.
     """
     texts, ids = [], []
-    chat = settings.chat and getattr(tokenizer, "chat_template", None) is not None
+    template, opened = template_of(settings, tokenizer), ""
     for where, row in islice(numbered(settings), settings.limit):
-        messages = _messages(where, _cell(where, row, settings.column))
+        messages = conversations.read(where, _cell(where, row, settings.column))
         # Without the system message, which instructs the model and is no part of the question.
         texts.append(transcript(messages))
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
         try:
-            ids.append(encode(tokenizer, messages, chat))
+            ids.append(template.encode(messages))
             if len(ids[-1]) > settings.max_tokens:
                 raise ValueError(
                     f"it has {len(ids[-1])} tokens, but `prompts.max_tokens` is "
@@ -93,11 +98,33 @@ def load(settings: PromptsConfig, tokenizer: Any, room: Room | None = None) -> P
                 )
             if room is not None:
                 room.require(ids[-1], tokenizer)
+            before, opened = opened, template.opened(ids[-1])
+            if len(ids) > 1 and opened != before:
+                raise ValueError(
+                    "at its end the chat template opens the model's thoughts, and it does not for "
+                    "the rows before, or the other way round. A run needs one of the two."
+                )
         except ValueError as error:
             raise ValueError(f"{where} cannot be a prompt: {error}") from error
     if not ids:
         raise ValueError(f"{settings.source!r} holds no prompts.")
-    return Prompts(tuple(ids), tuple(texts))
+    return Prompts(tuple(ids), tuple(texts), opened)
+
+
+def template_of(settings: PromptsConfig, tokenizer: Any) -> Template:
+    """The chat template that the settings choose. `ValueError` if the tokenizer does not have it,
+    or if it cannot be switched to think or not."""
+    return Template.of(
+        tokenizer, chat=settings.chat, name=settings.template, thinking=settings.thinking
+    )
+
+
+def suited(settings: PromptsConfig, tokenizer: Any) -> PromptsConfig:
+    """The settings for another model: without a template or a switch that its tokenizer lacks."""
+    found = Template.suited(
+        tokenizer, chat=settings.chat, name=settings.template, thinking=settings.thinking
+    )
+    return replace(settings, template=found.name, thinking=found.thinking)
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
@@ -106,77 +133,7 @@ def encode(tokenizer: Any, messages: Sequence[Message], chat: bool) -> Ids:
     With `chat` the tokenizer's chat template is used. Without it the messages are joined by empty
     lines. `ValueError` if the template refuses the conversation or leaves a message out.
     """
-    if chat:
-        # The template writes the special tokens itself.
-        text = _templated(tokenizer, messages)
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    text = "\n\n".join(m["content"] for m in messages)
-    found = _without_end(tokenizer, text, tuple(tokenizer(text)["input_ids"]))
-    # A model needs at least one token to predict the next.
-    if not found and tokenizer.bos_token_id is not None:
-        return (tokenizer.bos_token_id,)
-    return found
-
-
-def _templated(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """The text that the chat template makes of a conversation."""
-    try:
-        text = str(
-            tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )
-        )
-    # A template is a program, and fails in its own ways.
-    except Exception as error:
-        line = getattr(error, "lineno", None)
-        place = "" if line is None else f" in its line {line}"
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"the model's chat template fails{place}: {reason}. Its roles are "
-            f"{', '.join(dict.fromkeys(m['role'] for m in messages))}; `prompts.chat: false` does "
-            "without the template."
-        ) from error
-    for message in messages:
-        # Templates drop the thoughts of earlier answers on purpose, but nothing else.
-        if message["role"] != "assistant" and message["content"].strip() not in text:
-            raise ValueError(
-                f"the model's chat template leaves out the message of the role "
-                f"{message['role']!r}, {short(message['content'])}. `prompts.chat: false` does "
-                "without the template."
-            )
-    return text
-
-
-def _without_end(tokenizer: Any, text: str, ids: Ids) -> Ids:
-    """The ids of a text without the tokens that would end it, or begin it twice.
-
-    Some tokenizers append an end-of-sequence token, after which a model has nothing to say. They
-    also prepend a BOS to a text that begins with one.
-    """
-    ends = {tokenizer.eos_token_id, getattr(tokenizer, "sep_token_id", None)} - {None}
-    bos = tokenizer.bos_token_id
-    doubled = bos is not None and ids[:2] == (bos, bos)
-    if not doubled and (not ids or ids[-1] not in ends):
-        return ids
-    bare = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def ended(found: Ids) -> int:
-        """How many tokens of an end stand at the end."""
-        return next((n for n, i in enumerate(reversed(found)) if i not in ends), len(found))
-
-    # An end that the text itself has stays.
-    ids = ids[: len(ids) - max(0, ended(ids) - ended(bare))]
-    return ids[1:] if doubled and bare[:1] == (bos,) else ids
-
-
-def transcript(messages: Sequence[Message]) -> str:
-    """The text of a conversation for a judge.
-
-    A single message is given as it is; several messages are given with their roles.
-    """
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+    return Template(tokenizer, chat).encode(messages)
 
 
 def records(settings: PromptsConfig) -> Iterator[Row]:
@@ -210,65 +167,75 @@ def numbered(settings: PromptsConfig) -> Rows:
 def _dataset(settings: PromptsConfig) -> Iterable[Row]:
     # Imported here, because it takes long and most runs read files.
     datasets: Any = importlib.import_module("datasets")
-    found: Iterable[Row]
+    source, subset = settings.source, settings.subset
+    # A folder of several saved data sets has a folder for each.
+    place = Path(source) if subset is None else Path(source, subset)
     try:
-        if Path(settings.source, "dataset_dict.json").exists():
-            found = datasets.load_from_disk(settings.source)[settings.split]
-        elif Path(settings.source, "state.json").exists():
-            found = datasets.load_from_disk(settings.source)
+        if (place / "dataset_dict.json").exists():
+            saved = datasets.load_from_disk(str(place))
+            _require("split", settings.split, list(saved))
+            found = saved[settings.split]
+        elif (place / "state.json").exists():
+            found = datasets.load_from_disk(str(place))
+        elif any(Path(source, name).exists() for name in ("dataset_dict.json", "state.json")):
+            raise _Unknown(f"it has no subset {subset!r}: it was saved without subsets.")
         else:
-            found = datasets.load_dataset(settings.source, split=settings.split)
+            found = datasets.load_dataset(
+                source, subset, split=settings.split, revision=settings.revision
+            )
     # A hub, a file system and a builder each raise exceptions of their own.
     except Exception as error:
+        if not isinstance(error, _Unknown):
+            _require_names(datasets, settings)
         # The library tells of some errors that there was one, and of the error itself as the cause.
         reason = " ".join(f"{error} {error.__cause__ or ''}".split())
-        raise ValueError(f"Cannot load the data set {settings.source!r}: {reason}") from error
-    return found
+        raise ValueError(f"Cannot load the data set {source!r}: {reason}") from error
+    # Rows of Python's own values, whatever the format in which it was saved.
+    plain: Iterable[Row] = found.with_format(None)
+    return plain
+
+
+class _Unknown(ValueError):
+    """A data set has no split or subset of a name."""
+
+
+def _require(kind: str, name: str, known: Sequence[str]) -> None:
+    """`_Unknown` for a split or subset, the `kind`, that is not among the `known` ones."""
+    if name not in known:
+        raise _Unknown(
+            f"it has no {kind} {name!r} (`{kind}`), but {', '.join(known)}.{_close(name, known)}"
+        )
+
+
+def _require_names(datasets: Any, settings: PromptsConfig) -> None:
+    """`ValueError` if the data set has no such split or subset, as far as it can be asked."""
+    source, subset, revision = settings.source, settings.subset, settings.revision
+    try:
+        subsets = datasets.get_dataset_config_names(source, revision=revision)
+        if subset is not None:
+            _require("subset", subset, subsets)
+        elif datasets.get_dataset_default_config_name(source, revision=revision) is None:
+            raise _Unknown(f"set `subset` to one of its subsets: {', '.join(subsets)}.")
+        splits = datasets.get_dataset_split_names(source, subset, revision=revision)
+        # `train[:100]+test` are parts of two splits.
+        for name in re.sub(r"\[.*?\]", "", settings.split).split("+"):
+            _require("split", name.strip(), splits)
+    except _Unknown as error:
+        raise ValueError(f"Cannot load the data set {source!r}: {error}") from error
+    # Without a network, and where it is not there at all, only the first error is known.
+    except Exception:
+        return
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _cell(where: str, row: Row, column: str) -> Any:
     if column in row:
         return row[column]
-    close = difflib.get_close_matches(column, row, 1)
+    usual = [name for name in conversations.COLUMNS if name in row]
+    close = usual if len(usual) == 1 else difflib.get_close_matches(column, row, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(str, row))}."
     raise ValueError(f"{where} has no column {column!r} (`prompts.column`): {hint}")
-
-
-def _messages(where: str, cell: Any) -> list[Message]:
-    """The conversation in a cell, checked. A plain text becomes one message of the user."""
-    if isinstance(cell, str):
-        cell = [{"role": "user", "content": cell}]
-    if not isinstance(cell, list) or not cell:
-        raise ValueError(f"{where} must hold a text or a list of messages, got {short(cell)}.")
-    for message in cell:
-        if not isinstance(message, Mapping) or not all(
-            isinstance(message.get(part), str) for part in ("role", "content")
-        ):
-            raise ValueError(
-                f"{where}: a message needs the texts `role` and `content`, got {short(message)}."
-            )
-        # Data sets write None where a message has no such part.
-        more = next((part for part in CALLS if message.get(part)), None)
-        if more is not None:
-            raise ValueError(f"{where}: a message has `{more}`, which is not passed to the model.")
-        if not message["content"].strip():
-            raise ValueError(f"{where} holds an empty message.")
-        if not encodable(message["role"] + message["content"]):
-            raise ValueError(
-                f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no "
-                f"character: {short(message['content'])}."
-            )
-    if cell[-1]["role"] == "assistant":
-        raise ValueError(
-            f"{where} ends with a message of the assistant: there is nothing to answer."
-        )
-    return [{"role": m["role"], "content": m["content"]} for m in cell]
-
-
-def encodable(text: str) -> bool:
-    """Whether a text is one: JSON can spell halves of surrogate pairs, which no tokenizer reads."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -177,7 +177,8 @@ def _parquet(path: Path) -> Found:
     try:
         with parquet.ParquetFile(source) as table:
             numbers = iter(range(1, table.metadata.num_rows + 1))
-            for batch in table.iter_batches():
+            # Rows of long conversations take memory, and most runs read only the first ones.
+            for batch in table.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     yield f"Row {next(numbers)} of {said}", row
     except (pyarrow.ArrowException, OSError) as error:

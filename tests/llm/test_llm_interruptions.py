@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 
 import mpo_llm as ml
@@ -313,7 +312,7 @@ def test_what_was_done_is_saved_and_goes_on(
 def test_a_tracker_that_does_not_start_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Accelerator, "init_trackers", lambda *_: fail())
+    monkeypatch.setattr(TensorBoardTracker, "start", lambda *_: fail())
     with pytest.raises(ValueError, match=r"\(tensorboard\) failed: RuntimeError: connection lost"):
         train(run(folder, "tracked", trackers=["tensorboard"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +105,58 @@ def test_conversations_go_through_the_template(tmp_path: Path) -> None:
     assert tokenizer.decode(plain.ids[0]) == "a b c d"
 
 
+ANSWER = {"role": "assistant", "content": "h"}
+
+SHARED = [
+    {"from": "human", "value": "a b"},
+    {"from": "gpt", "value": "c"},
+    {"from": "human", "value": "d"},
+    {"from": "gpt", "value": "h"},
+]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        MESSAGES,
+        [*MESSAGES, ANSWER],
+        [*MESSAGES, ANSWER, {"role": "assistant", "content": ""}],
+        SHARED,
+        SHARED[:3],
+        [{"role": m["from"], "content": m["value"]} for m in SHARED],
+        json.dumps(SHARED),
+        json.dumps([*MESSAGES, ANSWER], indent=2),
+        {part: [m[part] for m in SHARED] for part in ("from", "value")},
+    ],
+)
+def test_the_last_message_of_the_user_is_answered(cell: Any, tmp_path: Path) -> None:
+    """Whatever the form, model and judge read the same conversation, without a final answer."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"chosen": cell}))
+    found = read(path, column="chosen")
+    assert tiny.tokenizer().decode(found.ids[0]) == "<user> a b <bot> c <user> d <bot>"
+    assert found.texts == ("user: a b\n\nassistant: c\n\nuser: d",)
+
+
+def test_conversations_in_cells_of_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([["messages"], [json.dumps([*MESSAGES, ANSWER])], ["[a] plain {text}"]])
+    found = read(path, column="messages")
+    assert found.texts == ("user: a b\n\nassistant: c\n\nuser: d", "[a] plain {text}")
+
+
+def test_a_conversation_has_a_system_message_of_its_own(tmp_path: Path) -> None:
+    """It is part of what the judge reads; the run's is not."""
+    path = tmp_path / "a.jsonl"
+    cell = [{"from": "system", "value": "g"}, *SHARED[2:]]
+    path.write_text(json.dumps({"conversations": cell}))
+    found = read(path, column="conversations", system="e")
+    assert tiny.tokenizer().decode(found.ids[0]) == "<user> e <user> g <user> d <bot>"
+    assert found.texts == ("system: g\n\nuser: d",)
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -115,6 +168,9 @@ def test_conversations_go_through_the_template(tmp_path: Path) -> None:
         ('{"prompt": "a"}\n{"promt": "b"}\n', "no column 'prompt'"),
         ('{"promt": "b"}', "did you mean 'promt'?"),
         ('{"x": "b", "y": 1}', "there are x, y."),
+        ('{"prompt_id": 1, "messages": []}', "did you mean 'messages'?"),
+        ('{"conversations": [], "id": 1}', "did you mean 'conversations'?"),
+        ('{"question": "a", "messages": []}', "there are question, messages."),
         ('{"prompt": "a"}\n{"prompt": 3}\n', "Row 2 of"),
         ('{"prompt": "a"}\n{"prompt": null}\n', "must hold a text or a list of messages, got None"),
         ('{"prompt": []}', "must hold a text or a list of messages, got []"),
@@ -124,6 +180,29 @@ def test_conversations_go_through_the_template(tmp_path: Path) -> None:
             '{"prompt": [{"role": "assistant", "content": "a"}]}',
             "ends with a message of the assistant",
         ),
+        (
+            '{"prompt": [{"from": "system", "value": "a"}, {"from": "gpt", "value": "b"}]}',
+            "there is nothing to answer",
+        ),
+        (
+            '{"prompt": [{"from": "human", "value": "a"}, {"from": "observation", "value": "b"}]}',
+            "a message is from 'observation', but only messages from human, user, gpt",
+        ),
+        ('{"prompt": [{"from": "human"}]}', "a message needs the texts"),
+        (
+            '{"prompt": [{"role": "user", "content": "a"},'
+            ' {"role": "assistant", "content": "b", "tool_calls": [{}]}]}',
+            "a message has `tool_calls`",
+        ),
+        (
+            '{"prompt": [{"role": "user", "content": " "}, {"role": "assistant", "content": "b"}]}',
+            "holds an empty message",
+        ),
+        (
+            """{"prompt": "[{'role': 'user', 'content': 'a'}]"}""",
+            "begins like a list of messages but is not JSON",
+        ),
+        ('{"prompt": "[{\\"role\\": \\"user\\""}', "Write it by `json.dumps`"),
         ('{"prompt": "' + "a " * 99 + '"}', "has 101 tokens, but `prompts.max_tokens` is 50"),
         ("", "holds no prompts"),
     ],

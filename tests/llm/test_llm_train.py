@@ -148,17 +148,6 @@ def test_held_out_prompts_are_evaluated(tmp_path: Path) -> None:
     assert rows[1]["samples"] == 16  # those of the evaluation are not on the bill
 
 
-def test_trackers_are_told(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    train(tiny.config(tmp_path, output={"trackers": ["tensorboard"]}))
-    events = EventAccumulator(str(tmp_path / "run" / "tracker"))
-    events.Reload()
-    expected = [(row["step"], row["entropy"]) for row in lines(tmp_path / "run")]
-    told = [(e.step, e.value) for e in events.Scalars("entropy")]
-    np.testing.assert_allclose(told, expected, rtol=1e-6)
-
-
 def test_policies_live_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`offload: null` compares the estimate of a step with what a device can still give."""
     config = tiny.config(tmp_path, model={"offload": None, "tf32": True})

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpo_games.labelled import ordered, shown
 from mpo_games.protocol import Indices
-from mpo_llm.prompts import encodable, transcript
+from mpo_llm.conversations import encodable, transcript
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mpo_llm.config import Config, ModelConfig
+from mpo_llm.config import Config, ModelConfig, PromptsConfig
+from mpo_llm.conversations import Message
 from mpo_llm.engines import Autoregressive, Engine, sample
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Message, encode
+from mpo_llm.prompts import template_of
 from mpo_llm.rows import short
+from mpo_llm.templates import said
 from mpo_llm.training import assemble, checkpoint
 
 
@@ -26,8 +28,7 @@ def load(
     `max_tokens` limits an answer; `temperature` divides the logits. `ValueError` if there is no
     such model.
     """
-    # A run's folder and a checkpoint are recognised by their files; any other name is a model's.
-    trained = (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists()
+    trained = _is_run(model)
     config = checkpoint.config_of(model) if trained else Config(ModelConfig(model))
     generation = replace(config.generation, max_tokens=max_tokens, temperature=temperature)
     config = replace(config, generation=generation)
@@ -38,6 +39,12 @@ def load(
     return policy, tokenizer, assemble.engine(config)
 
 
+def settings(model: str) -> PromptsConfig:
+    """How a run, or a checkpoint of it, was trained to read conversations; the defaults for any
+    other model."""
+    return checkpoint.config_of(model).prompts if _is_run(model) else PromptsConfig()
+
+
 def converse(
     policy: TokenPolicy,
     tokenizer: Any,
@@ -45,21 +52,25 @@ def converse(
     rng: np.random.Generator,
     system: str | None = None,
     engine: Engine = Autoregressive(),
+    settings: PromptsConfig = PromptsConfig(),
 ) -> Iterator[str]:
     """Answer each line as the next message of one conversation.
 
     `lines` are the user's messages. Each answer is drawn when the iterator reaches it. `system` is
-    a system message to begin with. Without a chat template, the messages are joined by empty lines.
-    `ValueError` for a message after which the model has no room for an answer.
+    a system message to begin with; when None, it is that of `settings`, which also choose the chat
+    template. Without a template, the messages are joined by empty lines. Thoughts are left out; an
+    answer that does not follow its thoughts is a remark in brackets. `ValueError` for a message
+    after which the model has no room for an answer.
     """
-    messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
-    chat = getattr(tokenizer, "chat_template", None) is not None
+    template = template_of(settings, tokenizer)
+    system = settings.system if system is None else system
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
     for line in lines:
         messages.append({"role": "user", "content": line})
         try:
             # Half a surrogate pair, which a terminal passes on for bytes that are no text.
             line.encode()
-            prompt = encode(tokenizer, messages, chat)
+            prompt = template.encode(messages)
             assemble.room(policy).require(prompt, tokenizer)
         except ValueError as error:
             reason = "it is no text" if isinstance(error, UnicodeError) else error
@@ -67,6 +78,12 @@ def converse(
                 f"The conversation cannot go on after {short(line)}: {reason}"
             ) from error
         drawn = sample(policy, [prompt], 1, rng, engine)
-        answer = assemble.answer(policy, tokenizer, drawn.ids(0))
-        messages.append({"role": "assistant", "content": answer})
-        yield answer
+        ids = policy.decoding.content(drawn.ids(0))
+        found = said(tokenizer, ids, template.opened(prompt))
+        messages.append({"role": "assistant", "content": found.answer})
+        yield found.answer if found.ended else f"[{len(ids)} tokens of thoughts, and no answer]"
+
+
+def _is_run(model: str) -> bool:
+    """Whether a name is a run's folder or a checkpoint; any other name is a model's."""
+    return (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists()

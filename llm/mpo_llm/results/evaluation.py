@@ -22,7 +22,7 @@ from mpo_llm.judges.wrappers import tally
 from mpo_llm.measures.tournament import meet
 from mpo_llm.networks.errors import first_sentence
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Prompts, records
+from mpo_llm.prompts import Prompts, records, suited
 from mpo_llm.prompts import load as load_prompts
 from mpo_llm.responses import Responses
 from mpo_llm.results.outcomes import Evaluation, League, Opponent, Scored
@@ -234,14 +234,16 @@ class _Bench:
         held_out = source or config.evaluation.source
         if not held_out:
             raise ValueError("The run has no held-out prompts: pass some with `--prompts`.")
-        settings = replace(
-            config.prompts,
-            source=held_out,
-            limit=config.evaluation.limit if limit is None else limit,
-        )
+        asked = config.evaluation
+        # The run's split and subset belong to the run's own held-out prompts.
+        if held_out != asked.source:
+            asked = replace(asked, source=held_out, split=None, subset=None)
+        settings = replace(config, evaluation=asked).held_out
+        if limit is not None:
+            settings = replace(settings, limit=limit)
         policy, tokenizer = assemble.start(config)
-        asked = load_prompts(settings, tokenizer, assemble.room(policy))
-        start = _Entrant(policy, tokenizer, asked, assemble.engine(config))
+        prompts = load_prompts(settings, tokenizer, assemble.room(policy))
+        start = _Entrant(policy, tokenizer, prompts, assemble.engine(config))
         return cls(config, settings, start, samples, seed)
 
     @property
@@ -257,21 +259,32 @@ class _Bench:
         if name == START:
             return self.start
         if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
-            model = checkpoint.config_of(name).model
+            config = checkpoint.config_of(name)
+            model = config.model
+            # A run's policy reads the prompts by the template that it was trained with.
+            own = config.prompts
+            settings = replace(
+                self.settings, chat=own.chat, template=own.template, thinking=own.thinking
+            )
             # The same base model: policies then share one network, in memory only once.
             if model == self.config.model:
                 policy = checkpoint.policy_of(name, self.start.policy)
-                return replace(self.start, policy=policy)
+                if settings == self.settings:
+                    return replace(self.start, policy=policy)
+                tokenizer = self.start.tokenizer
+                prompts = load_prompts(settings, tokenizer, assemble.room(policy))
+                return replace(self.start, policy=policy, prompts=prompts)
             policy, tokenizer = checkpoint.load_policy(name)
         else:
             model = ModelConfig(name)
             policy, tokenizer = assemble.start(replace(self.config, model=model))
+            settings = suited(self.settings, tokenizer)
         # An engine may have loaded the run's own model, so another model has one of its own. A
         # server has the run's model, and would need to be started with another.
         other = replace(self.config, model=model)
         served = "url" in self.config.generation.options
         engine = assemble.engine(assemble.own_engine(other) if served else other)
-        prompts = load_prompts(self.settings, tokenizer, assemble.room(policy))
+        prompts = load_prompts(settings, tokenizer, assemble.room(policy))
         return _Entrant(policy, tokenizer, prompts, engine)
 
     def draw(self, entrant: _Entrant) -> Responses:
@@ -285,7 +298,8 @@ class _Bench:
         texts: list[list[str]] = [[] for _ in range(len(self.prompts))]
         for i, x in enumerate(responses.prompt_of.tolist()):
             ids = responses.ids(i)
-            texts[x].append(assemble.answer(entrant.policy, entrant.tokenizer, ids))
+            opened = entrant.prompts.opened
+            texts[x].append(assemble.answer(entrant.policy, entrant.tokenizer, ids, opened))
         return texts
 
     def categories(self, column: str | None) -> dict[str, Any]:

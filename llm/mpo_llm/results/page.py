@@ -122,9 +122,8 @@ def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tu
     """
     config = checkpoint.config_of(run)
     start, tokenizer = assemble.start(config)
-    source = replace(
-        config.prompts, source=config.evaluation.source or config.prompts.source, limit=count
-    )
+    source = config.held_out if config.evaluation.source else config.prompts
+    source = replace(source, limit=count)
     prompts = load_prompts(source, tokenizer, assemble.room(start))
     engine = assemble.engine(config)
     # A new generator for each, so that the answers differ by the policies and not by the draws.
@@ -133,7 +132,10 @@ def sample_answers(run: str | Path, *, count: int = 8, seed: int = 0) -> list[tu
         for policy in (start, checkpoint.policy_of(run, start))
     ]
     texts = [
-        [assemble.answer(start, tokenizer, responses.ids(i)) for i in range(len(prompts))]
+        [
+            assemble.answer(start, tokenizer, responses.ids(i), prompts.opened)
+            for i in range(len(prompts))
+        ]
         for responses in drawn
     ]
     return list(zip(prompts.texts, *texts, strict=True))

@@ -40,6 +40,7 @@ from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
 from mpo_llm.step.objectives import Logistic, Objective, SequenceLevel, Squared, TokenLevel
 from mpo_llm.step.proximal import Proximal
 from mpo_llm.step.terms import require_compiler
+from mpo_llm.templates import said
 from mpo_llm.training import memory
 
 FEEDBACKS: Mapping[str, Feedback] = {
@@ -124,10 +125,13 @@ def room(policy: TokenPolicy) -> Room:
     return Room(network.context, policy.decoding.max_tokens, _embedded(network))
 
 
-def answer(policy: TokenPolicy, tokenizer: Any, ids: Ids) -> str:
-    """The text of a response, without its end and without special tokens."""
+def answer(policy: TokenPolicy, tokenizer: Any, ids: Ids, opened: str = "") -> str:
+    """The text of a response, without thoughts, its end and special tokens.
+
+    `opened` is `Prompts.opened`, the mark by which its prompt has opened thoughts.
+    """
     # The end is taken off by its id, since it need not be a special token.
-    return str(tokenizer.decode(policy.decoding.content(ids), skip_special_tokens=True))
+    return said(tokenizer, policy.decoding.content(ids), opened).answer
 
 
 def _embedded(network: TransformersNetwork) -> int:
@@ -235,14 +239,14 @@ def game(
 
 
 def decoder(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
-    """The function from token ids to the text that a judge reads."""
+    """The function from token ids to the text that a judge reads: of a response, its answer."""
     # A decoded prompt would show the chat template to the judge, not the user's words alone. It is
     # known by the object, which is kept here, because a response may have the same ids.
     asked = {id(p): (p, text) for p, text in zip(prompts.ids, prompts.texts, strict=True)}
 
     def decode(ids: Ids) -> str:
         _, text = asked.get(id(ids), (ids, None))
-        return str(tokenizer.decode(ids, skip_special_tokens=True)) if text is None else text
+        return said(tokenizer, ids, prompts.opened).answer if text is None else text
 
     return decode
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy as np
 from mpo_games.atomic import write_bytes
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.measures.report import Report
+from mpo_llm.responses import Ids
 from mpo_llm.rows import complete_lines
 from mpo_llm.step.proximal import StepReport
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.templates import Said
 
 TABLE_PROMPTS = 4
 """The number of prompts in an entry of the sample table."""
@@ -71,8 +73,13 @@ def evaluation_metrics(report: Report) -> dict[str, float | None]:
     }
 
 
-def sample_table(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, Any]]:
-    """Entries of the sample table: some of the prompts with all their responses, the best first."""
+def sample_table(
+    game: TextPreferenceGame, q: Rollouts, read: Callable[[Ids], Said]
+) -> Iterator[dict[str, Any]]:
+    """Entries of the sample table: some of the prompts with all their responses, the best first.
+
+    `read` finds the thoughts of a response, which has an entry of its own if it has any.
+    """
     decoding = game.initial_policy().decoding
     for x in np.unique(q.responses.prompt_of)[:TABLE_PROMPTS]:
         rows = np.flatnonzero(q.responses.prompt_of == x)
@@ -82,12 +89,17 @@ def sample_table(game: TextPreferenceGame, q: Rollouts) -> Iterator[dict[str, An
                 {
                     # As the judge reads it, without an end that is no special token.
                     "text": game.decode(decoding.content(q.responses.ids(int(row)))),
+                    **_thoughts(read(decoding.content(q.responses.ids(int(row))))),
                     "share": float(q.weights[row]),
                     "advantage": float(q.advantages[row, 0]),
                 }
                 for row in rows[np.argsort(-q.advantages[rows, 0], kind="stable")]
             ],
         }
+
+
+def _thoughts(said: Said) -> dict[str, str]:
+    return {"thoughts": said.thoughts} if said.thoughts or not said.ended else {}
 
 
 def truncate(path: Path, step: int) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,15 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.processes import Distributed, OneProcess, Processes, asked_to_shard
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import load as load_prompts
+from mpo_llm.responses import Ids
+from mpo_llm.templates import Said, said
 from mpo_llm.training import assemble, checkpoint, config_file, fingerprint, records
 from mpo_llm.training.checkpoint import Checkpoint
 from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.lock import locked
 from mpo_llm.training.saving import Saver
-from mpo_llm.training.trackers import Trackers, require_trackers
+from mpo_llm.training.trackers import Trackers, named
 
 
 class Interrupted(Exception):
@@ -146,6 +149,8 @@ class Run:
     device: torch.device
     trackers: Trackers
     """They are told each step's metrics."""
+    read: Callable[[Ids], Said]
+    """Thoughts and answer in a response to a training prompt, for the table of samples."""
     identity: Identity
     """What makes this run this run."""
     state: State[TokenPolicy] | None = None
@@ -161,13 +166,9 @@ class Run:
         """Load and check everything; nothing is drawn or written yet."""
         from accelerate import Accelerator
 
-        require_trackers(config.output.trackers)
+        trackers = Trackers(named(config.output.trackers), config)
         fsdp = asked_to_shard()
-        accelerator = Accelerator(
-            cpu=model_loading.device().type == "cpu",
-            log_with=list(config.output.trackers) or None,
-            project_dir=config.output.folder,
-        )
+        accelerator = Accelerator(cpu=model_loading.device().type == "cpu")
         processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
         # Loaded before the model, because a factory that cannot be called is found out fastest.
         judge, engine = judge_loading.load(config.judge), assemble.engine(config)
@@ -194,10 +195,7 @@ class Run:
         )
         held_out = others = None
         if config.evaluation.source:
-            source = replace(
-                config.prompts, source=config.evaluation.source, limit=config.evaluation.limit
-            )
-            others = load_prompts(source, tokenizer, room)
+            others = load_prompts(config.held_out, tokenizer, room)
             held_out = replace(
                 game,
                 prompts=others.ids,
@@ -215,7 +213,8 @@ class Run:
             np.random.default_rng(config.seed),
             processes,
             accelerator.device,
-            Trackers(accelerator, config.output.trackers),
+            trackers,
+            partial(said, tokenizer, opened=prompts.opened),
             fingerprint.identity(config, policy, tokenizer, prompts, others),
         )
 
@@ -246,8 +245,7 @@ class Run:
             # A `config.yaml` can be edited, the checkpoint's own copy is what the run had.
             theirs = config_file.read(then.settings.encode())
             fingerprint.require_same_settings(self.config, theirs, accept)
-            ours, others = self.config.evaluation, before.evaluation
-            if (ours.source, ours.limit) != (others.source, others.limit):
+            if self.config.held_out != before.held_out:
                 # Other prompts were asked for, which evaluate the run and do not change it.
                 accept = (*accept, "held_out")
             self.identity = self.identity.resumed(then, found.state.step, accept)
@@ -267,9 +265,9 @@ class Run:
             # Steps after the checkpoint are taken again, and recorded again.
             for name in ("metrics.jsonl", "samples.jsonl"):
                 records.truncate(self.folder / name, step)
+            self.trackers.start(step)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.trackers.start()
 
     def go(self) -> Summary:
         """Take steps until the budget is spent."""
@@ -362,11 +360,13 @@ class Run:
             return
         journal = self.saver.journal
         journal.add("metrics.jsonl", [json.dumps(row)])
-        if step % output.table_every == 0:
-            entries = ({"step": step, **entry} for entry in records.sample_table(self.game, q))
-            journal.add("samples.jsonl", (json.dumps(e, ensure_ascii=False) for e in entries))
+        every = step % output.table_every == 0
+        entries = list(records.sample_table(self.game, q, self.read)) if every else []
+        lines = ({"step": step, **entry} for entry in entries)
+        journal.add("samples.jsonl", (json.dumps(line, ensure_ascii=False) for line in lines))
         self.saver.record()
-        self.trackers.log({k: v for k, v in row.items() if v is not None}, step)
+        self.trackers.log(row, step)
+        self.trackers.show(entries, step)
 
     def _warn_of_contention(self) -> None:
         # To wait for a GPU, or for the gradients of other processes, is normal.
