@@ -21,7 +21,7 @@ from mpo_llm.training import config_file
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "step": ("kl_step", "kl_magnet", "advantage_std"),
-    "responses": ("length", "longest", "entropy", "distinct", "mismatch"),
+    "responses": ("length", "longest", "entropy", "distinct", "mismatch", "mismatch_ratio"),
     "judge": ("judge_calls", "judge_failures"),
     "evaluation": (
         "win_rate",
