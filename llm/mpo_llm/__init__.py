@@ -57,6 +57,7 @@ from mpo_llm.step.objectives import SequenceLevel as SequenceLevel
 from mpo_llm.step.objectives import Squared as Squared
 from mpo_llm.step.objectives import TokenLevel as TokenLevel
 from mpo_llm.step.proximal import Proximal as Proximal
+from mpo_llm.step.rates import Reaching as Reaching
 from mpo_llm.step.rollouts import Rollouts as Rollouts
 from mpo_llm.strength import ByNoise as ByNoise
 

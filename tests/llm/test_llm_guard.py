@@ -11,7 +11,8 @@ import torch
 
 import mpo_llm as ml
 from languages import ENDED, FIXED, PROMPTS, game, table_network
-from mpo_llm.step.guard import Guard, closed_form_kl
+from mpo_llm.step.guard import Guard
+from mpo_llm.step.sample import closed_form_kl
 
 ACCURATE = ml.Proximal(ml.SequenceLevel(), ml.LBFGS(300, 1e-6))
 

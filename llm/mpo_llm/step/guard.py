@@ -1,13 +1,4 @@
-r"""A guard: a mirror step that does not lower its loss, or goes too far, goes back.
-
-The sample tells how far the step should go. With shares w, advantages A and references $r_k$ of
-weights $w_k$, the closed form on the drawn responses is
-
-$$\hat p(y) \propto w(y)\,e^{z(y)},\qquad
-z(y) = \frac{1}{\sum_k w_k}\Big(A(y) - \sum_k w_k\log\frac{p(y)}{r_k(y)}\Big)$$
-
-and its KL to the old policy is known before the step.
-"""
+r"""A guard: a mirror step that does not lower its loss, or goes too far, goes back."""
 
 from __future__ import annotations
 
@@ -19,64 +10,12 @@ import numpy as np
 import torch
 
 from mpo_games.checks import require_count, require_positive
-from mpo_games.protocol import Array
-from mpo_llm.networks.processes import Processes
 from mpo_llm.networks.workbench import Weights, Workbench
 from mpo_llm.step.minimisers import Minimised
-from mpo_llm.step.objectives import Batch, SequenceLevel
+from mpo_llm.step.sample import Sample
 
 ROUNDING = 1e-4
 """KLs below this, in nats a response, are rounding errors of single precision."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """The judged responses of a step, as functions of the workbench's weights."""
-
-    parts: Sequence[Callable[[], Batch]]
-    """Each can be called again and again, at other weights."""
-    share: float
-    """What the weights of the responses are multiplied by so that they add up to 1."""
-    processes: Processes
-    """The whole sample is that of all processes together."""
-
-    def measured(self) -> tuple[float, float]:
-        """The loss of whole responses, and KL(new || old) in nats a response.
-
-        Infinity where the network returns no finite numbers.
-        """
-        loss, kl = 0.0, 0.0
-        with torch.no_grad():
-            for part in self.parts:
-                try:
-                    batch = part()
-                except FloatingPointError:
-                    # The other parts are run all the same: processes must run equally often.
-                    loss = kl = np.inf
-                    continue
-                # The KL is the loss of a step that is pulled to the old policy by weight 1 alone.
-                still = replace(
-                    batch,
-                    advantages=torch.zeros_like(batch.advantages),
-                    pulls=[(1.0, *batch.pulls[0][1:])],
-                )
-                loss += float(batch.weights @ SequenceLevel()(batch))
-                kl += float(batch.weights @ SequenceLevel()(still))
-        found = np.sum(self.processes.gather((loss, kl)), axis=0) * self.share
-        return float(found[0]), float(found[1])
-
-    def predicted(self) -> float:
-        """KL(closed form || old) on the sample, in nats a response, at the weights of the old."""
-        columns: list[list[Array]] = []
-        with torch.no_grad():
-            for part in self.parts:
-                batch = part()
-                z = (batch.advantages[:, 0] - batch.drift) / batch.total
-                rows = (batch.prompt_of, batch.weights, z)
-                columns.append([column.double().cpu().numpy() for column in rows])
-        prompt_of, weights, exponents = (np.concatenate(c) for c in zip(*columns, strict=True))
-        own = closed_form_kl(prompt_of, weights, exponents)
-        return float(np.sum(self.processes.gather(own)) * self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +36,20 @@ class Guard:
         require_count("tries", self.tries)
 
     def __call__(
-        self, bench: Workbench, sample: Sample, minimise: Callable[[], Minimised], /
+        self, bench: Workbench, samples: Sequence[Sample], minimise: Callable[[], Minimised], /
     ) -> tuple[Minimised, float]:
         """Minimise from the bench's present weights, and go back as far as need be.
 
-        Returns what the minimiser did, and the share of its way that is kept.
+        The mean of the `samples` is that of the step. Returns what the minimiser did, and the share
+        of its way that is kept.
         """
         start = dict(bench.drafts)
-        before, _ = sample.measured()
-        limit = self.far * sample.predicted() + ROUNDING
+        before, _ = _mean(samples)
+        limit = self.far * float(np.mean([s.predicted() for s in samples])) + ROUNDING
         done = minimise()
         end, kept = dict(bench.drafts), 1.0
         for _ in range(self.tries):
-            loss, kl = sample.measured()
+            loss, kl = _mean(samples)
             if isfinite(loss) and loss < before and kl < limit:
                 break
             kept /= 3.0
@@ -122,24 +62,10 @@ class Guard:
         return done, kept
 
 
-def closed_form_kl(prompt_of: Array, weights: Array, z: Array) -> float:
-    """The mean of `KL(w e^z / Z || w)` over prompts, each counted by its total weight, in nats.
-
-    All are `(N,)`: the prompt, the share and the exponent of each response.
-    """
-    _, row = np.unique(prompt_of, return_inverse=True)
-    total = np.bincount(row, weights)
-    # Responses of weight 0, which a process without work of its own runs, have no share: 0 / 0.
-    share = weights / np.where(total > 0.0, total, 1.0)[row]
-    peak = np.full(len(total), -np.inf)
-    np.maximum.at(peak, row, np.where(weights > 0.0, z, -np.inf))
-    peak = np.where(np.isfinite(peak), peak, 0.0)
-    # Responses of share 0 may lie above the peak.
-    power = np.exp(np.minimum(z - peak[row], 0.0))
-    mass = np.bincount(row, share * power)
-    mass = np.where(mass > 0.0, mass, 1.0)
-    log_ratio = z - peak[row] - np.log(mass)[row]
-    return float(np.sum(weights * power / mass[row] * log_ratio))
+def _mean(samples: Sequence[Sample]) -> tuple[float, float]:
+    """The loss and the KL to the old policy of the samples together."""
+    loss, kl = np.mean([sample.measured() for sample in samples], axis=0)
+    return float(loss), float(kl)
 
 
 def _between(start: Weights, end: Weights, share: float) -> Weights:

@@ -24,6 +24,8 @@ from mpo_games.labelled import shown
 from mpo_llm.networks.pieces import Drafts, give_back, groups
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.networks.workbench import Weights, Workbench, single
+from mpo_llm.step.rates import Reaching
+from mpo_llm.step.sample import Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +53,8 @@ class Loss:
     sharded: frozenset[str] = frozenset()
     """Names of the parameters of which this process has only some rows. FSDP has already summed
     their gradients over the processes."""
+    sample: Sample = Sample(())
+    """The judged responses that the loss is made of, for rates that are measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +67,8 @@ class Moments:
     """Updates so far."""
     first: Weights = field(default_factory=dict)
     """Running mean of the gradients, by parameter; empty unless it is kept."""
+    rate: float = 0.0
+    """The learning rate that was measured; 0 if none was."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,8 +133,8 @@ class Adam:
 
     epochs: int = 8
     """Passes over the responses in a mirror step."""
-    rate: float = 6e-4
-    """Learning rate at the start of every mirror step."""
+    rate: float | Reaching = 6e-4
+    """Learning rate at the start of every mirror step; or how it is measured in the first one."""
     schedule: Callable[[float], float] = falling
     """The factor of the rate, as a function of the share of the step's updates already made."""
     betas: tuple[float, float] = (0.9, 0.9999)
@@ -145,7 +151,8 @@ class Adam:
 
     def __post_init__(self) -> None:
         require_count("epochs", self.epochs)
-        require_positive("rate", self.rate)
+        if not isinstance(self.rate, Reaching):
+            require_positive("rate", self.rate)
         require_callable("schedule", self.schedule, "`falling`")
         betas = finite_numbers(self.betas, "betas")
         if betas.shape != (2,) or not ((betas >= 0.0) & (betas < 1.0)).all():
@@ -161,7 +168,8 @@ class Adam:
         first = Drafts(moments.first if self.keep_first else {}, places, near=lambda _: True)
         a, b = self.betas
         updates = self.epochs * len(losses)
-        found = []
+        found: list[Gradient] = []
+        top, measured = self._rate(bench, losses, moments, found)
         for i in range(updates):
             found.append(_backward([losses[i % len(losses)]], bench))
             factor = self._factor(losses[0], bench)
@@ -169,7 +177,7 @@ class Adam:
             # is not kept.
             scale = (1.0 - b ** (moments.count + i + 1)) ** 0.5
             since = i + 1 + (moments.count if self.keep_first else 0)
-            rate = self.rate * self.schedule(i / updates) / (1.0 - a**since)
+            rate = top * self.schedule(i / updates) / (1.0 - a**since)
             keep = self.keep_first or i + 1 < updates
             gradients = bench.take()
             for pieces in groups(gradients, bench.drafts):
@@ -188,7 +196,22 @@ class Adam:
                 del like, p, m, v, g
         count = moments.count + updates
         means = {n: places.at_home(m) for n, m in first.tensors.items()} if self.keep_first else {}
-        return Minimised(Moments(second.tensors, count, means), found)
+        return Minimised(Moments(second.tensors, count, means, measured), found)
+
+    def _rate(
+        self, bench: Workbench, losses: Sequence[Loss], moments: Moments, found: list[Gradient]
+    ) -> tuple[float, float]:
+        """The rate of this mirror step, and the one that was measured and is kept, or 0.
+
+        What is computed for it is added to `found`.
+        """
+        if not isinstance(self.rate, Reaching):
+            return self.rate, moments.rate
+        if moments.rate:
+            return moments.rate, moments.rate
+        found.append(_backward(losses[:1], bench))
+        rate, sure = self.rate.measured(bench, losses[0].sample, self.epsilon)
+        return rate, rate if sure else 0.0
 
     @torch.no_grad()
     def _update(

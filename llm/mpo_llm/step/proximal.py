@@ -21,11 +21,12 @@ from mpo_games.labelled import shown
 from mpo_llm.networks.base import Weights
 from mpo_llm.networks.inputs import Inputs, to_device
 from mpo_llm.networks.processes import Processes, in_step, share
-from mpo_llm.step.guard import Guard, Sample
+from mpo_llm.step.guard import Guard
 from mpo_llm.step.minimisers import Adam, Evaluated, Gradient, Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective, TokenLevel
 from mpo_llm.step.parts import Limits
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.step.sample import Sample
 from mpo_llm.step.scoring import WORKBENCH, HiddenStates, Scorable
 
 
@@ -149,10 +150,18 @@ class Proximal:
             [(weight, states[i]) for (weight, _), states in zip(references, read, strict=True)]
             for i in range(len(every))
         )
-        samples = [[self._batch(policy, part, next(pulls)) for part in parts] for parts in batches]
+        samples = [
+            Sample([self._batch(policy, part, next(pulls)) for part in parts], network.processes)
+            for parts in batches
+        ]
         losses = [
-            Loss([partial(self._loss, part) for part in found], network.processes, network.sharded)
-            for found in samples
+            Loss(
+                [partial(self._loss, part) for part in sample.parts],
+                network.processes,
+                network.sharded,
+                sample,
+            )
+            for sample in samples
         ]
         bench = network.workbench
         try:
@@ -162,10 +171,7 @@ class Proximal:
                 if self.guard is None:
                     done, kept = minimise(), 1.0
                 else:
-                    # Each minibatch stands for the whole, so their mean does.
-                    measured = [part for found in samples for part in found]
-                    whole = Sample(measured, 1.0 / len(samples), network.processes)
-                    done, kept = self.guard(bench, whole, minimise)
+                    done, kept = self.guard(bench, samples, minimise)
             first, last = _kls(network.processes, done.gradients[0], done.gradients[-1])
             report = StepReport(len(done.gradients), done.gradients[-1].loss, first, last, kept)
             return Solved(bench.weights(), done.moments, report)
