@@ -147,6 +147,29 @@ def many_prompts(
     return Language(game, ml.EnumerableGame(start, prompts(HELD_OUT), table[HELD_OUT]))
 
 
+def play(language: Language, solver: Any, steps: int, seed: int, every: int = 25) -> list[Any]:
+    """A run: `(step, gaps of the last iterate, gaps of the average of weights)`, every few steps.
+
+    Gaps are those on the prompts of training and on the others. Without an average the last iterate
+    stands for it. A run that breaks has the largest gap from then on.
+    """
+    import mpo_games as mg
+
+    found: list[Any] = []
+    rng = np.random.default_rng(seed)
+    try:
+        for state in mg.iterate(language.game, solver, rng=rng):
+            if state.step % every == 0 or state.step >= steps:
+                average = state.memory.get("average", state.policy)
+                gaps = (language.gaps(state.policy), language.gaps(average))
+                found.append((state.step, *gaps))
+            if state.step >= steps:
+                break
+    except FloatingPointError:
+        found += [(t, (2.0, 2.0), (2.0, 2.0)) for t in range(every * len(found), steps + 1, every)]
+    return found
+
+
 def _start(seed: int, vocabulary: int, context: int, decoding: Any, width: int) -> Any:
     import torch
 

@@ -48,14 +48,11 @@ class Guard:
         limit = self.far * float(np.mean([s.predicted() for s in samples])) + ROUNDING
         done = minimise()
         end, kept = dict(bench.drafts), 1.0
-        for _ in range(self.tries):
+        for left in reversed(range(self.tries)):
             loss, kl = _mean(samples)
             if isfinite(loss) and loss < before and kl < limit:
                 break
-            kept /= 3.0
-            bench.replace(_between(start, end, kept))
-        else:
-            kept = 0.0
+            kept = kept / 3.0 if left else 0.0
             bench.replace(_between(start, end, kept))
         if kept < 1.0:
             done = replace(done, moments=replace(done.moments, first={}))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +26,6 @@ from mpo_llm.networks.pieces import Drafts, give_back, groups
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.networks.workbench import Weights, Workbench, single
 from mpo_llm.step.rates import Reaching
-from mpo_llm.step.sample import Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +53,6 @@ class Loss:
     sharded: frozenset[str] = frozenset()
     """Names of the parameters of which this process has only some rows. FSDP has already summed
     their gradients over the processes."""
-    sample: Sample = Sample(())
-    """The judged responses that the loss is made of, for rates that are measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,8 +207,14 @@ class Adam:
             return self.rate, moments.rate
         if moments.rate:
             return moments.rate, moments.rate
-        found.append(_backward(losses[:1], bench))
-        rate, sure = self.rate.measured(bench, losses[0].sample, self.epsilon)
+        first = losses[0]
+        found.append(_backward([first], bench))
+
+        def kl() -> float:
+            """From the old policy, over all processes."""
+            return float(np.sum(first.processes.gather(_kl(first))))
+
+        rate, sure = self.rate.measured(bench, kl, self.epsilon)
         return rate, rate if sure else 0.0
 
     @torch.no_grad()
@@ -340,6 +344,19 @@ def _backward(losses: Sequence[Loss], bench: Workbench) -> Gradient:
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."
         )
     return Gradient(number, kls or ())
+
+
+@torch.no_grad()
+def _kl(loss: Loss) -> float:
+    """The part of this process in the KL to the first reference; infinity if it is not finite."""
+    whole = 0.0
+    for part in loss.parts:
+        try:
+            whole += float(part().kls[0])
+        except FloatingPointError:
+            # The other parts are run all the same: processes must run equally often.
+            whole = np.inf
+    return whole
 
 
 def _norm(loss: Loss, gradients: Weights) -> Tensor:

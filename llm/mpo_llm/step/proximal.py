@@ -159,7 +159,6 @@ class Proximal:
                 [partial(self._loss, part) for part in sample.parts],
                 network.processes,
                 network.sharded,
-                sample,
             )
             for sample in samples
         ]
