@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ SHARED: dict[str, dict[str, Any]] = {
         "solver": {"prompts": 3, "feedback": "current"},
         "step": {"objective": "squared", "micro_batch": None},
     },
+    # No dictionary, so it replaces the section of the tiny run.
+    "auto": {"solver": MappingProxyType({"samples": 4, "prompts": 3}), "step": None},
 }
 
 

@@ -16,8 +16,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, TensorBoar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tiny
-from mpo_llm.algorithms import completed
 from mpo_llm import cli
+from mpo_llm.algorithms import completed
 from mpo_llm.config import Config, OutputConfig
 from mpo_llm.training import config_file, trackers
 from mpo_llm.training.trackers import Trackers

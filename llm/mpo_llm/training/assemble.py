@@ -266,7 +266,9 @@ def solver(settings: SolverConfig) -> mg.MMD:
     Settings left open are those of the named algorithm, and without a name those of `mmd`.
     """
     name = settings.algorithm or "mmd"
-    settings = completed(Config(solver=replace(settings, algorithm=name))).solver
+    # Some objectives need all responses at the same time, and how many is not asked here.
+    whole = Config(solver=replace(settings, algorithm=name), step=StepConfig(micro_batch=None))
+    settings = completed(whole).solver
     eta, alpha = known(settings.eta), known(settings.alpha)
     choice: FeedbackChoice = known(settings.feedback)
     pull_name = known(settings.pull)
