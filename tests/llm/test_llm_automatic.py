@@ -275,3 +275,36 @@ def test_an_average_that_no_run_keeps_is_refused(
 def test_only_solvers_of_mirror_steps_are_counted() -> None:
     with pytest.raises(TypeError, match="Only the steps of `MMD` can be counted"):
         Ledger().solver(mg.FictitiousPlay())
+
+
+@pytest.mark.parametrize(
+    ("flags", "solver"),
+    [
+        ([], ml.ON_TOKENS),
+        (["--solver.prompts", "3", "--step.micro-batch", "None"], ml.ON_TOKENS),
+        (["--solver.algorithm", "nash_md"], mg.NashMD(2.0, 0.01)),
+        (["--solver.algorithm", "nash_md", "--solver.eta", "0.5"], mg.NashMD(0.5, 0.01)),
+        (["--solver.magnet", "every", "7"], mg.MPO(2.0, 0.01, 7)),
+        (["--step.rate", "1e-4"], mg.MMD(2.0, 0.01)),
+    ],
+)
+def test_flags_choose_the_solver(
+    flags: list[str], solver: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Config] = []
+    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    minimal(tmp_path)
+    assert cli.main(["train", str(tmp_path / "run.yaml"), "--dry-run", *flags]) == 0
+    assert assemble.chosen(seen[0]) == solver
+
+
+def test_a_run_of_the_earlier_default_is_not_resumed_by_auto(tmp_path: Path) -> None:
+    """Its folder has all settings, so a file that names none is another run."""
+    before = config_file.changed(minimal(tmp_path, 1), {"solver.algorithm": "mmd"})
+    train(before)
+    record = tmp_path / "run" / "config.yaml"
+    # As earlier releases wrote it.
+    record.write_text(record.read_text().replace("  algorithm: mmd\n", ""))
+    with pytest.raises(ValueError, match=r"begun with another `solver.algorithm`"):
+        train(minimal(tmp_path, 2), resume=True)
+    assert train(config_file.changed(before, {"budget.steps": 2}), resume=True).state.step == 2
