@@ -227,11 +227,12 @@ def test_a_dry_run_plans_it(tmp_path: Path) -> None:
     config = minimal(tmp_path, 7)
     found = plan(config)
     assert (found.algorithm, found.prompts, found.responses, found.gradients) == ("auto", 2, 8, 16)
-    # All four prompts, the last eight visits of each, four responses a visit.
-    assert found.learnt == 4 * 8 * 4
+    # Eight responses more in each step, up to four prompts' last eight visits of four responses.
+    assert found.learnt == 7 * 8
+    assert plan(minimal(tmp_path, 20)).learnt == 4 * 8 * 4
     assert found.steps == 7
     assert "solver    auto" in str(found)
-    assert "learns from up to 128" in str(found)
+    assert "learns from up to 56" in str(found)
     moving = plan(config_file.changed(config, {"solver.magnet.every": 50}))
     # A policy, the average, what the guard tries, and the policy before the old one more.
     assert found.memory.device["policies"] > moving.memory.device["policies"]

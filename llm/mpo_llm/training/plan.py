@@ -90,14 +90,15 @@ def plan(config: Config) -> Plan:
     share = math.ceil(prompts / run.processes.size)
     seconds = {name: s * share for name, s in spent.items()}
     seconds["step"] *= updates / taken
+    steps = _steps(config, responses, updates)
     learnt, compared = responses, responses * (solver.samples - 1) // 2
     if solver.algorithm == "auto":
         at, kept = min(prompts + VISITS.others, len(game.prompts)), VISITS.visits * solver.samples
-        learnt = at * kept
+        learnt, mean = _growing(responses, at * kept, steps)
         # Each new response meets the others of its visit, and those of the visits before.
         compared += responses * (kept - solver.samples)
         for name in ("scoring", "step"):
-            seconds[name] *= learnt / responses
+            seconds[name] *= mean / responses
     part = math.ceil(learnt / run.processes.size)
     return Plan(
         str(solver.algorithm),
@@ -110,7 +111,7 @@ def plan(config: Config) -> Plan:
         memory.estimate(config, network, max(map(len, game.prompts)), part),
         seconds,
         peak_memory(run.device),
-        _steps(config, responses, updates),
+        steps,
     )
 
 
@@ -142,6 +143,19 @@ def _probe(run: Run) -> tuple[Mapping[str, float], int]:
     with ledger.time("scoring"):
         next(states)
     return ledger.seconds, ledger.counts["gradient_steps"]
+
+
+def _growing(responses: int, bound: int, steps: int | None) -> tuple[int, float]:
+    """Of the numbers of responses that steps learn from, the last, and their mean.
+
+    A step has `responses` more than the one before, up to `bound`.
+    """
+    full = bound / responses
+    if steps is None:
+        return bound, float(bound)
+    grown = min(steps, math.floor(full))
+    total = responses * grown * (grown + 1) / 2 + bound * (steps - grown)
+    return min(bound, responses * steps), total / steps
 
 
 def _steps(config: Config, responses: int, gradients: int) -> int | None:
