@@ -175,7 +175,7 @@ a word with a number: the flags for `magnet: fixed` and `magnet: {every: 50}` in
 
 examples:
   mpo-llm train run.yaml --dry-run
-  mpo-llm train run.yaml --solver.eta 1 --output.folder runs/eta1
+  mpo-llm train run.yaml --solver.algorithm nash_md --output.folder runs/nash-md
   mpo-llm train run.yaml --solver.magnet.every 50 --solver.feedback optimistic
   mpo-llm train run.yaml --resume
   accelerate launch --num_processes 2 -m mpo_llm.cli train run.yaml

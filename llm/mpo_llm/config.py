@@ -181,9 +181,9 @@ class SolverConfig:
     prompts: int | None = None
     """Prompts of a step, drawn without repetition; None is all of them."""
     eta: float | None = field(default=None, metadata=OPEN)
-    """Step size, in units of 1 / (preference - 1/2)."""
+    """Step size, in units of 1 / (preference - 1/2); 2 in `mmd`."""
     alpha: float | None = field(default=None, metadata=OPEN)
-    """Weight of the KL to the magnet, in units of preference."""
+    """Weight of the KL to the magnet, in units of preference; 0.01 in `mmd`."""
     magnet: MagnetChoice | None = field(default=None, metadata=OPEN)
     """When the magnet moves. `fixed`: it stays at the start model (MMD). `every 50`: it moves to
     the policy every 50 steps (MPO). `weight_ema 0.01`: every step its weights go 0.01 of the way to
@@ -201,7 +201,7 @@ class SolverConfig:
     pull: Literal["proximal", "in_reward"] | None = field(default=None, metadata=OPEN)
     """Where the KL to the magnet is: in the step (MPO), or in the reward (MPO-RT)."""
     truncation: float | None = field(default=None, metadata=OPEN)
-    """Largest importance weight of a response."""
+    """Largest importance weight of a response; 4 in `mmd`."""
 
     def __post_init__(self) -> None:
         # The baseline of a response is the mean of the others to its prompt.
@@ -243,11 +243,11 @@ class StepConfig:
     minimiser: Literal["adam", "lbfgs"] | None = field(default=None, metadata=OPEN)
     """`lbfgs` needs an objective whose gradient is the gradient of its value."""
     epochs: int | None = field(default=None, metadata=OPEN)
-    """Passes over the responses of a step (Adam), or iterations (L-BFGS)."""
+    """Passes over the responses of a step (Adam), or iterations (L-BFGS); 4 in `mmd`."""
     minibatches: int | None = field(default=None, metadata=OPEN)
-    """Updates in a pass."""
+    """Updates in a pass; 1 in `mmd`."""
     rate: float | None = field(default=None, metadata=OPEN)
-    """Adam's learning rate at the start of every step."""
+    """Adam's learning rate at the start of every step; 1e-5 in `mmd`."""
     schedule: Literal["falling", "constant"] | None = field(default=None, metadata=OPEN)
     """The learning rate within a step: it falls linearly to 0, or stays constant."""
     betas: tuple[float, float] | None = field(default=None, metadata=OPEN)

@@ -119,8 +119,10 @@ def test_two_processes_are_one(
             assert one[key] <= two[key] <= 1.5 * one[key], key
     ours, theirs = weights(mine, 4), weights(shared, 4)
     assert ours.keys() == theirs.keys()
+    # Many gradients more, and second moments that are far from small.
+    relative = 1e-3 if name == "auto" else 1e-7
     for key, array in ours.items():
-        np.testing.assert_allclose(theirs[key], array, atol=1e-4, err_msg=key)
+        np.testing.assert_allclose(theirs[key], array, relative, 1e-4, err_msg=key)
     if name == "full":
         sharded = request.node.callspec.params["together"] == FSDP
         _notes_agree(weighing.notes(mine), weighing.notes(shared), sharded)
