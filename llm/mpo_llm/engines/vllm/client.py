@@ -106,7 +106,8 @@ class Client:
 
     def _next(self, done: Queue[tuple[int, object]]) -> tuple[int, object]:
         """The next answer. `EngineError` if there is none, and no new token, for too long."""
-        made, since = self._made(), monotonic()
+        # Most answers come at once, and the server's counters are not asked for then.
+        made, since = None, monotonic()
         while True:
             try:
                 return done.get(timeout=min(LOOK, self.timeout))
