@@ -117,6 +117,9 @@ class FakeVLLM:
             held.remove(body["lora_name"])
             return 200, "Success: adapter removed"
         if path == COMPLETIONS:
+            if body["model"] not in ("start", *held.adapters):
+                said = f"The model `{body['model']}` does not exist."
+                return 404, {"error": {"message": said, "code": 404}}
             return 200, self._completed(body)
         return (200, {}) if path == "/health" else (404, {"detail": "Not Found"})
 
