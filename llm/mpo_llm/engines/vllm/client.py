@@ -53,8 +53,11 @@ class Client:
     def __post_init__(self) -> None:
         self.url = http.address(self.url).removesuffix("/v1")
         http.secret(self.key_env)
+        self._pool = self._connections()
+
+    def _connections(self) -> urllib3.PoolManager:
         # `answers` has an eye on the server; a request by itself has its own limit.
-        self._pool = http.pool(self.url, self.at_once + 2, None)
+        return http.pool(self.url, self.at_once + 2, None)
 
     def get(self, path: str) -> bytes:
         """What a path answers that needs no model."""
@@ -100,6 +103,10 @@ class Client:
                 if isinstance(answer, BaseException):
                     raise answer
                 found[i] = answer
+        except BaseException:
+            # Requests that nobody waits for any more keep their connections.
+            self._pool = self._connections()
+            raise
         finally:
             stop.set()
         return found
@@ -144,7 +151,11 @@ class Client:
             pause *= 2.0
         if 200 <= response.status < 300:
             return response.data
-        said = " ".join(http.message(response.data).split())[:WORDS].rstrip(".")
+        said = http.message(response.data)
+        # Some servers repeat the key.
+        secret = http.secret(self.key_env)
+        said = said.replace(secret, "***") if secret else said
+        said = " ".join(said.split())[:WORDS].rstrip(".")
         how = ""
         if response.status == 401:
             how = ": name the variable that holds its key by the engine's option `key_env`"
