@@ -34,9 +34,9 @@ class FakeVLLM:
     change: Callable[[str, Any, Any], Any] = lambda path, body, answer: answer
     """`change(path, body, answer)`: what is answered instead."""
     loses: int = 0
-    """How many of the next completions are made and never reach the one who asked."""
+    """How many of the next draws are made and never reach the one who asked."""
     lives: int | None = None
-    """After so many draws the server is dead; None is for ever."""
+    """After so many draws the server is dead; None is never."""
     busy: int = 0
     """How often it refuses to forget."""
     hangs: bool = False
@@ -73,19 +73,19 @@ class FakeVLLM:
 
     def answer(self, path: str, body: Any) -> Reply:
         """The answer to a request."""
-        if self.lives is not None and self.lives <= 0:
+        lost = False
+        if path == COMPLETIONS and "logprob_token_ids" not in body:
+            with self._lock:
+                lost, self.loses = self.loses > 0, max(0, self.loses - 1)
+                if self.lives is not None:
+                    self.lives -= 1
+        if self.lives is not None and self.lives < 0:
             return LOST
         if path in self.replies:
             return self.replies[path]
         if path == METRICS:
             return 200, self._metrics(), {}
         status, found = self._answered(path, body)
-        lost = False
-        if path == COMPLETIONS:
-            with self._lock:
-                lost, self.loses = self.loses > 0, max(0, self.loses - 1)
-                if self.lives is not None and "logprob_token_ids" not in body:
-                    self.lives -= 1
         return LOST if lost else (status, self.change(path, body, found), {})
 
     def _answered(self, path: str, body: Any) -> tuple[int, Any]:
