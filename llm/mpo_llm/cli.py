@@ -76,11 +76,15 @@ class Chat:
     """Longest answer, in tokens."""
     seed: int = 0
     """Seed of the answers."""
+    own_engine: bool = False
+    """Draw by the built-in engine, and not by that of the run, such as a server that has ended."""
 
     def run(self) -> str:
         """Answer the messages on standard input, one a line, until it ends."""
         require_count("seed", self.seed, least=0)
-        policy, tokenizer, engine = chat.load(self.model, self.max_tokens, self.temperature)
+        policy, tokenizer, engine = chat.load(
+            self.model, self.max_tokens, self.temperature, self.own_engine
+        )
         rng = np.random.default_rng(self.seed)
         prompt = "> " if sys.stdin.isatty() else ""
         for answer in chat.converse(policy, tokenizer, _lines(prompt), rng, self.system, engine):

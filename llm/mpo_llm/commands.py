@@ -89,6 +89,8 @@ class Evaluate:
     """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
     """Seed of the responses."""
+    own_engine: bool = False
+    """Draw by the built-in engine, and not by that of the run, such as a server that has ended."""
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
@@ -104,6 +106,7 @@ class Evaluate:
             samples=self.samples,
             limit=self.limit,
             seed=self.seed,
+            own_engine=self.own_engine,
         )
         return _report(found, self.out)
 
@@ -132,6 +135,8 @@ class PlayLeague:
     """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
     """Seed of the responses."""
+    own_engine: bool = False
+    """Draw by the built-in engine, and not by that of the run, such as a server that has ended."""
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
@@ -145,6 +150,7 @@ class PlayLeague:
             limit=self.limit,
             every=self.every,
             seed=self.seed,
+            own_engine=self.own_engine,
         )
         return _report(found, self.out)
 

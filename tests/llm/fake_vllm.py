@@ -21,6 +21,18 @@ LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 COMPLETIONS, MODELS, METRICS = "/v1/completions", "/v1/models", "/metrics"
 DELIVERIES = (RELOAD, LOAD)
 LOST: Reply = (0, None, {})
+PLAIN = {
+    "ignore_eos": True,
+    "return_token_ids": True,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "min_tokens": 0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""What a request must say, so that nothing but the policy's distribution is drawn from."""
 
 
 @dataclass
@@ -124,9 +136,8 @@ class FakeVLLM:
         return (200, {}) if path == "/health" else (404, {"detail": "Not Found"})
 
     def _completed(self, body: Any) -> Any:
-        assert body["ignore_eos"]
-        assert body["return_token_ids"]
-        assert (body["top_p"], body["top_k"], body["min_p"]) == (1.0, 0, 0.0)
+        for name, plain in PLAIN.items():
+            assert body[name] == plain, name
         if self.hangs and "logprob_token_ids" not in body:
             self.free.wait(10)
         rows = self.held.complete(

@@ -17,17 +17,21 @@ from mpo_llm.rows import short
 from mpo_llm.training import assemble, checkpoint
 
 
-def load(model: str, max_tokens: int, temperature: float) -> tuple[TokenPolicy, Any, Engine]:
+def load(
+    model: str, max_tokens: int, temperature: float, own_engine: bool = False
+) -> tuple[TokenPolicy, Any, Engine]:
     """Load a policy, its tokenizer and its engine from a checkpoint, a run's folder, or any model.
 
-    The engine is the one that the configuration names. `max_tokens` limits an answer; `temperature`
-    divides the logits. `ValueError` if there is no such model.
+    The engine is the one that the configuration names, or with `own_engine` the built-in one.
+    `max_tokens` limits an answer; `temperature` divides the logits. `ValueError` if there is no
+    such model.
     """
     # A run's folder and a checkpoint are recognised by their files; any other name is a model's.
     trained = (Path(model) / checkpoint.HEADER).exists() or (Path(model) / "config.yaml").exists()
     config = checkpoint.config_of(model) if trained else Config(ModelConfig(model))
     generation = replace(config.generation, max_tokens=max_tokens, temperature=temperature)
     config = replace(config, generation=generation)
+    config = assemble.own_engine(config) if own_engine else config
     policy, tokenizer = assemble.start(config)
     if trained:
         policy = checkpoint.policy_of(model, policy)

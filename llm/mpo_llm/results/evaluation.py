@@ -43,6 +43,7 @@ def evaluate_run(
     samples: int = 4,
     limit: int | None = None,
     seed: int = 0,
+    own_engine: bool = False,
 ) -> Evaluation:
     """Evaluate the checkpoint `path`, or the last one of the run `path`, against other policies.
 
@@ -59,6 +60,7 @@ def evaluate_run(
         samples: responses of each policy to each prompt.
         limit: how many prompts are used, from the first; as the run's evaluation does when None.
         seed: the seed of the responses.
+        own_engine: whether the built-in engine draws, and not the one of the run.
 
     `ValueError` for names, prompts, judges or scores that cannot be found or used.
     """
@@ -72,6 +74,7 @@ def evaluate_run(
         samples=samples,
         limit=limit,
         seed=seed,
+        own_engine=own_engine,
     ).values()
     return found
 
@@ -87,13 +90,14 @@ def evaluate_by(
     samples: int = 4,
     limit: int | None = None,
     seed: int = 0,
+    own_engine: bool = False,
 ) -> dict[str, Evaluation]:
     """Evaluate as in `evaluate_run` by several judges, on the same responses.
 
     `judges` holds their factories by name; the result has an `Evaluation` for each name.
     """
     # Judges and policies are loaded first, so that a wrong name is refused before any drawing.
-    bench = _Bench.of(path, source, samples, limit, seed)
+    bench = _Bench.of(path, source, samples, limit, seed, own_engine)
     asked = {title: bench.judge(settings) for title, settings in judges.items()}
     kinds = bench.categories(category)
     own, *others = (bench.entrant(name) for name in (path, *against))
@@ -155,6 +159,7 @@ def league(
     limit: int | None = None,
     every: int = 1,
     seed: int = 0,
+    own_engine: bool = False,
 ) -> League:
     """A league: a run's checkpoints, the model that it started from, and others, all against all.
 
@@ -162,7 +167,7 @@ def league(
     checkpoints, runs or models. Prompts, judge and `samples` are as in `evaluate_run`. `ValueError`
     as there, and for a folder without checkpoints.
     """
-    bench = _Bench.of(run, source, samples, limit, seed)
+    bench = _Bench.of(run, source, samples, limit, seed, own_engine)
     asked = bench.judge(judge)
     saved = checkpoint.listed(Path(run) / "checkpoints")
     if not saved:
@@ -219,10 +224,13 @@ class _Bench:
     random numbers, responses of two entrants would not be independent."""
 
     @classmethod
-    def of(cls, path: str, source: str, samples: int, limit: int | None, seed: int) -> _Bench:
+    def of(
+        cls, path: str, source: str, samples: int, limit: int | None, seed: int, own_engine: bool
+    ) -> _Bench:
         require_count("samples", samples)
         require_count("seed", seed, least=0)
         config = checkpoint.config_of(path)
+        config = assemble.own_engine(config) if own_engine else config
         held_out = source or config.evaluation.source
         if not held_out:
             raise ValueError("The run has no held-out prompts: pass some with `--prompts`.")
@@ -258,8 +266,11 @@ class _Bench:
         else:
             model = ModelConfig(name)
             policy, tokenizer = assemble.start(replace(self.config, model=model))
-        # An engine may have loaded the run's own model, so another model has one of its own.
-        engine = assemble.engine(replace(self.config, model=model))
+        # An engine may have loaded the run's own model, so another model has one of its own. A
+        # server has the run's model, and would need to be started with another.
+        other = replace(self.config, model=model)
+        served = "url" in self.config.generation.options
+        engine = assemble.engine(assemble.own_engine(other) if served else other)
         prompts = load_prompts(self.settings, tokenizer, assemble.room(policy))
         return _Entrant(policy, tokenizer, prompts, engine)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -191,6 +192,11 @@ def engine(config: Config) -> Engine:
     factory = VLLM if settings.engine == "vllm" else settings.engine
     found: Engine = factories.make("an engine", factory, settings.options, config, named=named)
     return found
+
+
+def own_engine(config: Config) -> Config:
+    """The configuration with the built-in engine, whatever drew in training."""
+    return replace(config, generation=replace(config.generation, engine="", options={}))
 
 
 def game(

@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +32,7 @@ from mpo_llm.config import Config
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
-from mpo_llm.training import config_file
+from mpo_llm.training import assemble, config_file
 
 FREE = ("budget", "output", "evaluation")
 """Sections of the settings that may change when a run is resumed."""
@@ -133,9 +133,8 @@ def identity(
         marks["template"] = _of(getattr(tokenizer, "chat_template", None))
     if held_out is not None:
         marks["held_out"] = _of([held_out.ids, held_out.texts])
-    if config.generation.engine:
-        settings = config.generation
-        marks["engine"] = _of_factory(settings.engine, settings.options)
+    settings = config.generation
+    marks["engine"] = _of_factory(settings.engine, settings.options) if settings.engine else ""
     return Identity(fixed(config), marks, _versions())
 
 
@@ -143,6 +142,25 @@ def fixed(config: Config) -> str:
     """The settings that must stay the same when a run is resumed, as YAML."""
     default = Config()
     return config_file.dump(replace(config, **{name: getattr(default, name) for name in FREE}))
+
+
+def require_same_settings(ours: Config, theirs: Config, accept: Sequence[str]) -> None:
+    """`ValueError` if a setting differs that must stay the same when a run is resumed."""
+    if "engine" in accept:
+        ours, theirs = assemble.own_engine(ours), assemble.own_engine(theirs)
+    for name in (f.name for f in fields(ours) if f.name not in FREE):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        if one == other:
+            continue
+        if is_dataclass(one):
+            parts = (f.name for f in fields(one))
+            name = next(f"{name}.{n}" for n in parts if getattr(one, n) != getattr(other, n))
+        engine = name in ("generation.engine", "generation.options")
+        how = ", or go on with `--accept engine`" if engine else ""
+        raise ValueError(
+            f"The run was begun with another `{name}`: resume it with the settings of its "
+            f"`config.yaml`{how}."
+        )
 
 
 def weights(start: TokenPolicy) -> str:

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,7 @@ class Run:
         """Go on from a checkpoint. `ValueError` if the run was begun with other settings, or with
         other contents than those in `accept`."""
         before = config_file.load(self.folder / "config.yaml")
-        _require_same(self.config, before)
+        fingerprint.require_same_settings(self.config, before, accept)
         found = checkpoint.load(saved, self.game.initial_policy())
         then = found.identity
         if then is None:
@@ -244,9 +244,10 @@ class Run:
             )
         else:
             # A `config.yaml` can be edited, the checkpoint's own copy is what the run had.
-            _require_same(self.config, config_file.read(then.settings.encode()))
-            ours, theirs = self.config.evaluation, before.evaluation
-            if (ours.source, ours.limit) != (theirs.source, theirs.limit):
+            theirs = config_file.read(then.settings.encode())
+            fingerprint.require_same_settings(self.config, theirs, accept)
+            ours, others = self.config.evaluation, before.evaluation
+            if (ours.source, ours.limit) != (others.source, others.limit):
                 # Other prompts were asked for, which evaluate the run and do not change it.
                 accept = (*accept, "held_out")
             self.identity = self.identity.resumed(then, found.state.step, accept)
@@ -382,18 +383,3 @@ class Run:
         # None lets tqdm decide: it hides the bar if standard error is no terminal.
         hidden = None if self.writes else True
         return tqdm(total=self.config.budget.steps, initial=step, unit="step", disable=hidden)
-
-
-def _require_same(ours: Config, theirs: Config) -> None:
-    """`ValueError` if a setting differs that must stay the same when a run is resumed."""
-    for name in (f.name for f in fields(ours) if f.name not in fingerprint.FREE):
-        one, other = getattr(ours, name), getattr(theirs, name)
-        if one == other:
-            continue
-        if is_dataclass(one):
-            parts = (f.name for f in fields(one))
-            name = next(f"{name}.{n}" for n in parts if getattr(one, n) != getattr(other, n))
-        raise ValueError(
-            f"The run was begun with another `{name}`: resume it with the settings of its "
-            "`config.yaml`."
-        )

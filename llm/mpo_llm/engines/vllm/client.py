@@ -53,11 +53,11 @@ class Client:
     def __post_init__(self) -> None:
         self.url = http.address(self.url).removesuffix("/v1")
         http.secret(self.key_env)
-        self._pool = self._connections()
+        self._connect()
 
-    def _connections(self) -> urllib3.PoolManager:
+    def _connect(self) -> None:
         # `answers` has an eye on the server; a request by itself has its own limit.
-        return http.pool(self.url, self.at_once + 2, None)
+        self._pool = http.pool(self.url, self.at_once + 2, None)
 
     def get(self, path: str) -> bytes:
         """What a path answers that needs no model."""
@@ -105,7 +105,7 @@ class Client:
                 found[i] = answer
         except BaseException:
             # Requests that nobody waits for any more keep their connections.
-            self._pool = self._connections()
+            self._connect()
             raise
         finally:
             stop.set()

@@ -128,7 +128,7 @@ class _InProcess:
     def room(self) -> int:
         return int(self._llm.llm_engine.model_config.max_model_len)
 
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
+    def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
         with _sentences(DeliveryError):
             self._llm.collective_rpc(
                 "reload_weights", kwargs={"weights_iterator": iter(weights.items())}
@@ -179,20 +179,18 @@ class _InProcess:
             for job in jobs
         ]
 
-    def scores(
-        self,
-        adapter: Adapter | None,
-        rows: Sequence[Ids],
-        ids: Sequence[int],
-        allowed: Sequence[int] | None,
-    ) -> Array:
+    def scores(self, job: Job, ids: Sequence[int]) -> Array:
         settings = _sampling(
-            allowed, seed=0, temperature=1.0, max_tokens=1, logprob_token_ids=list(ids)
+            job.allowed,
+            seed=0,
+            temperature=job.decoding.temperature,
+            max_tokens=1,
+            logprob_token_ids=list(ids),
         )
         found = []
         # One row at a time: in a batch, whose rows vary, half precision would round otherwise.
-        for row in rows:
-            (each,) = self._generated([adapter], [row], [settings])
+        for row in job.prompts:
+            (each,) = self._generated([job.adapter], [row], [settings])
             known = each.outputs[0].logprobs[0]
             found.append([known[i].logprob for i in ids])
         return np.array(found)

@@ -105,7 +105,11 @@ class Hosted:
             self._require_drawable(network, decoding, prompts)
             producible = _producible(decoding, network)
             allowed = producible if len(producible) < network.vocabulary else None
-            adapter = self._ready(policy, network, tuple(prompts), producible, allowed)
+            if self._probe is None or not self._probe.suits(decoding):
+                self._probe = Probe.of(policy, tuple(prompts), producible, allowed)
+                dtype = self.dtype or formats.precision(network)
+                self.watch, self._live = Watch(dtype, decoding.temperature), []
+            adapter = self._ready(policy, network)
             # Every process draws the seeds, so that their generators stay the same.
             seeds = rng.integers(2**62, size=len(prompts)).tolist()
             jobs.append(Job(adapter, prompts, seeds, count, decoding, allowed))
@@ -141,16 +145,13 @@ class Hosted:
         self,
         policy: TokenPolicy,
         network: TransformersNetwork,
-        prompts: tuple[Ids, ...],
-        producible: tuple[int, ...],
-        allowed: tuple[int, ...] | None,
     ) -> Adapter | None:
         """Have the host hold the policy's weights; the adapter that they are, if they are one."""
         live = next((one for one in self._live if _same(one.weights, policy.weights)), None)
         # What the host has is not known after an error.
         kept, self._live = self._live, []
         if live is None:
-            live = self._deliver(policy, network, kept, prompts, producible, allowed)
+            live = self._deliver(policy, network, kept)
         else:
             self._require_there(network, live)
         self._live = [*(one for one in kept if one is not live), live]
@@ -161,9 +162,6 @@ class Hosted:
         policy: TokenPolicy,
         network: TransformersNetwork,
         kept: list[_Live],
-        prompts: tuple[Ids, ...],
-        producible: tuple[int, ...],
-        allowed: tuple[int, ...] | None,
     ) -> _Live:
         """Send the policy's weights, and see that they have arrived. What is sent instead of others
         leaves `kept`."""
@@ -179,11 +177,11 @@ class Hosted:
         else:
             kept.clear()
             tensors = formats.model_of(network, policy.weights, self.host.device)
-            _by_first(network.processes, partial(self.host.reload, tensors))
+            _by_first(
+                network.processes, partial(self.host.reload, tensors, formats.unused(network))
+            )
             del tensors
-        if self._probe is None:
-            self._probe = Probe.of(policy, prompts, producible, allowed)
-            self.watch = Watch(self.dtype or formats.precision(network))
+        assert self._probe is not None
         ours = self._probe.by_network(policy)
 
         def checked() -> Array:
@@ -207,7 +205,8 @@ class Hosted:
     def _scores(self, adapter: Adapter | None) -> Array:
         probe = self._probe
         assert probe is not None
-        return self.host.scores(adapter, probe.rows, probe.ids, probe.allowed)
+        job = Job(adapter, probe.rows, (), 1, probe.decoding, probe.allowed)
+        return self.host.scores(job, probe.ids)
 
 
 def require_transformers(network: Network) -> TransformersNetwork:

@@ -61,8 +61,7 @@ class Completion:
 class Host(Protocol):
     """A place where vLLM runs one model. Only one process of a run asks it.
 
-    `adapter` is the adapter to draw with, None for the model alone. All raise `EngineError` in a
-    sentence.
+    All methods raise `EngineError` in a sentence.
     """
 
     @property
@@ -79,8 +78,11 @@ class Host(Protocol):
         """The most tokens of a prompt and its response."""
         ...
 
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
-        """Put all weights of the model in place, and forget what was computed by others."""
+    def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
+        """Put all weights of the model in place, and forget what was computed by others.
+
+        `unused` are patterns of names that a checkpoint may have and the model does not use.
+        """
         ...
 
     def add(self, adapter: Adapter) -> None:
@@ -95,13 +97,7 @@ class Host(Protocol):
         """For each job `count` responses to each of its prompts. All are drawn in one batch."""
         ...
 
-    def scores(
-        self,
-        adapter: Adapter | None,
-        rows: Sequence[Ids],
-        ids: Sequence[int],
-        allowed: Sequence[int] | None,
-    ) -> Array:
-        """The log-probabilities of each of the K `ids` after each of the R `rows` of tokens, at
-        the temperature 1: `(R, K)`, in nats."""
+    def scores(self, job: Job, ids: Sequence[int]) -> Array:
+        """The log-probabilities of each of K `ids` as the first token of a response to each of the
+        job's R prompts, `(R, K)` in nats. Nothing is drawn."""
         ...

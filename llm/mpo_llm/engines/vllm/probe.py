@@ -15,7 +15,7 @@ import torch
 from mpo_games.protocol import Array
 from mpo_llm.engines.vllm.hosts import DeliveryError
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.responses import PAD, Ids, Responses
+from mpo_llm.responses import PAD, Decoding, Ids, Responses
 from mpo_llm.step.scoring import hidden_states
 
 ROWS, IDS = 16, 16
@@ -50,8 +50,11 @@ class Probe:
 
     rows: tuple[Ids, ...]
     ids: tuple[int, ...]
+    decoding: Decoding
+    """How logits become probabilities. An engine that reports them without the temperature shows
+    here."""
     allowed: tuple[int, ...] | None
-    """The ids that may be produced, of which the log-probabilities are; None for all."""
+    """The ids that may be produced; None for all."""
 
     @classmethod
     def of(
@@ -71,10 +74,15 @@ class Probe:
         log_probs = _next_token(policy, rows)[:, list(producible)]
         # Rounding is largest where a token is unlikely.
         likely = np.argsort(-np.exp(log_probs).mean(axis=0), kind="stable")[:IDS]
-        return cls(rows, tuple(producible[i] for i in likely), allowed)
+        return cls(rows, tuple(producible[i] for i in likely), policy.decoding, allowed)
+
+    def suits(self, decoding: Decoding) -> bool:
+        """Whether single tokens have the same probabilities by the probe's decoding."""
+        names = ("temperature", "vocabulary", "unused")
+        return all(getattr(decoding, name) == getattr(self.decoding, name) for name in names)
 
     def by_network(self, policy: TokenPolicy) -> Array:
-        """The log-probabilities by the policy's network at the temperature 1, `(R, K)`."""
+        """The log-probabilities by the policy's network, `(R, K)` in nats."""
         return _next_token(policy, self.rows)[:, list(self.ids)]
 
 
@@ -87,6 +95,8 @@ class Watch:
 
     dtype: torch.dtype
     """The precision of the engine."""
+    temperature: float = 1.0
+    """The temperature of the scores. A low one magnifies what is rounding."""
     first: tuple[Array, Array] | None = None
     """The scores of the first delivery, by engine and network."""
     last: tuple[Array, Array] | None = None
@@ -105,7 +115,7 @@ class Watch:
     def require_near(self, engine: Array, network: Array) -> None:
         """Compare scores of the same weights."""
         apart = float(np.abs(engine - network).mean())
-        most = FARTHEST.get(self.dtype, FARTHEST_IN_HALF)
+        most = FARTHEST.get(self.dtype, FARTHEST_IN_HALF) / min(1.0, self.temperature)
         if not apart <= most:
             name = str(self.dtype).removeprefix("torch.")
             raise DeliveryError(
@@ -142,10 +152,10 @@ class Watch:
 
 
 def _next_token(policy: TokenPolicy, rows: tuple[Ids, ...]) -> Array:
-    """The log-probabilities of the next token after each row at the temperature 1, `(R, V)`."""
-    plain = replace(policy, decoding=replace(policy.decoding, temperature=1.0, max_tokens=1))
+    """The log-probabilities of the next token after each row, `(R, V)` in nats."""
+    one = replace(policy, decoding=replace(policy.decoding, max_tokens=1))
     # The token after a row is not run, so any will do.
     responses = Responses.of_ids(rows, range(len(rows)), [(PAD,)] * len(rows))
     with torch.no_grad():
-        found = hidden_states(plain, responses).log_softmax(slice(None))
+        found = hidden_states(one, responses).log_softmax(slice(None))
         return np.asarray(found.double().cpu().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,8 +130,8 @@ class _Served:
     def room(self) -> int:
         return self._card().longest
 
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
-        self._require_names(weights)
+    def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
+        self._require_names(weights, unused)
         self._number += 1
         folder = self.versions.new(self._number)
         try:
@@ -199,15 +200,9 @@ class _Served:
             "stop_token_ids": list(decoding.ends),
         }
 
-    def scores(
-        self,
-        adapter: Adapter | None,
-        rows: Sequence[Ids],
-        ids: Sequence[int],
-        allowed: Sequence[int] | None,
-    ) -> Array:
+    def scores(self, job: Job, ids: Sequence[int]) -> Array:
         shared = {
-            **self._sampling(adapter, allowed, 1.0, 1),
+            **self._sampling(job.adapter, job.allowed, job.decoding.temperature, 1),
             "seed": 0,
             "logprobs": 1,
             "logprob_token_ids": list(ids),
@@ -216,7 +211,7 @@ class _Served:
         # One row at a time: in a batch, whose rows vary, half precision would round otherwise.
         found = [
             self.client.answers("/v1/completions", [{**shared, "prompt": list(row)}])[0]
-            for row in rows
+            for row in job.prompts
         ]
         return np.array([self._read(partial(_scores, each, ids), each) for each in found])
 
@@ -231,6 +226,10 @@ class _Served:
             "top_p": 1.0,
             "top_k": 0,
             "min_p": 0.0,
+            "min_tokens": 0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
             "ignore_eos": True,
             "return_token_ids": True,
             **({} if allowed is None else {"allowed_token_ids": list(allowed)}),
@@ -247,13 +246,14 @@ class _Served:
             self._model = self._read(partial(_card, said), said)
         return self._model
 
-    def _require_names(self, weights: Mapping[str, Tensor]) -> None:
+    def _require_names(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
         """`DeliveryError` unless the model that the server was started with has these names.
 
         The server itself would only log a warning, and keep the old weights.
         """
-        root = Path(self._card().folder)
-        files = sorted(root.glob("*.safetensors")) if root.is_dir() else []
+        folder = self._card().folder
+        # An empty name would be the working folder.
+        files = sorted(Path(folder).glob("*.safetensors")) if folder else []
         if not files:
             return
         from safetensors import safe_open
@@ -262,6 +262,7 @@ class _Served:
         for file in files:
             with safe_open(file, "pt") as opened:
                 known |= set(opened.keys())
+        known = {n for n in known if not any(re.search(pattern, n) for pattern in unused)}
         missing = sorted(known - set(weights))
         # A tied head is written in any case.
         other = sorted(n for n in set(weights) - known if "head" not in n)
@@ -294,7 +295,8 @@ class _Served:
 
 def _card(said: str) -> _Card:
     """The model that was loaded, and no adapter upon it."""
-    (card,) = (c for c in json.loads(said)["data"] if not c.get("parent"))
+    # A model may be served under several names.
+    card, *_ = (c for c in json.loads(said)["data"] if not c.get("parent"))
     return _Card(str(card["id"]), str(card.get("root") or ""), int(card["max_model_len"]))
 
 

@@ -82,6 +82,12 @@ def model_of(
     return _checkpoint_names(module, {n.replace(_WRAPPED, "."): w for n, w in found.items()})
 
 
+def unused(network: TransformersNetwork) -> list[str]:
+    """Patterns of names that a checkpoint may have and the model does not use."""
+    module: Any = adapters.inner(network.given)
+    return list(getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ())
+
+
 def adapter_of(network: TransformersNetwork, weights: Weights, number: int) -> Adapter:
     """The adapters of the policy that has `weights`, as version `number`.
 
