@@ -305,9 +305,8 @@ def test_a_server_of_another_kind(path: str, answer: Any, fake: FakeVLLM, tmp_pa
         drawing(engine(fake, tmp_path), p)
 
 
-@pytest.mark.parametrize("path", [MODELS, RELOAD, COMPLETIONS])
 def test_a_key_is_sent_and_never_told(
-    path: str, fake: FakeVLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeVLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not by a server that repeats it, and not in the files of a run."""
     monkeypatch.setenv("THE_KEY", KEY)
@@ -321,11 +320,13 @@ def test_a_key_is_sent_and_never_told(
     assert {sent["Authorization"] for _, _, sent in fake.seen} == {f"Bearer {KEY}"}
     for file in (tmp_path / "run").rglob("*"):
         assert file.is_dir() or KEY.encode() not in file.read_bytes()
-    found = engine(fake, tmp_path, key_env="THE_KEY")
-    fake.replies[path] = 401, {"error": {"message": f"Bad key {KEY}"}}, {}
-    with pytest.raises(EngineError, match=r"\(status 401, Bad key \*\*\*\): .* `key_env`") as error:
-        drawing(found, start(tmp_path))
-    assert KEY not in repr(error.value) + repr(found)
+    for path in (MODELS, RELOAD, COMPLETIONS):
+        found = engine(fake, tmp_path, key_env="THE_KEY")
+        fake.replies = {path: (401, {"error": {"message": f"Bad key {KEY}"}}, {})}
+        said = r"\(status 401, Bad key \*\*\*\): .* `key_env`"
+        with pytest.raises(EngineError, match=said) as error:
+            drawing(found, start(tmp_path))
+        assert KEY not in repr(error.value) + repr(found)
 
 
 def test_keys_and_addresses_are_checked_when_the_engine_is_made(

@@ -58,8 +58,11 @@ def test_a_fault_of_the_server_is_noticed_at_once(fault: str, by: float, tmp_pat
         assert len(fake.draws) == before
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("fault", "dtype"),
+    [(fault, "float32") for fault in FAULTS]
+    + [("keeps_weights", "bfloat16"), ("keeps_adapter", "bfloat16")],
+)
 def test_a_run_ends_with_its_last_whole_step(fault: str, dtype: str, tmp_path: Path) -> None:
     """The server misbehaves from the second step on: the first one is saved, and a note says so."""
     kind = FAULTS[fault]
