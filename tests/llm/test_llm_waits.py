@@ -29,8 +29,8 @@ from architectures import (
     rollouts,
     transformed,
 )
-from mpo_llm.engines import autoregressive
 from mpo_llm.config import StepConfig
+from mpo_llm.engines import autoregressive
 from mpo_llm.networks.final import Final
 from mpo_llm.step import terms
 from mpo_llm.step.parts import Limits
