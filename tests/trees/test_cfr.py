@@ -97,7 +97,10 @@ def test_a_plain_recursion(name: str, steps: int, variant: str) -> None:
 
 
 ON_TREES = {name: solver for name, (solver, _) in VARIANTS.items()} | {
-    "RT-CFR+": mg.Averaged(RTCFRPlus(0.1, 5))
+    "RT-CFR+": mg.Averaged(RTCFRPlus(0.1, 5)),
+    "HS-DCFR(30)": mg.HSDCFR(12),
+    "HS-PCFR+(30)": mg.HSPCFRPlus(12),
+    "PDCFR+": mg.PDCFRPlus(),
 }
 
 
