@@ -8,6 +8,7 @@ NAMES = (
     "last_iterate",
     "hardest",
     "trees",
+    "thousand",
     "leduc",
     "ingredients",
     "linear_rate",

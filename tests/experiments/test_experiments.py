@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAMES}
 
-ON_TREES = ("poker", "beyond_poker", "tree_size", "trees", "leduc", "ingredients")
+ON_TREES = ("poker", "beyond_poker", "tree_size", "trees", "thousand", "leduc", "ingredients")
 """The experiments that compute on OpenSpiel's games."""
 
 WITH_TORCH = ("transformer_gap", "transformer_ablation", "transformer_exact")
@@ -140,8 +140,8 @@ def test_nan_is_refused():
 
 
 def test_every_method_is_tuned_over_equally_many_settings():
-    tables, trees = methods.METHODS + methods.OUTSIDERS, methods.ON_TREES + poker_contest.METHODS
-    for method in tables + trees:
+    tables, trees = methods.METHODS + methods.OUTSIDERS, methods.TREES_BY_NAME.values()
+    for method in (*tables, *trees, *poker_contest.METHODS):
         assert len(method.settings()) == (methods.TRIES if method.knobs else 1)
         assert plot.style(method.name) is not None
         for setting in method.settings():
