@@ -27,6 +27,12 @@ TRIES = 3
 PAUSE = 0.5
 """Seconds before the first repetition; the next is twice as long."""
 
+HOW = {
+    401: ": name the variable that holds its key by the engine's option `key_env`.",
+    404: ": was it started by `mpo-llm serve` with this run's file, and not again since?",
+}
+"""What to do about a status."""
+
 WORDS = 300
 """Characters of a server's words in a message."""
 
@@ -156,11 +162,9 @@ class Client:
         secret = http.secret(self.key_env)
         said = said.replace(secret, "***") if secret else said
         said = " ".join(said.split())[:WORDS].rstrip(".")
-        how = ""
-        if response.status == 401:
-            how = ": name the variable that holds its key by the engine's option `key_env`"
+        how = HOW.get(response.status, ".")
         raise EngineError(
-            f"The vLLM server at {self.url} refuses {path} (status {response.status}, {said}){how}."
+            f"The vLLM server at {self.url} refuses {path} (status {response.status}, {said}){how}"
         )
 
     def _once(
