@@ -121,8 +121,8 @@ class Watch:
             raise DeliveryError(
                 f"The engine runs other weights than the policy, or in another precision: their "
                 f"log-probabilities differ by {apart:.2g} nats a token, and {most:.2g} is the most "
-                f"in {name}. Start it anew with the run's model (`mpo-llm serve`), and for one run at a "
-                "time; if it runs in half precision, say so by the engine's option `dtype`."
+                f"in {name}. Start it anew with the run's model (`mpo-llm serve`), and for one run "
+                "at a time; if it runs in half precision, say so by the engine's option `dtype`."
             )
 
     def _compare(self, engine: Array, network: Array, before: tuple[Array, Array]) -> None:
