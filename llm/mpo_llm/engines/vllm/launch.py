@@ -80,6 +80,8 @@ class Launch:
         flags = []
         if device == "cpu":
             settings["kv-cache-memory-bytes"] = int(self.memory * 2**30)
+            # One pass over all waiting prompts could take longer than the client's patience.
+            settings["max-num-batched-tokens"] = max(self.longest, self.rows)
             # A seed for each request needs whole prompts there.
             flags = ["--enforce-eager", "--no-enable-chunked-prefill"]
         else:

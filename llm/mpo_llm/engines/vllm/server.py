@@ -170,7 +170,13 @@ class _Served:
         formats.write_adapter(folder, adapter)
         self._folders[adapter.number] = folder
         body = {"lora_name": self._name(adapter), "lora_path": str(folder)}
-        self._delivered("/v1/load_lora_adapter", body)
+        try:
+            self._delivered("/v1/load_lora_adapter", body)
+        except DeliveryError as error:
+            raise DeliveryError(
+                f"{error} A server takes adapters if it was started for them: `mpo-llm serve` with "
+                "the run's `model.lora_rank`."
+            ) from None
 
     def remove(self, adapter: Adapter) -> None:
         body = {"lora_name": self._name(adapter)}
