@@ -67,7 +67,7 @@ PLAIN = {
     "--generation-config": "vllm",
     "--seed": "0",
 }
-ON_CPU = {"--kv-cache-memory-bytes": str(2**29)}
+ON_CPU = {"--kv-cache-memory-bytes": str(2**29), "--max-num-batched-tokens": "96"}
 LORA = {"--max-lora-rank": "16", "--max-loras": "3"}
 
 
