@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 
-from mpo_games.protocol import Array, F, Game, Mask, Number, P, Policy
+from mpo_games.protocol import Array, F, Game, Mask, Number, P, Policy, Solver
 
 # `runtime_checkable` marks the capabilities that code tests by `isinstance`. Such a test compares
 # names of methods only, so it is a guard and no proof.
@@ -154,6 +154,16 @@ class SelfTunable(Game[P, Array], Protocol[P]):
 
     def gap(self, policy: P, q: Array) -> Number:
         """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""
+        ...
+
+
+@runtime_checkable
+class SelfTuned(Protocol):
+    """A game that brings its own choices for `AutoMPO`, such as a game of texts."""
+
+    @property
+    def self_tuning(self) -> Solver:
+        """The solver that has nothing to choose on this game."""
         ...
 
 

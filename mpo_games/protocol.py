@@ -187,7 +187,8 @@ class State(Generic[P]):
     | `Averaged`, `PlayedAverage` | `average`, `average_weight`; `iterate` |
     | `RegretMatching`, `Restarted` | `regrets`; `restarted`, `gap_at_restart` |
     | `AutoMPO` | `noise` |
-    | `mpo_llm.Replayed` | `pool/...` |
+    | `mpo_llm.Replayed`, `Revisited` | `pool/...`; `visits/...` |
+    | `mpo_llm.WeightAveraged` | `average` |
     """
     # The next three are fields and not entries of `memory`, because several files read them.
     q: Any

@@ -20,6 +20,7 @@ if _missing := [
 
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
+from mpo_llm.averages import WeightAveraged as WeightAveraged
 from mpo_llm.engines import Autoregressive as Autoregressive
 from mpo_llm.engines import Colocated as Colocated
 from mpo_llm.engines import Drawn as Drawn
@@ -40,10 +41,15 @@ from mpo_llm.networks.hugging_face import TransformersNetwork as TransformersNet
 from mpo_llm.networks.plain import PlainNetwork as PlainNetwork
 from mpo_llm.networks.small_transformer import SmallTransformer as SmallTransformer
 from mpo_llm.policy import TokenPolicy as TokenPolicy
+from mpo_llm.preset import ON_EXACT_TOKENS as ON_EXACT_TOKENS
+from mpo_llm.preset import ON_TOKENS as ON_TOKENS
+from mpo_llm.pulls import SolvedBy as SolvedBy
 from mpo_llm.responses import Decoding as Decoding
 from mpo_llm.responses import Responses as Responses
 from mpo_llm.results.export import export_policy as export_policy
+from mpo_llm.revisits import Revisited as Revisited
 from mpo_llm.step import kl_forms as kl_forms
+from mpo_llm.step.guard import Guard as Guard
 from mpo_llm.step.minimisers import LBFGS as LBFGS
 from mpo_llm.step.minimisers import Adam as Adam
 from mpo_llm.step.minimisers import constant as constant
@@ -53,7 +59,9 @@ from mpo_llm.step.objectives import SequenceLevel as SequenceLevel
 from mpo_llm.step.objectives import Squared as Squared
 from mpo_llm.step.objectives import TokenLevel as TokenLevel
 from mpo_llm.step.proximal import Proximal as Proximal
+from mpo_llm.step.rates import Reaching as Reaching
 from mpo_llm.step.rollouts import Rollouts as Rollouts
+from mpo_llm.strength import ByNoise as ByNoise
 
 Generator = Engine
 """The engines' earlier name."""

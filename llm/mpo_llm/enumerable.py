@@ -21,11 +21,12 @@ from mpo_games.checks import require_kind
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import read
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, Mixture
+from mpo_games.protocol import Array, Mixture, Solver
 from mpo_llm.feedback import Pool
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.table import Table
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.preset import ON_EXACT_TOKENS, ON_TOKENS
 from mpo_llm.responses import Decoding, Ids, Responses, require_prompts
 from mpo_llm.step.rollouts import Rollouts
 
@@ -69,8 +70,9 @@ class EnumerableGame:
 
     `preferences` is `(X, Y, Y)`, or `(Y, Y)` for all prompts, over `all_responses` in their order.
     With `samples` the feedback is that of `TextPreferenceGame` with this many responses to each
-    prompt. Without `samples` it is exact: all responses, each with its probability. `ValueError`
-    for a table of another shape.
+    prompt, at `prompts_per_step` of the prompts or at all of them. Without `samples` it is exact:
+    all responses, each with its probability. Gaps are exact and over all prompts in both cases.
+    `ValueError` for a table of another shape, and for `prompts_per_step` without `samples`.
     """
 
     start: TokenPolicy
@@ -90,6 +92,7 @@ class EnumerableGame:
         prompts: tuple[Ids, ...],
         preferences: ArrayLike,
         samples: int | None = None,
+        prompts_per_step: int | None = None,
     ) -> None:
         require_kind("start", start, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
         require_prompts(prompts)
@@ -105,11 +108,13 @@ class EnumerableGame:
         twin = PreferenceGame(table)
         prompt_of = [x for x in range(len(prompts)) for _ in listed]
         sampled = None
+        if samples is None and prompts_per_step is not None:
+            raise ValueError("`prompts_per_step` is for sampled feedback: pass `samples`, too.")
         if samples is not None:
             # Sampled feedback goes through texts and a judge, as for a large model.
             texts = [_text(ids) for ids in _unended(listed, start.decoding)]
             judge = Table([_text(prompt) for prompt in prompts], texts, table)
-            sampled = TextPreferenceGame(prompts, start, judge, _text, samples)
+            sampled = TextPreferenceGame(prompts, start, judge, _text, samples, prompts_per_step)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "prompts", prompts)
         object.__setattr__(self, "twin", twin)
@@ -127,6 +132,18 @@ class EnumerableGame:
     def payoff(self) -> Array:
         """The twin's payoffs, `(X, Y, Y)`."""
         return self.twin.payoff
+
+    @property
+    def self_tuning(self) -> Solver:
+        """What `AutoMPO` is on this game: `ON_TOKENS`, or `ON_EXACT_TOKENS` if it is exact."""
+        return ON_EXACT_TOKENS if self.sampled is None else ON_TOKENS
+
+    @property
+    def texts(self) -> TextPreferenceGame:
+        """The game that draws samples; `ValueError` if feedback is exact."""
+        if self.sampled is None:
+            raise ValueError("Responses are drawn in a game with `samples` only: pass them.")
+        return self.sampled
 
     def initial_policy(self) -> TokenPolicy:
         """Where learning starts."""

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-import torch
 
 from mpo_games.checks import is_number, require_callable, require_count, require_kind
 from mpo_games.labelled import shown
-from mpo_games.protocol import Array, Indices, Mixture
+from mpo_games.protocol import Array, Indices, Mixture, Solver
 from mpo_llm.engines import Autoregressive, Engine, draw_each
 from mpo_llm.feedback import Pool
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.preset import ON_TOKENS
 from mpo_llm.responses import Ids, Responses, require_prompts
 from mpo_llm.step.rollouts import Rollouts
-from mpo_llm.step.scoring import HiddenStates, hidden_states, per_token, require_producible
+from mpo_llm.step.scoring import log_probs_and_states
 
 MISMATCH = 1e-3
 """The mean difference between the log-probabilities of engine and network, in nats a response,
@@ -101,6 +102,16 @@ class TextPreferenceGame:
         """1: the same policy plays both seats."""
         return 1
 
+    @property
+    def self_tuning(self) -> Solver:
+        """What `AutoMPO` is on this game: `ON_TOKENS`."""
+        return ON_TOKENS
+
+    @property
+    def texts(self) -> Self:
+        """The game itself: it draws responses and compares them."""
+        return self
+
     def initial_policy(self) -> TokenPolicy:
         """Where learning starts: the supervised model."""
         return self.start
@@ -131,7 +142,7 @@ class TextPreferenceGame:
         if isinstance(opponent, TokenPolicy) and pool is None:
             drawing.append(opponent)
         (own, share, drawn), *others = self._sample(drawing, asked, rng)
-        behaviour, hidden = _log_probs_and_states(policy, own)
+        behaviour, hidden = log_probs_and_states(policy, own)
         tokens_apart = behaviour - drawn
         apart = tokens_apart.sum(axis=1)
         mismatch = float(share @ np.abs(apart))
@@ -179,9 +190,32 @@ class TextPreferenceGame:
         Returns for each the N distinct responses, the share of each among all draws, `(N,)`, and
         the log-probabilities of their tokens by the engine, `(N, T)`.
         """
+        found = self._drawn(policies, asked, self.samples, rng)
+        return [(own, times / times.sum(), drawn) for own, times, drawn in found]
+
+    def drawn(
+        self, policy: TokenPolicy, asked: Indices, count: int, rng: np.random.Generator
+    ) -> tuple[Responses, Indices, Array]:
+        """Draw `count` responses of `policy` to each of the prompts with the indices `asked`.
+
+        Returns the N distinct responses, how often each was drawn, `(N,)`, and its log-probability
+        by the engine, `(N,)`.
+        """
+        ((distinct, times, seen),) = self._drawn([policy], asked, count, rng)
+        return distinct, times, seen.sum(axis=1)
+
+    def _drawn(
+        self,
+        policies: Sequence[TokenPolicy],
+        asked: Indices,
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[tuple[Responses, Indices, Array]]:
+        """The distinct responses of each policy, how often each was drawn, `(N,)`, and the engine's
+        log-probabilities of its tokens, `(N, T)`."""
         prompts = [self.prompts[x] for x in asked]
         found = []
-        for drawn in draw_each(self.engine, policies, prompts, self.samples, rng):
+        for drawn in draw_each(self.engine, policies, prompts, count, rng):
             rows = drawn.responses
             # All responses of a run refer to the game's prompts, so that steps can be pooled.
             rows = Responses(self.prompts, asked[rows.prompt_of], rows.tokens, rows.lengths)
@@ -190,7 +224,7 @@ class TextPreferenceGame:
             # Draws of the same response may differ in rounding, so this is their mean.
             seen = np.zeros(distinct.tokens.shape)
             np.add.at(seen, where, drawn.log_probs)
-            found.append((distinct, times / len(rows), seen / times[:, None]))
+            found.append((distinct, times, seen / times[:, None]))
         return found
 
     def _corrected(self, own: Responses, share: Array, apart: Array) -> Array:
@@ -260,20 +294,6 @@ class TextPreferenceGame:
 
     def _text(self, responses: Responses, row: int) -> str:
         return self.decode(self.start.decoding.content(responses.ids(row)))
-
-
-def _log_probs_and_states(
-    policy: TokenPolicy, responses: Responses
-) -> tuple[Array, HiddenStates | None]:
-    """Log-probabilities of the tokens, `(N, T)`, and the states that they come from."""
-    # Several processes each run a part of the responses, so none of them has all states.
-    if policy.network.processes.size > 1:
-        return policy.log_probs(responses), None
-    require_producible(policy.decoding, responses)
-    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
-    hidden = hidden_states(policy, responses)
-    with torch.no_grad():
-        return per_token(responses, hidden.terms(tokens).log_probs), hidden
 
 
 def _against_the_others(gains: Array, prompt_of: Indices, share: Array, samples: int) -> Array:

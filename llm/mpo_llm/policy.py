@@ -187,10 +187,12 @@ class TokenPolicy:
 
     def numbers(self) -> dict[str, Any]:
         """Those of the `arrays` that are no tensors."""
-        return {
+        found = {
             "exponents": np.array([w for w, _ in self.parts]),
             "updates": np.array(self.moments.count),
         }
+        # Files of runs that measure no rate are those of earlier releases.
+        return found | ({"rate": np.array(self.moments.rate)} if self.moments.rate else {})
 
     def tensors(self) -> dict[str, tuple[str, Tensor]]:
         """What becomes an array each: the weight's name and the tensor, by the name of the array.
@@ -230,7 +232,8 @@ class TokenPolicy:
                 raise ValueError("The saved weights are those of another network.")
             parts.append((exponent, saved))
         second, first = tensors("moment "), tensors("first moment ")
-        moments = Moments(second, int(arrays["updates"]), first)
+        rate = float(arrays.get("rate", 0.0))
+        moments = Moments(second, int(arrays["updates"]), first, rate)
         return replace(self, parts=tuple(parts), moments=moments, report=None)
 
     def _require_sibling(self, other: Self) -> None:

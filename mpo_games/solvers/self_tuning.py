@@ -59,8 +59,10 @@ class AutoMPO:
 
     The first step asks twice for the same feedback. If the answers differ, they are samples. Then
     no last iterate converges at a useful rate, and a gap computed from samples is noise, so the
-    solver is `UNDER_NOISE`, whose policy is an average. `ValueError` for a game that is not
-    `SelfTunable`.
+    solver is `UNDER_NOISE`, whose policy is an average.
+
+    A `SelfTuned` game brings choices of its own: games of texts are played by `mpo_llm.ON_TOKENS`.
+    `ValueError` for a game that is neither `SelfTuned` nor `SelfTunable`.
     """
 
     @property
@@ -77,7 +79,11 @@ class AutoMPO:
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
-        """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`."""
+        """A step of `ONE_SEAT`, `TWO_SEATS` or `UNDER_NOISE`, or of the game's own choices."""
+        # By name: `isinstance` with a Protocol takes as long as a step of a small table.
+        own: Solver | None = getattr(game, "self_tuning", None)
+        if own is not None:
+            return own.step(game, state, rng)
         if "noise" not in state.memory:
             # First of all: a game without the methods that self-tuning needs is refused here.
             self_tunable(game)

@@ -8,6 +8,7 @@ import pytest
 import mpo_games as mg
 import mpo_llm as ml
 from languages import FIXED, transformer
+from mpo_games.choices.geometry import smoothed
 
 MODULE = ml.SmallTransformer(6, 5)
 START = ml.TokenPolicy.of(transformer(), FIXED)
@@ -28,7 +29,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a text for prompts": (lambda: game("hello"), "token ids"),
     "a module for a network": (lambda: ml.TokenPolicy.of(MODULE, FIXED), r"`PlainNetwork\(module"),
     "a name for a model": (lambda: ml.TransformersNetwork("gpt2"), "from_pretrained"),
-    "a solver that needs numbers": (lambda: mg.solve(game(), mg.AutoMPO(), 2), "`smoothed"),
+    "a geometry that needs tables": (
+        lambda: mg.solve(game(), mg.MMD(1.0, 0.1, geometry=smoothed), 2),
+        "`smoothed",
+    ),
     "a schedule that needs the gap": (
         lambda: mg.solve(game(), mg.MMD(1.0, 0.1, magnet=mg.WhenGapFell(0.5, 1)), 1),
         r"use `Every\(period\)`",

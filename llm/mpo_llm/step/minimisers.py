@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from mpo_games.labelled import shown
 from mpo_llm.networks.pieces import Drafts, give_back, groups
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.networks.workbench import Weights, Workbench, single
+from mpo_llm.step.rates import Reaching
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +65,8 @@ class Moments:
     """Updates so far."""
     first: Weights = field(default_factory=dict)
     """Running mean of the gradients, by parameter; empty unless it is kept."""
+    rate: float = 0.0
+    """The learning rate that was measured; 0 if none was."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,8 +131,8 @@ class Adam:
 
     epochs: int = 8
     """Passes over the responses in a mirror step."""
-    rate: float = 6e-4
-    """Learning rate at the start of every mirror step."""
+    rate: float | Reaching = 6e-4
+    """Learning rate at the start of every mirror step; or how it is measured in the first one."""
     schedule: Callable[[float], float] = falling
     """The factor of the rate, as a function of the share of the step's updates already made."""
     betas: tuple[float, float] = (0.9, 0.9999)
@@ -145,7 +149,8 @@ class Adam:
 
     def __post_init__(self) -> None:
         require_count("epochs", self.epochs)
-        require_positive("rate", self.rate)
+        if not isinstance(self.rate, Reaching):
+            require_positive("rate", self.rate)
         require_callable("schedule", self.schedule, "`falling`")
         betas = finite_numbers(self.betas, "betas")
         if betas.shape != (2,) or not ((betas >= 0.0) & (betas < 1.0)).all():
@@ -161,7 +166,8 @@ class Adam:
         first = Drafts(moments.first if self.keep_first else {}, places, near=lambda _: True)
         a, b = self.betas
         updates = self.epochs * len(losses)
-        found = []
+        found: list[Gradient] = []
+        top, measured = self._rate(bench, losses, moments, found)
         for i in range(updates):
             found.append(_backward([losses[i % len(losses)]], bench))
             factor = self._factor(losses[0], bench)
@@ -169,7 +175,7 @@ class Adam:
             # is not kept.
             scale = (1.0 - b ** (moments.count + i + 1)) ** 0.5
             since = i + 1 + (moments.count if self.keep_first else 0)
-            rate = self.rate * self.schedule(i / updates) / (1.0 - a**since)
+            rate = top * self.schedule(i / updates) / (1.0 - a**since)
             keep = self.keep_first or i + 1 < updates
             gradients = bench.take()
             for pieces in groups(gradients, bench.drafts):
@@ -188,7 +194,28 @@ class Adam:
                 del like, p, m, v, g
         count = moments.count + updates
         means = {n: places.at_home(m) for n, m in first.tensors.items()} if self.keep_first else {}
-        return Minimised(Moments(second.tensors, count, means), found)
+        return Minimised(Moments(second.tensors, count, means, measured), found)
+
+    def _rate(
+        self, bench: Workbench, losses: Sequence[Loss], moments: Moments, found: list[Gradient]
+    ) -> tuple[float, float]:
+        """The rate of this mirror step, and the one that was measured and is kept, or 0.
+
+        What is computed for it is added to `found`.
+        """
+        if not isinstance(self.rate, Reaching):
+            return self.rate, moments.rate
+        if moments.rate:
+            return moments.rate, moments.rate
+        first = losses[0]
+        found.append(_backward([first], bench))
+
+        def kl() -> float:
+            """From the old policy, over all processes."""
+            return float(np.sum(first.processes.gather(_kl(first))))
+
+        rate, sure = self.rate.measured(bench, kl, self.epsilon)
+        return rate, rate if sure else 0.0
 
     @torch.no_grad()
     def _update(
@@ -317,6 +344,19 @@ def _backward(losses: Sequence[Loss], bench: Workbench) -> Gradient:
             f"The loss of a mirror step is {number}: lower the learning rate, or `eta`."
         )
     return Gradient(number, kls or ())
+
+
+@torch.no_grad()
+def _kl(loss: Loss) -> float:
+    """The part of this process in the KL to the first reference; infinity if it is not finite."""
+    whole = 0.0
+    for part in loss.parts:
+        try:
+            whole += float(part().kls[0])
+        except FloatingPointError:
+            # The other parts are run all the same: processes must run equally often.
+            whole = np.inf
+    return whole
 
 
 def _norm(loss: Loss, gradients: Weights) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -20,10 +21,12 @@ from mpo_games.labelled import shown
 from mpo_llm.networks.base import Weights
 from mpo_llm.networks.inputs import Inputs, to_device
 from mpo_llm.networks.processes import Processes, in_step, share
+from mpo_llm.step.guard import Guard
 from mpo_llm.step.minimisers import Adam, Evaluated, Gradient, Loss, Minimiser, Moments
 from mpo_llm.step.objectives import Batch, Objective, TokenLevel
 from mpo_llm.step.parts import Limits
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.step.sample import Sample
 from mpo_llm.step.scoring import WORKBENCH, HiddenStates, Scorable
 
 
@@ -40,6 +43,8 @@ class StepReport:
     """KLs at the first gradient, of the policy that the step starts from."""
     last_kls: tuple[float, ...]
     """KLs at the last gradient, after all updates but one."""
+    kept: float = 1.0
+    """The share of the way that the guard has kept; 1 without a guard."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +79,9 @@ class Proximal:
     micro_tokens: int | None = None
     """The largest number of tokens whose activations are in memory at the same time, padding
     included. Then parts have responses of similar length. No limit if None."""
+    guard: Guard | None = None
+    """What lets a step go back that has not lowered the loss, or has gone too far. None accepts
+    every step."""
 
     def __post_init__(self) -> None:
         require_count("minibatches", self.minibatches)
@@ -142,21 +150,29 @@ class Proximal:
             [(weight, states[i]) for (weight, _), states in zip(references, read, strict=True)]
             for i in range(len(every))
         )
+        samples = [
+            Sample([self._batch(policy, part, next(pulls)) for part in parts], network.processes)
+            for parts in batches
+        ]
         losses = [
             Loss(
-                [self._loss(policy, part, next(pulls)) for part in parts],
+                [partial(self._loss, part) for part in sample.parts],
                 network.processes,
                 network.sharded,
             )
-            for parts in batches
+            for sample in samples
         ]
         bench = network.workbench
         try:
             bench.begin(start)
             with network.training():
-                done = self.minimise(bench, losses, moments)
+                minimise = partial(self.minimise, bench, losses, moments)
+                if self.guard is None:
+                    done, kept = minimise(), 1.0
+                else:
+                    done, kept = self.guard(bench, samples, minimise)
             first, last = _kls(network.processes, done.gradients[0], done.gradients[-1])
-            report = StepReport(len(done.gradients), done.gradients[-1].loss, first, last)
+            report = StepReport(len(done.gradients), done.gradients[-1].loss, first, last, kept)
             return Solved(bench.weights(), done.moments, report)
         finally:
             # After an error: nobody gets what was trained.
@@ -166,12 +182,19 @@ class Proximal:
         self, policy: Scorable, q: Rollouts, references: Sequence[tuple[float, Scorable]]
     ) -> Callable[[], Evaluated]:
         """The loss on some responses, as a function of the weights in the network's workbench."""
-        return self._loss(policy, q, [(w, q.hidden_states(r)) for w, r in references])
+        pulls = [(w, q.hidden_states(r)) for w, r in references]
+        return partial(self._loss, self._batch(policy, q, pulls))
 
-    def _loss(
+    def _loss(self, sample: Callable[[], Batch]) -> Evaluated:
+        """The loss at the workbench's present weights."""
+        batch = sample()
+        kls = tuple(batch.weights @ kl.detach().sum(1) for _, _, kl in batch.pulls)
+        return Evaluated(batch.weights @ self.objective(batch), kls)
+
+    def _batch(
         self, policy: Scorable, q: Rollouts, pulls: Sequence[tuple[float, HiddenStates]]
-    ) -> Callable[[], Evaluated]:
-        """The loss, given the states of the references that the step is pulled to."""
+    ) -> Callable[[], Batch]:
+        """The responses and their terms, given the states of the references."""
         network, responses = policy.network, q.responses
         # All that the updates leave unchanged is computed once, here.
         inputs = Inputs.of_responses(responses, network.device)
@@ -186,13 +209,13 @@ class Proximal:
         def padded(values: Tensor) -> Tensor:
             return values.new_zeros(mask.size).scatter(0, places, values).view(mask.shape)
 
-        def loss() -> Evaluated:
+        def batch() -> Batch:
             sought = HiddenStates.of(network, policy.decoding, WORKBENCH, inputs)
             terms = sought.terms(tokens, [states for _, states in pulls])
             log_probs = padded(terms.log_probs)
 
             behaviour, advantages, weights, *pairs = (values.to(log_probs) for values in known)
-            batch = Batch(
+            return Batch(
                 log_probs,
                 behaviour,
                 advantages,
@@ -206,10 +229,8 @@ class Proximal:
                 prompt_of,
                 pairs[0] if pairs else None,
             )
-            kls = tuple(batch.weights @ kl.detach().sum(1) for _, _, kl in batch.pulls)
-            return Evaluated(batch.weights @ self.objective(batch), kls)
 
-        return loss
+        return batch
 
 
 def _shared(q: Rollouts, processes: Processes) -> Rollouts:

@@ -106,7 +106,7 @@ class HiddenStates:
 
     @classmethod
     def of(cls, network: Network, decoding: Decoding, parts: Parts, inputs: Inputs) -> HiddenStates:
-        """Run each part over the inputs. Only states of the workbench have gradients."""
+        """Run each part over the inputs. Only states of the workbench have gradients, if any."""
         (found,) = cls.of_each(network, decoding, parts, [inputs])
         return found
 
@@ -117,7 +117,7 @@ class HiddenStates:
         """Run each part over several inputs, one part after the other: it is put in once."""
         columns, heads = [], []
         for _, weights in parts:
-            with torch.set_grad_enabled(weights is None):
+            with torch.set_grad_enabled(weights is None and torch.is_grad_enabled()):
                 columns.append([network.states(inputs, weights) for inputs in several])
             heads.append(None if weights is None else network.head(weights))
         rows = zip(*columns, strict=True)
@@ -215,6 +215,23 @@ def states_of_each(policy: Scorable, parts: Sequence[Responses]) -> list[HiddenS
         network.require_room(sizes[responses.prompt_of], responses.lengths)
     inputs = [Inputs.of_responses(responses, network.device) for responses in parts]
     return HiddenStates.of_each(network, policy.decoding, policy.parts, inputs)
+
+
+def log_probs_and_states(
+    policy: Scorable, responses: Responses
+) -> tuple[Array, HiddenStates | None]:
+    """Log-probabilities of the tokens, `(N, T)`, and the states that they come from.
+
+    With several processes there are no states, since each of them runs a part of the responses.
+    Errors are those of `token_terms`.
+    """
+    if policy.network.processes.size > 1:
+        return per_token(responses, token_terms(policy, responses).log_probs), None
+    require_producible(policy.decoding, responses)
+    tokens = torch.from_numpy(responses.tokens[responses.mask]).to(policy.network.device)
+    hidden = hidden_states(policy, responses)
+    with torch.no_grad():
+        return per_token(responses, hidden.terms(tokens).log_probs), hidden
 
 
 def token_terms(

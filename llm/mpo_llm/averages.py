@@ -1,0 +1,46 @@
+"""The average of weights, tracked beside any solver of networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpo_games.checks import is_number, require_solver
+from mpo_games.labelled import shown
+from mpo_games.protocol import Game, Solver, State
+from mpo_llm.policy import TokenPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class WeightAveraged:
+    r"""Runs `solver` and keeps an average of the weights it played in `memory["average"]`.
+
+    $$\bar\theta_{t+1} = \bar\theta_t + \max\Big(\text{rate}, \frac{1}{t+2}\Big)
+    (\theta_{t+1} - \bar\theta_t)$$
+
+    So it is the plain mean of all policies at first, and forgets old ones later. It is for networks
+    what `mg.Averaged` is for tables, and `mg.metrics.average_gap` reads it. The iterates are those
+    of `solver`, bit for bit. `ValueError` unless `0 < rate <= 1`.
+    """
+
+    solver: Solver
+    rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_solver(self.solver)
+        if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
+            raise ValueError(f"`rate` must lie in (0, 1], got {shown(self.rate)}.")
+
+    def step(
+        self,
+        game: Game[TokenPolicy, object],
+        state: State[TokenPolicy],
+        rng: np.random.Generator | None = None,
+    ) -> State[TokenPolicy]:
+        """A step of `solver`; then the average goes a part of the way to the new policy."""
+        # A snapshot, because an average needs no optimiser.
+        average: TokenPolicy = state.memory.get("average", state.policy.snapshot())
+        share = max(self.rate, 1.0 / (state.step + 2))
+        after = self.solver.step(game, state, rng)
+        return after.remember(average=average.averaged(after.policy, share))

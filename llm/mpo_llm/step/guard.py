@@ -1,0 +1,74 @@
+r"""A guard: a mirror step that does not lower its loss, or goes too far, goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+
+import numpy as np
+import torch
+
+from mpo_games.checks import require_count, require_positive
+from mpo_llm.networks.workbench import Weights, Workbench
+from mpo_llm.step.minimisers import Minimised
+from mpo_llm.step.sample import Sample
+
+ROUNDING = 1e-4
+"""KLs below this, in nats a response, are rounding errors of single precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Accepts a mirror step whose loss has fallen and which has not gone too far; else it shrinks.
+
+    The loss is that of whole responses, whatever the objective. Too far is more than `far` times
+    the KL of the closed form on the sample. Such a step goes back to a third of its way, again and
+    again, and after `tries` measurements all the way; the optimiser then forgets its first moment,
+    which led there. `ValueError` for a `far` of 0 or less, and for less than one try.
+    """
+
+    far: float = 4.0
+    tries: int = 6
+
+    def __post_init__(self) -> None:
+        require_positive("far", self.far)
+        require_count("tries", self.tries)
+
+    def __call__(
+        self, bench: Workbench, samples: Sequence[Sample], minimise: Callable[[], Minimised], /
+    ) -> tuple[Minimised, float]:
+        """Minimise from the bench's present weights, and go back as far as need be.
+
+        The mean of the `samples` is that of the step. Returns what the minimiser did, and the share
+        of its way that is kept.
+        """
+        start = dict(bench.drafts)
+        before, _ = _mean(samples)
+        limit = self.far * float(np.mean([s.predicted() for s in samples])) + ROUNDING
+        done = minimise()
+        end, kept = dict(bench.drafts), 1.0
+        for left in reversed(range(self.tries)):
+            loss, kl = _mean(samples)
+            if isfinite(loss) and loss < before and kl < limit:
+                break
+            kept = kept / 3.0 if left else 0.0
+            bench.replace(_between(start, end, kept))
+        if kept < 1.0:
+            done = replace(done, moments=replace(done.moments, first={}))
+        return done, kept
+
+
+def _mean(samples: Sequence[Sample]) -> tuple[float, float]:
+    """The loss and the KL to the old policy of the samples together."""
+    loss, kl = np.mean([sample.measured() for sample in samples], axis=0)
+    return float(loss), float(kl)
+
+
+def _between(start: Weights, end: Weights, share: float) -> Weights:
+    """`start + share (end - start)`, in tensors that nobody else has."""
+    found = {}
+    for name, there in end.items():
+        here = start[name].to(there.device, there.dtype)
+        found[name] = torch.lerp(here, there, share) if share else here.clone()
+    return found
