@@ -361,3 +361,21 @@ def test_rounding_errors_are_no_drift(shift: float) -> None:
     game = mg.MatrixGame(payoff + shift)
     trace = mg.solve(game, mg.AutoMPO(), 5000).trace
     assert trace["gap"][trace["evaluations"] > 300].max() < 1e-12
+
+
+class Bringing(mg.PreferenceGame):
+    """A game with choices of its own."""
+
+    @property
+    def self_tuning(self) -> mg.MMD:
+        return mg.OptimisticMPO(0.5, 0.1, 7)
+
+
+def test_a_game_brings_its_own_choices() -> None:
+    game = Bringing(COMAL.preferences)
+    own = mg.solve(game, mg.AutoMPO(), 40).policy
+    np.testing.assert_array_equal(
+        own.probs, mg.solve(game, game.self_tuning, 40).policy.probs, strict=True
+    )
+    assert isinstance(game, mg.capabilities.SelfTuned)
+    assert not isinstance(COMAL, mg.capabilities.SelfTuned)
