@@ -8,7 +8,9 @@ of the games; the interval is that of new prompts, on a single prompt that of it
 games, step by step and in the mean of ten steps. Gaps are in units of `P - 1/2` and count both
 players, as `duality_gap` does, so the maximum is 1. At several prompts each has a game of its own.
 The runs with a pool are those of the recipe of `transformer_gap`, the others those of MPO with its
-usual solve, at one setting.
+usual solve, at one setting. The recipe does not solve eight games at once in so few steps; here it
+only supplies policies. With 8 draws four of them choose among all responses of the pool: there the
+estimate misses most of all, and the correlation of its means is just below the bound that was set.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ def track(prompts: int, samples: int, pooled: bool, steps: int, seed: int) -> di
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every regime on every game."""
-    games, steps = (1, 12) if quick else (GAMES, STEPS)
+    games, steps = (1, 2 * MEAN) if quick else (GAMES, STEPS)
     cells = [
         {**regime, "steps": steps, "seed": seed}
         for regime in REGIMES.values()
@@ -149,7 +151,7 @@ def plot(results: dict[str, Any]) -> Any:
             ax.plot(steps, game["value"], color=colour, linewidth=1.2, label="estimated")
             ax.plot(steps, game["exact"], color=DARK, linewidth=1.8, label="exact")
             ax.set(title=name, xlabel="step", ylabel="gap", ylim=(-0.35, 1.0))
-            ax.legend(loc="upper right")
+            ax.legend(loc="lower left")
         for ax, width in zip(axes[2], (1, MEAN), strict=True):
             for games, colour in zip(results.values(), COLOURS, strict=True):
                 exact, value = (
@@ -161,7 +163,6 @@ def plot(results: dict[str, Any]) -> Any:
             ax.plot((0, 1), (0, 1), color=DARK, linestyle=draw.DOTTED, linewidth=1.2)
             ax.set(xlabel="exact gap", ylabel="estimated gap", xlim=(-0.02, 1), ylim=(-0.35, 1))
             ax.set_title("single steps" if width == 1 else f"means of {width} steps")
-        figure.tight_layout()
     return figure
 
 
@@ -170,19 +171,27 @@ def claims(results: dict[str, Any]) -> list[Claim]:
     table = summary(results)
     bias = max(row["bias"] for row in table.values())
     below = min(row["below"] for row in table.values())
-    smooth = min(row["smooth"] for row in table.values())
-    return [
-        Claim("ours", "the estimate's mean less the gap's, at most", "<= 0", bias, bias <= 0.0),
+    bounds = [
+        Claim(
+            "ours", "estimated gaps less exact ones, the largest mean", "<= 0", bias, bias <= 0.0
+        ),
         Claim(
             "ours",
-            "intervals that begin below the gap, share at least",
+            "the smallest share of intervals that begin below the exact gap",
             ">= .95",
             below,
             below >= 0.95,
         ),
+    ]
+    return bounds + [
         Claim(
-            "ours", "correlation of means of ten steps, at least", ">= .9", smooth, smooth >= 0.9
-        ),
+            "ours",
+            f"{name}: correlation of estimated and exact gaps, means of {MEAN} steps",
+            ">= .9",
+            row["smooth"],
+            row["smooth"] >= 0.9,
+        )
+        for name, row in table.items()
     ]
 
 

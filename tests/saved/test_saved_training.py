@@ -37,6 +37,7 @@ LATER = (
     "averaging",
     "estimated_gap",
     "gap",
+    "mismatch_ratio",
 )
 """Columns and results that a later release has added."""
 
