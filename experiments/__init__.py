@@ -26,5 +26,6 @@ NAMES = (
     "transformer_gap",
     "transformer_ablation",
     "transformer_exact",
+    "estimated_gap",
 )
 """Every experiment, in the order of the page."""
