@@ -78,3 +78,23 @@ FeedbackChoice = (
     Literal["current", "optimistic", "half_step", "against_start", "against_mixture"]
     | AgainstMixture
 )
+
+Algorithm = Literal[
+    "auto",
+    "recipe",
+    "mmd",
+    "mpo",
+    "mpo_rt",
+    "nash_md",
+    "self_play",
+    "sppo",
+    "inpo",
+    "iterative_dpo",
+    "comal",
+]
+"""Solvers by name: AutoMPO, the recipe for one prompt, and published methods."""
+
+KlForm = Literal[
+    "exact_unbiased", "exact_in_loss", "k1_in_reward", "k2_in_loss", "k3_in_loss", "k3_weighted"
+]
+"""How the KL enters a loss, by the names of `kl_forms`."""

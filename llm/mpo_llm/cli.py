@@ -78,12 +78,15 @@ class Chat:
     """Seed of the answers."""
     own_engine: bool = False
     """Draw by the built-in engine, and not by that of the run, such as a server that has ended."""
+    average: bool = False
+    """Take the average of the weights that the run has played, which `solver.algorithm: auto` keeps
+    beside the last ones."""
 
     def run(self) -> str:
         """Answer the messages on standard input, one a line, until it ends."""
         require_count("seed", self.seed, least=0)
         policy, tokenizer, engine = chat.load(
-            self.model, self.max_tokens, self.temperature, self.own_engine
+            self.model, self.max_tokens, self.temperature, self.own_engine, self.average
         )
         rng = np.random.default_rng(self.seed)
         lines = _lines("> " if sys.stdin.isatty() else "")
@@ -103,10 +106,13 @@ class Export:
     """A folder that does not exist yet."""
     adapters: Adapters = "merged"
     """LoRA adapters become part of the weights, or stay `separate`, a folder of PEFT."""
+    average: bool = False
+    """Take the average of the weights that the run has played, which `solver.algorithm: auto` keeps
+    beside the last ones."""
 
     def run(self) -> str:
         """Export; returns a line that names the folder, and says how far it is from the policy."""
-        apart = export(self.checkpoint, self.folder, self.adapters)
+        apart = export(self.checkpoint, self.folder, self.adapters, average=self.average)
         return (
             f"exported to {self.folder}; loaded again, it is the policy but for a total variation "
             f"of {apart:.1g} of next-token distributions"

@@ -91,6 +91,9 @@ class Evaluate:
     """Seed of the responses."""
     own_engine: bool = False
     """Draw by the built-in engine, and not by that of the run, such as a server that has ended."""
+    average: bool = False
+    """Take the average of the weights that the run has played, which `solver.algorithm: auto` keeps
+    beside the last ones."""
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
@@ -107,6 +110,7 @@ class Evaluate:
             limit=self.limit,
             seed=self.seed,
             own_engine=self.own_engine,
+            average=self.average,
         )
         return _report(found, self.out)
 

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mpo_llm.choices import AgainstMixture as AgainstMixture
+from mpo_llm.choices import Algorithm, FeedbackChoice, KlForm, MagnetChoice
 from mpo_llm.choices import Choice as Choice
 from mpo_llm.choices import Every as Every
-from mpo_llm.choices import FeedbackChoice, MagnetChoice
 from mpo_llm.choices import WeightEma as WeightEma
 from mpo_llm.choices import WhenGapFell as WhenGapFell
+
+CLIP = 1.0
+"""The largest norm of a gradient, unless another is set."""
+
+OPEN: Mapping[str, bool] = {"open": True}
+"""Marks a setting that the algorithm decides where it is None, and that a file then leaves out."""
 
 
 def _at_least(name: str, number: int, least: int) -> None:
@@ -164,45 +170,53 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """The solver: magnetic mirror descent and its choices."""
+    """The solver: an algorithm by name, or magnetic mirror descent and its choices."""
 
+    algorithm: Algorithm | None = field(default=None, kw_only=True)
+    """`auto` is AutoMPO, which has nothing to choose. The others are magnetic mirror descent with
+    published or tried settings, each of which another value here or in `step` replaces. None is
+    `auto`; or `mmd`, if a value here or in `step` sets what `auto` decides by itself."""
     samples: int = 8
     """Responses to each prompt of a step, at least 2; all pairs are judged."""
     prompts: int | None = None
     """Prompts of a step, drawn without repetition; None is all of them."""
-    eta: float = 2.0
+    eta: float | None = field(default=None, metadata=OPEN)
     """Step size, in units of 1 / (preference - 1/2)."""
-    alpha: float = 0.01
+    alpha: float | None = field(default=None, metadata=OPEN)
     """Weight of the KL to the magnet, in units of preference."""
-    magnet: MagnetChoice = "fixed"
+    magnet: MagnetChoice | None = field(default=None, metadata=OPEN)
     """When the magnet moves. `fixed`: it stays at the start model (MMD). `every 50`: it moves to
     the policy every 50 steps (MPO). `weight_ema 0.01`: every step its weights go 0.01 of the way to
     the policy's. `when_gap_fell 0.5`: it moves when the exact duality gap has halved, which only a
     game that computes its gap can tell."""
-    feedback: FeedbackChoice = "current"
+    feedback: FeedbackChoice | None = field(default=None, metadata=OPEN)
     """Which opponent the responses meet. `current`: the policy itself. `optimistic`: the predicted
     policy `2 p_t - p_(t-1)`. `half_step`: the policy after a trial step, at two evaluations a step.
     `against_start`: the start model, without self-play. `against_mixture`: the mixture of policy
     and magnet of weight `eta alpha`, from which the step starts as well (Nash-MD, whose step size
     is `eta`; the same step of MMD has the step size `eta / (1 - eta alpha)`). `against_mixture
     0.1`: the same against the mixture of weight 0.1."""
-    pool: int = 0
+    pool: int | None = field(default=None, metadata=OPEN)
     """Number of recent steps whose responses, reweighted, the opponent plays; 0 is no pool."""
-    pull: Literal["proximal", "in_reward"] = "proximal"
+    pull: Literal["proximal", "in_reward"] | None = field(default=None, metadata=OPEN)
     """Where the KL to the magnet is: in the step (MPO), or in the reward (MPO-RT)."""
-    truncation: float = 4.0
+    truncation: float | None = field(default=None, metadata=OPEN)
     """Largest importance weight of a response."""
 
     def __post_init__(self) -> None:
         # The baseline of a response is the mean of the others to its prompt.
         _at_least("solver.samples", self.samples, 2)
-        _above("solver.eta", self.eta)
-        if not (isfinite(self.alpha) and self.alpha >= 0.0):
+        if self.eta is not None:
+            _above("solver.eta", self.eta)
+        if self.alpha is not None and not (isfinite(self.alpha) and self.alpha >= 0.0):
             raise ValueError(f"`solver.alpha` must be at least 0, got {self.alpha}.")
         if self.prompts is not None:
             _at_least("solver.prompts", self.prompts, 1)
-        _at_least("solver.pool", self.pool, 0)
-        if self.mixes and not self.eta * self.alpha < 1.0:
+        if self.pool is not None:
+            _at_least("solver.pool", self.pool, 0)
+        eta, alpha = self.eta, self.alpha
+        # Where they are open, the algorithm knows them.
+        if self.mixes and eta is not None and alpha is not None and not eta * alpha < 1.0:
             raise ValueError(
                 "`solver.feedback: against_mixture` steps from the mixture of weight `eta alpha`, "
                 f"which must be below 1, got eta={self.eta} and alpha={self.alpha}."
@@ -218,29 +232,30 @@ class SolverConfig:
 class StepConfig:
     """How a mirror step is solved by gradient."""
 
-    objective: Literal["token", "sequence", "squared", "logistic"] = "token"
+    objective: Literal["token", "sequence", "squared", "logistic"] | None = field(
+        default=None, metadata=OPEN
+    )
     """The loss. `token`: importance ratios of single tokens. `sequence`: ratios of whole responses.
     `squared`: the regression of SPPO and INPO. `logistic`: the loss of DPO over all pairs. The last
     two have no ratios."""
-    kl: Literal[
-        "exact_unbiased", "exact_in_loss", "k1_in_reward", "k2_in_loss", "k3_in_loss", "k3_weighted"
-    ] = "exact_unbiased"
+    kl: KlForm | None = field(default=None, metadata=OPEN)
     """How the KL enters the `token` objective."""
-    minimiser: Literal["adam", "lbfgs"] = "adam"
+    minimiser: Literal["adam", "lbfgs"] | None = field(default=None, metadata=OPEN)
     """`lbfgs` needs an objective whose gradient is the gradient of its value."""
-    epochs: int = 4
+    epochs: int | None = field(default=None, metadata=OPEN)
     """Passes over the responses of a step (Adam), or iterations (L-BFGS)."""
-    minibatches: int = 1
+    minibatches: int | None = field(default=None, metadata=OPEN)
     """Updates in a pass."""
-    rate: float = 1e-5
+    rate: float | None = field(default=None, metadata=OPEN)
     """Adam's learning rate at the start of every step."""
-    schedule: Literal["falling", "constant"] = "falling"
+    schedule: Literal["falling", "constant"] | None = field(default=None, metadata=OPEN)
     """The learning rate within a step: it falls linearly to 0, or stays constant."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] | None = field(default=None, metadata=OPEN)
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
-    clip: float | None = 1.0
-    """Largest norm of a gradient; a longer one is scaled down. None never clips."""
-    keep_first: bool = False
+    clip: float | None = CLIP
+    """Largest norm of a gradient; a longer one is scaled down. None never clips, and nor does
+    `solver.algorithm: auto`."""
+    keep_first: bool | None = field(default=None, metadata=OPEN)
     """Whether Adam keeps the first moment over all steps too."""
     micro_batch: int | None = 16
     """Largest number of responses whose activations are in memory at the same time; the gradients
@@ -252,7 +267,8 @@ class StepConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
-            _at_least(f"step.{name}", getattr(self, name), 1)
+            if getattr(self, name) is not None:
+                _at_least(f"step.{name}", getattr(self, name), 1)
         for name in ("micro_batch", "micro_tokens"):
             if getattr(self, name) is not None:
                 _at_least(f"step.{name}", getattr(self, name), 1)
@@ -261,15 +277,15 @@ class StepConfig:
                     raise ValueError(
                         f"`step.objective: {self.objective}` needs `step.{name}: null`."
                     )
-        if self.keep_first and self.minimiser != "adam":
+        if self.keep_first and self.minimiser == "lbfgs":
             raise ValueError(
                 "`step.keep_first` is a setting of Adam: leave it out, or set "
                 "`step.minimiser: adam`."
             )
-        _above("step.rate", self.rate)
-        if self.clip is not None:
-            _above("step.clip", self.clip)
-        for beta in self.betas:
+        for name in ("rate", "clip"):
+            if getattr(self, name) is not None:
+                _above(f"step.{name}", getattr(self, name))
+        for beta in self.betas or ():
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"`step.betas` must lie in [0, 1), got {beta}.")
 

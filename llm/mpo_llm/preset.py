@@ -38,8 +38,11 @@ from mpo_llm.strength import ByNoise
 ETA, DRIFT, MEAN = 1.6, 0.02, 0.05
 """The step size, and the rates of the magnet's and the answer's averages of weights."""
 
+UPDATES = 16
+"""Gradients of a step."""
+
 ACCURATELY = SolvedBy(
-    Adam(16, Reaching(), constant, betas=(0.9, 0.99), keep_first=True), guard=Guard()
+    Adam(UPDATES, Reaching(), constant, betas=(0.9, 0.99), keep_first=True), guard=Guard()
 )
 
 ON_TOKENS = WeightAveraged(MMD(ETA, ByNoise(), WeightEma(DRIFT), Revisited(), ACCURATELY), MEAN)

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tiny
 from mpo_llm import cli
+from mpo_llm.algorithms import completed
 from mpo_llm.config import Config, OutputConfig
 from mpo_llm.training import config_file, trackers
 from mpo_llm.training.trackers import Trackers
@@ -98,7 +99,9 @@ def test_tensorboard_gets_every_metric_in_its_group(tmp_path: Path) -> None:
         told = [(e.step, e.value) for e in found.Scalars(trackers.TAGS[name])]
         np.testing.assert_allclose(told, expected, rtol=1e-6, err_msg=name)
     (settings,) = (tmp_path / "run" / "tensorboard").glob("*/hparams.yml")
-    assert yaml.safe_load(settings.read_text(encoding="utf-8")) == trackers.settings(config)
+    assert yaml.safe_load(settings.read_text(encoding="utf-8")) == trackers.settings(
+        completed(config)
+    )
 
 
 def test_names_of_groups() -> None:
@@ -179,7 +182,7 @@ def test_a_tracker_gets_project_settings_metrics_and_tables_where_it_has_them(
     for tracker in (plain, tables):
         assert (tracker.project, tracker.options) == ("mine", {})
         assert tracker.events == ["start", "finish"]
-        assert tracker.settings["solver.eta"] == config.solver.eta
+        assert tracker.settings["solver.eta"] == 2.0
         assert tracker.settings["solver.magnet.every"] == 2
         assert tracker.settings["judge.options.name"] == "cyclic"
         assert tracker.settings["step.betas"] == "[0.9, 0.999]"

@@ -54,7 +54,7 @@ class Cached:
         require_count("size", self.size, least=0)
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Array:
-        keys = [_key(*comparison) for comparison in zip(prompts, a, b, strict=True)]
+        keys = [digest(*comparison) for comparison in zip(prompts, a, b, strict=True)]
         # Reversed, so that of equal comparisons the first is the one that is asked.
         new = {k: i for i, k in reversed(list(enumerate(keys))) if k not in self._known}
         rows = sorted(new.values())
@@ -156,15 +156,15 @@ def _inner(judge: Any) -> list[Any]:
     return [each for each in found if each is not None]
 
 
-def _key(*texts: str) -> bytes:
+def digest(*texts: str) -> bytes:
     """A digest of a comparison: 16 bytes in memory instead of three texts."""
-    digest = blake2b(digest_size=16)
+    found = blake2b(digest_size=16)
     for text in texts:
         # JSON can hold lone surrogates, which plain UTF-8 refuses.
         code = text.encode("utf-8", "surrogatepass")
         # The length keeps ("ab", "c") apart from ("a", "bc").
-        digest.update(len(code).to_bytes(8, "big") + code)
-    return digest.digest()
+        found.update(len(code).to_bytes(8, "big") + code)
+    return found.digest()
 
 
 def _select(rows: Sequence[int] | Indices, *columns: Sequence[str]) -> tuple[list[str], ...]:

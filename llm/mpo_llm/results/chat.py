@@ -20,13 +20,17 @@ from mpo_llm.training import assemble, checkpoint
 
 
 def load(
-    model: str, max_tokens: int, temperature: float, own_engine: bool = False
+    model: str,
+    max_tokens: int,
+    temperature: float,
+    own_engine: bool = False,
+    average: bool = False,
 ) -> tuple[TokenPolicy, Any, Engine]:
     """Load a policy, its tokenizer and its engine from a checkpoint, a run's folder, or any model.
 
     The engine is the one that the configuration names, or with `own_engine` the built-in one.
-    `max_tokens` limits an answer; `temperature` divides the logits. `ValueError` if there is no
-    such model.
+    `max_tokens` limits an answer; `temperature` divides the logits. `average` takes the average of
+    the weights that a run has played. `ValueError` if there is no such model or average.
     """
     trained = _is_run(model)
     config = checkpoint.config_of(model) if trained else Config(ModelConfig(model))
@@ -35,7 +39,9 @@ def load(
     config = assemble.own_engine(config) if own_engine else config
     policy, tokenizer = assemble.start(config)
     if trained:
-        policy = checkpoint.policy_of(model, policy)
+        policy = checkpoint.policy_of(model, policy, average)
+    elif average:
+        raise ValueError(f"{model!r} is no run, and only a run keeps an average of its weights.")
     return policy, tokenizer, assemble.engine(config)
 
 

@@ -44,6 +44,7 @@ def evaluate_run(
     limit: int | None = None,
     seed: int = 0,
     own_engine: bool = False,
+    average: bool = False,
 ) -> Evaluation:
     """Evaluate the checkpoint `path`, or the last one of the run `path`, against other policies.
 
@@ -61,6 +62,8 @@ def evaluate_run(
         limit: how many prompts are used, from the first; as the run's evaluation does when None.
         seed: the seed of the responses.
         own_engine: whether the built-in engine draws, and not the one of the run.
+        average: whether the average of the weights that `path` has played is evaluated, and not
+            the last ones; opponents have their last ones.
 
     `ValueError` for names, prompts, judges or scores that cannot be found or used.
     """
@@ -75,6 +78,7 @@ def evaluate_run(
         limit=limit,
         seed=seed,
         own_engine=own_engine,
+        average=average,
     ).values()
     return found
 
@@ -91,6 +95,7 @@ def evaluate_by(
     limit: int | None = None,
     seed: int = 0,
     own_engine: bool = False,
+    average: bool = False,
 ) -> dict[str, Evaluation]:
     """Evaluate as in `evaluate_run` by several judges, on the same responses.
 
@@ -100,7 +105,9 @@ def evaluate_by(
     bench = _Bench.of(path, source, samples, limit, seed, own_engine)
     asked = {title: bench.judge(settings) for title, settings in judges.items()}
     kinds = bench.categories(category)
-    own, *others = (bench.entrant(name) for name in (path, *against))
+    own, *others = (bench.entrant(path, average), *(bench.entrant(name) for name in against))
+    # The run itself, with its last weights, may be an opponent of its average.
+    path = f"{path} (average)" if average else path
     responses = bench.draw(own)
     texts = {path: bench.decode(own, responses)}
     texts |= {
@@ -255,8 +262,11 @@ class _Bench:
         """The judge of these settings, or the run's own if they name none."""
         return loading.load(settings if settings.factory else self.config.judge)
 
-    def entrant(self, name: str) -> _Entrant:
-        """The entrant of this name: `START`, a checkpoint, a run, or a model's name or path."""
+    def entrant(self, name: str, average: bool = False) -> _Entrant:
+        """The entrant of this name: `START`, a checkpoint, a run, or a model's name or path.
+
+        With `average` it is the average of the weights that the run has played.
+        """
         if name == START:
             return self.start
         if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
@@ -269,13 +279,13 @@ class _Bench:
             )
             # The same base model: policies then share one network, in memory only once.
             if model == self.config.model:
-                policy = checkpoint.policy_of(name, self.start.policy)
+                policy = checkpoint.policy_of(name, self.start.policy, average)
                 if settings == self.settings:
                     return replace(self.start, policy=policy)
                 tokenizer = self.start.tokenizer
                 prompts = load_prompts(settings, tokenizer, assemble.room(policy))
                 return replace(self.start, policy=policy, prompts=prompts)
-            policy, tokenizer = checkpoint.load_policy(name)
+            policy, tokenizer = checkpoint.load_policy(name, average)
         else:
             model = ModelConfig(name)
             policy, tokenizer = assemble.start(replace(self.config, model=model))

@@ -37,15 +37,21 @@ Adapters = Literal["merged", "separate"]
 """What becomes of LoRA adapters: part of the weights, or a folder of PEFT on their base model."""
 
 
-def export(path: str | Path, folder: str | Path, adapters: Adapters = "merged") -> float:
+def export(
+    path: str | Path,
+    folder: str | Path,
+    adapters: Adapters = "merged",
+    *,
+    average: bool = False,
+) -> float:
     """Write the policy of a checkpoint as a model folder, with its tokenizer.
 
-    `path` is a checkpoint, or a run's folder for its newest checkpoint. For the rest see
-    `export_policy`.
+    `path` is a checkpoint, or a run's folder for its newest checkpoint. With `average` it is the
+    average of the weights that the run has played. For the rest see `export_policy`.
     """
     # Before the model is loaded, which may take minutes.
     _require_free(Path(folder))
-    policy, tokenizer = checkpoint.load_policy(path)
+    policy, tokenizer = checkpoint.load_policy(path, average)
     return export_policy(policy, tokenizer, folder, adapters)
 
 

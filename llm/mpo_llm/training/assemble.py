@@ -11,10 +11,11 @@ import torch
 import mpo_games as mg
 from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
-from mpo_games.protocol import MagnetSchedule
+from mpo_games.protocol import MagnetSchedule, Solver
 from mpo_games.solvers.magnetic import matched_step
 from mpo_llm import factories, magnets
-from mpo_llm.choices import MagnetChoice
+from mpo_llm.algorithms import completed, known
+from mpo_llm.choices import FeedbackChoice, MagnetChoice
 from mpo_llm.config import (
     AgainstMixture,
     Config,
@@ -33,6 +34,7 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.preset import ACCURATELY, ON_TOKENS, UPDATES
 from mpo_llm.prompts import Prompts, Room
 from mpo_llm.responses import Decoding, Ids
 from mpo_llm.step import kl_forms
@@ -115,7 +117,7 @@ def policy(config: Config, network: TransformersNetwork, tokenizer: Any) -> Toke
         vocabulary=vocabulary,
         unused=tuple(sorted(set(range(vocabulary)) - used)),
     )
-    return TokenPolicy.of(network, decoding, proximal(config.step))
+    return TokenPolicy.of(network, decoding, solved(config))
 
 
 def room(policy: TokenPolicy) -> Room:
@@ -223,7 +225,7 @@ def game(
             "example."
         )
     # The game checks this as well, but does not know the name of the setting.
-    at_once = config.solver.prompts
+    at_once, truncation = config.solver.prompts, completed(config).solver.truncation
     if at_once is not None and at_once > len(prompts):
         raise ValueError(f"`solver.prompts` is {at_once}, but there are {len(prompts)} prompts.")
     return TextPreferenceGame(
@@ -233,8 +235,9 @@ def game(
         decoder(prompts, tokenizer),
         config.solver.samples,
         at_once,
-        config.solver.truncation,
-        engine,
+        # `auto` has no use for it.
+        **({} if truncation is None else {"truncation": truncation}),
+        engine=engine,
     )
 
 
@@ -251,21 +254,36 @@ def decoder(prompts: Prompts, tokenizer: Any) -> Callable[[Ids], str]:
     return decode
 
 
+def chosen(config: Config) -> Solver:
+    """The solver that the configuration chooses."""
+    settings = completed(config).solver
+    return ON_TOKENS if settings.algorithm == "auto" else solver(settings)
+
+
 def solver(settings: SolverConfig) -> mg.MMD:
-    """The core's solver, with a value for each choice of the configuration."""
-    eta, alpha = settings.eta, settings.alpha
-    if isinstance(settings.feedback, AgainstMixture):
-        feedback: Feedback = mg.AgainstMixture(settings.feedback.weight)
-    elif settings.feedback == "against_mixture":
+    """Magnetic mirror descent, with a value for each choice of the configuration.
+
+    Settings left open are those of the named algorithm, and without a name those of `mmd`.
+    """
+    name = settings.algorithm or "mmd"
+    # Some objectives need all responses at the same time, and how many is not asked here.
+    whole = Config(solver=replace(settings, algorithm=name), step=StepConfig(micro_batch=None))
+    settings = completed(whole).solver
+    eta, alpha = known(settings.eta), known(settings.alpha)
+    choice: FeedbackChoice = known(settings.feedback)
+    pull_name = known(settings.pull)
+    if isinstance(choice, AgainstMixture):
+        feedback: Feedback = mg.AgainstMixture(choice.weight)
+    elif choice == "against_mixture":
         feedback = mg.AgainstMixture(eta * alpha)
     else:
-        feedback = FEEDBACKS[settings.feedback]
+        feedback = FEEDBACKS[choice]
     # `in_reward` takes Nash-MD's step at Nash-MD's own step size, `proximal` at a larger one.
-    if settings.mixes and settings.pull == "proximal":
+    if settings.mixes and pull_name == "proximal":
         eta = matched_step(eta, alpha)
     if settings.pool:
         feedback = Replayed(feedback, settings.pool)
-    return mg.MMD(eta, alpha, magnet(settings.magnet), feedback, PULLS[settings.pull])
+    return mg.MMD(eta, alpha, magnet(known(settings.magnet)), feedback, PULLS[pull_name])
 
 
 def magnet(choice: MagnetChoice) -> MagnetSchedule:
@@ -281,28 +299,54 @@ def magnet(choice: MagnetChoice) -> MagnetSchedule:
             return mg.Fixed()
 
 
+def solved(config: Config) -> Proximal:
+    """How the mirror step of the chosen solver is solved by gradient."""
+    config = completed(config)
+    step = config.step
+    if config.solver.algorithm != "auto":
+        return proximal(step)
+    return Proximal(
+        ACCURATELY.objective,
+        ACCURATELY.minimise,
+        micro_batch=step.micro_batch,
+        micro_tokens=step.micro_tokens,
+        guard=ACCURATELY.guard,
+    )
+
+
+def gradients(config: Config) -> int:
+    """The most gradients of a mirror step, beside those that measure a rate in the first one."""
+    config = completed(config)
+    if config.solver.algorithm == "auto":
+        return UPDATES
+    return known(config.step.epochs) * known(config.step.minibatches)
+
+
 def proximal(settings: StepConfig) -> Proximal:
-    """How the mirror step is solved by gradient."""
+    """How the mirror step is solved by gradient, all settings given."""
     objectives: dict[str, Objective] = {
         # The setting has the names of the functions, so a new form needs no entry here.
-        "token": TokenLevel(getattr(kl_forms, settings.kl)),
+        "token": TokenLevel(getattr(kl_forms, known(settings.kl))),
         "sequence": SequenceLevel(),
         "squared": Squared(),
         "logistic": Logistic(),
     }
     minimise = (
-        LBFGS(settings.epochs)
+        LBFGS(known(settings.epochs))
         if settings.minimiser == "lbfgs"
         else Adam(
-            settings.epochs,
-            settings.rate,
-            SCHEDULES[settings.schedule],
-            settings.betas,
+            known(settings.epochs),
+            known(settings.rate),
+            SCHEDULES[known(settings.schedule)],
+            known(settings.betas),
             clip=settings.clip,
-            keep_first=settings.keep_first,
+            keep_first=known(settings.keep_first),
         )
     )
-    objective = objectives[settings.objective]
     return Proximal(
-        objective, minimise, settings.minibatches, settings.micro_batch, settings.micro_tokens
+        objectives[known(settings.objective)],
+        minimise,
+        known(settings.minibatches),
+        settings.micro_batch,
+        settings.micro_tokens,
     )

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,16 @@ from mpo_llm.config import Config
 from mpo_llm.networks.base import Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.rows import complete_lines
-from mpo_llm.training import assemble, config_file, fingerprint
+from mpo_llm.training import answers, assemble, config_file, fingerprint
 from mpo_llm.training.fingerprint import Identity
 
 STATE, HEADER = "state.safetensors", "state.json"
+
+AVERAGE = "memory average"
+"""The name in a checkpoint's arrays of the average of weights."""
+
+ANSWERS = "answers"
+"""The name in a checkpoint's arrays of what the judge has said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Checkpoint:
     """Seconds by what they were spent on."""
     identity: Identity | None = None
     """What makes the run this run; None in checkpoints of release 0.1."""
+    answers: Mapping[bytes, float] = field(default_factory=dict)
+    """What the judge has said, by the digests of comparisons, where the run has to remember it."""
 
 
 def save(
@@ -83,6 +91,9 @@ def save(
                 if writes or weight in item.network.sharded:
                     array = item.array(weight, tensor)
                     arrays |= {} if array is None else {key: array}
+    if checkpoint.answers:
+        said = answers.as_arrays(checkpoint.answers)
+        arrays |= {f"{ANSWERS}/{part}": array for part, array in said.items()}
     if not writes:
         return target
     header = {
@@ -148,8 +159,9 @@ def _hidden(path: Path) -> Path:
 def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
     """Read a checkpoint, bit for bit; the network of `start` runs its policies.
 
-    With `only="policy"` nothing else is read: then the magnet is `start`, and the solver's memory
-    is empty. `ValueError` for anything but a checkpoint of a run with this network.
+    With `only`, the name of a policy such as "policy" or "memory average", nothing else is read:
+    this is the state's policy then, the magnet is `start`, and memory is empty. `ValueError` for
+    anything but a checkpoint of a run with this network.
     """
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -162,10 +174,11 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
                 if name.startswith(only):
                     array = file.get_tensor(aliases.get(key, key))
                     items.setdefault(name, {})[part] = array
+        said = items.pop(ANSWERS, None)
         found = {name: _item(parts, start) for name, parts in items.items()}
         found = _reunited(found, aliases)
         state = State(
-            found.pop("policy"),
+            found.pop(only or "policy"),
             found.pop("magnet", start),
             header["step"],
             header["moved"],
@@ -182,6 +195,7 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
             header["counts"],
             header["seconds"],
             None if run is None else Identity(**run),
+            {} if said is None else answers.from_arrays(said),
         )
     except (OSError, SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
@@ -231,21 +245,29 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in complete_lines(Path(run) / "metrics.jsonl")]
 
 
-def load_policy(path: str | Path) -> tuple[TokenPolicy, Any]:
+def load_policy(path: str | Path, average: bool = False) -> tuple[TokenPolicy, Any]:
     """The policy of a checkpoint, or of a run's newest one, and its tokenizer.
 
-    It loads the model that the run started from. `ValueError` if there is no checkpoint.
+    It loads the model that the run started from. `average` as in `policy_of`. `ValueError` if there
+    is no checkpoint.
     """
     start, tokenizer = assemble.start(config_of(path))
-    return policy_of(path, start), tokenizer
+    return policy_of(path, start, average), tokenizer
 
 
-def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
+def policy_of(path: str | Path, start: TokenPolicy, average: bool = False) -> TokenPolicy:
     """The policy of a checkpoint, or of a run's newest one, run by the network of `start`.
 
-    `ValueError` if `start` has other weights, or other settings, than the run began with.
+    With `average` it has the average of the weights that the run has played. `ValueError` if
+    `start` has other weights, or other settings, than the run began with, and for an average that
+    the run does not keep.
     """
-    found = load(last(Path(path)), start, only="policy")
+    if average and not _holds(last(Path(path)), AVERAGE):
+        raise ValueError(
+            f"{str(path)!r} keeps no average of weights: a run with `solver.algorithm: auto` does, "
+            "from its first step on."
+        )
+    found = load(last(Path(path)), start, only=AVERAGE if average else "policy")
     marks = {} if found.identity is None else found.identity.marks
     for name, what, mark in (
         ("weights", "weights", fingerprint.weights),
@@ -257,6 +279,12 @@ def policy_of(path: str | Path, start: TokenPolicy) -> TokenPolicy:
                 "those that the run was begun with."
             )
     return found.state.policy
+
+
+def _holds(path: Path, name: str) -> bool:
+    """Whether a checkpoint has a policy of this name."""
+    with safe_open(path / STATE, framework="numpy") as file:
+        return f"{name}/exponents" in set(file.keys())
 
 
 def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:

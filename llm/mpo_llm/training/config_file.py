@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from mpo_games.labelled import shown
+from mpo_llm.algorithms import MMD, completed
 from mpo_llm.config import Choice, Config, Every, WeightEma
 from mpo_llm.training import yaml_lines
 
@@ -47,7 +48,10 @@ def read(content: bytes) -> Config:
     found, lines = yaml_lines.read(content)
     try:
         # YAML reads an empty file as None.
-        return parse(Config, {} if found is None else found)
+        config = parse(Config, {} if found is None else found)
+        # Values of an algorithm and of the file together may be refused.
+        completed(config)
+        return config
     except ValueError as error:
         # The first setting that the message names, or the section of it that the file has.
         for name in re.findall(r"`([\w.]+)", str(error)):
@@ -130,7 +134,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if choices is not None:
         return choices.parse(value)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
+    # Python has two kinds of unions, and one with a `Literal` is the other.
+    if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in parts:
             return None
         present = [p for p in parts if p is not type(None)]
@@ -176,7 +181,8 @@ def plain(value: Any) -> Any:
         (number,) = vars(value).values()
         return {value.word(): number}
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        each = ((f, getattr(value, f.name)) for f in fields(value))
+        return {f.name: plain(v) for f, v in each if v is not None or "open" not in f.metadata}
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -289,7 +295,9 @@ def _magnet(solver: Mapping[str, Any]) -> Mapping[str, Any]:
 def _feedback(solver: Mapping[str, Any]) -> Mapping[str, Any]:
     method, feedback = solver["method"], solver.get("feedback", "current")
     if method == "mmd":
-        return {}
+        # Without any other choice the default would be another algorithm.
+        alone = not any(name in solver for name in MMD.solver)
+        return {"algorithm": "mmd"} if alone else {}
     if method != "nash_md":
         raise ValueError(f"`solver.method` was one of mmd, nash_md, got {method!r}.")
     # Release 0.1.0 wrote `feedback: current` beside `method: nash_md`, and ignored `pull`.
@@ -327,7 +335,7 @@ def _as_meant(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
     found, solver = dict(settings), config.solver
     # `magnet_rate: null` took back a rate, and left a period as it was.
     for name, kind in (("solver.magnet_period", Every), ("solver.magnet_rate", WeightEma)):
-        if found.get(name, "") is None and not isinstance(solver.magnet, str | kind):
+        if found.get(name, "") is None and not isinstance(solver.magnet, str | kind | None):
             del found[name]
             warnings.warn(f"`{name}: null` can be left out.", FutureWarning, stacklevel=3)
     # `method: mmd` took back Nash-MD, which is a feedback today.

@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from mpo_llm.algorithms import completed
 from mpo_llm.config import Config
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.policy import TokenPolicy
@@ -146,6 +147,8 @@ def fixed(config: Config) -> str:
 
 def require_same_settings(ours: Config, theirs: Config, accept: Sequence[str]) -> None:
     """`ValueError` if a setting differs that must stay the same when a run is resumed."""
+    # Files of earlier releases name no algorithm.
+    ours, theirs = completed(ours), completed(theirs)
     if "engine" in accept:
         ours, theirs = assemble.own_engine(ours), assemble.own_engine(theirs)
     for name in (f.name for f in fields(ours) if f.name not in FREE):

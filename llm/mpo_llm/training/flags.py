@@ -148,7 +148,8 @@ def _rule(choices: Choices, info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec
         nargs=(1, 2),
         metavar=f"{{{','.join((*choices.words, *numbered))}}}",
         instance_from_str=parse,
-        is_instance=lambda value: value in choices.words or isinstance(value, Choice),
+        # None is a choice that the algorithm makes.
+        is_instance=lambda value: value in (None, *choices.words) or isinstance(value, Choice),
         str_from_instance=lambda value: _words(config_file.plain(value)),
     )
 

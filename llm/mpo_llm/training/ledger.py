@@ -14,7 +14,9 @@ import torch
 from numpy.typing import ArrayLike
 
 import mpo_games as mg
-from mpo_games.protocol import State
+from mpo_games.labelled import shown
+from mpo_games.protocol import Solver, State
+from mpo_llm.averages import WeightAveraged
 from mpo_llm.engines import Drawn, Engine, draw_each
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.networks.base import Network
@@ -116,11 +118,16 @@ class Ledger:
         """The engine, with its responses and tokens counted and its calls timed."""
         return _Metered(engine, self)
 
-    def solver(self, solver: mg.MMD) -> mg.MMD:
+    def solver(self, solver: Solver) -> Solver:
         """The solver, with its gradients counted, and its mirror steps and magnet timed.
 
         The responses of its last mirror step are kept in `rollouts`, its report in `report`.
+        `TypeError` for any solver but `MMD`, and an average of the weights beside it.
         """
+        if isinstance(solver, WeightAveraged):
+            return replace(solver, solver=self.solver(solver.solver))
+        if not isinstance(solver, mg.MMD):
+            raise TypeError(f"Only the steps of `MMD` can be counted, got {shown(solver)}.")
 
         # A solver takes every mirror step by its pull: half steps, whose policies no state keeps,
         # and penalised ones, before the penalty changes the advantages.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mpo_llm.algorithms import completed, known
 from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.step.scoring import CHUNK, DEVICE, KEPT
@@ -47,7 +48,7 @@ def exceeds(config: Config, network: TransformersNetwork, device: torch.device) 
 
 def of_weights(config: Config, network: TransformersNetwork) -> Memory:
     """The memory that weights, gradients and the optimiser take."""
-    settings, step = config.solver, config.step
+    held = _Held.of(config)
     # Processes that share weights have a part of each, but put the model together to draw.
     parts = network.processes.size if network.sharded else 1
     trained = sum(p.numel() for p in network.trainable.values()) / parts
@@ -55,25 +56,49 @@ def of_weights(config: Config, network: TransformersNetwork) -> Memory:
     each = 4.0 * trained
     # The start (the game has it), the old policy, a magnet that has left the start, and the policy
     # before the old one. In half precision all but the start are masters.
-    policies = own + each * (1 + (settings.magnet != "fixed") + (settings.feedback == "optimistic"))
+    policies = own + each * held.policies
     apart = own < each
-    updates = step.epochs * step.minibatches
-    adam = step.minimiser == "adam"
-    # A first moment that no later update reads is not kept.
-    first = each * (adam and (updates > 1 or step.keep_first))
+    first = each * held.first
     # Those of the old policy stay, because a step may fail. L-BFGS has a vector of weights, one of
     # gradients and its history, and Adam the second moments.
-    rest = each * (2 if adam else 2 * PAIRS + 2)
+    rest = each * (2 if held.adam else 2 * PAIRS + 2)
     device = {"model": float(network.bytes), "gradients": each, "optimiser": first}
     if apart:
-        references = 1 + (settings.alpha > 0.0)
-        device["heads"] = float(references * _head(network))
+        device["heads"] = float(held.references * _head(network))
     if network.workbench.places.apart:
         return Memory(device, {"policies": policies + each, "optimiser": rest})
     # Without masters, the new policy is the model.
     device["policies"] = policies + each * apart
     device["optimiser"] += rest
     return Memory(device, {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a solver keeps beside the start, the model and its gradients."""
+
+    policies: int
+    """Policies in single precision."""
+    references: int
+    """Policies that a step is pulled to."""
+    adam: bool
+    """Whether Adam minimises, and not L-BFGS."""
+    first: bool
+    """Whether first moments are kept from one update to the next."""
+
+    @classmethod
+    def of(cls, config: Config) -> _Held:
+        config = completed(config)
+        solver, step = config.solver, config.step
+        if solver.algorithm == "auto":
+            # The old policy, the one before it, the magnet, the average of weights, and the weights
+            # that the guard, or the search for a rate, tries.
+            return cls(5, 2, adam=True, first=True)
+        adam = step.minimiser == "adam"
+        # A first moment that no later update reads is not kept.
+        first = adam and (known(step.epochs) * known(step.minibatches) > 1 or bool(step.keep_first))
+        policies = 1 + (solver.magnet != "fixed") + (solver.feedback == "optimistic")
+        return cls(policies, 1 + (known(solver.alpha) > 0.0), adam, first)
 
 
 def _head(network: TransformersNetwork) -> int:

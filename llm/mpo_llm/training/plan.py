@@ -13,6 +13,7 @@ from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.revisits import Revisited
 from mpo_llm.training import assemble, memory
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.memory import Memory
@@ -20,19 +21,26 @@ from mpo_llm.training.train import Run
 
 GIB = 2.0**30
 
+VISITS = Revisited()
+"""What `auto` learns from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The expected cost of a run."""
 
+    algorithm: str
+    """The name of the solver."""
     prompts: int
-    """Prompts a step, of all processes together."""
+    """Prompts that a step asks, of all processes together."""
     responses: int
-    """Responses a step, of all processes together."""
+    """Responses that a step draws, of all processes together."""
     tokens: int
     """The most tokens that a step can draw."""
     comparisons: int
     """The most comparisons that a step without a pool can ask for."""
+    learnt: int
+    """The most responses that a step learns from, of all processes together."""
     gradients: int
     """Gradients a step."""
     memory: Memory
@@ -51,11 +59,14 @@ class Plan:
         whole = (
             "" if self.steps is None else f"; {self.steps:,} steps in {_time(self.steps * step)}"
         )
+        # Where a step learns from what it has drawn, there is nothing to say.
+        learnt = "" if self.learnt == self.responses else f", learns from up to {self.learnt:,}"
         return "\n".join(
             [
+                f"solver    {self.algorithm}",
                 f"a step    {self.prompts:,} prompts, {self.responses:,} responses of at most "
                 f"{self.tokens:,} tokens in all, {self.comparisons:,} comparisons, "
-                f"{self.gradients} gradients",
+                f"{self.gradients} gradients{learnt}",
                 f"memory    about {_listed(self.memory.device)}",
                 *([f"          and about {_listed(host)}, in CPU memory"] if host else []),
                 f"          {_size(self.peak)} were in use in the probe",
@@ -67,36 +78,55 @@ class Plan:
 def plan(config: Config) -> Plan:
     """Load the run and take one short step as a probe. Nothing is written."""
     run = Run.of(config)
+    config = run.config
     game, solver = run.game, config.solver
     network = game.start.network
     assert isinstance(network, TransformersNetwork)
     prompts = game.prompts_per_step or len(game.prompts)
     responses = prompts * solver.samples
-    spent = _probe(run)
-    # The probe has one prompt and one gradient; a process has its share of the prompts.
+    updates = assemble.gradients(config)
+    spent, taken = _probe(run)
+    # The probe has one prompt; a process has its share of the prompts.
     share = math.ceil(prompts / run.processes.size)
     seconds = {name: s * share for name, s in spent.items()}
-    seconds["step"] *= config.step.epochs * config.step.minibatches
+    seconds["step"] *= updates / taken
+    steps = _steps(config, responses, updates)
+    learnt, compared = responses, responses * (solver.samples - 1) // 2
+    if solver.algorithm == "auto":
+        at, kept = min(prompts + VISITS.others, len(game.prompts)), VISITS.visits * solver.samples
+        learnt, mean = _growing(responses, at * kept, steps)
+        # Each new response meets the others of its visit, and those of the visits before.
+        compared += responses * (kept - solver.samples)
+        for name in ("scoring", "step"):
+            seconds[name] *= mean / responses
+    part = math.ceil(learnt / run.processes.size)
     return Plan(
+        str(solver.algorithm),
         prompts,
         responses,
         responses * game.start.decoding.max_tokens,
-        responses * (solver.samples - 1) // 2,
-        config.step.epochs * config.step.minibatches,
-        memory.estimate(config, network, max(map(len, game.prompts)), share * solver.samples),
+        compared,
+        learnt,
+        updates,
+        memory.estimate(config, network, max(map(len, game.prompts)), part),
         seconds,
         peak_memory(run.device),
-        _steps(config, responses),
+        steps,
     )
 
 
-def _probe(run: Run) -> Mapping[str, float]:
-    """Seconds of a step with the longest prompt and one gradient, by what they are spent on."""
+def _probe(run: Run) -> tuple[Mapping[str, float], int]:
+    """Seconds of a step with the longest prompt, by what they are spent on, and its gradients.
+
+    It has one gradient, except where the solver says itself how a step is solved.
+    """
     game = run.game
     ledger = Ledger()
     longest = int(np.argmax([len(prompt) for prompt in game.prompts]))
-    once = replace(run.config.step, epochs=1, minibatches=1)
-    start = replace(game.start, proximal=assemble.proximal(once))
+    start = game.start
+    if run.config.solver.algorithm != "auto":
+        once = replace(run.config.step, epochs=1, minibatches=1)
+        start = replace(start, proximal=assemble.proximal(once))
     probe = replace(
         game,
         prompts=(game.prompts[longest],),
@@ -112,16 +142,28 @@ def _probe(run: Run) -> Mapping[str, float]:
     next(states)
     with ledger.time("scoring"):
         next(states)
-    return ledger.seconds
+    return ledger.seconds, ledger.counts["gradient_steps"]
 
 
-def _steps(config: Config, responses: int) -> int | None:
+def _growing(responses: int, bound: int, steps: int | None) -> tuple[int, float]:
+    """Of the numbers of responses that steps learn from, the last, and their mean.
+
+    A step has `responses` more than the one before, up to `bound`.
+    """
+    full = bound / responses
+    if steps is None:
+        return bound, float(bound)
+    grown = min(steps, math.floor(full))
+    total = responses * grown * (grown + 1) / 2 + bound * (steps - grown)
+    return min(bound, responses * steps), total / steps
+
+
+def _steps(config: Config, responses: int, gradients: int) -> int | None:
     budget = config.budget
     limits = [budget.steps]
     if budget.samples is not None:
         limits.append(math.ceil(budget.samples / responses))
     if budget.gradient_steps is not None:
-        gradients = config.step.epochs * config.step.minibatches
         limits.append(math.ceil(budget.gradient_steps / gradients))
     return min((limit for limit in limits if limit is not None), default=None)
 

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from mpo_games.atomic import write_bytes
+from mpo_games.protocol import State
 from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.measures.report import Report
+from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids
 from mpo_llm.rows import complete_lines
 from mpo_llm.step.proximal import StepReport
 from mpo_llm.step.rollouts import Rollouts
+from mpo_llm.strength import NOISE
 from mpo_llm.templates import Said
 
 TABLE_PROMPTS = 4
@@ -51,6 +54,18 @@ def step_metrics(report: StepReport) -> dict[str, float]:
     names = ("kl_step", "kl_magnet")
     kls = (report.last_kls[0], *report.first_kls[1:])
     return dict(zip(names, kls, strict=False))
+
+
+def tuning_metrics(state: State[TokenPolicy], report: StepReport) -> dict[str, float | None]:
+    """What a solver without settings has set: the weight of the magnet, from the share of noise in
+    the advantages (None until a prompt has been asked twice); the learning rate (None until it is
+    measured); and the share of the step that its guard kept, 1 where it did not go back."""
+    return {
+        "alpha": None if state.alpha is None else float(state.alpha),
+        "noise": state.memory.get(NOISE),
+        "rate": state.policy.moments.rate or None,
+        "kept": report.kept,
+    }
 
 
 def evaluation_metrics(report: Report) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ from mpo_llm.config import Config
 from mpo_llm.training import config_file
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "step": ("kl_step", "kl_magnet", "advantage_std"),
+    "step": ("kl_step", "kl_magnet", "advantage_std", "alpha", "noise", "rate", "kept"),
     "responses": (
         "length",
         "longest",

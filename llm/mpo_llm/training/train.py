@@ -22,7 +22,8 @@ import torch
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 from mpo_games.interrupts import STOPS, Signals, unmasked
-from mpo_games.protocol import State
+from mpo_games.protocol import Solver, State
+from mpo_llm.algorithms import completed
 from mpo_llm.config import Config
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges import loading as judge_loading
@@ -36,6 +37,7 @@ from mpo_llm.prompts import load as load_prompts
 from mpo_llm.responses import Ids
 from mpo_llm.templates import Said, said
 from mpo_llm.training import assemble, checkpoint, config_file, fingerprint, records
+from mpo_llm.training.answers import Answers
 from mpo_llm.training.checkpoint import Checkpoint
 from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
@@ -140,7 +142,7 @@ class Run:
     config: Config
     game: TextPreferenceGame
     """The game of the training prompts; the ledger counts its draws and comparisons."""
-    solver: mg.MMD
+    solver: Solver
     held_out: TextPreferenceGame | None
     """The same game on held-out prompts, which the ledger does not count; None without any."""
     ledger: Ledger
@@ -153,6 +155,8 @@ class Run:
     """Thoughts and answer in a response to a training prompt, for the table of samples."""
     identity: Identity
     """What makes this run this run."""
+    answers: Answers | None = None
+    """What the judge has said; None where each step has responses of its own."""
     state: State[TokenPolicy] | None = None
     """The state after the last step; None at the start."""
     saver: Saver = field(init=False)
@@ -166,6 +170,7 @@ class Run:
         """Load and check everything; nothing is drawn or written yet."""
         from accelerate import Accelerator
 
+        config = completed(config)
         trackers = Trackers(named(config.output.trackers), config)
         fsdp = asked_to_shard()
         accelerator = Accelerator(cpu=model_loading.device().type == "cpu")
@@ -185,13 +190,12 @@ class Run:
         def failed() -> int:
             return sum(processes.gather(tally(judge)["failed"]))
 
+        asked = ledger.judge(shared_judge, failed)
+        # Only `auto` compares the same responses at several steps.
+        auto = config.solver.algorithm == "auto"
+        answers = Answers(asked, failed) if auto else None
         game = assemble.game(
-            config,
-            policy,
-            tokenizer,
-            prompts,
-            ledger.judge(shared_judge, failed),
-            ledger.engine(engine),
+            config, policy, tokenizer, prompts, answers or asked, ledger.engine(engine)
         )
         held_out = others = None
         if config.evaluation.source:
@@ -207,7 +211,7 @@ class Run:
         return cls(
             config,
             game,
-            assemble.solver(config.solver),
+            assemble.chosen(config),
             held_out,
             ledger,
             np.random.default_rng(config.seed),
@@ -216,6 +220,7 @@ class Run:
             trackers,
             partial(said, tokenizer, opened=prompts.opened),
             fingerprint.identity(config, policy, tokenizer, prompts, others),
+            answers,
         )
 
     @property
@@ -254,6 +259,8 @@ class Run:
         self.rng.bit_generator.state = found.rng
         self.ledger.counts.update(found.counts)
         self.ledger.seconds.update(found.seconds)
+        if self.answers is not None:
+            self.answers.known.update(found.answers)
 
     def open(self) -> None:
         """Make the folder, write the configuration, start the trackers, and shorten old records."""
@@ -332,7 +339,8 @@ class Run:
         # Copies, because the next step may fail after it has counted something.
         counts, seconds = dict(self.ledger.counts), dict(self.ledger.seconds)
         rng = self.rng.bit_generator.state
-        return Checkpoint(state, rng, counts, seconds, self.identity)
+        answers = {} if self.answers is None else dict(self.answers.known)
+        return Checkpoint(state, rng, counts, seconds, self.identity, answers)
 
     def _record(self, state: State[TokenPolicy]) -> None:
         """Write a line of metrics, and now and then an evaluation and samples."""
@@ -346,6 +354,8 @@ class Run:
             **records.response_metrics(q),
             **records.step_metrics(report),
         }
+        if self.config.solver.algorithm == "auto":
+            row |= records.tuning_metrics(state, report)
         if self.held_out is not None and step % self.config.evaluation.every == 0:
             # Random numbers of its own, because evaluation must not change the draws of training.
             rng = np.random.default_rng([self.config.seed, step])
