@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import mpo_games as mg
 import mpo_llm as ml
 import tiny
-from languages import ENDED, FIXED, PROMPTS, game, table_network
+from languages import ENDED, FIXED, PROMPTS, game, preferences, table_network, transformer
 from mpo_games.protocol import Array
 from mpo_llm.gap import by_prompt
 from mpo_llm.measures.tournament import meet
@@ -332,3 +333,27 @@ def test_metrics_evaluation_and_page_show_it(tmp_path: Path) -> None:
         assert "estimated gap, held out" in text
         assert "estimated gap, responses of the step" in text
         assert "estimated gap (95 %)" in text
+
+
+def test_the_gap_of_a_first_visit_is_that_of_its_draws() -> None:
+    """`Revisited` learns from more responses, but the estimate is of the policy's own draws; and
+    earlier visits are rivals, so a later visit's estimate sees at least as many."""
+    p = ml.TokenPolicy.of(transformer(), ENDED)
+    language = ml.EnumerableGame(p, PROMPTS, preferences(ENDED, 2), 8)
+    plain = language.feedback(p, rng=np.random.default_rng(3))
+    found = []
+
+    def kept(game: Any, state: Any, prox: Any, rng: Any) -> Any:
+        q = game.feedback(state.policy, rng=rng)
+        found.append(q)
+        return replace(state, policy=prox(state.policy, q))
+
+    inner = ml.Revisited(kept, explore=0.0)
+    solver = mg.MMD(1.0, 0.1, feedback=inner)
+    states = mg.iterate(language, solver, rng=np.random.default_rng(3))
+    for _ in zip(range(3), states, strict=False):
+        pass
+    assert plain.gap is not None
+    assert found[0].gap.value == pytest.approx(plain.gap.value, abs=1e-12)
+    assert found[0].gap.error == pytest.approx(plain.gap.error, abs=1e-12)
+    assert found[1].gap is not None
