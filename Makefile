@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 # Python compiles a module at its first import. Of the packages only a part is ever imported.
 INSTALL := -m pip install -q --no-compile
 
-.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-demo-gpu gpu-minutes clean help
+.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-demo-vllm llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -69,6 +69,9 @@ llm-demo: $(VENV)/dev  ## Align a small language model on the CPU; a page with c
 
 llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a single reward.
 	$(BIN)/python llm/demo/rock_paper_scissors.py
+
+llm-demo-vllm: $(VENV)/dev $(VENV)-vllm/ready  ## vLLM beside the built-in engine, on the CPU.
+	$(BIN)/python llm/demo/with_vllm.py --python $(VENV)-vllm/bin/python
 
 llm-demo-gpu: $(VENV)/dev  ## Four methods at scale, on an accelerator: throughput, win rates, a league.
 	$(BIN)/python llm/demo/at_scale.py

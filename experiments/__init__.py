@@ -8,6 +8,7 @@ NAMES = (
     "last_iterate",
     "hardest",
     "trees",
+    "thousand",
     "leduc",
     "ingredients",
     "linear_rate",
@@ -25,5 +26,6 @@ NAMES = (
     "transformer_gap",
     "transformer_ablation",
     "transformer_exact",
+    "estimated_gap",
 )
 """Every experiment, in the order of the page."""

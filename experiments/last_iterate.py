@@ -1,6 +1,6 @@
 """Untuned, AutoMPO and its Euclidean twin are first, or level with the first, in every family.
 
-The last iterate of every method over eleven families of games. AutoMPO and its twin are level
+The output of every method over eleven families of games. AutoMPO and its twin are level
 everywhere, also at 30 to 100 actions: a `gamma` near 1 makes the smoothed entropy as good as the
 Euclidean geometry, and it still suits policies that can only be sampled. Both are slow on Condorcet
 cycles of 21 and 51 actions, and one badly scaled game is still at 1.3e-6 after 5 000 evaluations;
@@ -12,7 +12,8 @@ far from equilibrium the worst tenth of each family is, as log10 of the 90 % qua
 after 5 000 evaluations. A method with knobs chooses among twelve settings for each family anew: on
 twenty other games, by the mean log10 of their median, 90 % quantile and worst gap over evaluations
 50 to 5 000. A method without knobs runs as it is. The average counts where it is the method's
-output, and the better of average and last iterate for methods that restart from that. Of the
+output, and the better of average and last iterate for methods that restart from that. The
+hyperparameter schedules (HS) are made for 5 000 evaluations, and constant from there. Of the
 methods with a fixed regulariser only MMD is shown: they end at another point
 (`original_equilibrium`). Starts are uniform; in the cycles and where there are many equilibria they
 are random, and in the last family 99 % lies on a random action.
@@ -49,6 +50,9 @@ NAMES = (
     "PRM+, average",
     *(method.name for method in methods.OUTSIDERS),
 )
+NAMED = (*methods.HIGHLIGHTED, "PCFR+ restarted", "HS-PCFR+(30)", "PDCFR+")
+"""The methods whose curves have a name; the others are grey."""
+
 SOLVED = 1e-8
 FLOOR = 1e-16
 ROUNDING = 1e-13
@@ -94,8 +98,8 @@ def plot(results: dict[str, Any]) -> Any:
         left, right = (figure.add_subplot(grid[0, i]) for i in (0, 1))
         ends: tuple[list[Any], list[Any]] = ([], [])
         # The named curves last, above the grey ones.
-        for name in sorted(names, key=lambda n: n in methods.HIGHLIGHTED):
-            look, named = draw.style(name) or draw.Style(draw.GREY), name in methods.HIGHLIGHTED
+        for name in sorted(names, key=lambda n: n in NAMED):
+            look, named = draw.style(name) or draw.Style(draw.GREY), name in NAMED
             gap = np.median([f[name]["median"] for f in families.values()], axis=0)
             share = np.mean([f[name]["solved"] for f in families.values()], axis=0)
             for ax, curve, end in zip(

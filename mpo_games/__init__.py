@@ -96,9 +96,12 @@ from mpo_games.solvers.magnetic import OptimisticMD as OptimisticMD
 from mpo_games.solvers.magnetic import OptimisticMPO as OptimisticMPO
 from mpo_games.solvers.regret import CFR as CFR
 from mpo_games.solvers.regret import DCFR as DCFR
+from mpo_games.solvers.regret import HSDCFR as HSDCFR
 from mpo_games.solvers.regret import CFRPlus as CFRPlus
 from mpo_games.solvers.regret import ExtragradientRMPlus as ExtragradientRMPlus
+from mpo_games.solvers.regret import HSPCFRPlus as HSPCFRPlus
 from mpo_games.solvers.regret import PCFRPlus as PCFRPlus
+from mpo_games.solvers.regret import PDCFRPlus as PDCFRPlus
 from mpo_games.solvers.regret import RegretMatching as RegretMatching
 from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
 from mpo_games.solvers.regret import SmoothPRMPlus as SmoothPRMPlus

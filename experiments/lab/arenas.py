@@ -204,6 +204,14 @@ TREES: Mapping[str, str] = {
 }
 """The trees by size, with OpenSpiel's names."""
 
+MORE_TREES: Mapping[str, str] = {
+    "battleship": "battleship(board_width=2,board_height=2,ship_sizes=[1],ship_values=[1.0],"
+    "num_shots=2)",
+    "oshi-zumo": "oshi_zumo(coins=4,size=1,horizon=4)",
+    "liar's dice(6)": "liars_dice(dice_sides=6)",
+}
+"""Trees that only some figures show."""
+
 TUNED_TREES = ("Kuhn", "goofspiel(4)", "Leduc, suits alike")
 """The trees that are tuned on, perturbed with seed 1000."""
 
@@ -219,8 +227,8 @@ PERTURBED: Mapping[str, int] = {
 
 
 def tree(name: str, seed: int | None = None) -> mg.SequenceFormGame:
-    """One of `TREES`, its payoffs perturbed where there is a seed."""
-    game: Any = load(TREES[name])
+    """One of `TREES` or `MORE_TREES`, its payoffs perturbed where there is a seed."""
+    game: Any = load({**TREES, **MORE_TREES}[name])
     return game if seed is None else families.perturbed(game, np.random.default_rng(seed))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -25,6 +26,12 @@ from mpo_games.solvers import self_tuning
 
 TRIES = 12
 """How many settings a method with knobs chooses from."""
+
+TUNED_FOR = 5_000
+"""The evaluations for which settings on tables are chosen, and hyperparameter schedules made."""
+
+TREE_BUDGET = 5_000
+"""The evaluations of a run on trees, unless a figure says otherwise."""
 
 REPORTED = (0.5, 0.9, 1.0)
 """The quantiles over games by which a race is reported, and its settings are chosen."""
@@ -131,6 +138,18 @@ def _restarted_prm_plus() -> mg.Solver:
     return mg.Restarted(_prm_plus(), RATIO, CHECK)
 
 
+def _hs_dcfr() -> mg.Solver:
+    return mg.HSDCFR(TUNED_FOR)
+
+
+def _hs_pcfr_plus() -> mg.Solver:
+    return mg.HSPCFRPlus(TUNED_FOR)
+
+
+def _restarted_pcfr_plus() -> mg.Solver:
+    return mg.Restarted(mg.PCFRPlus(), RATIO, CHECK)
+
+
 def _restarted_extragradient(eta: float) -> mg.Solver:
     return mg.Restarted(mg.Averaged(mg.Extragradient(eta)), RATIO, CHECK)
 
@@ -208,10 +227,14 @@ OUTSIDERS: tuple[Method, ...] = (
     Method("Smooth PRM+ restarted", RESTARTED, _smooth, ("floor",)),
     Method("ExRM+ restarted", RESTARTED, _half_step, ("floor",)),
     Method("PRM+ restarted", RESTARTED, _restarted_prm_plus, (), better_gap),
+    Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, (), better_gap),
     Method("Smooth PRM+", SMOOTH, mg.SmoothPRMPlus, ("floor",)),
     Method("ExRM+", SMOOTH, mg.ExtragradientRMPlus, ("floor",)),
     Method("RT-RM+", SMOOTH, mg.RTCFRPlus, ("alpha", "period")),
     Method("Optimistic MD, average", AVERAGE, _omd_average, _E, output=average_gap),
+    Method("HS-DCFR(30)", AVERAGE, _hs_dcfr, (), output=average_gap),
+    Method("HS-PCFR+(30)", AVERAGE, _hs_pcfr_plus, (), output=average_gap),
+    Method("PDCFR+", AVERAGE, mg.PDCFRPlus, (), output=average_gap),
 )
 """For `last_iterate`: the self-tuning solver, and the strongest methods of other papers."""
 
@@ -226,10 +249,6 @@ def _floored_optimistic(eta: float, alpha: float, period: int) -> mg.Solver:
 
 def _pcfr_plus() -> mg.Solver:
     return mg.RegretMatching(plus=True, predictive=True, alternating=True)
-
-
-def _restarted_pcfr_plus() -> mg.Solver:
-    return mg.Restarted(mg.PCFRPlus(), RATIO, CHECK)
 
 
 def _itself(game: mg.SequenceFormGame) -> Any:
@@ -253,15 +272,39 @@ ON_TREES: tuple[Method, ...] = (
         "EG restarted", RESTARTED, _restarted_extragradient, _E, better_gap, view=_payoff_scaled
     ),
     Method("CFR+, average", AVERAGE, mg.CFRPlus, (), average_gap, view=_itself),
+    Method("DCFR, average", AVERAGE, mg.DCFR, (), average_gap, view=_itself),
     Method("PCFR+, average", AVERAGE, mg.PCFRPlus, (), average_gap, view=_itself),
+    Method("PDCFR+, average", AVERAGE, mg.PDCFRPlus, (), average_gap, view=_itself),
     Method("PCFR+, last", REGRET, _pcfr_plus, (), view=_itself),
     Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, (), better_gap, view=_itself),
     Method("RT-CFR+", SMOOTH, mg.RTCFRPlus, ("alpha", "period"), view=_itself),
 )
-"""The contestants on trees."""
+"""The contestants on trees whose settings do not depend on the length of the run."""
+
+
+def on_trees(steps: int) -> Mapping[str, Method]:
+    """The contestants on trees by name, in a run of `steps` evaluations."""
+    hs_dcfr, hs_pcfr_plus = partial(mg.HSDCFR, steps), partial(mg.HSPCFRPlus, steps)
+    scheduled = (
+        Method("HS-DCFR(30)", AVERAGE, hs_dcfr, (), average_gap, view=_itself),
+        Method("HS-PCFR+(30)", AVERAGE, hs_pcfr_plus, (), average_gap, view=_itself),
+    )
+    return {method.name: method for method in ON_TREES + scheduled}
+
+
+KIN = (
+    "CFR+, average",
+    "DCFR, average",
+    "PCFR+, average",
+    "PDCFR+, average",
+    "PCFR+ restarted",
+    "HS-DCFR(30)",
+    "HS-PCFR+(30)",
+)
+"""Counterfactual regret minimisation and its descendants on trees."""
 
 BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS + OUTSIDERS}
-TREES_BY_NAME: Mapping[str, Method] = {method.name: method for method in ON_TREES}
+TREES_BY_NAME: Mapping[str, Method] = on_trees(TREE_BUDGET)
 
 HIGHLIGHTED = (
     "AutoMPO",

@@ -12,11 +12,8 @@ CHECKPOINTS = (300, 1_000, 5_000, 20_000)
 MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.5, 4.3, 0.125)).tolist()})
 """Evaluations on tables at which gaps are recorded."""
 
-TUNED_FOR = 5_000
-"""The budget that settings on tables are chosen for; the figures run on, to the last checkpoint."""
-
-TREE_BUDGETS = (300, 5_000)
-"""Evaluations on trees: of a quick run, and of a whole one."""
+QUICK = 300
+"""Evaluations of a quick run on trees."""
 
 TREE_MARKS = sorted({300, 1_000, 5_000, *np.round(10.0 ** np.arange(1.25, 3.7, 0.125)).tolist()})
 """Evaluations on trees at which gaps are recorded."""
@@ -27,21 +24,24 @@ def marks(quick: bool) -> list[float]:
     return [m for m in MARKS if m <= CHECKPOINTS[0 if quick else -1]]
 
 
-def tree_marks(quick: bool) -> list[float]:
-    """The `TREE_MARKS` of a run on trees."""
-    return [m for m in TREE_MARKS if m <= TREE_BUDGETS[0 if quick else -1]]
+def tree_marks(quick: bool, budget: float = methods.TREE_BUDGET) -> list[float]:
+    """The `TREE_MARKS` of a run of `budget` evaluations on trees."""
+    return [m for m in TREE_MARKS if m <= (QUICK if quick else budget)]
 
 
 def on_family(method: str, family: str, quick: bool) -> dict[str, float]:
     """The setting that a method gets on a family of tables (`arenas.FAMILIES`)."""
     batches, _ = arenas.FAMILIES[family].arena(quick)
     # The last two decades of the budget.
-    late = [m for m in marks(quick) if TUNED_FOR / 100 <= m <= TUNED_FOR]
+    late = [m for m in marks(quick) if methods.TUNED_FOR / 100 <= m <= methods.TUNED_FOR]
     return methods.tune(methods.BY_NAME[method], batches, late)
 
 
-def on_trees(method: str, quick: bool) -> dict[str, float]:
-    """The one setting that a method gets on all trees, chosen on `arenas.tuned_trees`."""
-    at = tree_marks(quick)
+def on_trees(method: str, quick: bool, budget: int = methods.TREE_BUDGET) -> dict[str, float]:
+    """The one setting that a method gets on all trees for `budget` evaluations.
+
+    It is chosen on `arenas.tuned_trees`.
+    """
+    at = tree_marks(quick, budget)
     late = [m for m in at if m >= at[-1] / 100]
-    return methods.tune(methods.TREES_BY_NAME[method], arenas.tuned_trees(quick), late)
+    return methods.tune(methods.on_trees(budget)[method], arenas.tuned_trees(quick), late)

@@ -32,6 +32,8 @@ from mpo_llm.enumerable import all_responses as all_responses
 from mpo_llm.feedback import Pool as Pool
 from mpo_llm.feedback import Replayed as Replayed
 from mpo_llm.game import TextPreferenceGame as TextPreferenceGame
+from mpo_llm.gap import Payoffs as Payoffs
+from mpo_llm.gap import estimated_gap as estimated_gap
 from mpo_llm.judges.protocol import Judge as Judge
 from mpo_llm.magnets import WeightEma as WeightEma
 from mpo_llm.measures.report import Report as Report

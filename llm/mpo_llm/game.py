@@ -6,6 +6,7 @@ Shapes: N responses of the policy, L responses that they meet, T tokens, C compa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +17,7 @@ from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Indices, Mixture, Solver
 from mpo_llm.engines import Autoregressive, Engine, draw_each
 from mpo_llm.feedback import Pool
+from mpo_llm.gap import by_prompt, estimated_gap
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.preset import ON_TOKENS
@@ -142,6 +144,7 @@ class TextPreferenceGame:
         if isinstance(opponent, TokenPolicy) and pool is None:
             drawing.append(opponent)
         (own, share, drawn), *others = self._sample(drawing, asked, rng)
+        draws = np.rint(share * self.samples * len(asked)).astype(np.int64)
         behaviour, hidden = log_probs_and_states(policy, own)
         tokens_apart = behaviour - drawn
         apart = tokens_apart.sum(axis=1)
@@ -157,7 +160,7 @@ class TextPreferenceGame:
         if not mismatch <= MISMATCH:
             share = self._corrected(own, share, apart)
         q = Rollouts(own, share, np.zeros(own.tokens.shape), behaviour)
-        at = None
+        at = gap = None
         if others:
             met, weights, _ = others[0]
         else:
@@ -175,7 +178,14 @@ class TextPreferenceGame:
         advantages = _against_the_others(gains, own.prompt_of, share, self.samples)
         advantages = np.where(own.mask, advantages[:, None], 0.0)
         pairs = None if at is None else _among(len(own), len(met), at, i, j, payoff)
-        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, ratio, hidden)
+        if at is not None:
+            # Responses of earlier steps are rivals that these draws have not chosen.
+            earlier = np.isin(np.arange(len(met)), where[: -len(own)])
+            prompt_of = own.prompt_of, met.prompt_of
+            tables = by_prompt(prompt_of, at, earlier, draws, share, (i, j, payoff))
+            # By a copy, since the estimate must not change what training draws next.
+            gap = estimated_gap(tables, deepcopy(rng))
+        return Rollouts(own, share, advantages, behaviour, pairs, mismatch, ratio, hidden, gap)
 
     def _draw_prompts(self, rng: np.random.Generator) -> Indices:
         if self.prompts_per_step is None:

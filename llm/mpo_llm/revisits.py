@@ -9,6 +9,7 @@ and at others that were seen before, since a network forgets what it is not remi
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
 
@@ -17,6 +18,8 @@ import numpy as np
 from mpo_games.checks import require_callable, require_count, require_share
 from mpo_games.choices.feedback import Feedback, Prox, optimistic
 from mpo_games.protocol import Array, Game, Indices, Mixture, P, State
+from mpo_llm.estimates import Estimate
+from mpo_llm.gap import by_prompt, estimated_gap
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
@@ -173,7 +176,8 @@ class _Revisit:
         asked, self.order = next_prompts(
             self.order, game.prompts_per_step or len(game.prompts), len(game.prompts), rng
         )
-        mismatch = self._ask(policy, asked, rng)
+        before = self.visits.take(np.isin(self.visits.prompt_of, asked)).responses(game.prompts)
+        mismatch, drawn, foreign = self._ask(policy, asked, rng)
         learnt = self._with_others(asked, rng)
         texts = Texts.of(self.visits.take(np.isin(self.visits.prompt_of, learnt)), game.prompts)
         behaviour, hidden = log_probs_and_states(policy, texts.responses)
@@ -187,6 +191,8 @@ class _Revisit:
             log_probs = now if own else each.log_probs(texts.responses).sum(axis=1)
             met += sign * texts.weights(log_probs)
         i, j, payoff = game.compare(texts.responses, texts.responses)
+        # By a copy, since the estimate must not change what training draws next.
+        gap = _gap(drawn, before.joined(foreign), texts.responses, (i, j, payoff), deepcopy(rng))
 
         def advantages(weights: Array) -> Array:
             gains: Array = np.bincount(i, weights[j] * payoff, len(share)).astype(np.float64)
@@ -202,10 +208,17 @@ class _Revisit:
             behaviour,
             mismatch=mismatch,
             hidden=hidden,
+            gap=gap,
         )
 
-    def _ask(self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator) -> float:
-        """Draw responses to the prompts, which join the visits; returns the engine's mismatch."""
+    def _ask(
+        self, policy: TokenPolicy, asked: Indices, rng: np.random.Generator
+    ) -> tuple[float, tuple[Responses, Indices], Responses]:
+        """Draw responses to the prompts, which join the visits.
+
+        Returns the engine's mismatch, the policy's distinct responses with how often each was
+        drawn, and those of the start policy.
+        """
         game = self.game
         start, count = game.initial_policy(), game.samples
         foreign = _rounded(self.settings.explore * count, rng)
@@ -229,7 +242,9 @@ class _Revisit:
             )
         often = np.bincount(where, times).astype(np.int64)
         self.visits = self.visits.joined(distinct, often, log_probs, self.settings.visits)
-        return mismatch
+        _, _, own, own_times, _ = drawn[0]
+        nobody = own.take(np.zeros(0, dtype=np.int64))
+        return mismatch, (own, own_times), drawn[1][2] if len(drawn) > 1 else nobody
 
     def _with_others(self, asked: Indices, rng: np.random.Generator) -> Indices:
         """The prompts that were asked, and some that were seen before."""
@@ -273,6 +288,39 @@ def next_prompts(
         asked = np.isin(fresh, order)
         order = np.concatenate([order, fresh[~asked], fresh[asked]])
     return np.sort(order[:count]), order[count:]
+
+
+def _gap(
+    drawn: tuple[Responses, Indices],
+    others: Responses,
+    met: Responses,
+    comparisons: tuple[Indices, Indices, Array],
+    rng: np.random.Generator,
+) -> Estimate | None:
+    """The estimated gap of the policy that has `drawn` responses, each so many times.
+
+    `others` were drawn apart from them: by the start policy, and in earlier visits. `met` are all
+    distinct responses, which `comparisons` compare with each other.
+    """
+    own, times = drawn
+    _, where = met.joined(own).joined(others).distinct()
+    place = np.full(int(where.max()) + 1, -1)
+    place[where[: len(met)]] = np.arange(len(met))
+    at = place[where[len(met) : len(met) + len(own)]]
+    # Responses of visits that are kept no longer are not among those that are met.
+    apart = np.isin(np.arange(len(met)), place[where[len(met) + len(own) :]])
+    i, j, payoff = comparisons
+    mine = np.isin(i, at)
+    # Both are sorted by prompt and text, so their order is the same.
+    tables = by_prompt(
+        (own.prompt_of, met.prompt_of),
+        at,
+        apart,
+        times,
+        times.astype(np.float64),
+        (np.searchsorted(at, i[mine]), j[mine], payoff[mine]),
+    )
+    return estimated_gap(tables, rng)
 
 
 def _mean(values: Array, share: Array, responses: Responses) -> Array:

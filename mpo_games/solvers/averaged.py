@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from mpo_games.checks import require_kind, require_power, require_solver
-from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, P, Solver, State
+from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, Number, P, Solver, State
+from mpo_games.solvers.schedules import Power, at_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +19,29 @@ class Averaged:
     $$\bar p_T = \sum_{t\le T} t^{d} p_t \Big/ \sum_{t\le T} t^{d}$$
 
     The `degree` d is 0 for the uniform average, 1 for the linear one (CFR+) and 2 for the quadratic
-    one (DCFR). `metrics.average_gap` reads the average. The iterates are those of `solver`, bit for
-    bit. `ValueError` unless `degree` lies in [0, 30].
+    one (DCFR). It may be a function of t. Then the policies until t are discounted by
+    $(t/(t+1))^{d(t)}$ before the next one is added; with a constant this is the same average.
+    `metrics.average_gap` reads the average. The iterates are those of `solver`, bit for bit.
+    `ValueError` unless `degree` lies in [0, 30].
     """
 
     solver: Solver
-    degree: float = 0.0
+    degree: Power = 0.0
 
     def __post_init__(self) -> None:
         require_solver(self.solver)
-        require_power("degree", self.degree)
+        if isinstance(self.degree, type) or not callable(self.degree):
+            require_power("degree", cast(float, self.degree))
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """Add the policy that is played now to the average, then step."""
-        weight = (state.step + 1.0) ** self.degree
-        total = state.memory.get("average_weight", 0.0) + weight
+        degree = self._degree(state.step)
+        weight = (state.step + 1.0) ** degree
+        total = self._rescaled(state, degree) + weight
         average = state.memory.get("average", state.policy)
-        share = weight / total
+        share: Any = weight / total
         # `Restarted` may restart the games of a batch at different times: each has its own weight.
         if isinstance(share, np.ndarray):
             share = along(share, np.ndim(average.coordinates))
@@ -52,6 +57,19 @@ class Averaged:
                 inner_average_weight=after.memory["average_weight"],
             )
         return after.remember(average=average, average_weight=total)
+
+    def _degree(self, t: Number) -> Number:
+        return at_step("degree", self.degree, t, least=0.0)
+
+    def _rescaled(self, state: State[P], degree: Number) -> Number:
+        """The weight of the policies until now, in powers of `degree`."""
+        total: Number = state.memory.get("average_weight", 0.0)
+        if not callable(self.degree):
+            return total
+        # In this total the newest policy, the t-th, weighs t^d(t - 1); from now on it is t^d(t). In
+        # the first step the total is 0, and so it stays.
+        t = np.maximum(state.step, 1)
+        return np.asarray(total * t ** (degree - self._degree(t - 1)))[()]
 
 
 def _own(state: State[P]) -> State[P]:

@@ -3,14 +3,17 @@ r"""Regret matching in tables, and counterfactual regret minimisation (CFR) on t
 CFR is regret matching at every information state, on counterfactual values (Zinkevich et al. 2007).
 That is `RegretMatching` on a `SequenceFormGame`. On the view
 `BehaviouralGame(tree, counterfactual_values)` it has the same iterates, as tables. The descendants
-of CFR differ in five independent choices:
+of CFR differ in five independent choices; an arrow is a power that changes as the run goes:
 
-| method | plus | predictive | discount | updates | average |
+| method | plus | predictive | discount | updates | degree of the average |
 | --- | --- | --- | --- | --- | --- |
-| `CFR` | no | no | - | alternating | uniform |
-| `CFRPlus` | yes | no | - | alternating | linear |
-| `DCFR` | no | no | 3/2, 0 | alternating | quadratic |
-| `PCFRPlus` | yes | yes | - | alternating | quadratic |
+| `CFR` | no | no | - | alternating | 0 |
+| `CFRPlus` | yes | no | - | alternating | 1 |
+| `DCFR` | no | no | 3/2, 0 | alternating | 2 |
+| `HSDCFR` | no | no | 1 → 4, -1 → -3 | alternating | 30 → 25 |
+| `PCFRPlus` | yes | yes | - | alternating | 2 |
+| `HSPCFRPlus` | yes | yes | - | alternating | 30 → 25 |
+| `PDCFRPlus` | yes | yes | 2.3, any | alternating | 5 |
 
 For each of these the result is the average, `state.memory["average"]`, which `metrics.average_gap`
 reads. Two things make the last iterate converge instead: a moving magnet (`RTCFRPlus`), and regrets
@@ -20,7 +23,6 @@ whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
 from typing import TypeVar, cast
 
 import numpy as np
@@ -39,30 +41,40 @@ from mpo_games.choices.pull import require_table
 from mpo_games.labelled import shown
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
-from mpo_games.protocol import Array, Game, MagnetSchedule, State
-from mpo_games.solvers.averaged import Averaged
+from mpo_games.protocol import Array, Game, MagnetSchedule, Number, State
+from mpo_games.solvers.averaged import Averaged, along
+from mpo_games.solvers.schedules import LinearSchedule, Power, at_step, require_any_power
+
+FALL = 5.0
+"""By how much the degree of the average falls in the schedules of `HSDCFR` and `HSPCFRPlus`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discount:
     r"""Discounts regrets: after step t, positive ones are multiplied by $t^\alpha/(t^\alpha+1)$,
-    negative ones by $t^\beta/(t^\beta+1)$ (Brown & Sandholm 2019)."""
+    negative ones by $t^\beta/(t^\beta+1)$ (Brown & Sandholm 2019).
 
-    alpha: float = 1.5
-    beta: float = 0.0
+    Papers also write the discount before the next regret is added. Play is the same: all regrets
+    from which it is computed carry one common factor.
+    """
+
+    alpha: Power = 1.5
+    beta: Power = 0.0
 
     def __post_init__(self) -> None:
         for name, power in (("alpha", self.alpha), ("beta", self.beta)):
             # Infinite powers have a meaning: with `beta` at minus infinity this is CFR+.
-            if not (is_number(power) and (abs(power) <= STEEPEST or abs(power) == inf)):
-                raise ValueError(
-                    f"`{name}` must lie in [-{STEEPEST:g}, {STEEPEST:g}] or be infinite, "
-                    f"got {shown(power)}."
-                )
+            if isinstance(power, type) or not callable(power):
+                require_any_power(name, cast(float, power), infinite=True)
 
-    def __call__(self, regrets: Array, t: int) -> Array:
-        """The regrets after step `t` (counted from 1)."""
-        kept, repaid = (1.0 / (1.0 + float(t) ** -power) for power in (self.alpha, self.beta))
+    def __call__(self, regrets: Array, t: Number) -> Array:
+        """The regrets after step `t`, counted from 1; an array if games of a batch differ."""
+        powers = (at_step(n, p, t) for n, p in (("alpha", self.alpha), ("beta", self.beta)))
+        if np.ndim(t):
+            factors = (along(1.0 / (1.0 + t**-power), regrets.ndim) for power in powers)
+        else:
+            factors = (1.0 / (1.0 + float(t) ** -power) for power in powers)
+        kept, repaid = factors
         return np.asarray(regrets * np.where(regrets > 0.0, kept, repaid))
 
 
@@ -188,9 +200,47 @@ def DCFR(alpha: float = 1.5, beta: float = 0.0, gamma: float = 2.0) -> Averaged:
     return Averaged(RegretMatching(alternating=True, discount=Discount(alpha, beta)), gamma)
 
 
+def HSDCFR(steps: int, gamma: float = 30.0) -> Averaged:
+    """Discounted CFR with the hyperparameter schedules of Zhang, McAleer & Sandholm (AAAI 2026).
+
+    The powers of the discount go from 1 to 4 and from -1 to -3 within `steps`, the whole length of
+    the run, and the degree of the average from `gamma` to `gamma - 5`. The paper calls this
+    HS-DCFR(`gamma`), with 30 or 15. `ValueError` unless `5 <= gamma <= 30`.
+    """
+    discount = Discount(LinearSchedule(1.0, 4.0, steps), LinearSchedule(-1.0, -3.0, steps))
+    matching = RegretMatching(alternating=True, discount=discount)
+    return Averaged(matching, _falling(steps, gamma))
+
+
 def PCFRPlus() -> Averaged:
     """Predictive CFR+ (Farina, Kroer & Sandholm 2021), quadratic average."""
     return Averaged(RegretMatching(plus=True, predictive=True, alternating=True), degree=2)
+
+
+def HSPCFRPlus(steps: int, gamma: float = 30.0) -> Averaged:
+    """Predictive CFR+ with the average of `HSDCFR`: HS-PCFR+(`gamma`) of the same paper."""
+    matching = RegretMatching(plus=True, predictive=True, alternating=True)
+    return Averaged(matching, _falling(steps, gamma))
+
+
+def PDCFRPlus(alpha: float = 2.3, gamma: float = 5.0) -> Averaged:
+    r"""Predictive discounted CFR+ (Xu et al., IJCAI 2024); `gamma` is the degree of the average.
+
+    $$R_t = [d_{t-1} R_{t-1} + r_t]^+,\qquad p_{t+1} \propto [d_t R_t + r_t]^+,\qquad
+    d_t = t^\alpha / (t^\alpha + 1)$$
+    """
+    # The regrets that are kept are d_t R_t. None is negative, so the other power has no effect.
+    matching = RegretMatching(
+        plus=True, predictive=True, alternating=True, discount=Discount(alpha, 0.0)
+    )
+    return Averaged(matching, gamma)
+
+
+def _falling(steps: int, gamma: float) -> LinearSchedule:
+    """The degree of an average that falls by 5 within `steps`."""
+    if not (is_number(gamma) and FALL <= gamma <= STEEPEST):
+        raise ValueError(f"`gamma` must lie in [{FALL:g}, {STEEPEST:g}], got {shown(gamma)}.")
+    return LinearSchedule(gamma, gamma - FALL, steps)
 
 
 def SmoothPRMPlus(floor: float) -> RegretMatching:

@@ -138,6 +138,8 @@ SOLVERS = {
     "smoothed": mg.MMD(0.3, 0.1, geometry=mg.smoothed),
     "DCFR": mg.DCFR(),
     "PCFR+": mg.PCFRPlus(),
+    "HS-DCFR(30)": mg.HSDCFR(30),
+    "PDCFR+": mg.PDCFRPlus(),
     "SmoothPRM+": mg.Restarted(mg.SmoothPRMPlus(1.0)),
     "fictitious play": mg.FictitiousPlay(),
     "gradient": mg.GradientAscent(0.1),

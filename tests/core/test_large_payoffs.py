@@ -45,7 +45,9 @@ def test_a_difference_that_fits_is_no_excuse_for_its_parts() -> None:
 
 
 @pytest.mark.parametrize("make", [mg.MatrixGame, tree_of])
-@pytest.mark.parametrize("name", ["MPO", "Adaptive", "smoothed", "DCFR", "PCFR+", "AutoMPO"])
+@pytest.mark.parametrize(
+    "name", ["MPO", "Adaptive", "smoothed", "DCFR", "HS-DCFR(30)", "PCFR+", "PDCFR+", "AutoMPO"]
+)
 def test_the_largest_payoffs_that_are_played_end_in_numbers(name: str, make: Any) -> None:
     solver = mg.AutoMPO() if name == "AutoMPO" else SOLVERS[name]
     for payoff in (RPS / 3.0, NORMAL / np.abs(NORMAL).max()):

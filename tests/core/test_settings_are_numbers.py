@@ -37,7 +37,10 @@ RIGHT: dict[str, dict[str, Any]] = {
     "Extragradient": {"eta": 0.1},
     "ExtragradientRMPlus": {"floor": 0.1},
     "GradientAscent": {"eta": 0.1},
+    "HSDCFR": {"steps": 10, "gamma": 30.0},
+    "HSPCFRPlus": {"steps": 10, "gamma": 30.0},
     "Leap": {"schedule": mg.Fixed(), "windows": 4.0},
+    "LinearSchedule": {"first": 1.0, "last": 4.0, "steps": 10},
     "M2WU": {"eta": 0.1, "alpha": 0.1},
     "MMD": {"eta": 0.1, "alpha": 0.1},
     "MPO": {"eta": 0.1, "alpha": 0.1, "period": 5},
@@ -50,6 +53,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "OptimisticMD": {"eta": 0.1},
     "OptimisticMPO": {"eta": 0.1, "alpha": 0.1, "period": 5},
     "OutcomeSampling": {"game": TREE, "exploration": 0.1},
+    "PDCFRPlus": {"alpha": 2.3, "gamma": 5.0},
     "RTCFRPlus": {"alpha": 0.1, "period": 5},
     "RegretMatching": {"plus": True, "floor": 0.1, "alpha": 0.1},
     "RegularisedGap": {"alpha": 0.1},
@@ -80,7 +84,13 @@ RIGHT: dict[str, dict[str, Any]] = {
 ELSEWHERE = {"solve", "log_spaced", "State", "Solution", "Rate", "Remembered", "SequenceFormGame"}
 """Their numbers are results, records or parts of a tree; those of `solve` are below."""
 
-INFINITE = {("Discount", "alpha"), ("Discount", "beta"), ("DCFR", "alpha"), ("DCFR", "beta")}
+INFINITE = {
+    ("Discount", "alpha"),
+    ("Discount", "beta"),
+    ("DCFR", "alpha"),
+    ("DCFR", "beta"),
+    ("PDCFRPlus", "alpha"),
+}
 """Settings for which infinity has a meaning: regrets of one sign are kept, or forgotten."""
 
 WRONG = [np.nan, np.float32("nan"), np.inf, -np.inf, "x", "0.1", None, True, 1j, [0.1], {}]
@@ -95,6 +105,7 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
             if name[0] != "_" and ours and callable(thing):
                 yield name, thing
     yield "Discount", mg.solvers.regret.Discount
+    yield "LinearSchedule", mg.solvers.schedules.LinearSchedule
 
 
 def floats(thing: Callable[..., Any]) -> list[str]:
@@ -103,7 +114,8 @@ def floats(thing: Callable[..., Any]) -> list[str]:
         parameters = inspect.signature(thing).parameters.values()
     except (TypeError, ValueError):
         return []
-    return [p.name for p in parameters if str(p.annotation) in {"float", "Setting", "float | None"}]
+    kinds = {"float", "Setting", "Power", "float | None"}
+    return [p.name for p in parameters if str(p.annotation) in kinds]
 
 
 FOUND = {name: thing for name, thing in public() if floats(thing)}

@@ -42,13 +42,17 @@ def test_the_key_covers_code_at_second_hand(figure, module):
     assert module in sources.reached(f"experiments.{figure}", MODULES)
 
 
+WITH_MODELS = ("experiments.transformer", "experiments.estimated_gap")
+"""How the names of the figures begin that train networks."""
+
+
 @pytest.mark.parametrize("figure", sorted(FIGURES))
 def test_the_key_does_not_cover_drawing_nor_other_figures(figure):
     runs = sources.reached(figure, MODULES)
     assert runs & FIGURES == {figure}
     assert not runs & {"mpo_games.plot", "experiments.lab.page", "experiments.lab.command"}
     with_models = {name for name in runs if name.startswith("mpo_llm")}
-    assert bool(with_models) == figure.startswith("experiments.transformer")
+    assert bool(with_models) == figure.startswith(WITH_MODELS)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,9 @@ def solvers() -> Iterator[Call]:
     for make in (mg.MirrorDescent, mg.OptimisticMD, mg.Extragradient, mg.GradientAscent):
         yield make, {"eta": 0.1}
     yield mg.DCFR, {"alpha": 1.5, "beta": 0.0, "gamma": 2.0}
+    for make in (mg.HSDCFR, mg.HSPCFRPlus):
+        yield make, {"steps": 10, "gamma": 30.0}
+    yield mg.PDCFRPlus, {"alpha": 2.3, "gamma": 5.0}
     yield mg.RTCFRPlus, {"alpha": 0.1, "period": 3}
     yield mg.SmoothPRMPlus, {"floor": 0.1}
     yield mg.ExtragradientRMPlus, {"floor": 0.1}

@@ -1,4 +1,4 @@
-"""A scripted HTTP server on this machine, for the tests of judges behind HTTP."""
+"""A scripted HTTP server on this machine, for the tests of judges and engines behind HTTP."""
 
 from __future__ import annotations
 
@@ -37,8 +37,13 @@ def serving(script: Callable[[str, Any], Reply]) -> Iterator[Fake]:
         wbufsize = -1  # headers and content in one packet
         disable_nagle_algorithm = True
 
+        def do_GET(self) -> None:
+            self.answer(None)
+
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def answer(self, body: Any) -> None:
             with lock:
                 fake.seen.append((self.path, body, dict(self.headers)))
                 now[0] += 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compiled import LIARS_DICE, compiled
+from histories import Behaviour, Histories, matched
 
 import mpo_games as mg
 from mpo_games.games.behavioural import BehaviouralGame, counterfactual_values
@@ -96,7 +97,10 @@ def test_a_plain_recursion(name: str, steps: int, variant: str) -> None:
 
 
 ON_TREES = {name: solver for name, (solver, _) in VARIANTS.items()} | {
-    "RT-CFR+": mg.Averaged(RTCFRPlus(0.1, 5))
+    "RT-CFR+": mg.Averaged(RTCFRPlus(0.1, 5)),
+    "HS-DCFR(30)": mg.HSDCFR(12),
+    "HS-PCFR+(30)": mg.HSPCFRPlus(12),
+    "PDCFR+": mg.PDCFRPlus(),
 }
 
 
@@ -134,77 +138,17 @@ def recursion(
     alternating: bool = True,
     discount: tuple[float, float] | None = None,
     degree: int = 0,
-) -> dict[str, np.ndarray]:
+) -> Behaviour:
     """CFR on histories, with dictionaries: the average's weights of every information state."""
-
-    def frozen(state: Any) -> Any:
-        if state.is_terminal():
-            return state.returns()[0]
-        if state.is_chance_node():
-            return [(p, frozen(state.child(a))) for a, p in state.chance_outcomes()]
-        children = [frozen(state.child(a)) for a in state.legal_actions()]
-        return state.current_player(), state.information_state_string(), children
-
-    root = frozen(game.new_initial_state())
-    policy: dict[str, np.ndarray] = {}
-    owner: dict[str, int] = {}
+    histories = Histories(game)
+    policy: Behaviour = {}
     regrets: dict[str, Any] = defaultdict(float)
     average: dict[str, Any] = defaultdict(float)
-
-    def play(label: str, actions: int) -> np.ndarray:
-        return policy.get(label, np.full(actions, 1.0 / actions))
-
-    def walk(node: Any, reach: tuple[float, float, float], step: int, seen: Any) -> float:
-        if isinstance(node, float):
-            return node
-        if isinstance(node, list):
-            return sum(
-                p * walk(child, (reach[0], reach[1], reach[2] * p), step, seen) for p, child in node
-            )
-        player, label, children = node
-        owner[label] = player
-        p = play(label, len(children))
-        values = np.empty(len(children))
-        for a, child in enumerate(children):
-            there = (reach[0] * p[a], reach[1], reach[2])
-            if player == 1:
-                there = (reach[0], reach[1] * p[a], reach[2])
-            values[a] = walk(child, there, step, seen)
-        sign = 1.0 - 2.0 * player
-        seen(player, label, sign * reach[1 - player] * reach[2] * (values - p @ values))
-        return float(p @ values)
-
-    def weigh(node: Any, reach: tuple[float, float], done: set[str], weight: float) -> None:
-        if isinstance(node, float):
-            return
-        if isinstance(node, list):
-            for _, child in node:
-                weigh(child, reach, done, weight)
-            return
-        player, label, children = node
-        p = play(label, len(children))
-        if label not in done:
-            done.add(label)
-            average[label] = average[label] + weight * reach[player] * p
-        for a, child in enumerate(children):
-            weigh(
-                child,
-                (reach[0] * p[a], reach[1]) if player == 0 else (reach[0], reach[1] * p[a]),
-                done,
-                weight,
-            )
-
     for step in range(1, steps + 1):
-        weigh(root, (1.0, 1.0), set(), float(step) ** degree)
+        for label, weight in histories.reach(policy).items():
+            average[label] = average[label] + float(step) ** degree * weight
         for sides in ((0,), (1,)) if alternating else ((0, 1),):
-            last: dict[str, Any] = defaultdict(float)
-
-            def seen(player: int, label: str, regret: np.ndarray, sides=sides, last=last) -> None:
-                if player in sides:
-                    last[label] = last[label] + regret
-
-            walk(root, (1.0, 1.0, 1.0), step, seen)
-            for label, regret in last.items():
+            for label, regret in histories.regrets(policy, sides).items():
                 total = regrets[label] + regret
                 if discount is not None:
                     up, down = (step**d / (step**d + 1.0) for d in discount)
@@ -212,9 +156,7 @@ def recursion(
                 if plus:
                     total = np.maximum(total, 0.0)
                 regrets[label] = total
-                guess = np.maximum(total + regret if predictive else total, 0.0)
-                n = len(guess)
-                policy[label] = guess / guess.sum() if guess.sum() > 0 else np.full(n, 1 / n)
+                policy[label] = matched(total + regret if predictive else total)
     return average
 
 

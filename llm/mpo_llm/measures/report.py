@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from mpo_games.protocol import Array
 from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
+from mpo_llm.gap import Payoffs, estimated_gap
 from mpo_llm.measures.averaging import Averaging, averaging, distinct
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Responses
@@ -18,7 +19,8 @@ from mpo_llm.responses import Responses
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Sampled measurements of one policy. Errors are those of sampling, at the same prompts."""
+    """Sampled measurements of one policy. Errors are those of sampling, at the same prompts, if
+    nothing else is said."""
 
     win_rate: Mapping[str, Estimate]
     """The probability that a response of the policy is preferred to one of each other policy; a tie
@@ -30,10 +32,10 @@ class Report:
     """The entropy of whole responses, in nats."""
     length: Estimate
     """The length of the responses in tokens, `eos` included."""
-    gap: Estimate
-    """An estimate of the duality gap whose mean is a lower bound. The best rival response is found
-    on one half of the policy's responses and measured on the other half. Rivals are all responses
-    that were drawn, by any of the policies."""
+    gap: Estimate | None
+    """An estimate of the duality gap whose mean is a lower bound, see `mpo_llm.gap`. Rivals are all
+    responses that were drawn, by any of the policies. Its error is for new prompts. None if all
+    comparisons are ties."""
     averaging: Averaging
     """How cyclic the judge is on the policy's responses, and what a mean score loses on them. Its
     errors are for new prompts."""
@@ -64,14 +66,14 @@ def evaluate(
     others = {n: sample(other, prompts, samples, rng, engine) for n, other in against.items()}
     tables = {name: _table(game, own, met, samples) for name, met in others.items()}
     self_play = _table(game, own, own, samples)
-    rivals = np.concatenate([-t.swapaxes(1, 2) for t in (self_play, *tables.values())], axis=1)
+    rivals = [-table.swapaxes(1, 2) for table in tables.values()]
     surprise = -policy.log_probs(own).sum(axis=1)
     return Report(
         {name: _win_rate(table) for name, table in tables.items()},
         {name: _mean(policy.kl(o, own).sum(axis=1), samples) for name, o in against.items()},
         _mean(surprise, samples),
         _mean(own.lengths.astype(np.float64), samples),
-        _gap(rivals),
+        _gap(self_play, rivals, rng),
         averaging(_preferences(game, own, self_play)),
     )
 
@@ -107,20 +109,15 @@ def _win_rate(table: Array) -> Estimate:
     return _over_prompts(0.5 + table.mean(axis=2), table.mean(axis=1))
 
 
-def _gap(rivals: Array) -> Estimate:
-    """The sampled duality gap from `rivals[x, r, i] = P(r > own_i) - 1/2`.
+def _gap(self_play: Array, rivals: Sequence[Array], rng: np.random.Generator) -> Estimate | None:
+    """The estimated gap from the policy's payoffs against itself `(X, samples, samples)`.
 
-    The rival r is chosen by one half of the own responses i and measured by the other half.
+    `rivals` has arrays of the same shape, `[x, r, i] = P(r > own_i) - 1/2`.
     """
-    # The maximum over rivals on the half that chose it would be biased upwards.
-    half = rivals.shape[2] // 2
-    one, two = rivals[:, :, :half], rivals[:, :, half:]
-    gains = [
-        np.take_along_axis(measure, choose.mean(axis=2).argmax(axis=1)[:, None, None], axis=1)[:, 0]
-        for choose, measure in ((one, two), (two, one))
-    ]
-    # In self-play both players can gain as much, and the gap counts both.
-    return _over_prompts(2.0 * np.concatenate(gains, axis=1))
+    draws = np.ones(self_play.shape[1], dtype=np.int64)
+    others = np.concatenate([self_play[:, :0], *rivals], axis=1)
+    tables = zip(self_play, others, strict=True)
+    return estimated_gap((Payoffs(own, draws, other) for own, other in tables), rng)
 
 
 def _preferences(game: TextPreferenceGame, own: Responses, self_play: Array) -> Iterator[Array]:

@@ -17,6 +17,7 @@ from mpo_games.exact import Equilibrium
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Indices, Mask
 from mpo_llm.estimates import Estimate, clustered
+from mpo_llm.gap import Payoffs, estimated_gap
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.measures.averaging import Averaging, averaging, distinct
 from mpo_llm.measures.length_control import length_controlled
@@ -95,6 +96,20 @@ class Tournament:
             best = gains[other].mean(axis=0).argmax()
             each[half] = gains[half, best]
         return clustered(each, np.arange(prompts))
+
+    def gap(self, name: str, rng: np.random.Generator) -> Estimate | None:
+        """The estimated duality gap of an entrant, see `estimated_gap`.
+
+        The responses of all entrants are rivals; those of others were drawn apart from its own. It
+        has the unit of `duality_gap`, so an exploitability of .1 is a gap of .2. None for fewer
+        than 4 responses to a prompt, or if all comparisons are ties.
+        """
+        i, count = self.names.index(name), self.table.shape[2]
+        draws = np.ones(count, dtype=np.int64)
+        against = self.table[:, :, :, i] - 0.5
+        others = np.delete(against, i, axis=1).reshape(len(against), -1, count)
+        tables = zip(against[:, i], others, strict=True)
+        return estimated_gap((Payoffs(own, draws, other) for own, other in tables), rng)
 
     def averaging(self, entrants: Entrants) -> Averaging:
         """What a mean of the judge's answers loses on the responses of all entrants to a prompt.

@@ -151,6 +151,7 @@ def evaluate_by(
             opponents,
             failures,
             scores,
+            table.gap(path, np.random.default_rng(seed)),
             table.averaging(texts),
         )
     return found

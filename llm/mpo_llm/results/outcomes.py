@@ -66,6 +66,10 @@ class Evaluation:
     """Comparisons on which the judge failed after all repetitions; they count as ties."""
     scores: Mapping[str, Scored]
     """The scores of the policy and of its opponents, by name; empty if no score was asked for."""
+    gap: Estimate | None
+    """The estimated duality gap of the policy, in the mean over prompts, see `mpo_llm.gap`: a lower
+    bound in the mean. The responses of all policies are rivals. None for fewer than 4 responses to
+    a prompt, or if all comparisons are ties."""
     averaging: Averaging
     """How cyclic the judge is on the responses of all policies, and what a mean score loses on
     them."""
@@ -84,7 +88,8 @@ class Evaluation:
             lines += [] if o.kl is None else [f"  KL                 {o.kl} nats a response"]
             lines += [f"  {c:18} {_rate(e)}" for c, e in o.categories.items()]
         lines += [f"score of {name}: {found}" for name, found in self.scores.items()]
-        lines += ["all responses to a prompt, by this judge"]
+        gap = "unknown" if self.gap is None else f"at least {_rate(self.gap)}"
+        lines += ["all responses to a prompt, by this judge", f"  estimated gap      {gap}"]
         lines += [f"  {line}" for line in str(self.averaging).splitlines()]
         return "\n".join(lines)
 

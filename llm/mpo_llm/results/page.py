@@ -24,8 +24,10 @@ from mpo_llm.training import assemble, checkpoint, config_file
 CURVES = {
     "length": "tokens a response",
     "entropy": "entropy, nats a response",
-    "kl_magnet": "KL to the magnet, nats a response",
     "win_rate": "win rate against the start, held out",
+    "held_out_gap": "estimated gap, held out",
+    "estimated_gap": "estimated gap, responses of the step",
+    "kl_magnet": "KL to the magnet, nats a response",
 }
 """The columns of `metrics.jsonl` that are drawn, if they were recorded, with the curves' titles."""
 
@@ -153,13 +155,15 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
         other = found.opponents[START]
         kl = "" if other.kl is None else f"{other.kl}"
         rates = interval(other.win_rate), interval(other.length_controlled)
-        rows.append((judge, *rates, f"{found.length} / {other.length}", kl))
+        gap = "" if found.gap is None else interval(found.gap)
+        rows.append((judge, *rates, f"{found.length} / {other.length}", kl, gap))
     head = (
         "judge",
         "win rate (95 %)",
         "at equal lengths",
         "characters, after / before",
         "KL, nats",
+        "estimated gap (95 %)",
     )
     return table(head, rows)
 
@@ -190,14 +194,15 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
     names = [name for name in CURVES if any(record.get(name) is not None for record in records)]
     with plot.theme():
         columns = min(2, len(names))
-        figure, axes = plt.subplots(
-            math.ceil(len(names) / columns), columns, figsize=(8.0, 5.0), squeeze=False
-        )
+        rows = math.ceil(len(names) / columns)
+        height = max(5.0, 2.5 * rows)
+        figure, axes = plt.subplots(rows, columns, figsize=(8.0, height), squeeze=False)
         for ax, name in zip(axes.flat, names, strict=False):
             points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
             ax.plot(*zip(*points, strict=True), color=plot.BLUE)
             ends = [f"{name}_low", f"{name}_high"]
-            band = [[r["step"], *(r[end] for end in ends)] for r in records if ends[0] in r]
+            known = (r for r in records if r.get(ends[0]) is not None)
+            band = [[r["step"], *(r[end] for end in ends)] for r in known]
             if band:
                 ax.fill_between(*zip(*band, strict=True), color=plot.BLUE, alpha=0.15)
             ax.set_title(CURVES[name], loc="left", fontsize="medium")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mpo_games.protocol import Array, Indices
+from mpo_llm.estimates import Estimate
 from mpo_llm.responses import Responses
 from mpo_llm.step.parts import Limits
 from mpo_llm.step.scoring import (
@@ -49,6 +50,9 @@ class Rollouts:
     were drawn."""
     hidden: HiddenStates | None = None
     """The states of the policy that drew the responses; None if they were not kept."""
+    gap: Estimate | None = None
+    """The estimated duality gap of the policy that drew the responses, see `mpo_llm.gap`; None if
+    they were not compared with each other, are fewer than 4 to a prompt, or all tie."""
 
     def hidden_states(self, policy: Scorable) -> HiddenStates:
         """The states of `policy` over the responses: `hidden`, if it drew them, or new ones."""
@@ -100,6 +104,7 @@ class Rollouts:
             self.mismatch,
             self.mismatch_ratio,
             hidden,
+            self.gap,
         )
 
     def parts(self, limits: Limits, *, shared: bool = False) -> tuple[Self, ...]:

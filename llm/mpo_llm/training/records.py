@@ -12,6 +12,7 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.protocol import State
+from mpo_llm.estimates import Estimate
 from mpo_llm.game import TextPreferenceGame
 from mpo_llm.measures.report import Report
 from mpo_llm.policy import TokenPolicy
@@ -26,9 +27,9 @@ TABLE_PROMPTS = 4
 """The number of prompts in an entry of the sample table."""
 
 
-def response_metrics(q: Rollouts) -> dict[str, float]:
+def response_metrics(q: Rollouts) -> dict[str, float | None]:
     """Measures of a step's responses: lengths in tokens, entropy, mismatch in nats a response and
-    as the mean ratio of token probabilities."""
+    as the mean ratio of token probabilities, the estimated gap of the policy that drew them."""
     lengths, surprise = q.responses.lengths, -q.behaviour.sum(axis=1)
     # The width of the rows is the length of the longest response.
     whole = q.responses.tokens.shape[1]
@@ -40,6 +41,7 @@ def response_metrics(q: Rollouts) -> dict[str, float]:
         "advantage_std": float(np.sqrt(q.weights @ q.advantages[:, 0] ** 2)),
         "mismatch": q.mismatch,
         "mismatch_ratio": q.mismatch_ratio,
+        **_with_ends("estimated_gap", q.gap),
     }
 
 
@@ -67,25 +69,29 @@ def tuning_metrics(state: State[TokenPolicy], report: StepReport) -> dict[str, f
 
 
 def evaluation_metrics(report: Report) -> dict[str, float | None]:
-    """Win rate against the start with its interval, KL in nats, length in tokens, gap, cycles.
+    """Win rate against the start and estimated gap with their intervals, KL in nats, length in
+    tokens, cycles.
 
     `averaged_exploitability` and `averaging_loss` are as in `Averaging`.
     """
-    win = report.win_rate["start"]
-    low, high = win.interval
     cyclic, averaging = report.cyclic_share, report.averaging
     return {
-        "win_rate": win.value,
-        "win_rate_low": low,
-        "win_rate_high": high,
+        **_with_ends("win_rate", report.win_rate["start"]),
         "kl_start": report.kl["start"].value,
         "held_out_length": report.length.value,
-        "held_out_gap": report.gap.value,
+        **_with_ends("held_out_gap", report.gap),
         # JSON has no NaN, which stands for prompts without three distinct responses.
         "cyclic_share": None if math.isnan(cyclic) else cyclic,
         "averaged_exploitability": averaging.averaged.value,
         "averaging_loss": averaging.lost.value,
     }
+
+
+def _with_ends(name: str, found: Estimate | None) -> dict[str, float | None]:
+    """An estimate and the ends of its interval, or None where they are not known."""
+    numbers = (None,) * 3 if found is None else (found.value, *found.interval)
+    known = (None if n is None or math.isnan(n) else n for n in numbers)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), known, strict=True))
 
 
 def sample_table(

@@ -21,7 +21,17 @@ from mpo_llm.training import config_file
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "step": ("kl_step", "kl_magnet", "advantage_std", "alpha", "noise", "rate", "kept"),
-    "responses": ("length", "longest", "entropy", "distinct", "mismatch", "mismatch_ratio"),
+    "responses": (
+        "length",
+        "longest",
+        "entropy",
+        "distinct",
+        "mismatch",
+        "mismatch_ratio",
+        "estimated_gap",
+        "estimated_gap_low",
+        "estimated_gap_high",
+    ),
     "judge": ("judge_calls", "judge_failures"),
     "evaluation": (
         "win_rate",
@@ -30,6 +40,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "kl_start",
         "held_out_length",
         "held_out_gap",
+        "held_out_gap_low",
+        "held_out_gap_high",
         "cyclic_share",
         "averaged_exploitability",
         "averaging_loss",

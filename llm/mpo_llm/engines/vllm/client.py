@@ -27,6 +27,12 @@ TRIES = 3
 PAUSE = 0.5
 """Seconds before the first repetition; the next is twice as long."""
 
+HOW = {
+    401: ": name the variable that holds its key by the engine's option `key_env`.",
+    404: ": was it started by `mpo-llm serve` with this run's file, and not again since?",
+}
+"""What to do about a status."""
+
 WORDS = 300
 """Characters of a server's words in a message."""
 
@@ -103,13 +109,18 @@ class Client:
                 if isinstance(answer, BaseException):
                     raise answer
                 found[i] = answer
+        except BaseException:
+            # Requests that nobody waits for any more keep their connections.
+            self._connect()
+            raise
         finally:
             stop.set()
         return found
 
     def _next(self, done: Queue[tuple[int, object]]) -> tuple[int, object]:
         """The next answer. `EngineError` if there is none, and no new token, for too long."""
-        made, since = self._made(), monotonic()
+        # Most answers come at once, and the server's counters are not asked for then.
+        made, since = None, monotonic()
         while True:
             try:
                 return done.get(timeout=min(LOOK, self.timeout))
@@ -118,8 +129,6 @@ class Client:
                 if made is not None and made != before:
                     since = monotonic()
                 if monotonic() - since >= self.timeout:
-                    # Its connections wait for an answer, and would be missing.
-                    self._connect()
                     raise EngineError(
                         f"The vLLM server at {self.url} has made no token for {self.timeout:g} s: "
                         "start it again, or raise the engine's option `timeout`."
@@ -148,12 +157,14 @@ class Client:
             pause *= 2.0
         if 200 <= response.status < 300:
             return response.data
-        said = " ".join(http.message(response.data).split())[:WORDS].rstrip(".")
-        how = ""
-        if response.status == 401:
-            how = ": name the variable that holds its key by the engine's option `key_env`"
+        said = http.message(response.data)
+        # Some servers repeat the key.
+        secret = http.secret(self.key_env)
+        said = said.replace(secret, "***") if secret else said
+        said = " ".join(said.split())[:WORDS].rstrip(".")
+        how = HOW.get(response.status, ".")
         raise EngineError(
-            f"The vLLM server at {self.url} refuses {path} (status {response.status}, {said}){how}."
+            f"The vLLM server at {self.url} refuses {path} (status {response.status}, {said}){how}"
         )
 
     def _once(

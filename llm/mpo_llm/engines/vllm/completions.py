@@ -22,8 +22,11 @@ def drawn(job: Job, found: Sequence[Sequence[Completion]]) -> Drawn:
             f"The engine was asked for {job.count} responses to each of {len(job.prompts)} "
             f"prompts, and gave {len(rows)}."
         )
+    allowed = None if job.allowed is None else frozenset(job.allowed)
     for row in rows:
         _require_response(row, job)
+        if allowed is not None and not allowed.issuperset(row.ids):
+            raise EngineError("The engine gave a token that may not be produced.")
     responses = Responses.of_ids(
         job.prompts,
         np.repeat(np.arange(len(job.prompts)), job.count).tolist(),

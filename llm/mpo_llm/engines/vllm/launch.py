@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,8 @@ class Launch:
         flags = []
         if device == "cpu":
             settings["kv-cache-memory-bytes"] = int(self.memory * 2**30)
+            # One pass over all waiting prompts could take longer than the client's patience.
+            settings["max-num-batched-tokens"] = max(self.longest, self.rows)
             # A seed for each request needs whole prompts there.
             flags = ["--enforce-eager", "--no-enable-chunked-prefill"]
         else:
@@ -132,6 +135,7 @@ def serving(
     It is not waited for once it is `given_up`. `EngineError`, with the last of its words, if it
     does not start.
     """
+    _require_free(launch)
     device = device_of(launch.python)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as words:
@@ -148,6 +152,18 @@ def serving(
             yield process
         finally:
             _end(process)
+
+
+def _require_free(launch: Launch) -> None:
+    """`EngineError` if somebody listens at the address: they would answer in the server's place."""
+    family = socket.AF_INET6 if ":" in launch.host else socket.AF_INET
+    try:
+        socket.create_server((launch.host, launch.port), family=family).close()
+    except OSError as error:
+        raise EngineError(
+            f"No server can listen at {launch.url} ({error.strerror}): another one may run there, "
+            "so end it, or choose another `--port`."
+        ) from error
 
 
 def _environment() -> dict[str, str]:

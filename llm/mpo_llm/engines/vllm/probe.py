@@ -40,6 +40,9 @@ MOVED = 0.1
 """The share of the numbers that the network must have changed for an engine that has changed none
 to be at fault."""
 
+SMALLEST_IN_HALF = 1e-4
+"""The smallest change by the network, in nats, that half precision cannot have rounded away."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Probe:
@@ -118,8 +121,8 @@ class Watch:
             raise DeliveryError(
                 f"The engine runs other weights than the policy, or in another precision: their "
                 f"log-probabilities differ by {apart:.2g} nats a token, and {most:.2g} is the most "
-                f"in {name}. Start it with the run's model (`mpo-llm serve`), and for one run at a "
-                "time; if it runs in half precision, say so by the engine's option `dtype`."
+                f"in {name}. Start it anew with the run's model (`mpo-llm serve`), and for one run "
+                "at a time; if it runs in half precision, say so by the engine's option `dtype`."
             )
 
     def _compare(self, engine: Array, network: Array, before: tuple[Array, Array]) -> None:
@@ -127,14 +130,15 @@ class Watch:
         moved = network != 0.0
         if not moved.any():
             return
-        if moved.mean() >= MOVED and not engine.any():
+        size = float(np.sqrt((network**2).mean()))
+        least = 0.0 if self.dtype in FARTHEST else SMALLEST_IN_HALF
+        if moved.mean() >= MOVED and size >= least and not engine.any():
             raise DeliveryError(
                 "The weights did not reach the engine: by the network a delivery changed "
                 f"{moved.mean():.0%} of the log-probabilities, by the engine not one of them. "
                 "Restart the server; if it is another release of vLLM, see whether its "
                 "`reload_weights` still loads."
             )
-        size = float(np.sqrt((network**2).mean()))
         noise = float(np.sqrt(((before[0] - before[1]) ** 2).mean()))
         if size < RESOLVED * noise:
             return

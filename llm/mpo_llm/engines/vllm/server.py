@@ -101,6 +101,17 @@ class Server:
         return self.hosted.each(policies, prompts, count, rng)
 
 
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """What the server says of its model."""
+
+    name: str
+    folder: str
+    """Where it was loaded from; a name of the hub, or empty, if it was no folder."""
+    longest: int
+    """The most tokens of a prompt and its response."""
+
+
 @dataclass(slots=True, eq=False)
 class _Served:
     """The host behind HTTP."""
@@ -110,14 +121,14 @@ class _Served:
     slots: int
     _number: int = 0
     _folders: dict[int, Path] = field(default_factory=dict)
-    _model: dict[str, Any] | None = None
+    _model: _Card | None = None
 
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
 
     def room(self) -> int:
-        return int(self._card()["max_model_len"])
+        return self._card().longest
 
     def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
         self._require_names(weights, unused)
@@ -159,7 +170,13 @@ class _Served:
         formats.write_adapter(folder, adapter)
         self._folders[adapter.number] = folder
         body = {"lora_name": self._name(adapter), "lora_path": str(folder)}
-        self._delivered("/v1/load_lora_adapter", body)
+        try:
+            self._delivered("/v1/load_lora_adapter", body)
+        except DeliveryError as error:
+            raise DeliveryError(
+                f"{error} A server takes adapters if it was started for them: `mpo-llm serve` with "
+                "the run's `model.lora_rank`."
+            ) from None
 
     def remove(self, adapter: Adapter) -> None:
         body = {"lora_name": self._name(adapter)}
@@ -209,7 +226,7 @@ class _Served:
     ) -> dict[str, object]:
         """The fields of a request that draws from exactly the policy's distribution."""
         return {
-            "model": self._card()["id"] if adapter is None else self._name(adapter),
+            "model": self._card().name if adapter is None else self._name(adapter),
             "max_tokens": most,
             "temperature": temperature,
             "top_p": 1.0,
@@ -228,12 +245,11 @@ class _Served:
         """A name that no other run has given, since the server may outlive a run."""
         return f"{self.versions.new(0).parent.name}-{adapter.name}"
 
-    def _card(self) -> dict[str, Any]:
+    def _card(self) -> _Card:
         """What the server says of its model."""
         if self._model is None:
-            found = json.loads(self.client.get("/v1/models"))
-            cards = self._read(lambda: [c for c in found["data"] if not c.get("parent")], found)
-            self._model = dict(cards[0])
+            said = self.client.get("/v1/models").decode("utf-8", "replace")
+            self._model = self._read(partial(_card, said), said)
         return self._model
 
     def _require_names(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
@@ -241,8 +257,9 @@ class _Served:
 
         The server itself would only log a warning, and keep the old weights.
         """
-        root = Path(str(self._card().get("root", "")))
-        files = sorted(root.glob("*.safetensors")) if root.is_dir() else []
+        folder = self._card().folder
+        # An empty name would be the working folder.
+        files = sorted(Path(folder).glob("*.safetensors")) if folder else []
         if not files:
             return
         from safetensors import safe_open
@@ -280,6 +297,13 @@ class _Served:
             raise EngineError(
                 f"The server at {self.client.url} answers in another form than vLLM does: {said}"
             ) from None
+
+
+def _card(said: str) -> _Card:
+    """The model that was loaded, and no adapter upon it."""
+    # A model may be served under several names.
+    card, *_ = (c for c in json.loads(said)["data"] if not c.get("parent"))
+    return _Card(str(card["id"]), str(card.get("root") or ""), int(card["max_model_len"]))
 
 
 def _completions(answer: Any) -> list[Completion]:
