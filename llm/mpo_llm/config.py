@@ -253,8 +253,7 @@ class StepConfig:
     betas: tuple[float, float] | None = field(default=None, metadata=OPEN)
     """Adam's decay of the first moment, within a step, and of the second, over all steps."""
     clip: float | None = CLIP
-    """Largest norm of a gradient; a longer one is scaled down. None never clips, and nor does
-    `solver.algorithm: auto`."""
+    """Largest norm of a gradient; a longer one is scaled down. None and `auto` never clip."""
     keep_first: bool | None = field(default=None, metadata=OPEN)
     """Whether Adam keeps the first moment over all steps too."""
     micro_batch: int | None = 16
