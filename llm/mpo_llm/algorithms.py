@@ -88,7 +88,7 @@ def completed(config: Config) -> Config:
     Those that `auto` decides stay None. `ValueError` for values that do not go together.
     """
     given = decided(config)
-    name = config.solver.algorithm or ("mmd" if given else "auto")
+    name = config.solver.algorithm or "mmd"
     if name == "auto":
         if given:
             raise ValueError(

@@ -34,14 +34,14 @@ model: {{name: {folder}/model}}
 prompts: {{source: {folder}/prompts.jsonl}}
 generation: {{max_tokens: 5}}
 judge: {{factory: "tiny:judge", options: {{name: cyclic}}}}
-solver: {{samples: 4, prompts: 2}}
+solver: {{algorithm: auto, samples: 4, prompts: 2}}
 budget: {{steps: {steps}}}
 output: {{folder: {folder}/{run}, checkpoint_every: 2, trackers: [], table_every: 2}}
 """
 
 
 def minimal(folder: Path, steps: int = 4, run: str = "run", count: int = 4) -> Config:
-    """A file without a word on the solver but its sample sizes, as it is read."""
+    """A file that names AutoMPO and the sizes of its sample, as it is read."""
     if not (folder / "model").is_dir():
         tiny.save(folder / "model")
         tiny.prompts(folder, count)
@@ -50,7 +50,7 @@ def minimal(folder: Path, steps: int = 4, run: str = "run", count: int = 4) -> C
     return config_file.load(path)
 
 
-def test_a_file_without_settings_of_the_solver_runs_auto_mpo(tmp_path: Path) -> None:
+def test_auto_needs_no_other_setting(tmp_path: Path) -> None:
     config = minimal(tmp_path)
     assert assemble.chosen(config) is ml.ON_TOKENS
     assert algorithms.completed(config).solver.algorithm == "auto"
@@ -179,9 +179,11 @@ def test_a_setting_without_an_algorithm_means_what_it_meant(tmp_path: Path) -> N
         "{solver: {samples: 4, prompts: 2}, step: {micro_batch: 3, micro_tokens: 99}}"
     )
     config = config_file.load(tmp_path / "a.yaml")
-    assert assemble.chosen(config) is ml.ON_TOKENS
-    assert assemble.solved(config).micro_batch == 3
-    assert assemble.solved(config).micro_tokens == 99
+    assert algorithms.completed(config).solver.algorithm == "mmd"
+    named = config_file.changed(config, {"solver.algorithm": "auto"})
+    assert assemble.chosen(named) is ml.ON_TOKENS
+    assert assemble.solved(named).micro_batch == 3
+    assert assemble.solved(named).micro_tokens == 99
 
 
 PAGE = (Path(__file__).parents[2] / "llm" / "configs" / "README.md").read_text("utf-8")
@@ -233,7 +235,9 @@ def test_a_dry_run_plans_it(tmp_path: Path) -> None:
     assert found.steps == 7
     assert "solver    auto" in str(found)
     assert "learns from up to 56" in str(found)
-    moving = plan(config_file.changed(config, {"solver.magnet.every": 50}))
+    moving = plan(
+        config_file.changed(config, {"solver.algorithm": "mmd", "solver.magnet.every": 50})
+    )
     # A policy, the average, what the guard tries, and the policy before the old one more.
     assert found.memory.device["policies"] > moving.memory.device["policies"]
     assert not (tmp_path / "run").exists()
@@ -281,8 +285,8 @@ def test_only_solvers_of_mirror_steps_are_counted() -> None:
 @pytest.mark.parametrize(
     ("flags", "solver"),
     [
-        ([], ml.ON_TOKENS),
-        (["--solver.prompts", "3", "--step.micro-batch", "None"], ml.ON_TOKENS),
+        ([], mg.MMD(2.0, 0.01)),
+        (["--solver.algorithm", "auto", "--step.micro-batch", "None"], ml.ON_TOKENS),
         (["--solver.algorithm", "nash_md"], mg.NashMD(2.0, 0.01)),
         (["--solver.algorithm", "nash_md", "--solver.eta", "0.5"], mg.NashMD(0.5, 0.01)),
         (["--solver.magnet", "every", "7"], mg.MPO(2.0, 0.01, 7)),
@@ -295,7 +299,9 @@ def test_flags_choose_the_solver(
     seen: list[Config] = []
     monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
     minimal(tmp_path)
-    assert cli.main(["train", str(tmp_path / "run.yaml"), "--dry-run", *flags]) == 0
+    path = tmp_path / "run.yaml"
+    path.write_text(path.read_text().replace("algorithm: auto, ", ""))
+    assert cli.main(["train", str(path), "--dry-run", *flags]) == 0
     assert assemble.chosen(seen[0]) == solver
 
 
