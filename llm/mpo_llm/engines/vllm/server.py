@@ -262,8 +262,13 @@ class _Served:
         for file in files:
             with safe_open(file, "pt") as opened:
                 known |= set(opened.keys())
-        known = {n for n in known if not any(re.search(pattern, n) for pattern in unused)}
-        missing = sorted(known - set(weights))
+        # The patterns are for names that no model has: GPT-2's `attn.bias` is found in
+        # `c_attn.bias` too, which is a weight.
+        missing = sorted(
+            name
+            for name in known - set(weights)
+            if not any(re.search(pattern, name) for pattern in unused)
+        )
         # A tied head is written in any case.
         other = sorted(n for n in set(weights) - known if "head" not in n)
         if missing or other:
