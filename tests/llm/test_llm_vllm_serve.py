@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
 from mpo_llm import cli
 from mpo_llm.engines.protocol import EngineError
 from mpo_llm.engines.vllm import client, launch, weights
 from mpo_llm.engines.vllm.launch import Launch
-from mpo_llm.training import config_file, serving
+from mpo_llm.training import assemble, config_file, serving
 from stand_in import free_port, interpreter
 
 
@@ -261,3 +262,18 @@ def test_an_interrupt_at_the_terminal_does_not_reach_the_question_for_the_device
     python = interpreter(tmp_path)
     python.write_text(f"#!{sys.executable} -IS\nimport os\nprint('device', os.getsid(0))\n")
     assert launch.device_of(python) != str(os.getsid(0))
+
+
+@pytest.mark.parametrize("named", [None, ["LlamaModel"]])
+def test_the_served_model_is_of_the_class_that_the_run_uses(
+    named: list[str] | None, tmp_path: Path
+) -> None:
+    """The model's own file may name none, or another, which vLLM would not draw from."""
+    config = tiny.config(tmp_path)
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": named}))
+    network, _ = assemble.network(config, torch.device("cpu"))
+    weights.write_start(tmp_path / "served", network, network.weights())
+    found = json.loads((tmp_path / "served" / "config.json").read_text())
+    assert found["architectures"] == ["LlamaForCausalLM"]
+    assert network.config.architectures == named
