@@ -133,9 +133,11 @@ class _Served:
     def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
         self._require_names(weights, unused)
         self._number += 1
-        folder = self.versions.new(self._number)
+        with self.versions.writing():
+            folder = self.versions.new(self._number)
         try:
-            formats.write_model(folder, weights)
+            with self.versions.writing():
+                formats.write_model(folder, weights)
             size = sum(w.numel() * w.element_size() for w in weights.values())
             seconds = PATIENCE + size / SLOWEST
             # vLLM has no other door for whole models that is there in many of its releases.
@@ -166,8 +168,9 @@ class _Served:
         )
 
     def add(self, adapter: Adapter) -> None:
-        folder = self.versions.new(adapter.number)
-        formats.write_adapter(folder, adapter)
+        with self.versions.writing():
+            folder = self.versions.new(adapter.number)
+            formats.write_adapter(folder, adapter)
         self._folders[adapter.number] = folder
         body = {"lora_name": self._name(adapter), "lora_path": str(folder)}
         self._delivered("/v1/load_lora_adapter", body)
