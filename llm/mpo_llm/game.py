@@ -269,6 +269,8 @@ class TextPreferenceGame:
                 ratio = np.exp(np.minimum(now - past.log_prob, np.log(self.truncation)))
             each = np.bincount(where, past.share * ratio)
             total = np.bincount(responses.prompt_of, each, minlength=len(self.prompts))
+            # Where the opponent would draw none of a prompt's responses, they stay at 0.
+            total = np.where(total > 0.0, total, 1.0)
             weights += sign * each / (prompts * total[responses.prompt_of])
         return responses, weights, where
 

@@ -130,6 +130,18 @@ def test_a_pool_estimates_the_present_opponent() -> None:
     assert error(pool=pool) < 0.3 * error()
 
 
+def test_a_pool_of_responses_that_the_opponent_never_gives() -> None:
+    """They count for nothing, and are no NaN."""
+    language = game(table_network(), FIXED, samples=4)
+    one, other = (
+        replace(p, parts=((1.0, {n: 1e4 * w for n, w in p.weights.items()}),))
+        for p in (moved(language.start, seed) for seed in (1, 2))
+    )
+    pool = ml.Pool.empty().joined(language.feedback(one, rng=np.random.default_rng(0)), 0)
+    q = language.feedback(one, other, rng=np.random.default_rng(1), pool=pool)
+    assert np.isfinite(q.advantages).all()
+
+
 def test_the_pool_forgets() -> None:
     language = game(table_network(), FIXED, samples=4)
     solver = mg.MMD(1.0, 0.1, feedback=ml.Replayed(steps=3))

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 import mpo_llm as ml
+import tiny
 from fake_model import moved, start
 from fake_vllm import (
     COMPLETIONS,
@@ -334,3 +337,19 @@ def test_no_more_prompts_at_once_than_asked(fake: FakeVLLM, tmp_path: Path) -> N
     assert most[0] == 2
     two = drawing(ml.Server(fake.url, tmp_path), p)
     np.testing.assert_array_equal(one.responses.tokens, two.responses.tokens)
+
+
+def test_names_that_look_like_those_which_no_model_has(tmp_path: Path) -> None:
+    """GPT-2 does not use `attn.bias` of old checkpoints, and that is found in `c_attn.bias`."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(tiny.WORDS), "n_embd": 16, "n_layer": 2, "n_head": 2}
+    ends = {"eos_token_id": 1, "bos_token_id": None, "n_positions": 64}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **ends))
+    model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    tiny.prompts(tmp_path)
+    p = start(tmp_path)
+    with serving(tmp_path / "model") as fake:
+        engine = ml.Server(fake.url)
+        for policy in (p, moved(p)):
+            assert agreement(policy, drawing(engine, policy)) < 1e-4

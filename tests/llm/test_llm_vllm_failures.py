@@ -348,3 +348,15 @@ def test_keys_and_addresses_are_checked_when_the_engine_is_made(
         with pytest.raises(ValueError, match=said) as error:
             ml.Server(**options)  # type: ignore[arg-type]
         assert KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_a_place_that_cannot_be_written_is_named(lora: int, tmp_path: Path) -> None:
+    """And the option by which another one is chosen."""
+    p = start(tmp_path, lora=lora)
+    (tmp_path / "weights").write_text("a file")
+    with serving(tmp_path / "model") as fake:
+        said = r"cannot be written to '.*weights' \(File exists\): .* option `folder`"
+        with pytest.raises(OSError, match=said):
+            drawing(engine(fake, tmp_path), p)
+        assert not fake.draws

@@ -275,3 +275,26 @@ def test_how_far_engine_and_network_may_be_apart(dtype: Any, apart: float, refus
     with pytest.raises(DeliveryError, match=f"differ by {apart:.2g} nats a token"):
         watch.require_near(network + apart, network)
     assert FARTHEST_IN_HALF < 0.5
+
+
+def test_a_small_change_after_scores_that_agreed_by_chance() -> None:
+    """Zero adapters may be scored alike to the last bit; what follows is rounded all the same."""
+    rng = np.random.default_rng(0)
+    start = -3.0 + rng.standard_normal((ROWS, IDS))
+    watch = Watch(torch.float32)
+    watch.require_delivered(start, start)
+    change = 1e-7 * rng.standard_normal(start.shape)
+    watch.require_delivered(start + 0.7 * change, start + change)
+    assert watch.slope is None
+
+
+@pytest.mark.parametrize("rate", [1e-8, 1e-7])
+def test_a_run_of_adapters_at_a_small_rate(rate: float, tmp_path: Path) -> None:
+    """Its steps are as small as the rounding."""
+    tiny.config(tmp_path)
+    with serving(tmp_path / "model") as fake:
+        generation = {"engine": "vllm", "options": {"url": fake.url}}
+        step = {"rate": rate, "epochs": 2}
+        train(
+            tiny.config(tmp_path, model={"lora_rank": 2}, step=step, generation=generation),
+        )

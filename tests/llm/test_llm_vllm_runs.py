@@ -18,6 +18,7 @@ from mpo_llm.engines.protocol import EngineError
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.training import config_file
 from mpo_llm.training.ledger import PASSES
+from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import train
 from runs import lines, same, weights
 from test_llm_engines import everything
@@ -242,3 +243,21 @@ def test_a_server_may_serve_one_run_after_another(fake: FakeVLLM, tmp_path: Path
             )
         )
     same(*folders, step=4)
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_a_sweep_on_one_server(lora: int, fake: FakeVLLM, tmp_path: Path) -> None:
+    """Runs at the same time would replace each other's weights there, but not their adapters."""
+    options = {"url": fake.url}
+    config = tiny.config(
+        tmp_path,
+        model={"lora_rank": lora} if lora else {},
+        generation={"engine": "vllm", "options": options},
+        budget={"steps": 2},
+    )
+    configs = variants(config, {"seed": [0, 1]})
+    if not lora:
+        with pytest.raises(ValueError, match="`--jobs 1`, or train adapters"):
+            sweep(configs, jobs=2, backend="threading")
+        assert not fake.seen
+    assert not any(outcome.failed for outcome in sweep(configs))

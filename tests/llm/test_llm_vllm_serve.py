@@ -7,19 +7,21 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
 from mpo_llm import cli
 from mpo_llm.engines.protocol import EngineError
-from mpo_llm.engines.vllm import client, launch
+from mpo_llm.engines.vllm import client, launch, weights
 from mpo_llm.engines.vllm.launch import Launch
-from mpo_llm.training import config_file, serving
+from mpo_llm.training import assemble, config_file, serving
 from stand_in import free_port, interpreter
 
 
@@ -213,3 +215,65 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert notes(tmp_path)["arguments"][-2:] == ["--tensor-parallel-size=2", "--enable-x"]
     assert cli.main([*words, str(tmp_path / "nowhere")]) == 2
     assert "There is no interpreter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_start_leaves_no_model(
+    sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the model is written, and does what it always does, once that is removed."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    left: list[list[Path]] = []
+    before = signal.signal(sent, lambda *_: left.append(list(place.iterdir())))
+    write = weights.write_start
+
+    def interrupted(folder: Path, *rest: Any) -> None:
+        write(folder, *rest)
+        os.kill(os.getpid(), sent)
+
+    monkeypatch.setattr(weights, "write_start", interrupted)
+    try:
+        serving.serve(
+            tiny.config(tmp_path),
+            python=interpreter(tmp_path),
+            port=free_port(),
+            ready=lambda _: os.kill(os.getpid(), signal.SIGINT),
+        )
+    finally:
+        signal.signal(sent, before)
+    assert left == [[]]
+    assert not (tmp_path / "notes.json").exists()
+
+
+def test_an_address_of_the_sixth_version(tmp_path: Path) -> None:
+    """It stands in brackets."""
+    wanted = settings(tmp_path, host="::1")
+    assert wanted.url == f"http://[::1]:{wanted.port}"
+    assert client.Client(wanted.url).url == wanted.url
+    assert wanted.command("cpu")[wanted.command("cpu").index("--host") + 1] == "::1"
+
+
+def test_an_interrupt_at_the_terminal_does_not_reach_the_question_for_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look like an environment without vLLM."""
+    python = interpreter(tmp_path)
+    python.write_text(f"#!{sys.executable} -IS\nimport os\nprint('device', os.getsid(0))\n")
+    assert launch.device_of(python) != str(os.getsid(0))
+
+
+@pytest.mark.parametrize("named", [None, ["LlamaModel"]])
+def test_the_served_model_is_of_the_class_that_the_run_uses(
+    named: list[str] | None, tmp_path: Path
+) -> None:
+    """The model's own file may name none, or another, which vLLM would not draw from."""
+    config = tiny.config(tmp_path)
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": named}))
+    network, _ = assemble.network(config, torch.device("cpu"))
+    weights.write_start(tmp_path / "served", network, network.weights())
+    found = json.loads((tmp_path / "served" / "config.json").read_text())
+    assert found["architectures"] == ["LlamaForCausalLM"]
+    assert network.config.architectures == named

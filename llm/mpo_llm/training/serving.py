@@ -9,7 +9,7 @@ from time import sleep
 
 import torch
 
-from mpo_games.interrupts import STOPS, Signals
+from mpo_games.interrupts import CTRL_C, STOPS, Signals
 from mpo_llm.config import Config
 from mpo_llm.engines.protocol import EngineError
 from mpo_llm.engines.vllm import launch, weights
@@ -41,7 +41,11 @@ def serve(
     # Before the model is loaded, which may take minutes.
     on_cpu = launch.device_of(interpreter) == "cpu"
     device = torch.device("cpu")
-    with tempfile.TemporaryDirectory(prefix="mpo-llm-serve-") as place:
+    # Python ends at once by SIGTERM and SIGHUP, and would leave the model in its temporary folder.
+    with (
+        Signals(tuple(name for name in STOPS if name not in CTRL_C)) as early,
+        tempfile.TemporaryDirectory(prefix="mpo-llm-serve-") as place,
+    ):
         network, tokenizer = assemble.network(config, device)
         folder = Path(place) / "model"
         weights.write_start(folder, network, network.weights())
@@ -61,6 +65,8 @@ def serve(
             more,
         )
         del network
+        if early.asked is not None:
+            return
         log = config.output.folder / LOG
         with Signals(STOPS) as signals:
 

@@ -48,11 +48,25 @@ class Outcome:
 def sweep(configs: Sequence[Config], jobs: int = 1, backend: str = "loky") -> list[Outcome]:
     """Run all configurations, and resume those begun before; returns the outcome of each.
 
-    `jobs` of them run at the same time. A run that fails does not stop the others.
+    `jobs` of them run at the same time. A run that fails does not stop the others. `ValueError` for
+    runs at the same time whose whole weights one server would have to hold.
     """
+    _require_servers(configs, jobs)
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
         found: list[Outcome] = joblib.Parallel()(joblib.delayed(_run)(c) for c in configs)
     return found
+
+
+def _require_servers(configs: Sequence[Config], jobs: int) -> None:
+    """`ValueError` if runs at the same time would replace each other's weights on a server."""
+    # Adapters of several runs have names of their own there.
+    whole = [c.generation.options.get("url") for c in configs if not c.model.lora_rank]
+    served = [url for url in whole if url is not None]
+    if jobs != 1 and len(set(served)) < len(served):
+        raise ValueError(
+            "Runs that draw by one server cannot train whole weights at the same time, since it "
+            "holds those of one run: sweep with `--jobs 1`, or train adapters (`model.lora_rank`)."
+        )
 
 
 def _run(config: Config) -> Outcome:

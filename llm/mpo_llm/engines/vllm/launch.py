@@ -59,7 +59,8 @@ class Launch:
     @property
     def url(self) -> str:
         """The server's address."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     def command(self, device: str) -> list[str]:
         """The command line, for a `device` as vLLM names it."""
@@ -113,7 +114,13 @@ def interpreter(given: Path | None) -> Path:
 def device_of(python: Path) -> str:
     """The device that vLLM would use, as it names it. `ValueError` without vLLM."""
     done = subprocess.run(
-        [str(python), "-c", _TELL], capture_output=True, text=True, env=_environment(), check=False
+        [str(python), "-c", _TELL],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        # An interrupt at the terminal would look like an environment without vLLM.
+        start_new_session=True,
+        check=False,
     )
     words = done.stdout.split()
     if done.returncode or words[-2:-1] != ["device"]:

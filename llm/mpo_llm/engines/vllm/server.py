@@ -133,9 +133,11 @@ class _Served:
     def reload(self, weights: Mapping[str, Tensor], unused: Sequence[str]) -> None:
         self._require_names(weights, unused)
         self._number += 1
-        folder = self.versions.new(self._number)
+        with self.versions.writing():
+            folder = self.versions.new(self._number)
         try:
-            formats.write_model(folder, weights)
+            with self.versions.writing():
+                formats.write_model(folder, weights)
             size = sum(w.numel() * w.element_size() for w in weights.values())
             seconds = PATIENCE + size / SLOWEST
             # vLLM has no other door for whole models that is there in many of its releases.
@@ -166,8 +168,9 @@ class _Served:
         )
 
     def add(self, adapter: Adapter) -> None:
-        folder = self.versions.new(adapter.number)
-        formats.write_adapter(folder, adapter)
+        with self.versions.writing():
+            folder = self.versions.new(adapter.number)
+            formats.write_adapter(folder, adapter)
         self._folders[adapter.number] = folder
         body = {"lora_name": self._name(adapter), "lora_path": str(folder)}
         try:
@@ -268,8 +271,13 @@ class _Served:
         for file in files:
             with safe_open(file, "pt") as opened:
                 known |= set(opened.keys())
-        known = {n for n in known if not any(re.search(pattern, n) for pattern in unused)}
-        missing = sorted(known - set(weights))
+        # The patterns are for names that no model has: GPT-2's `attn.bias` is found in
+        # `c_attn.bias` too, which is a weight.
+        missing = sorted(
+            name
+            for name in known - set(weights)
+            if not any(re.search(pattern, name) for pattern in unused)
+        )
         # A tied head is written in any case.
         other = sorted(n for n in set(weights) - known if "head" not in n)
         if missing or other:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -25,3 +27,16 @@ class Versions:
             self._root.chmod(0o755)
             weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
         return self._root / f"v{number}"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within this context an `OSError` is a sentence that names the place."""
+        try:
+            yield
+        except OSError as error:
+            place = self._root or self._place or tempfile.gettempdir()
+            raise OSError(
+                f"Weights for the engine cannot be written to {str(place)!r} "
+                f"({error.strerror or error}): make room there, or name another place by the "
+                "engine's option `folder`."
+            ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,10 @@ def write_start(folder: Path, network: TransformersNetwork, weights: Weights) ->
     `OSError` if the disk is full.
     """
     write_model(folder, model_of(network, weights, torch.device("cpu")))
-    network.config.save_pretrained(str(folder))
+    config = copy(network.config)
+    # The file that the model was loaded from may name another class, or none.
+    config.architectures = [type(adapters.inner(network.given)).__name__]
+    config.save_pretrained(str(folder))
 
 
 def write_adapter(folder: Path, adapter: Adapter) -> None:
