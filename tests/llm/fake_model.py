@@ -7,7 +7,7 @@ drawn by a pass over the whole row.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -115,10 +115,13 @@ class Held:
         max_tokens: int,
         allowed: Sequence[int] | None,
         ends: Sequence[int] = (),
+        bias: Mapping[str, float] | None = None,
     ) -> list[Row]:
         """`n` responses to a prompt; the numbers of response i come from `seed + i`."""
         with self._lock, torch.no_grad():
-            return self._completed(adapter, prompt, n, seed, temperature, max_tokens, allowed, ends)
+            return self._completed(
+                adapter, prompt, n, seed, temperature, max_tokens, allowed, ends, bias or {}
+            )
 
     def _completed(
         self,
@@ -130,6 +133,7 @@ class Held:
         max_tokens: int,
         allowed: Sequence[int] | None,
         ends: Sequence[int],
+        bias: Mapping[str, float],
     ) -> list[Row]:
         rows = [list(prompt) for _ in range(n)]
         numbers = [np.random.default_rng(seed + i) for i in range(n)]
@@ -140,6 +144,10 @@ class Held:
                 kept = torch.full(logits.shape, -np.inf)
                 kept[:, list(allowed)] = 0.0
                 logits = logits + kept
+            added = torch.zeros(logits.shape)
+            for token, by in bias.items():
+                added[:, int(token)] = by
+            logits = logits + added
             # VLLM raises a lower temperature, and says nothing.
             log_p = (logits / max(temperature, 0.01)).log_softmax(-1).double().numpy()
             for i, response in enumerate(found):

@@ -148,6 +148,7 @@ class FakeVLLM:
             temperature=body["temperature"],
             max_tokens=body["max_tokens"],
             allowed=body.get("allowed_token_ids"),
+            bias=body.get("logit_bias", {}),
             ends=body.get("stop_token_ids", ()),
         )
         asked = body.get("logprob_token_ids", ())

@@ -29,6 +29,7 @@ from fake_vllm import (
     agreement,
     serving,
 )
+from mpo_llm.engines.vllm import server
 
 PROMPTS = ((4, 5, 6), (7,), (8, 9), (4, 5))
 KINDS: dict[str, dict[str, Any]] = {
@@ -95,8 +96,15 @@ def test_after_a_mirror_step(kind: dict[str, Any], tmp_path: Path) -> None:
         assert np.abs(drawn.log_probs - p.log_probs(drawn.responses)).max() > 1e-3
 
 
-def test_what_is_drawn_follows_the_policy(fake: FakeVLLM, tmp_path: Path) -> None:
-    """The frequencies of first tokens are the probabilities, also of ids that are never drawn."""
+@pytest.mark.parametrize("long", [10_000, 0])
+def test_what_is_drawn_follows_the_policy(
+    long: int, fake: FakeVLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frequencies of first tokens are the probabilities, also of ids that are never drawn.
+
+    In a large vocabulary these get a bias, so that no request lists all the others.
+    """
+    monkeypatch.setattr(server, "LONG", long)
     p = start(tmp_path, generation={"max_tokens": 1})
     p = replace(p, decoding=ml.Decoding(1, eos=1, temperature=0.5, vocabulary=14, unused=(5, 7)))
     drawn = ml.Server(fake.url, tmp_path)(p, ((4, 6),), 4000, rng())
@@ -105,7 +113,12 @@ def test_what_is_drawn_follows_the_policy(fake: FakeVLLM, tmp_path: Path) -> Non
     assert not np.delete(found, ids).any()
     rows = ml.Responses.of_ids(((4, 6),), [0] * len(ids), [(i,) for i in ids])
     np.testing.assert_allclose(found[ids], np.exp(p.log_probs(rows)[:, 0]), atol=0.03)
-    assert all(body["allowed_token_ids"] == ids for body in fake.bodies(COMPLETIONS))
+    assert agreement(p, drawn_again := drawing(ml.Server(fake.url, tmp_path), p)) <= 1e-5
+    assert set(drawn_again.responses.tokens.ravel().tolist()) <= set(ids)
+    banned = {str(i): -100.0 for i in range(16) if i not in ids}
+    for body in fake.bodies(COMPLETIONS):
+        assert body.get("allowed_token_ids") == (ids if long else None)
+        assert body.get("logit_bias") == (None if long else banned)
 
 
 def test_nothing_is_sent_twice(fake: FakeVLLM, tmp_path: Path) -> None:

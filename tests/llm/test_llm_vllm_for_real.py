@@ -101,9 +101,15 @@ def apart(p: ml.TokenPolicy, drawn: ml.Drawn) -> float:
     return float(np.abs(drawn.log_probs - p.log_probs(drawn.responses)).max())
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_engine_and_network_agree(rank: int, served: tuple[str, Path]) -> None:
-    """At the start, after a step, after going back: to 1e-4 nats a token, and 1e-6 is usual."""
+@pytest.mark.parametrize(("rank", "long"), [(0, 10_000), (4, 10_000), (4, 0)])
+def test_engine_and_network_agree(
+    rank: int, long: int, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start, after a step, after going back: to 1e-4 nats a token, and 1e-6 is usual.
+
+    Ids that may not be produced are left out of a list, or as in large vocabularies get a bias.
+    """
+    monkeypatch.setattr(server, "LONG", long)
     url, place = served
     engine, start = ml.Server(url, place / "weights"), policy(rank)
     new = changed(start, 0.05)

@@ -112,7 +112,7 @@ class Hosted:
             adapter = self._ready(policy, network)
             # Every process draws the seeds, so that their generators stay the same.
             seeds = rng.integers(2**62, size=len(prompts)).tolist()
-            jobs.append(Job(adapter, prompts, seeds, count, decoding, allowed))
+            jobs.append(Job(adapter, prompts, seeds, count, decoding, allowed, network.vocabulary))
         found = _by_first(network.processes, partial(self.host.draw, jobs))
         return [drawn(job, each) for job, each in zip(jobs, found, strict=True)]
 
@@ -186,7 +186,7 @@ class Hosted:
 
         def checked() -> Array:
             assert self.watch is not None
-            theirs = self._scores(adapter)
+            theirs = self._scores(adapter, network.vocabulary)
             self.watch.require_delivered(theirs, ours)
             return theirs
 
@@ -198,14 +198,14 @@ class Hosted:
 
         def check() -> None:
             assert self.watch is not None
-            self.watch.require_near(self._scores(live.adapter), live.scores)
+            self.watch.require_near(self._scores(live.adapter, network.vocabulary), live.scores)
 
         _by_first(network.processes, check)
 
-    def _scores(self, adapter: Adapter | None) -> Array:
+    def _scores(self, adapter: Adapter | None, vocabulary: int) -> Array:
         probe = self._probe
         assert probe is not None
-        job = Job(adapter, probe.rows, (), 1, probe.decoding, probe.allowed)
+        job = Job(adapter, probe.rows, (), 1, probe.decoding, probe.allowed, vocabulary)
         return self.host.scores(job, probe.ids)
 
 

@@ -46,6 +46,8 @@ class Job:
     decoding: Decoding
     allowed: Sequence[int] | None
     """The ids that may be produced; None for all."""
+    vocabulary: int
+    """The number of ids that the model has a logit for."""
 
 
 @dataclass(frozen=True, slots=True)

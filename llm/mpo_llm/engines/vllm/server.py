@@ -43,6 +43,13 @@ SLOWEST = 50e6
 FORGETTING = 20
 """How often the server is asked to forget its cache: it refuses while a request ends."""
 
+LONG = 10_000
+"""More ids than these are not listed in a request, if those that may not be produced are few."""
+
+FEW, BIAS, WARM = 1000, -100.0, 4.0
+"""Few ids that may not be produced get a bias instead, the lowest that there is: below this
+temperature their probability is less than the rounding of those that may."""
+
 CLIPPED = -9999.0
 """What the server says of a token of probability 0."""
 
@@ -202,7 +209,7 @@ class _Served:
         """What the requests of a job share."""
         decoding = job.decoding
         return {
-            **self._sampling(job.adapter, job.allowed, decoding.temperature, decoding.max_tokens),
+            **self._sampling(job, decoding.max_tokens),
             "n": job.count,
             "logprobs": 0,
             # Only the ends of the decoding end a response.
@@ -211,7 +218,7 @@ class _Served:
 
     def scores(self, job: Job, ids: Sequence[int]) -> Array:
         shared = {
-            **self._sampling(job.adapter, job.allowed, job.decoding.temperature, 1),
+            **self._sampling(job, 1),
             "seed": 0,
             "logprobs": 1,
             "logprob_token_ids": list(ids),
@@ -224,14 +231,12 @@ class _Served:
         ]
         return np.array([self._read(partial(_scores, each, ids), each) for each in found])
 
-    def _sampling(
-        self, adapter: Adapter | None, allowed: Sequence[int] | None, temperature: float, most: int
-    ) -> dict[str, object]:
+    def _sampling(self, job: Job, most: int) -> dict[str, object]:
         """The fields of a request that draws from exactly the policy's distribution."""
         return {
-            "model": self._card().name if adapter is None else self._name(adapter),
+            "model": self._card().name if job.adapter is None else self._name(job.adapter),
             "max_tokens": most,
-            "temperature": temperature,
+            "temperature": job.decoding.temperature,
             "top_p": 1.0,
             "top_k": 0,
             "min_p": 0.0,
@@ -241,7 +246,7 @@ class _Served:
             "frequency_penalty": 0.0,
             "ignore_eos": True,
             "return_token_ids": True,
-            **({} if allowed is None else {"allowed_token_ids": list(allowed)}),
+            **_restriction(job),
         }
 
     def _name(self, adapter: Adapter) -> str:
@@ -312,6 +317,18 @@ def _card(said: str) -> _Card:
     # A model may be served under several names.
     card, *_ = (c for c in json.loads(said)["data"] if not c.get("parent"))
     return _Card(str(card["id"]), str(card.get("root") or ""), int(card["max_model_len"]))
+
+
+def _restriction(job: Job) -> dict[str, object]:
+    """The field of a request that says which ids may be produced, if not all may."""
+    if job.allowed is None:
+        return {}
+    banned = job.vocabulary - len(job.allowed)
+    # A list of all ids of a large vocabulary is a megabyte in each request.
+    if len(job.allowed) <= LONG or banned > FEW or job.decoding.temperature > WARM:
+        return {"allowed_token_ids": list(job.allowed)}
+    others = sorted(set(range(job.vocabulary)) - set(job.allowed))
+    return {"logit_bias": {str(i): BIAS for i in others}}
 
 
 def _completions(answer: Any) -> list[Completion]:
