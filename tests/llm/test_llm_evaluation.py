@@ -160,7 +160,7 @@ def test_what_would_be_without_effect_is_refused(
 def test_an_error_that_one_prompt_does_not_show_is_unknown(run: Path) -> None:
     found = str(evaluate_run(str(run), limit=1, samples=2))
     assert "nan" not in found
-    assert found.count("unknown") == 7
+    assert found.count("unknown") == 8
 
 
 def test_a_judge_that_ends_the_process_fails(
