@@ -121,7 +121,7 @@ def test_a_step_needs_a_minibatch() -> None:
 
 
 SCRIPT = """
-import sys, torch, torch.nn as nn, torch.distributed as dist
+import os, sys, torch, torch.nn as nn, torch.distributed as dist
 from types import SimpleNamespace
 from mpo_llm.networks.processes import Distributed
 from mpo_llm.networks.workbench import Workbench
@@ -150,7 +150,9 @@ except ValueError as error:
     assert "unlike tensors 'x'" in str(error)
 else:
     raise AssertionError
-print("agreed", [p.tolist() for p in experts.values()])
+print("agreed", [p.tolist() for p in experts.values()], flush=True)
+# As the command line does: a thread of gloo may abort the interpreter while it is taken down.
+os._exit(0)
 """
 
 
