@@ -36,6 +36,7 @@ distributed.destroy_process_group = lambda *group: None
 for path in sys.argv[1:]:
     assert cli.main(["train", path]) == 0
 end()
+cli._end(0)
 """
 """One run after another, since starting two processes takes longer than any of them."""
 
@@ -73,7 +74,10 @@ SHARED: dict[str, dict[str, Any]] = {
         "step": {"objective": "squared", "micro_batch": None},
     },
     # No dictionary, so it replaces the section of the tiny run.
-    "auto": {"solver": MappingProxyType({"samples": 4, "prompts": 3}), "step": None},
+    "auto": {
+        "solver": MappingProxyType({"algorithm": "auto", "samples": 4, "prompts": 3}),
+        "step": None,
+    },
 }
 
 
