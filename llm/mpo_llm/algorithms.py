@@ -91,9 +91,11 @@ def completed(config: Config) -> Config:
     name = config.solver.algorithm or "mmd"
     if name == "auto":
         if given:
+            names = ", ".join(f"`{name}`" for name in given)
+            verb, it = ("is", "it") if len(given) == 1 else ("are", "them")
             raise ValueError(
-                f"`{given[0]}` is decided by `solver.algorithm: auto`: leave it out, or choose an "
-                "algorithm that takes it, such as `solver.algorithm: mmd`."
+                f"{names} {verb} decided by `solver.algorithm: auto`: leave {it} out, or choose an "
+                f"algorithm that takes {it}, such as `solver.algorithm: mmd`."
             )
         return replace(config, solver=replace(config.solver, algorithm="auto"))
     algorithm = ALGORITHMS[name]

@@ -324,6 +324,8 @@ class EvaluationConfig:
     """The split of their data set; None is `prompts.split`."""
     subset: str | None = None
     """The subset of their data set; None is `prompts.subset` if it is the same data set."""
+    column: str | None = None
+    """The column that holds them; None is `prompts.column`."""
     limit: int | None = None
     """Use this many rows, from the first; None is all."""
     every: int = 10
@@ -368,7 +370,6 @@ class OutputConfig:
 class Config:
     """A training run."""
 
-    # Sections are frozen, so all configurations can share the default ones.
     model: ModelConfig = ModelConfig()
     prompts: PromptsConfig = PromptsConfig()
     generation: GenerationConfig = GenerationConfig()
@@ -385,15 +386,11 @@ class Config:
     def held_out(self) -> PromptsConfig:
         """Where held-out prompts come from, if `evaluation.source` names some."""
         prompts, asked = self.prompts, self.evaluation
-        same = asked.source == prompts.source
-        return replace(
-            prompts,
-            source=asked.source,
-            limit=asked.limit,
-            split=asked.split or prompts.split,
-            subset=asked.subset or (prompts.subset if same else None),
-            revision=prompts.revision if same else None,
-        )
+        if asked.source != prompts.source:
+            prompts = replace(prompts, subset=None, revision=None)
+        names = ("split", "subset", "column")
+        own = {name: getattr(asked, name) or getattr(prompts, name) for name in names}
+        return replace(prompts, source=asked.source, limit=asked.limit, **own)
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)

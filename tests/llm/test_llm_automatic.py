@@ -156,13 +156,14 @@ def test_ties_for_want_of_an_answer_are_asked_again() -> None:
         "solver: {algorithm: auto, eta: 1.0}",
         "solver: {algorithm: auto, magnet: fixed}",
         "solver: {algorithm: auto, pool: 0}",
+        "{solver: {algorithm: auto, eta: 1.0, alpha: 0.1}, step: {rate: 1.0e-4}}",
         "{solver: {algorithm: auto}, step: {rate: 1.0e-4}}",
         "{solver: {algorithm: auto}, step: {clip: null}}",
     ],
 )
 def test_what_auto_decides_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"is decided by `solver.algorithm: auto`: .* mmd`"):
+    with pytest.raises(ValueError, match=r"(is|are) decided by `solver.algorithm: auto`: .* mmd`"):
         config_file.load(tmp_path / "a.yaml")
 
 

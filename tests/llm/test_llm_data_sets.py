@@ -240,3 +240,23 @@ def test_values_that_are_missing(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist([{"prompt": TALK}, {"prompt": broken}]), path)
     assert "Row 2 of" in (said := refusal(path))
     assert "a message needs the texts `role` and `content`" in said
+
+
+def test_held_out_prompts_may_have_a_column_of_their_own(tmp_path: Path) -> None:
+    tiny.save(tmp_path / "model")
+    asked = [{"role": "user", "content": "a"}]
+    (tmp_path / "train.jsonl").write_text(json.dumps({"messages": asked}) + "\n")
+    said = [{"from": "human", "value": "b"}, {"from": "gpt", "value": "c"}]
+    (tmp_path / "held.jsonl").write_text(json.dumps({"conversations": said}) + "\n")
+    config = tiny.config(
+        tmp_path,
+        prompts={"source": str(tmp_path / "train.jsonl"), "column": "messages"},
+        solver={"prompts": 1},
+        budget={"steps": 1},
+        evaluation={"source": str(tmp_path / "held.jsonl"), "column": "conversations"},
+    )
+    run = Run.of(config)
+    assert run.held_out is not None
+    assert [run.held_out.decode(ids) for ids in run.held_out.prompts] == ["b"]
+    train(config)
+    assert evaluate_run(str(config.output.folder)).prompts == 1

@@ -245,7 +245,7 @@ class _Bench:
         asked = config.evaluation
         # The run's split and subset belong to the run's own held-out prompts.
         if held_out != asked.source:
-            asked = replace(asked, source=held_out, split=None, subset=None)
+            asked = replace(asked, source=held_out, split=None, subset=None, column=None)
         settings = replace(config, evaluation=asked).held_out
         if limit is not None:
             settings = replace(settings, limit=limit)
