@@ -1,7 +1,7 @@
 r"""The duality gap of a policy, estimated from judged responses alone.
 
 A policy's gap is what a best response would win against it, counted for both players: twice
-$\max_y E_{y' \sim \text{policy}}[P(y \succ y') - \tfrac12]$, at most 1. Where responses cannot be
+$\max_y E_{y' \sim \text{policy}}[P(y \succ y') - \tfrac{1}{2}]$, at most 1. Where responses cannot be
 listed, the best response is sought among those that were drawn. The largest of several noisy means
 is too large, so each prompt's draws of the policy are split into two halves: the rival with the
 highest mean against one half is valued by its mean against the other half, which did not choose it.
@@ -83,7 +83,7 @@ class Payoffs:
 def estimated_gap(prompts: Iterable[Payoffs], rng: np.random.Generator) -> Estimate | None:
     r"""The estimated duality gap of a policy, in the mean over prompts; see the module.
 
-    It has the unit of `duality_gap`: payoffs $P - \tfrac12$, counted for both players, between -1
+    It has the unit of `duality_gap`: payoffs $P - \tfrac{1}{2}$, counted for both players, between -1
     and 1. Its mean over draws is at most the gap. At each prompt the estimate is averaged over all
     splits into halves, or over `SPLITS` of them, which `rng` draws, if there are more than
     `ALL_SPLITS` draws. So for few draws the order of the responses is without effect.

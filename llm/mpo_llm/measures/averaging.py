@@ -23,7 +23,7 @@ class Averaging:
     r"""How cyclic a judge is on the responses that were drawn, and what a mean score loses on them.
 
     All numbers are means over the prompts, with standard errors for new prompts of the same kind.
-    The exploitability of a policy is $\max_y P(y \succ \text{policy}) - \tfrac12$, in [0, 1/2],
+    The exploitability of a policy is $\max_y P(y \succ \text{policy}) - \tfrac{1}{2}$, in [0, 1/2],
     where y is any of the responses that were drawn to the prompt: by how much the best of them
     beats the policy.
     """
