@@ -1,10 +1,11 @@
 r"""The duality gap of a policy, estimated from judged responses alone.
 
 A policy's gap is what a best response would win against it, counted for both players: twice
-$\max_y E_{y' \sim \text{policy}}[P(y \succ y') - \tfrac{1}{2}]$, at most 1. Where responses cannot be
-listed, the best response is sought among those that were drawn. The largest of several noisy means
-is too large, so each prompt's draws of the policy are split into two halves: the rival with the
-highest mean against one half is valued by its mean against the other half, which did not choose it.
+$\max_y E_{y' \sim \text{policy}}[P(y \succ y') - \tfrac{1}{2}]$, at most 1. Where responses cannot
+be listed, the best response is sought among those that were drawn. The largest of several noisy
+means is too large, so each prompt's draws of the policy are split into two halves: the rival with
+the highest mean against one half is valued by its mean against the other half, which did not choose
+it.
 
 A rival must not be among the draws that value it. The draws of the choosing half and responses that
 were drawn apart from these draws (by other policies, or in earlier steps) may be chosen. A draw of
@@ -83,9 +84,9 @@ class Payoffs:
 def estimated_gap(prompts: Iterable[Payoffs], rng: np.random.Generator) -> Estimate | None:
     r"""The estimated duality gap of a policy, in the mean over prompts; see the module.
 
-    It has the unit of `duality_gap`: payoffs $P - \tfrac{1}{2}$, counted for both players, between -1
-    and 1. Its mean over draws is at most the gap. At each prompt the estimate is averaged over all
-    splits into halves, or over `SPLITS` of them, which `rng` draws, if there are more than
+    It has the unit of `duality_gap`: payoffs $P - \tfrac{1}{2}$, counted for both players, between
+    -1 and 1. Its mean over draws is at most the gap. At each prompt the estimate is averaged over
+    all splits into halves, or over `SPLITS` of them, which `rng` draws, if there are more than
     `ALL_SPLITS` draws. So for few draws the order of the responses is without effect.
 
     The error is that for new prompts of the same kind (clustered by prompt), and for a single
