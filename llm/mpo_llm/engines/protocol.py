@@ -49,6 +49,12 @@ class Engine(Protocol):
 class Together(Protocol):
     """An engine that draws for several policies in one batch."""
 
+    def __call__(
+        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
+    ) -> Drawn:
+        (drawn,) = self.each([policy], prompts, count, rng)
+        return drawn
+
     def each(
         self,
         policies: Sequence[TokenPolicy],

@@ -8,7 +8,7 @@ Results are gathered and gradients are summed, so all processes go on with the s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -136,6 +136,21 @@ class Distributed:
                 t.copy_(whole[at : at + t.numel()].view_as(t))
                 at += t.numel()
         return found
+
+
+def by_first(processes: Processes, function: Callable[[], T]) -> T:
+    """What `function` returns in the first process, in all of them; also its errors."""
+    found: T | Exception | None = None
+    if processes.rank == 0:
+        try:
+            found = function()
+        # The others would wait for the first one for ever.
+        except Exception as error:
+            found = error
+    first, *_ = processes.gather(found)
+    if isinstance(first, Exception):
+        raise first
+    return first  # type: ignore[return-value]
 
 
 def share(processes: Processes, count: int) -> slice:

@@ -24,6 +24,7 @@ from mpo_llm.networks import adapters as peft_adapters
 from mpo_llm.networks import loading
 from mpo_llm.networks.errors import first_sentence
 from mpo_llm.networks.hugging_face import TransformersNetwork
+from mpo_llm.networks.processes import by_first
 from mpo_llm.outputs import require_writable
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Responses
@@ -90,18 +91,10 @@ def export_policy(
     policy = replace(policy, decoding=replace(policy.decoding, temperature=1.0))
     responses = _probe(policy)
     expected = _distributions(policy, responses)
-    processes = network.processes
-    found: float | Exception = 0.0
-    if processes.rank == 0:
-        try:
-            found = _write(policy, network, tokenizer, target, adapters, responses, expected)
-        # Raised below in all processes: the others would wait for the first one for ever.
-        except Exception as error:
-            found = error
-    (outcome, *_) = processes.gather(found)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    return by_first(
+        network.processes,
+        lambda: _write(policy, network, tokenizer, target, adapters, responses, expected),
+    )
 
 
 def _require_free(target: Path) -> None:

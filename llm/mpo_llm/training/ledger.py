@@ -17,7 +17,7 @@ import mpo_games as mg
 from mpo_games.labelled import shown
 from mpo_games.protocol import Solver, State
 from mpo_llm.averages import WeightAveraged
-from mpo_llm.engines import Drawn, Engine, draw_each
+from mpo_llm.engines import Drawn, Engine, Together, draw_each
 from mpo_llm.judges.protocol import Judge
 from mpo_llm.networks.base import Network
 from mpo_llm.policy import TokenPolicy
@@ -148,17 +148,11 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class _Metered:
+class _Metered(Together):
     """An engine that tells a ledger what it draws."""
 
     engine: Engine
     ledger: Ledger
-
-    def __call__(
-        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
-    ) -> Drawn:
-        (drawn,) = self.each([policy], prompts, count, rng)
-        return drawn
 
     def each(
         self,

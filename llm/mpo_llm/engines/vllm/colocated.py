@@ -20,7 +20,7 @@ from torch import Tensor
 from mpo_games.checks import require_count, require_positive
 from mpo_games.protocol import Array
 from mpo_llm.engines.autoregressive import Autoregressive
-from mpo_llm.engines.protocol import Drawn, Engine, EngineError
+from mpo_llm.engines.protocol import Drawn, Engine, EngineError, Together
 from mpo_llm.engines.vllm import weights as formats
 from mpo_llm.engines.vllm.hosted import Hosted, require_transformers
 from mpo_llm.engines.vllm.hosts import Adapter, Completion, DeliveryError, Job
@@ -36,7 +36,7 @@ INSTALL = (
 
 
 @dataclass(slots=True, eq=False)
-class Colocated:
+class Colocated(Together):
     """vLLM in this process as an `Engine`.
 
     It starts when responses are drawn for the first time. On a device other than the CPU it sleeps
@@ -68,12 +68,6 @@ class Colocated:
         if self.longest is not None:
             require_count("longest", self.longest)
         require_positive("memory", self.memory)
-
-    def __call__(
-        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
-    ) -> Drawn:
-        (drawn,) = self.each([policy], prompts, count, rng)
-        return drawn
 
     def each(
         self,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +18,9 @@ from mpo_llm.engines.vllm.hosts import Adapter, Host, Job
 from mpo_llm.engines.vllm.probe import Probe, Watch
 from mpo_llm.networks.base import Network, Weights
 from mpo_llm.networks.hugging_face import TransformersNetwork
-from mpo_llm.networks.processes import Processes
+from mpo_llm.networks.processes import by_first
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.responses import Decoding, Ids, require_prompts
-
-T = TypeVar("T")
 
 COLDEST = 0.01
 """vLLM raises a lower temperature to this one, and says nothing."""
@@ -103,17 +100,18 @@ class Hosted:
         for policy in policies:
             decoding = policy.decoding
             self._require_drawable(network, decoding, prompts)
-            producible = _producible(decoding, network)
-            allowed = producible if len(producible) < network.vocabulary else None
             if self._probe is None or not self._probe.suits(decoding):
+                producible = _producible(decoding, network)
+                allowed = producible if len(producible) < network.vocabulary else None
                 self._probe = Probe.of(policy, tuple(prompts), producible, allowed)
                 dtype = self.dtype or formats.precision(network)
                 self.watch, self._live = Watch(dtype, decoding.temperature), []
             adapter = self._ready(policy, network)
             # Every process draws the seeds, so that their generators stay the same.
             seeds = rng.integers(2**62, size=len(prompts)).tolist()
+            allowed = self._probe.allowed
             jobs.append(Job(adapter, prompts, seeds, count, decoding, allowed, network.vocabulary))
-        found = _by_first(network.processes, partial(self.host.draw, jobs))
+        found = by_first(network.processes, partial(self.host.draw, jobs))
         return [drawn(job, each) for job, each in zip(jobs, found, strict=True)]
 
     def _require_drawable(
@@ -132,7 +130,7 @@ class Hosted:
                 f"A prompt holds the id {largest}, and the model has {network.vocabulary} ids."
             )
         longest = int(sizes.max()) + decoding.max_tokens
-        room = _by_first(network.processes, self.host.room)
+        room = by_first(network.processes, self.host.room)
         # It would cut the response short.
         if longest > room:
             raise ValueError(
@@ -172,14 +170,12 @@ class Hosted:
             while len(kept) >= self.host.slots:
                 oldest = kept.pop(0).adapter
                 assert oldest is not None
-                _by_first(network.processes, partial(self.host.remove, oldest))
-            _by_first(network.processes, partial(self.host.add, adapter))
+                by_first(network.processes, partial(self.host.remove, oldest))
+            by_first(network.processes, partial(self.host.add, adapter))
         else:
             kept.clear()
             tensors = formats.model_of(network, policy.weights, self.host.device)
-            _by_first(
-                network.processes, partial(self.host.reload, tensors, formats.unused(network))
-            )
+            by_first(network.processes, partial(self.host.reload, tensors, formats.unused(network)))
             del tensors
         assert self._probe is not None
         ours = self._probe.by_network(policy)
@@ -190,7 +186,7 @@ class Hosted:
             self.watch.require_delivered(theirs, ours)
             return theirs
 
-        return _Live(policy.weights, adapter, _by_first(network.processes, checked))
+        return _Live(policy.weights, adapter, by_first(network.processes, checked))
 
     def _require_there(self, network: TransformersNetwork, live: _Live) -> None:
         """See that the host has the weights still: it may have been started anew, or another run
@@ -200,7 +196,7 @@ class Hosted:
             assert self.watch is not None
             self.watch.require_near(self._scores(live.adapter, network.vocabulary), live.scores)
 
-        _by_first(network.processes, check)
+        by_first(network.processes, check)
 
     def _scores(self, adapter: Adapter | None, vocabulary: int) -> Array:
         probe = self._probe
@@ -247,18 +243,3 @@ def _same(one: Weights, other: Weights) -> bool:
     return one is other or (
         one.keys() == other.keys() and all(other[name] is w for name, w in one.items())
     )
-
-
-def _by_first(processes: Processes, function: Callable[[], T]) -> T:
-    """What `function` returns in the first process, in all of them; also its errors."""
-    found: T | Exception | None = None
-    if processes.rank == 0:
-        try:
-            found = function()
-        # The others would wait for the first one for ever.
-        except Exception as error:
-            found = error
-    first, *_ = processes.gather(found)
-    if isinstance(first, Exception):
-        raise first
-    return first  # type: ignore[return-value]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -101,9 +102,7 @@ def interpreter(given: Path | None) -> Path:
 
     `ValueError` if there is none.
     """
-    found = next((p for p in (given, LOCAL, Path(sys.executable)) if p is not None), LOCAL)
-    if given is None and not LOCAL.exists():
-        found = Path(sys.executable)
+    found = given or (LOCAL if LOCAL.exists() else Path(sys.executable))
     # Not resolved: an environment's interpreter is often a link to another one.
     found = Path(os.path.abspath(found))
     if not found.exists():
@@ -111,6 +110,8 @@ def interpreter(given: Path | None) -> Path:
     return found
 
 
+# Importing vLLM takes seconds, and `serve` needs the device before and after it loads the model.
+@cache
 def device_of(python: Path) -> str:
     """The device that vLLM would use, as it names it. `ValueError` without vLLM."""
     done = subprocess.run(

@@ -71,7 +71,7 @@ class Probe:
         rng = np.random.default_rng(0)
         size = (ROWS - len(own), max(1, min(LENGTH, room)))
         rows = (*own, *(tuple(row) for row in rng.choice(producible, size).tolist()))
-        log_probs = _next_token(policy, rows)[:, list(producible)]
+        log_probs = _next_token(policy, rows, producible)
         # Rounding is largest where a token is unlikely.
         likely = np.argsort(-np.exp(log_probs).mean(axis=0), kind="stable")[:IDS]
         return cls(rows, tuple(producible[i] for i in likely), policy.decoding, allowed)
@@ -83,7 +83,7 @@ class Probe:
 
     def by_network(self, policy: TokenPolicy) -> Array:
         """The log-probabilities by the policy's network, `(R, K)` in nats."""
-        return _next_token(policy, self.rows)[:, list(self.ids)]
+        return _next_token(policy, self.rows, self.ids)
 
 
 @dataclass(slots=True, eq=False)
@@ -154,11 +154,11 @@ class Watch:
             )
 
 
-def _next_token(policy: TokenPolicy, rows: tuple[Ids, ...]) -> Array:
-    """The log-probabilities of the next token after each row, `(R, V)` in nats."""
+def _next_token(policy: TokenPolicy, rows: tuple[Ids, ...], ids: tuple[int, ...]) -> Array:
+    """The log-probabilities of the K `ids` as the next token after each row, `(R, K)` in nats."""
     one = replace(policy, decoding=replace(policy.decoding, max_tokens=1))
     # The token after a row is not run, so any will do.
     responses = Responses.of_ids(rows, range(len(rows)), [(PAD,)] * len(rows))
     with torch.no_grad():
         found = hidden_states(one, responses).log_softmax(slice(None))
-        return np.asarray(found.double().cpu().numpy())
+        return np.asarray(found[:, list(ids)].double().cpu().numpy())

@@ -20,7 +20,7 @@ from torch import Tensor
 from mpo_games.checks import require_count, require_positive
 from mpo_games.protocol import Array
 from mpo_llm.engines.autoregressive import Autoregressive
-from mpo_llm.engines.protocol import Drawn, Engine, EngineError
+from mpo_llm.engines.protocol import Drawn, Engine, EngineError, Together
 from mpo_llm.engines.vllm import weights as formats
 from mpo_llm.engines.vllm.client import Client
 from mpo_llm.engines.vllm.hosted import Hosted
@@ -55,7 +55,7 @@ CLIPPED = -9999.0
 
 
 @dataclass(slots=True, eq=False)
-class Server:
+class Server(Together):
     """vLLM's OpenAI-compatible server as an `Engine`.
 
     The server has the run's model, was started with its development endpoints (`mpo-llm serve` does
@@ -90,12 +90,6 @@ class Server:
         client = Client(self.url, self.at_once, self.timeout, self.key_env)
         host = _Served(client, Versions(self.folder), self.slots)
         self.hosted = Hosted(host, self.dtype, self.mixtures)
-
-    def __call__(
-        self, policy: TokenPolicy, prompts: Sequence[Ids], count: int, rng: np.random.Generator, /
-    ) -> Drawn:
-        (drawn,) = self.hosted.each([policy], prompts, count, rng)
-        return drawn
 
     def each(
         self,
@@ -251,7 +245,7 @@ class _Served:
 
     def _name(self, adapter: Adapter) -> str:
         """A name that no other run has given, since the server may outlive a run."""
-        return f"{self.versions.new(0).parent.name}-{adapter.name}"
+        return f"{self.versions.name}-{adapter.name}"
 
     def _card(self) -> _Card:
         """What the server says of its model."""

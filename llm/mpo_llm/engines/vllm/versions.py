@@ -17,8 +17,16 @@ class Versions:
         self._place = place
         self._root: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """A name that no other object of this kind has."""
+        return self._folder().name
+
     def new(self, number: int) -> Path:
         """The folder of a version, which does not exist yet."""
+        return self._folder() / f"v{number}"
+
+    def _folder(self) -> Path:
         if self._root is None:
             if self._place is not None:
                 self._place.mkdir(parents=True, exist_ok=True)
@@ -26,7 +34,7 @@ class Versions:
             # The server may run as somebody else.
             self._root.chmod(0o755)
             weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
-        return self._root / f"v{number}"
+        return self._root
 
     @contextmanager
     def writing(self) -> Iterator[None]:
