@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -336,13 +337,18 @@ def test_other_networks_and_adapters_are_refused(fake: FakeVLLM, tmp_path: Path)
 def test_no_more_prompts_at_once_than_asked(fake: FakeVLLM, tmp_path: Path) -> None:
     p = start(tmp_path)
     fake.held.complete, complete = None, fake.held.complete  # type: ignore[method-assign, assignment]
-    now, most = [0], [0]
+    counting, now, most = threading.Condition(), [0], [0]
 
     def counted(*given: Any, **settings: Any) -> Any:
-        now[0] += 1
-        most[0] = max(most[0], now[0])
+        # The first request waits for the second: two fast answers might miss each other.
+        with counting:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            counting.notify_all()
+            counting.wait_for(lambda: most[0] >= 2, timeout=30)
         found = complete(*given, **settings)
-        now[0] -= 1
+        with counting:
+            now[0] -= 1
         return found
 
     fake.held.complete = counted  # type: ignore[method-assign]
