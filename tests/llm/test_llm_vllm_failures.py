@@ -191,35 +191,35 @@ def test_a_reload_that_takes_for_ever(
 def test_a_slow_server_that_makes_tokens_is_waited_for(fake: FakeVLLM, tmp_path: Path) -> None:
     """Far longer than `timeout`."""
     p = start(tmp_path)
-    found = engine(fake, tmp_path, timeout=0.2)
+    found = engine(fake, tmp_path, timeout=0.5)
     drawing(found, p)
     fake.hangs = fake.progresses = True
-    Timer(0.8, fake.free.set).start()
+    Timer(1.2, fake.free.set).start()
     began = time.monotonic()
     drawing(found, p)
-    assert time.monotonic() - began > 0.7
+    assert time.monotonic() - began > 1.0
     assert fake.bodies(METRICS)
 
 
 def test_a_server_that_makes_no_tokens_is_given_up(fake: FakeVLLM, tmp_path: Path) -> None:
     """Once, and not the next time, when it has come to itself."""
     p = start(tmp_path)
-    found = engine(fake, tmp_path, timeout=0.2, at_once=1)
+    found = engine(fake, tmp_path, timeout=0.5, at_once=1)
     drawing(found, p)
     for _ in range(4):
         fake.hangs = True
         fake.free.clear()
         began = time.monotonic()
-        with pytest.raises(EngineError, match=r"has made no token for 0\.2 s: .*`timeout`"):
+        with pytest.raises(EngineError, match=r"has made no token for 0\.5 s: .*`timeout`"):
             drawing(found, p)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 6.0, "once, not for each of some seventeen requests"
         fake.hangs = False
     drawing(found, p)
 
 
 def test_a_server_without_counters_is_given_up(fake: FakeVLLM, tmp_path: Path) -> None:
     p = start(tmp_path)
-    found = engine(fake, tmp_path, timeout=0.2)
+    found = engine(fake, tmp_path, timeout=0.5)
     drawing(found, p)
     fake.hangs, fake.replies[METRICS] = True, (404, {}, {})
     with pytest.raises(EngineError, match="has made no token"):
