@@ -55,6 +55,9 @@ class Equilibrium(Generic[P]):
     gap: float
     """The certificate: the duality gap of `policy`, in units of payoff."""
 
+    def __repr__(self) -> str:
+        return f"Equilibrium: value {self.value:.6g}, gap {self.gap:.2g}, {self.policy!r}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantalResponse(Generic[P]):
@@ -72,6 +75,9 @@ class QuantalResponse(Generic[P]):
     residual: float
     """The largest difference, in nats, between a log-probability of `policy` and that of the
     regularised best response to it; a share of the latter where that is beyond 1."""
+
+    def __repr__(self) -> str:
+        return f"QuantalResponse(alpha={self.alpha:g}): gap {self.gap:.2g}, {self.policy!r}"
 
 
 T = TypeVar("T")
@@ -127,7 +133,7 @@ def nash(game: object) -> Equilibrium[Any]:
 def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
     log_p, support, value, gap, _ = _optimal(game.payoff)
-    return Equilibrium(TabularPolicy(log_p, actions=game.actions), value, support, gap)
+    return Equilibrium(game.initial_policy().replace(log_p), value, support, gap)
 
 
 @nash.register
@@ -135,7 +141,7 @@ def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
     log_p = np.stack([_in_both_seats(context) for context in game.payoff])
-    policy = TabularPolicy(log_p, actions=game.actions)
+    policy = game.initial_policy().replace(log_p)
     gap = float(game.duality_gap(policy))
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
@@ -283,6 +289,6 @@ def _quantal_response(
             f"Newton's method left a residual of {residual:.3g} nats at alpha={alpha}: "
             "`alpha` is too small beside the payoffs."
         )
-    policy = TabularPolicy(log_p, actions=game.actions)
+    policy = game.initial_policy().replace(log_p)
     gap = float(game.regularised_gap(policy, magnet, alpha))
     return QuantalResponse(policy, alpha, gap, residual)

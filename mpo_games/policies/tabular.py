@@ -14,21 +14,22 @@ from mpo_games.checks import (
     WrongKind,
     distributions,
     has_verbs,
+    legal_mask,
     require_kind,
     require_no_pull,
     require_shape,
     require_share,
 )
-from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
     symmetrised,
-    weighted_squares,
 )
 from mpo_games.labelled import Labels, read, shown
-from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
+from mpo_games.policies.mirror_maps import Entropy, Geometry, length, rows
+from mpo_games.policies.tables import in_words, of_rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
+from mpo_games.table import Table
 
 ILLEGAL = np.array(-np.inf)
 """The coordinate of an illegal action. It is an array, because a comparison with an array takes
@@ -42,6 +43,9 @@ class TabularPolicy:
     Rows are players (`MatrixGame`), contexts (`PreferenceGame`) or information states. Leading
     axes are a batch of independent runs. Shorter rows are padded with illegal actions
     (coordinate `-inf`). Build one with `uniform` or `from_probs`.
+
+    >>> TabularPolicy.from_probs([[0.25, 0.75]], actions=(('left', 'right'),))
+    TabularPolicy: left 0.25, right 0.75
     """
 
     coordinates: Array
@@ -49,6 +53,8 @@ class TabularPolicy:
     geometry: Geometry = Entropy()
     actions: tuple[Labels, ...] = ()
     """The names of the actions, a tuple for each row or one for all rows; or nothing."""
+    rows: Labels = ()
+    """The names of the rows, or nothing."""
 
     @classmethod
     def uniform(
@@ -56,14 +62,16 @@ class TabularPolicy:
         legal: ArrayLike,
         geometry: Geometry = Entropy(),
         actions: tuple[Labels, ...] = (),
+        rows: Labels = (),
     ) -> TabularPolicy:
         """Uniform over each row's legal actions; `legal` is boolean, `(..., rows, actions)`."""
-        mask = _mask(legal, actions)
+        mask = legal_mask(legal, actions)
         if mask.ndim < 2 or 0 in mask.shape or not mask.any(axis=-1).all():
             raise ValueError(
                 "`legal` must be (..., rows, actions) with a legal action in every row."
             )
-        return cls.from_probs(mask / mask.sum(axis=-1, keepdims=True), mask, geometry, actions)
+        uniform = mask / mask.sum(axis=-1, keepdims=True)
+        return cls.from_probs(uniform, mask, geometry, actions, rows)
 
     @classmethod
     def from_probs(
@@ -72,6 +80,7 @@ class TabularPolicy:
         legal: ArrayLike | None = None,
         geometry: Geometry = Entropy(),
         actions: tuple[Labels, ...] = (),
+        rows: Labels = (),
     ) -> TabularPolicy:
         """The policy with the given probabilities, `(..., rows, actions)`, each row summing to 1.
 
@@ -92,7 +101,7 @@ class TabularPolicy:
         for row in actions:
             found = found.aligned(-1, row, "probs")
         p = distributions(found.values, "probs", found.rounding)
-        mask = np.ones(p.shape, dtype=bool) if legal is None else _mask(legal, actions)
+        mask = np.ones(p.shape, dtype=bool) if legal is None else legal_mask(legal, actions)
         try:
             mask = np.broadcast_to(mask, p.shape)
         except ValueError:
@@ -101,7 +110,7 @@ class TabularPolicy:
             raise ValueError("`probs` gives weight to an illegal action.")
         if not has_verbs(geometry, "coordinates"):
             raise ValueError(f"`geometry` must be one like `Entropy()`, got {shown(geometry)}.")
-        return cls(geometry.coordinates(p, mask), geometry, actions)
+        return cls(geometry.coordinates(p, mask), geometry, actions, rows)
 
     @property
     def probs(self) -> Array:
@@ -147,7 +156,7 @@ class TabularPolicy:
             row = theta[..., player, :]
             theta = np.array(np.broadcast_to(self.coordinates, theta.shape))
             theta[..., player, :] = row
-        return type(self)(theta, self.geometry, self.actions)
+        return type(self)(theta, self.geometry, self.actions, self.rows)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """`centred(q)`, because the feedback to a table is the value of every action.
@@ -168,7 +177,7 @@ class TabularPolicy:
         coordinates = self.geometry.coordinates(probs, legal.reshape(weights.shape))
         if player is not None:
             coordinates = np.where(self.owned(player), coordinates, self.coordinates)
-        return type(self)(coordinates, self.geometry, self.actions)
+        return type(self)(coordinates, self.geometry, self.actions, self.rows)
 
     def owned(self, player: int) -> Mask:
         """A mask of the rows of `player`, `(rows, 1)`."""
@@ -196,9 +205,7 @@ class TabularPolicy:
         np.multiply(self.coordinates, 1.0 - weight, out=mean, where=self.legal)
         np.add(mean, weight * np.where(self.legal, other.coordinates, 0.0), out=mean)
         zero = np.zeros(shape)
-        return type(self)(
-            self.geometry.step(mean, zero, None, 1.0, 0.0), self.geometry, self.actions
-        )
+        return self.replace(self.geometry.step(mean, zero, None, 1.0, 0.0))
 
     def smooth(self, share: float) -> Self:
         """`(1 - share) self + share uniform` over every row's legal actions; `0 <= share <= 1`."""
@@ -206,7 +213,7 @@ class TabularPolicy:
         legal = self.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
         probs = (1.0 - share) * self.probs + share * uniform
-        return type(self)(self.geometry.coordinates(probs, legal), self.geometry, self.actions)
+        return self.replace(self.geometry.coordinates(probs, legal))
 
     def snapshot(self) -> Self:
         """The policy itself: tables are immutable."""
@@ -217,7 +224,7 @@ class TabularPolicy:
         self._require_like(other)
         coordinates = self.coordinates.copy()
         coordinates[..., player, :] = other.coordinates[..., player, :]
-        return type(self)(coordinates, self.geometry, self.actions)
+        return self.replace(coordinates)
 
     @property
     def extent(self) -> float:
@@ -244,13 +251,13 @@ class TabularPolicy:
             self._require_like(other)
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
         self._require_values(q)
-        return _length(weights, q, True)
+        return length(weights, q, True)
 
     def magnitude(self, q: Array) -> float:
         """The dual norm of `q` with every `c` at 0: the scale of its rounding errors."""
         weights = self.geometry.inverse_hessian(self.coordinates)
         self._require_values(q)
-        return _length(weights, q, False)
+        return length(weights, q, False)
 
     @property
     def point(self) -> Array:
@@ -268,7 +275,18 @@ class TabularPolicy:
             return self
         if not has_verbs(geometry, "coordinates", "probs"):
             raise WrongKind(f"`geometry` must be like `Entropy()`, got {shown(geometry)}.")
-        return type(self)(geometry.coordinates(self.probs, self.legal), geometry, self.actions)
+        coordinates = geometry.coordinates(self.probs, self.legal)
+        return type(self)(coordinates, geometry, self.actions, self.rows)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {in_words(self.table, self.coordinates.shape)}"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def table(self) -> Table:
+        """A line for each row and legal action: row, action, probability (all digits are kept)."""
+        return of_rows(self.probs, self.legal, self.names, self.rows)
 
     def by_name(self) -> tuple[dict[Hashable, float], ...]:
         """The probabilities of each row by the names of its legal actions, or by their numbers.
@@ -316,7 +334,7 @@ class TabularPolicy:
 
     def replace(self, coordinates: Array) -> Self:
         """A policy of the same kind at other coordinates."""
-        return type(self)(coordinates, self.geometry, self.actions)
+        return type(self)(coordinates, self.geometry, self.actions, self.rows)
 
     @property
     def kind(self) -> str:
@@ -334,28 +352,14 @@ class TabularPolicy:
         return self.replace(coordinates)
 
 
-def _mask(legal: ArrayLike, actions: tuple[Labels, ...]) -> Mask:
-    """A mask of legal actions, in the order of `actions` if it has names.
-
-    `ValueError` unless it is one of true and false, or of 0 and 1.
-    """
-    found = read(legal, "legal")
-    if found.values.ndim:
-        for row in actions or (None,):
-            found = found.aligned(-1, row, "legal")
-    if not ((found.values == 0.0) | (found.values == 1.0)).all():
-        raise ValueError("`legal` must be true or false for every action.")
-    return np.asarray(found.values, dtype=bool)
-
-
-def _length(weights: Array, q: Array, centred: bool) -> float:
-    shape = np.broadcast_shapes(weights.shape, q.shape)
-    weights = rows(weights, shape)
-    return root_of_squares(lambda q: weighted_squares(weights, q, centred), rows(q, shape))
-
-
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
-    """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
+    """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`.
+
+    >>> game = load('comal')
+    >>> first, second = game.policy([1, 0, 0]), game.policy([0, 1, 0])
+    >>> probabilities(Mixture((first, second), (2.0, -1.0)))
+    array([[ 2., -1.,  0.]])
+    """
     if not isinstance(opponent, Mixture):
         probs = getattr(opponent, "probs", None)
         # Not at once: feedback is asked for in every step.

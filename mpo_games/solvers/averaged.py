@@ -10,6 +10,7 @@ import numpy as np
 from mpo_games.checks import require_kind, require_power, require_solver
 from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, Number, P, Solver, State
 from mpo_games.solvers.schedules import Power, at_step
+from mpo_games.written import Shorthand, first_that_makes, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +22,30 @@ class Averaged:
     The `degree` d is 0 for the uniform average, 1 for the linear one (CFR+) and 2 for the quadratic
     one (DCFR). It may be a function of t. Then the policies until t are discounted by
     $(t/(t+1))^{d(t)}$ before the next one is added; with a constant this is the same average.
-    `metrics.average_gap` reads the average. The iterates are those of `solver`, bit for bit.
+    The average is the answer: `solve` measures and returns it. The iterates are those of `solver`,
+    bit for bit.
     `ValueError` unless `degree` lies in [0, 30].
+
+    >>> run = solve(load('comal'), Averaged(MirrorDescent(0.3)), 500)
+    >>> bool(run.gap < load('comal').duality_gap(run.iterate))
+    True
     """
 
     solver: Solver
     degree: Power = 0.0
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         require_solver(self.solver)
         if isinstance(self.degree, type) or not callable(self.degree):
             require_power("degree", cast(float, self.degree))
+
+    def shorthand(self) -> Shorthand | None:
+        """The function that makes this average of a solver, if the solver knows one."""
+        # By name, since the solvers whose averages have names stand above this file.
+        readings = getattr(self.solver, "averages", None)
+        return first_that_makes(self, readings(self.degree)) if callable(readings) else None
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -57,6 +71,11 @@ class Averaged:
                 inner_average_weight=after.memory["average_weight"],
             )
         return after.remember(average=average, average_weight=total)
+
+    def answer(self, game: Game[P, Any], state: State[P]) -> P:
+        """The average; before the first step the start."""
+        average: P = state.memory.get("average", state.policy)
+        return average
 
     def _degree(self, t: Number) -> Number:
         return at_step("degree", self.degree, t, least=0.0)
@@ -90,12 +109,21 @@ def along(numbers: Array | Mask, axes: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class PlayedAverage:
-    """Runs `solver` and makes the average of its policies the policy of the state.
+    """Runs `solver` and makes the average of its policies the policy of every state.
 
-    The iterate of `solver`, from which it steps and asks for feedback, is `memory["iterate"]`.
+    The iterate of `solver`, from which it steps and asks for feedback, is `state.iterate`. `solve`
+    gives the same answer with `solver` alone; this is for who reads the states of `iterate`, and
+    for a method that answers with an average on some games only, as `AutoMPO` does.
+
+    >>> game = load('comal')
+    >>> run = solve(game, PlayedAverage(Averaged(MirrorDescent(0.3))), 300)
+    >>> run.policy is run.state.policy is run.state.memory['average']
+    True
     """
 
     solver: Averaged
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_kind("solver", self.solver, Averaged, "an average, `Averaged(solver)`")
@@ -105,7 +133,7 @@ class PlayedAverage:
     ) -> State[P]:
         """A step of `solver` from its own iterate."""
         # The steps are taken at the iterate, so the feedback must be asked there too.
-        iterate: P = state.memory.get("iterate", state.policy)
-        state = self.solver.step(game, replace(state, policy=iterate), rng)
+        state = self.solver.step(game, replace(state, policy=state.iterate), rng)
+        # In the memory of the new state, the iterate is still that of the state before.
         average: P = state.memory["average"]
         return replace(state, policy=average).remember(iterate=state.policy)
