@@ -11,6 +11,8 @@ from mpo_games import exact as exact
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
+from mpo_games.baselines import Baseline as Baseline
+from mpo_games.baselines import baselines as baselines
 from mpo_games.choices import feedback as _feedback
 from mpo_games.choices import magnets as _magnets
 from mpo_games.choices import pull as _pull
@@ -33,6 +35,8 @@ from mpo_games.choices.strength import Adaptive as Adaptive
 from mpo_games.choices.strength import Anchored as Anchored
 from mpo_games.choices.strength import Decaying as Decaying
 from mpo_games.choices.strength import Measured as Measured
+from mpo_games.compare import compare as compare
+from mpo_games.comparison import Comparison as Comparison
 
 # Earlier names, for scripts written before release 0.2.
 from mpo_games.compat import mmd_dilated as _mmd_dilated
@@ -58,6 +62,7 @@ from mpo_games.games.outcome_sampling import OutcomeSampling as OutcomeSampling
 from mpo_games.games.preference import PreferenceGame as PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame as SequenceFormGame
 from mpo_games.games.tree_builder import build_tree as build_tree
+from mpo_games.method import Method as Method
 from mpo_games.policies import dilation as dilation
 from mpo_games.policies.dilated_entropy import DilatedEntropy as DilatedEntropy
 from mpo_games.policies.mirror_maps import Entropy as Entropy

@@ -11,15 +11,19 @@ from mpo_games.plot.files import save as save
 from mpo_games.plot.files import save_animation as save_animation
 from mpo_games.plot.looks import BLACK as BLACK
 from mpo_games.plot.looks import BLUE as BLUE
+from mpo_games.plot.looks import BROWN as BROWN
+from mpo_games.plot.looks import CRIMSON as CRIMSON
 from mpo_games.plot.looks import DASH_DOTTED as DASH_DOTTED
 from mpo_games.plot.looks import DASHED as DASHED
 from mpo_games.plot.looks import DOTTED as DOTTED
 from mpo_games.plot.looks import GREEN as GREEN
 from mpo_games.plot.looks import GREY as GREY
 from mpo_games.plot.looks import INDIGO as INDIGO
+from mpo_games.plot.looks import MAGENTA as MAGENTA
 from mpo_games.plot.looks import OLIVE as OLIVE
 from mpo_games.plot.looks import ORANGE as ORANGE
 from mpo_games.plot.looks import PURPLE as PURPLE
+from mpo_games.plot.looks import SAND as SAND
 from mpo_games.plot.looks import SKY as SKY
 from mpo_games.plot.looks import SOLID as SOLID
 from mpo_games.plot.looks import STYLES as STYLES
@@ -27,5 +31,6 @@ from mpo_games.plot.looks import VERMILLION as VERMILLION
 from mpo_games.plot.looks import WINE as WINE
 from mpo_games.plot.looks import Dash as Dash
 from mpo_games.plot.looks import Style as Style
+from mpo_games.plot.looks import own_looks as own_looks
 from mpo_games.plot.looks import style as style
 from mpo_games.plot.looks import theme as theme

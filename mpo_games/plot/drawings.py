@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from mpo_games.checks import require_weight
-from mpo_games.plot.looks import BLACK, DASHED, GREY, SPARE, THEME, style, theme
+from mpo_games.checks import require_kind, require_weight
+from mpo_games.plot.looks import BLACK, DASHED, GREY, SPARE, THEME, Palette, Style, style, theme
 from mpo_games.protocol import Array
 from mpo_games.trace import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
+FAINT = "#DDDDDD"
+"""The colour of curves without a name."""
 
 _QUANTITY = {"gap": "duality gap", "average_gap": "duality gap of the average"}
 
@@ -30,8 +37,12 @@ def convergence(
     band: tuple[float, float] = (0.1, 0.9),
     floor: float = 1e-17,
     labels: bool = True,
+    looks: Mapping[str, Style] | None = None,
+    faint: Collection[str] = (),
 ) -> Axes:
     """Draw a recorded metric of each run on a logarithmic axis; returns the matplotlib axes.
+
+    Curves that are added to axes later differ from those that are there, and all are labelled.
 
     Args:
         traces: a trace for each label, or several. With several traces, and for a trace with batch
@@ -42,12 +53,15 @@ def convergence(
         log_x: whether that axis is logarithmic; then the records at 0 are left out.
         bound: a function of `x` that is drawn dashed.
         band: the two quantiles of several runs between which the area is shaded.
-        floor: smaller numbers, which are rounding, are drawn at this height.
-        labels: whether each label is written at the end of its line.
+        floor: smaller numbers, which are rounding, are drawn at this height, those of `bound` too.
+        labels: whether each label is written at the end of its line; a lone one becomes the title.
+        looks: looks of some labels; that of another is its algorithm's (`style`), or a spare one.
+        faint: labels whose lines are thin and grey, without a name and a band.
 
     Raises:
         ValueError: without a trace, and where the traces of one label were recorded at
             different `x`.
+        KeyError: for a metric that was not recorded.
     """
     import matplotlib.pyplot as plt
 
@@ -55,39 +69,86 @@ def convergence(
         raise ValueError("`traces` must be labels with their traces, `{label: solution.trace}`.")
     if not traces:
         raise ValueError("`traces` is empty: pass at least one label and its trace.")
+    for name, column in (("metric", metric), ("x", x)):
+        require_kind(name, column, str, "the name of a recorded column, like 'gap'")
     require_weight("floor", floor)
     with theme():
         if ax is None:
             _, ax = plt.subplots(figsize=(6.4, 4.0))
-        spare = iter(SPARE * (1 + len(traces) // len(SPARE)))
+        drawn = _CURVES.setdefault(ax, _Drawn())
+        palette = Palette(look for _, look in drawn.curves.values())
         ax.set_yscale("log")
         if log_x:
             ax.set_xscale("log")
-        ends: list[tuple[str, float, str]] = []
         at: Array = np.empty(0)
         for label, group in traces.items():
             at, runs = _runs(label, group if isinstance(group, Sequence) else [group], metric, x)
             shown = at > 0 if log_x else np.full(at.shape, True)
             at, runs = at[shown], np.maximum(runs[shown], floor)
-            look = style(label) or next(spare)
             middle = np.median(runs, axis=1)
-            ax.plot(at, middle, color=look.color, linestyle=look.dash, label=_tidy(label))
+            if label in faint:
+                ax.plot(at, middle, color=FAINT, linewidth=1.2, zorder=1.5)
+                continue
+            name = drawn.named(_tidy(str(label)))
+            look = (looks or {}).get(label) or palette.look(name)
+            (line,) = ax.plot(at, middle, color=look.color, linestyle=look.dash, label=name)
+            if look.width is not None:
+                line.set_linewidth(look.width)
             # A single run has no quantiles to shade.
             if runs.shape[1] > 1:
                 low, high = np.quantile(runs, band, axis=1)
                 ax.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0)
-            ends.append((_tidy(label), float(middle[-1]), look.color))
+            drawn.curves[name] = line, look
         if bound is not None:
-            ax.plot(at, bound(at), color=GREY, linestyle=DASHED, linewidth=1.6, label="bound")
-            ends.append(("bound", float(bound(at[-1:])[0]), GREY))
+            low_bound = np.maximum(bound(at), floor)
+            (line,) = ax.plot(
+                at, low_bound, color=GREY, linestyle=DASHED, linewidth=1.6, label="bound"
+            )
+            drawn.curves[drawn.named("bound")] = line, Style(GREY, DASHED)
         ax.set_xlabel(x)
         ax.set_ylabel(_QUANTITY.get(metric, metric))
-        # A lone line needs no label beside it, and a long one (a solver with its settings) wraps.
-        if labels and len(traces) == 1 and bound is None:
-            ax.set_title(ends[0][0], wrap=True)
-        elif labels:
-            label_ends(ax, ends)
+        if labels:
+            drawn.label(ax)
     return ax
+
+
+class _Drawn:
+    """What `convergence` has drawn into some axes: curves by label, and their labels."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, tuple[Line2D, Style]] = {}
+        self.texts: list[Text] = []
+        self.title = ""
+
+    def named(self, label: str) -> str:
+        """The label, with a number if a curve has it already."""
+        again = (f"{label} ({i})" for i in count(2))
+        return label if label not in self.curves else next(n for n in again if n not in self.curves)
+
+    def label(self, ax: Axes) -> None:
+        """Write each label at the end of its curve; that of a lone curve is the title."""
+        for text in self.texts:
+            text.remove()
+        self.texts = []
+        if len(self.curves) == 1:
+            # A lone line needs no label beside it, and a long one wraps.
+            (self.title,) = self.curves
+            ax.set_title(self.title, wrap=True)
+            return
+        # Unless the user has written another one since.
+        if self.title and ax.get_title(loc="left") == self.title:
+            ax.set_title("")
+        ends = [
+            (name, float(np.asarray(line.get_ydata())[-1]), str(line.get_color()))
+            for name, (line, _) in self.curves.items()
+        ]
+        before = len(ax.texts)
+        label_ends(ax, ends)
+        self.texts = list(ax.texts[before:])
+
+
+_CURVES: WeakKeyDictionary[Axes, _Drawn] = WeakKeyDictionary()
+"""What was drawn into which axes, so that later curves differ from earlier ones."""
 
 
 def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
