@@ -18,7 +18,6 @@ from mpo_games.choices.magnets import Ema, Every
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.method import Grid, Method
-from mpo_games.metrics import average_gap, better_gap
 from mpo_games.policies.dilation import payoff_scaled
 from mpo_games.policies.mirror_maps import Euclidean
 from mpo_games.policies.tabular import TabularPolicy
@@ -184,30 +183,30 @@ METHODS: tuple[Method, ...] = (
     Method("RM", REGRET, RegretMatching),
     Method("RM+", REGRET, _rm_plus),
     Method("PRM+", REGRET, _prm_plus),
-    Method("SPO/SPPO", AVERAGE, _sppo, _E, average_gap),
+    Method("SPO/SPPO", AVERAGE, _sppo, _E),
     Method("Fictitious play", AVERAGE, FictitiousPlay),
-    Method("RM, average", AVERAGE, _average_rm, output=average_gap),
-    Method("RM+, average", AVERAGE, _average_rm_plus, output=average_gap),
-    Method("PRM+, average", AVERAGE, _average_prm_plus, output=average_gap),
+    Method("RM, average", AVERAGE, _average_rm),
+    Method("RM+, average", AVERAGE, _average_rm_plus),
+    Method("PRM+, average", AVERAGE, _average_prm_plus),
 )
 """On tables: the methods of the papers on magnets, and their relatives."""
 
 OUTSIDERS: tuple[Method, ...] = (
     Method("AutoMPO", SELF_TUNING, self_tuning.AutoMPO, alone=True),
     Method("Anchored Popov, L2", SELF_TUNING, Twin, geometry=L2, alone=True),
-    Method("EG restarted", RESTARTED, _restarted_extragradient, _E, better_gap),
-    Method("EG restarted, L2 (PDLP)", RESTARTED, _restarted_extragradient, _E, better_gap, L2),
+    Method("EG restarted", RESTARTED, _restarted_extragradient, _E),
+    Method("EG restarted, L2 (PDLP)", RESTARTED, _restarted_extragradient, _E, L2),
     Method("Smooth PRM+ restarted", RESTARTED, _restarted_smooth, _F),
     Method("ExRM+ restarted", RESTARTED, _restarted_half_step, _F),
-    Method("PRM+ restarted", RESTARTED, _restarted_prm_plus, output=better_gap),
-    Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, output=better_gap),
+    Method("PRM+ restarted", RESTARTED, _restarted_prm_plus),
+    Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus),
     Method("Smooth PRM+", SMOOTH, regret.SmoothPRMPlus, _F),
     Method("ExRM+", SMOOTH, regret.ExtragradientRMPlus, _F),
     Method("RT-RM+", SMOOTH, regret.RTCFRPlus, _AK),
-    Method("Optimistic MD, average", AVERAGE, _omd_average, _E, average_gap),
-    Method("HS-DCFR(30)", AVERAGE, regret.HSDCFR, output=average_gap, steps=TUNED_FOR),
-    Method("HS-PCFR+(30)", AVERAGE, regret.HSPCFRPlus, output=average_gap, steps=TUNED_FOR),
-    Method("PDCFR+", AVERAGE, regret.PDCFRPlus, output=average_gap),
+    Method("Optimistic MD, average", AVERAGE, _omd_average, _E),
+    Method("HS-DCFR(30)", AVERAGE, regret.HSDCFR, steps=TUNED_FOR),
+    Method("HS-PCFR+(30)", AVERAGE, regret.HSPCFRPlus, steps=TUNED_FOR),
+    Method("PDCFR+", AVERAGE, regret.PDCFRPlus),
 )
 """On tables: the self-tuning solver, and the strongest methods of other papers."""
 
@@ -229,21 +228,18 @@ ON_TREES: tuple[Method, ...] = (
     Method("Optimistic MPO", MOVING, _floored_optimistic, _TEAK, view=_payoff_scaled),
     Method("MPO-RT (R-NaD)", MOVING, magnetic.MPO_RT, _TEAK, view=BehaviouralGame),
     Method("Optimistic MD", PLAIN, magnetic.OptimisticMD, _TE, view=_payoff_scaled),
-    Method(
-        "EG restarted", RESTARTED, _restarted_extragradient, _TE, better_gap, view=_payoff_scaled
-    ),
-    Method("CFR+, average", AVERAGE, regret.CFRPlus, output=average_gap, view=_itself),
-    Method("DCFR, average", AVERAGE, regret.DCFR, output=average_gap, view=_itself),
-    Method("PCFR+, average", AVERAGE, regret.PCFRPlus, output=average_gap, view=_itself),
-    Method("PDCFR+, average", AVERAGE, regret.PDCFRPlus, output=average_gap, view=_itself),
+    Method("EG restarted", RESTARTED, _restarted_extragradient, _TE, view=_payoff_scaled),
+    Method("CFR+, average", AVERAGE, regret.CFRPlus, view=_itself),
+    Method("DCFR, average", AVERAGE, regret.DCFR, view=_itself),
+    Method("PCFR+, average", AVERAGE, regret.PCFRPlus, view=_itself),
+    Method("PDCFR+, average", AVERAGE, regret.PDCFRPlus, view=_itself),
     Method("PCFR+, last", REGRET, _pcfr_plus, view=_itself),
-    Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, output=better_gap, view=_itself),
+    Method("PCFR+ restarted", RESTARTED, _restarted_pcfr_plus, view=_itself),
     Method("RT-CFR+", SMOOTH, regret.RTCFRPlus, _TAK, view=_itself),
     Method(
         "HS-DCFR(30)",
         AVERAGE,
         regret.HSDCFR,
-        output=average_gap,
         view=_itself,
         steps=TUNED_FOR,
     ),
@@ -251,7 +247,6 @@ ON_TREES: tuple[Method, ...] = (
         "HS-PCFR+(30)",
         AVERAGE,
         regret.HSPCFRPlus,
-        output=average_gap,
         view=_itself,
         steps=TUNED_FOR,
     ),
@@ -262,7 +257,7 @@ CLASSICS_ON_TREES: tuple[Method, ...] = (
     Method("MMD", FIXED, magnetic.MMD, _TEA, view=_payoff_scaled),
     Method("MD", PLAIN, magnetic.MirrorDescent, _TE, view=_payoff_scaled),
     Method("Fictitious play", AVERAGE, FictitiousPlay, view=_itself),
-    Method("CFR, average", AVERAGE, regret.CFR, output=average_gap, view=_itself),
+    Method("CFR, average", AVERAGE, regret.CFR, view=_itself),
 )
 """On trees: classics that the figures of trees leave out."""
 

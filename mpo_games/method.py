@@ -16,7 +16,7 @@ import numpy as np
 
 from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.preference import PreferenceGame
-from mpo_games.metrics import Metric, duality_gap
+from mpo_games.metrics import duality_gap
 from mpo_games.policies.mirror_maps import Entropy, Geometry
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Solver
@@ -58,8 +58,6 @@ class Method:
     """The solver from the values of its settings."""
     grid: Grid = field(default_factory=dict)
     """The values of each setting that it may be tuned over; none for a method without settings."""
-    output: Metric = duality_gap
-    """The gap of the policy that it returns: last iterate, average, or the better of the two."""
     geometry: Geometry = Entropy()
     """The geometry of its policies on tables."""
     view: Callable[[Any], Any] | None = None
@@ -121,9 +119,9 @@ def run(
     unit: float = 1.0,
     **options: Any,
 ) -> Solution[Any]:
-    """Solve `game`; the column `gap` of the trace is the gap of the method's output."""
+    """Solve `game`; the column `gap` of the trace is the gap of the method's answer."""
     solver = method.solver(setting, unit)
-    return solve(game, solver, budget, metrics={"gap": method.output}, **options)
+    return solve(game, solver, budget, metrics={"gap": duality_gap}, **options)
 
 
 def race(

@@ -27,7 +27,6 @@ from mpo_games.baselines import GRIDS as TABLES
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.method import Grid, Method, chosen, late, run
-from mpo_games.metrics import average_gap
 from mpo_games.protocol import Array
 
 GRIDS: Mapping[tuple[str, ...], Grid] = {
@@ -80,7 +79,7 @@ METHODS: tuple[Method, ...] = (
     Method("Optimistic MD", PLAIN, mg.OptimisticMD, _E),
     Method("Optimistic MD, weighted", PLAIN, mg.OptimisticMD, _E, view=weighted),
     Method("Fictitious play", AVERAGE, mg.FictitiousPlay),
-    Method("CFR+", AVERAGE, mg.CFRPlus, output=average_gap),
+    Method("CFR+", AVERAGE, mg.CFRPlus),
 )
 """The contestants: each is a line in every panel."""
 
