@@ -281,16 +281,24 @@ class Baseline:
     trees: Method | None
     """How it plays trees; None if it is made for tables."""
 
+    @property
+    def made_for(self) -> str:
+        """The games that it plays, in words."""
+        kinds = {"tables": self.tables, "trees": self.trees}
+        return " and ".join(kind for kind, method in kinds.items() if method is not None)
+
+    def plays(self, game: Any) -> bool:
+        """Whether it is made for games of this kind."""
+        if isinstance(game, SequenceFormGame):
+            return self.trees is not None
+        return self.tables is not None and isinstance(game.initial_policy(), TabularPolicy)
+
     def method(self, game: Any) -> Method:
         """How it plays `game`; `ValueError` where it is made for games of another kind."""
-        tree = isinstance(game, SequenceFormGame)
-        found = self.trees if tree else self.tables
-        if found is None:
-            made, given = ("tables", "trees") if tree else ("trees", "tables")
-            raise WrongKind(f"{self.name} is a baseline on {made}, not on {given}.")
-        if not tree and not isinstance(game.initial_policy(), TabularPolicy):
+        found = self.trees if isinstance(game, SequenceFormGame) else self.tables
+        if found is None or not self.plays(game):
             raise WrongKind(
-                f"{self.name} is a baseline on tables and trees, not on a {type(game).__name__}."
+                f"{self.name} is a baseline on {self.made_for}, not on a {type(game).__name__}."
             )
         return found
 

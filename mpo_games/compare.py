@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -93,19 +92,14 @@ def compare(
     played = _instances(games, "games", drawn)
     marks = [m for m in log_spaced(budget, PER_DECADE) if m > 0.0]
     kept = CallCache(None if cache is None else Path(cache).expanduser())
-    notes: list[str] = []
-    cells = []
-    for name, entrant in entrants.items():
-        for game, seed, instance in played:
-            try:
-                method = _method(name, entrant, instance).lasting(budget)
-            except ValueError as reason:
-                # Once for all games of the kind.
-                if (note := str(reason)) not in notes:
-                    notes.append(note)
-                continue
-            cells.append(_Cell(name, method, game, seed, instance))
-    tuned: dict[tuple[str, str], dict[str, Any]] = {}
+    notes = _left_out(entrants, played)
+    cells = [
+        _Cell(name, _method(name, entrant, instance).lasting(budget), game, seed, instance)
+        for name, entrant in entrants.items()
+        for game, seed, instance in played
+        if not isinstance(entrant, Baseline) or entrant.plays(instance)
+    ]
+    tuned: dict[tuple[str, bool], dict[str, Any]] = {}
     if tune_on is not None:
         spare = max(drawn) + 1
         tuning = _instances(tune_on, "tune_on", (spare, spare + 1))
@@ -156,9 +150,9 @@ class _Cell:
     instance: Any
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, bool]:
         """Which setting is its own: a baseline has one on tables and one on trees."""
-        return self.solver, self.method.name
+        return self.solver, self.method.view is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +184,23 @@ def _method(name: str, entrant: Contestant, game: Any) -> Method:
     if isinstance(entrant, Baseline):
         return entrant.method(game)
     return Method(name, OWN, _AsItIs(entrant))
+
+
+def _left_out(
+    entrants: Mapping[str, Contestant], played: Sequence[tuple[str, int, Any]]
+) -> list[str]:
+    """A sentence for each kind of baselines that do not play all games."""
+    left: dict[tuple[str, str], list[str]] = {}
+    for name, entrant in entrants.items():
+        if isinstance(entrant, Baseline):
+            games = dict.fromkeys(game for game, _, it in played if not entrant.plays(it))
+            if games:
+                on = ", ".join(games) if len(games) <= 3 else f"{len(games)} of the games"
+                left.setdefault((entrant.made_for, on), []).append(name)
+    return [
+        f"Left out on {on}, because they are made for {made}: {'; '.join(names)}."
+        for (made, on), names in left.items()
+    ]
 
 
 def _seeds(seeds: object) -> tuple[int, ...]:
@@ -227,19 +238,21 @@ def _to_tune(
     cells: Sequence[_Cell],
     tuning: Sequence[tuple[str, int, Any]],
     late: Sequence[float],
-) -> tuple[list[tuple[Any, ...]], list[tuple[str, str]]]:
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, bool]]]:
     """For each method with a grid: what `_chosen` is told, and the names by which it is known."""
     wanted = {cell.key: cell.method for cell in cells if cell.method.grid}
     calls, keys = [], []
-    for (name, kind), method in wanted.items():
+    for (name, on_trees), method in wanted.items():
         batches = []
         for _, _, game in tuning:
-            # A baseline that plays tables and trees has another method on each.
-            with suppress(ValueError):
-                if _method(name, entrants[name], game).name == kind:
-                    batches.append((game, None))
+            entrant = entrants[name]
+            if isinstance(entrant, Baseline) and not entrant.plays(game):
+                continue
+            # A baseline that plays tables and trees may have another method on each.
+            if _method(name, entrant, game).view is method.view:
+                batches.append((game, None))
         if batches:
-            keys.append((name, kind))
+            keys.append((name, on_trees))
             calls.append((method, batches, late))
     return calls, keys
 

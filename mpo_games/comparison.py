@@ -60,9 +60,11 @@ class Comparison:
 
     @property
     def solvers(self) -> tuple[str, ...]:
-        """The solvers that have runs, best median first; those that always failed are last."""
-        names = dict.fromkeys(run.solver for run in self.runs)
-        return tuple(sorted(names, key=self._rank))
+        """The solvers that have runs, best median first.
+
+        Those that finished fewer runs than others are behind these: they had other games.
+        """
+        return tuple(self._ranked())
 
     @property
     def games(self) -> tuple[str, ...]:
@@ -94,14 +96,23 @@ class Comparison:
         gaps = self.gaps(solver, game)
         return Trace({"step": self.marks, "evaluations": self.marks, "gap": gaps})
 
-    def _rank(self, solver: str) -> tuple[float, ...]:
-        # Not by `gaps`, which asks for the solvers.
-        found = [r.gaps[-1] for r in self.runs if r.solver == solver and not r.failure]
-        last = np.array([gap for gaps in found for gap in gaps])
-        return tuple(np.quantile(last, (0.5, 0.9, 1.0))) if last.size else (np.inf,)
+    def _ranked(self, game: str | None = None, mark: int = -1) -> dict[str, Array]:
+        """The gaps of each solver at a mark, the solver with the best median first."""
+        found: dict[str, list[float]] = {}
+        for run in self.runs:
+            gaps = found.setdefault(run.solver, [])
+            if not run.failure and game in (None, run.game):
+                gaps.extend(run.gaps[mark])
+        most = max(map(len, found.values()), default=0)
+
+        def rank(name: str) -> tuple[float, ...]:
+            gaps = found[name]
+            return most - len(gaps), *np.quantile(gaps or [np.inf], (0.5, 0.9, 1.0))
+
+        return {name: np.array(found[name]) for name in sorted(found, key=rank)}
 
     def table(self, at: float | None = None) -> Table:
-        """A row for each solver, best median first: quantiles of the gap, runs, failed runs.
+        """A row for each solver, ranked as `solvers`: quantiles of the gap, runs, failed runs.
 
         `at` says after how many evaluations; by default after all.
         """
@@ -109,15 +120,13 @@ class Comparison:
             require_positive("at", at)
         # The last mark that is not beyond `at`.
         end = len(self.marks) if at is None else int(np.searchsorted(self.marks, at, "right"))
-        rows = []
-        for name in self.solvers:
-            last = self.gaps(name)[max(end - 1, 0)]
+        rows: list[tuple[Any, ...]] = []
+        for name, last in self._ranked(mark=max(end - 1, 0)).items():
             cells = [
                 float(np.quantile(last, q)) if last.size else np.inf for q in QUANTILES.values()
             ]
             failed = sum(run.solver == name for run in self.failures)
             rows.append((name, *cells, int(last.size), failed))
-        rows.sort(key=lambda row: row[1])
         formats = dict.fromkeys(QUANTILES, ".2g")
         return Table(("solver", *QUANTILES, "runs", "failed"), tuple(rows), formats)
 
@@ -140,11 +149,13 @@ class Comparison:
         return Table(whole.columns, rows, whole.formats)
 
     def _head(self) -> str:
-        games, seeds = len(self.games), len({run.seed for run in self.runs})
-        return (
-            f"Duality gap after {self.marks[-1]:g} evaluations: "
-            f"{len(self.solvers)} solvers, {games} games, {seeds} seeds"
-        )
+        counts = {
+            "solver": len(self.solvers),
+            "game": len(self.games),
+            "seed": len({run.seed for run in self.runs}),
+        }
+        said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items())
+        return f"Duality gap after {self.marks[-1]:g} evaluations: {said}"
 
     def __repr__(self) -> str:
         table = self._shown()
@@ -192,7 +203,7 @@ class Comparison:
         # Matplotlib takes longer to import than most runs take.
         from mpo_games.plot import convergence, own_looks, style
 
-        shown_ones = [name for name in self.solvers if self.gaps(name, game).size]
+        shown_ones = [name for name, gaps in self._ranked(game).items() if gaps.size]
         if not shown_ones:
             raise ValueError("There is nothing to draw: no run came to its end.")
         rivals = [name for name in shown_ones if name not in self.own]
@@ -200,7 +211,7 @@ class Comparison:
         faint = rivals[named:]
         # The last drawn is on top.
         order = [*reversed(faint), *reversed(rivals[:named]), *mine]
-        return convergence(
+        drawn = convergence(
             {name: self.trace(name, game) for name in order},
             ax=ax,
             bound=bound,
@@ -209,3 +220,10 @@ class Comparison:
             faint=faint,
             **options,
         )
+        if len(order) > 1:
+            drawn.set_title(game or (self.games[0] if len(self.games) == 1 else self._median_of()))
+        return drawn
+
+    def _median_of(self) -> str:
+        seeds = len({run.seed for run in self.runs})
+        return f"median of {len(self.games)} games" + (f" and {seeds} seeds" if seeds > 1 else "")

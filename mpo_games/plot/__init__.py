@@ -1,4 +1,4 @@
-"""Figures: `convergence` draws traces, `simplex` policies of three actions, `save` writes files.
+"""Figures: `convergence` draws traces, `simplex` and `strategy` policies, `save` writes files.
 
 Matplotlib is imported when a figure is first drawn.
 """
@@ -6,7 +6,6 @@ Matplotlib is imported when a figure is first drawn.
 from mpo_games.plot.drawings import convergence as convergence
 from mpo_games.plot.drawings import heatmap as heatmap
 from mpo_games.plot.drawings import label_ends as label_ends
-from mpo_games.plot.drawings import simplex as simplex
 from mpo_games.plot.files import save as save
 from mpo_games.plot.files import save_animation as save_animation
 from mpo_games.plot.looks import BLACK as BLACK
@@ -34,3 +33,7 @@ from mpo_games.plot.looks import Style as Style
 from mpo_games.plot.looks import own_looks as own_looks
 from mpo_games.plot.looks import style as style
 from mpo_games.plot.looks import theme as theme
+from mpo_games.plot.strategies import preferences as preferences
+from mpo_games.plot.strategies import strategy as strategy
+from mpo_games.plot.triangles import field as field
+from mpo_games.plot.triangles import simplex as simplex

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -39,6 +40,7 @@ def convergence(
     labels: bool = True,
     looks: Mapping[str, Style] | None = None,
     faint: Collection[str] = (),
+    settings: Mapping[str, Sequence[str]] | None = None,
 ) -> Axes:
     """Draw a recorded metric of each run on a logarithmic axis; returns the matplotlib axes.
 
@@ -57,6 +59,8 @@ def convergence(
         labels: whether each label is written at the end of its line; a lone one becomes the title.
         looks: looks of some labels; that of another is its algorithm's (`style`), or a spare one.
         faint: labels whose lines are thin and grey, without a name and a band.
+        settings: for each label the settings of its run, in words. The title of a lone curve has
+            them, and curves of one label on the same axes are told apart by those that differ.
 
     Raises:
         ValueError: without a trace, and where the traces of one label were recorded at
@@ -76,7 +80,7 @@ def convergence(
         if ax is None:
             _, ax = plt.subplots(figsize=(6.4, 4.0))
         drawn = _CURVES.setdefault(ax, _Drawn())
-        palette = Palette(look for _, look in drawn.curves.values())
+        palette = Palette(curve.look for curve in drawn.curves)
         ax.set_yscale("log")
         if log_x:
             ax.set_xscale("log")
@@ -89,7 +93,7 @@ def convergence(
             if label in faint:
                 ax.plot(at, middle, color=FAINT, linewidth=1.2, zorder=1.5)
                 continue
-            name = drawn.named(_tidy(str(label)))
+            name = _tidy(str(label))
             look = (looks or {}).get(label) or palette.look(name)
             (line,) = ax.plot(at, middle, color=look.color, linestyle=look.dash, label=name)
             if look.width is not None:
@@ -98,13 +102,13 @@ def convergence(
             if runs.shape[1] > 1:
                 low, high = np.quantile(runs, band, axis=1)
                 ax.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0)
-            drawn.curves[name] = line, look
+            drawn.curves.append(_Curve(name, tuple((settings or {}).get(label, ())), line, look))
         if bound is not None:
             low_bound = np.maximum(bound(at), floor)
             (line,) = ax.plot(
                 at, low_bound, color=GREY, linestyle=DASHED, linewidth=1.6, label="bound"
             )
-            drawn.curves[drawn.named("bound")] = line, Style(GREY, DASHED)
+            drawn.curves.append(_Curve("bound", (), line, Style(GREY, DASHED)))
         ax.set_xlabel(x)
         ax.set_ylabel(_QUANTITY.get(metric, metric))
         if labels:
@@ -112,18 +116,35 @@ def convergence(
     return ax
 
 
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A curve that `convergence` has drawn."""
+
+    name: str
+    settings: tuple[str, ...]
+    line: Line2D
+    look: Style
+
+
 class _Drawn:
-    """What `convergence` has drawn into some axes: curves by label, and their labels."""
+    """What `convergence` has drawn into some axes: the curves, and their labels."""
 
     def __init__(self) -> None:
-        self.curves: dict[str, tuple[Line2D, Style]] = {}
+        self.curves: list[_Curve] = []
         self.texts: list[Text] = []
         self.title = ""
 
-    def named(self, label: str) -> str:
-        """The label, with a number if a curve has it already."""
-        again = (f"{label} ({i})" for i in count(2))
-        return label if label not in self.curves else next(n for n in again if n not in self.curves)
+    def names(self) -> list[str]:
+        """A label for each curve: curves of one name also have the settings in which they differ,
+        or a number."""
+        found: list[str] = []
+        for curve in self.curves:
+            kin = [other.settings for other in self.curves if other.name == curve.name]
+            own = [s for s in curve.settings if any(s not in settings for settings in kin)]
+            label = ", ".join([curve.name, *own])
+            again = (f"{label} ({i})" for i in count(2))
+            found.append(label if label not in found else next(n for n in again if n not in found))
+        return found
 
     def label(self, ax: Axes) -> None:
         """Write each label at the end of its curve; that of a lone curve is the title."""
@@ -132,16 +153,17 @@ class _Drawn:
         self.texts = []
         if len(self.curves) == 1:
             # A lone line needs no label beside it, and a long one wraps.
-            (self.title,) = self.curves
+            self.title = ", ".join([self.curves[0].name, *self.curves[0].settings])
             ax.set_title(self.title, wrap=True)
             return
         # Unless the user has written another one since.
-        if self.title and ax.get_title(loc="left") == self.title:
+        if self.title and self.title in (ax.get_title(loc="left"), ax.get_title()):
             ax.set_title("")
-        ends = [
-            (name, float(np.asarray(line.get_ydata())[-1]), str(line.get_color()))
-            for name, (line, _) in self.curves.items()
-        ]
+        ends = []
+        for name, curve in zip(self.names(), self.curves, strict=True):
+            curve.line.set_label(name)
+            end = float(np.asarray(curve.line.get_ydata())[-1])
+            ends.append((name, end, str(curve.line.get_color())))
         before = len(ax.texts)
         label_ends(ax, ends)
         self.texts = list(ax.texts[before:])
@@ -167,82 +189,6 @@ def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     spots = _spread(np.clip(heights, 0.0, 0.96), 1.2 * size / points)
     for (label, _, color), spot in zip(ends, spots, strict=True):
         ax.text(1.02, spot, label, color=color, fontsize=size, va="center", transform=ax.transAxes)
-
-
-def simplex(
-    trajectories: Mapping[str, Array],
-    *,
-    ax: Any = None,
-    points: Mapping[str, Array] | None = None,
-    magnets: Array | None = None,
-    corners: Sequence[str] = ("1", "2", "3"),
-) -> Any:
-    """Draw trajectories of policies over three actions in a triangle; returns its axes.
-
-    A ring marks the start of a trajectory, a disc its last policy.
-
-    Args:
-        trajectories: probabilities for each label, `(steps, 3)`.
-        ax: axes with the projection `ternary`; new ones by default.
-        points: policies `(3,)` marked by a star, the equilibrium for example.
-        magnets: policies marked by small diamonds, `(moves, 3)`.
-        corners: the names of the actions.
-
-    Raises:
-        ValueError: for a trajectory that is not `(steps, 3)`.
-    """
-    import matplotlib.pyplot as plt
-    import mpltern  # noqa: F401 (registers the projection)
-
-    for label, path in trajectories.items():
-        if np.ndim(path) != 2 or np.shape(path)[1] != 3:
-            raise ValueError(
-                f"Trajectory {label!r} must be (steps, 3): the simplex has three corners; "
-                f"got shape {np.shape(path)}."
-            )
-    with theme():
-        if ax is None:
-            ax = plt.figure(figsize=(4.2, 3.8)).add_subplot(projection="ternary")
-        spare = iter(SPARE * (1 + len(trajectories) // len(SPARE)))
-        ax.grid(False)
-        for axis in (ax.taxis, ax.laxis, ax.raxis):
-            axis.set_ticks([])
-            axis.set_label_text("")
-        for place, corner in zip(np.eye(3), corners, strict=True):
-            # On the line from the centre through the corner, a little outside the triangle.
-            ax.text(
-                *(1.16 * place - 0.16 / 3 * np.ones(3)),
-                corner,
-                ha="center",
-                va="center",
-                color="#333333",
-            )
-        for label, path in trajectories.items():
-            look = style(label) or next(spare)
-            ax.plot(*path.T, color=look.color, linestyle=look.dash, linewidth=1.6, label=label)
-            ax.plot(*path[:1].T, "o", color=look.color, markerfacecolor="white", markersize=8)
-            ax.plot(*path[-1:].T, "o", color=look.color, markersize=8)
-        if magnets is not None:
-            ax.plot(
-                *magnets.T,
-                "D",
-                color=BLACK,
-                markerfacecolor="white",
-                markersize=5,
-                linestyle="none",
-                label="magnets",
-            )
-        for name, point in (points or {}).items():
-            ax.plot(
-                *np.reshape(point, (1, 3)).T,
-                "*",
-                color=BLACK,
-                markersize=14,
-                markeredgecolor="white",
-                linestyle="none",
-                label=name,
-            )
-    return ax
 
 
 def heatmap(ax: Axes, powers: Array, rows: Sequence[str], columns: Sequence[str]) -> None:
