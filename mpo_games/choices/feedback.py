@@ -14,6 +14,7 @@ import numpy as np
 from mpo_games.capabilities import TwoSided
 from mpo_games.checks import require_share
 from mpo_games.protocol import Array, Game, Mixture, P, State
+from mpo_games.written import written
 
 Rng = np.random.Generator | None
 """The random generator that drives sampled feedback; None if feedback is exact."""
@@ -82,6 +83,8 @@ class AgainstMixture:
     """
 
     weight: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_share("weight", self.weight)

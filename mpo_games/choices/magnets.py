@@ -24,6 +24,7 @@ from mpo_games.checks import (
 )
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
+from mpo_games.written import written
 
 SOLVED = 1e-15
 """A gap below this share of the first gap is a rounding error, and the magnet no longer moves."""
@@ -32,6 +33,8 @@ SOLVED = 1e-15
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """Never moves: MMD converges to the regularised equilibrium (Sokota et al. 2023)."""
+
+    __repr__ = written
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return state
@@ -49,6 +52,8 @@ class Every:
 
     period: int
     floor: float = 0.0
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_steps("period", self.period)
@@ -78,6 +83,8 @@ class Ema:
 
     rate: float
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
             raise ValueError(f"`rate` must lie in (0, 1], got {shown(self.rate)}.")
@@ -98,6 +105,8 @@ class WhenGapFell:
 
     ratio: float
     check: int = 10
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)
@@ -140,6 +149,8 @@ class WhenInnerSolved:
 
     ratio: float
     check: int = 10
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)
@@ -184,6 +195,8 @@ class Leap:
     schedule: MagnetSchedule
     windows: float = 4.0
     first: int = 32
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("schedule", self.schedule, "`Every(50)`")

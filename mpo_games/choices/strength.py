@@ -18,6 +18,7 @@ from mpo_games.checks import require_positive, require_power, require_weight
 from mpo_games.choices.feedback import earlier
 from mpo_games.labelled import shown
 from mpo_games.protocol import Number, State
+from mpo_games.written import written
 
 Setting = float | Callable[[State[Any]], Number]
 """A number, or a function of the state (of `state.step - state.moved_at`, say)."""
@@ -41,6 +42,8 @@ class Decaying:
     start: float
     power: float
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         require_weight("start", self.start)
         require_positive("power", self.power)
@@ -56,6 +59,8 @@ class Anchored:
 
     With it MMD's step is Halpern's: `eta alpha_k = 1 / (k + 1)` (Halpern 1967).
     """
+
+    __repr__ = written
 
     def __call__(self, state: State[Any]) -> Number:
         assert state.eta is not None
@@ -77,6 +82,8 @@ class Measured:
 
     ratio: float
     growth: float = 1.05
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_positive("ratio", self.ratio)
@@ -116,6 +123,8 @@ class Adaptive:
     """
 
     ratio: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_positive("ratio", self.ratio)

@@ -10,6 +10,7 @@ import numpy as np
 from mpo_games.checks import require_kind, require_power, require_solver
 from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, Number, P, Solver, State
 from mpo_games.solvers.schedules import Power, at_step
+from mpo_games.written import Shorthand, first_that_makes, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,18 @@ class Averaged:
     solver: Solver
     degree: Power = 0.0
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         require_solver(self.solver)
         if isinstance(self.degree, type) or not callable(self.degree):
             require_power("degree", cast(float, self.degree))
+
+    def shorthand(self) -> Shorthand | None:
+        """The function that makes this average of a solver, if the solver knows one."""
+        # By name, since the solvers whose averages have names stand above this file.
+        readings = getattr(self.solver, "averages", None)
+        return first_that_makes(self, readings(self.degree)) if callable(readings) else None
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -104,6 +113,8 @@ class PlayedAverage:
     """
 
     solver: Averaged
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_kind("solver", self.solver, Averaged, "an average, `Averaged(solver)`")

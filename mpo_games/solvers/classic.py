@@ -11,6 +11,7 @@ from mpo_games.checks import require_positive
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, ExactGame, Game, Mixture, P, State
+from mpo_games.written import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class FictitiousPlay:
 
     `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`. It needs an `ExactGame`.
     """
+
+    __repr__ = written
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -43,6 +46,8 @@ class GradientAscent:
     """
 
     eta: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_positive("eta", self.eta)

@@ -23,18 +23,20 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import require_callable, require_positive, require_weight
+from mpo_games.checks import is_number, require_callable, require_positive, require_weight
 from mpo_games.choices.feedback import AgainstMixture, Feedback, current, half_step, optimistic
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import Pull, in_reward, mutation, proximal, squared
 from mpo_games.choices.strength import Decaying, Setting, at
 from mpo_games.protocol import Game, MagnetSchedule, Number, P, State
+from mpo_games.written import Shorthand, first_that_makes, written
 
 EXAMPLES = {
     "magnet": "`Every(50)`",
@@ -65,6 +67,12 @@ class MMD:
     """How the magnet pulls."""
     geometry: Shape = as_given
     """In which geometry."""
+
+    __repr__ = written
+
+    def shorthand(self) -> Shorthand | None:
+        """The function below that makes this value, and its arguments; None if none does."""
+        return first_that_makes(self, _readings(self))
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, type) or not callable(self.eta):
@@ -173,6 +181,24 @@ def M2WU(eta: Setting, alpha: Setting, period: int | None = None) -> MMD:
     """Mutant multiplicative weights (Abe et al., AISTATS 2023). The magnet is the reference of the
     mutation; it moves every `period` steps, or never if that is None."""
     return MMD(eta, alpha, magnet=Fixed() if period is None else Every(period), pull=mutation)
+
+
+def _readings(method: MMD) -> Iterator[Shorthand]:
+    """Functions of this file, with the arguments by which they might make `method`."""
+    eta, alpha, magnet = method.eta, method.alpha, method.magnet
+    yield from ((make, {"eta": eta}) for make in (MirrorDescent, OptimisticMD, Extragradient))
+    if isinstance(magnet, Every):
+        settings = {"eta": eta, "alpha": alpha, "period": magnet.period}
+        yield from ((make, settings) for make in (MPO, OptimisticMPO, MPO_RT, APMD, M2WU))
+    yield M2WU, {"eta": eta, "alpha": alpha}
+    if isinstance(eta, Decaying) and isinstance(alpha, Decaying):
+        yield AnnealedMMD, {"eta": eta.start, "alpha": alpha.start, "power": eta.power}
+    if is_number(eta) and is_number(alpha):
+        # The inverse of `matched_step`, up to rounding.
+        step, weight = cast(float, eta), cast(float, alpha)
+        own = round(step / (1.0 + step * weight), 12)
+        if own > 0.0 and own * weight < 1.0:
+            yield from ((make, {"eta": own, "alpha": alpha}) for make in (EGPO, NashMD))
 
 
 def matched_step(eta: float, alpha: float) -> float:

@@ -22,6 +22,7 @@ last iterate converge instead: a moving magnet (`RTCFRPlus`), and regrets whose 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -44,6 +45,7 @@ from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Game, MagnetSchedule, Number, State
 from mpo_games.solvers.averaged import Averaged, along
 from mpo_games.solvers.schedules import LinearSchedule, Power, at_step, require_any_power
+from mpo_games.written import Shorthand, first_that_makes, written
 
 FALL = 5.0
 """By how much the degree of the average falls in the schedules of `HSDCFR` and `HSPCFRPlus`."""
@@ -60,6 +62,8 @@ class Discount:
 
     alpha: Power = 1.5
     beta: Power = 0.0
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         for name, power in (("alpha", self.alpha), ("beta", self.beta)):
@@ -113,6 +117,8 @@ class RegretMatching:
     magnet: MagnetSchedule = Fixed()
     """When the magnet moves."""
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         for name in ("plus", "predictive", "half_step", "alternating"):
             require_flag(name, getattr(self, name))
@@ -125,6 +131,26 @@ class RegretMatching:
             raise ValueError("`floor` needs `plus`: it is a floor of regrets cut at 0.")
         if self.half_step and (self.predictive or self.alternating):
             raise ValueError("`half_step` looks ahead by itself, and for both players at once.")
+
+    def shorthand(self) -> Shorthand | None:
+        """The function below that makes this value, and its arguments; None if none does."""
+        readings: list[Shorthand] = []
+        if self.floor:
+            readings = [(m, {"floor": self.floor}) for m in (SmoothPRMPlus, ExtragradientRMPlus)]
+        elif isinstance(self.magnet, Every):
+            readings = [(RTCFRPlus, {"alpha": self.alpha, "period": self.magnet.period})]
+        return first_that_makes(self, readings)
+
+    def averages(self, degree: Power) -> Iterator[Shorthand]:
+        """Functions below, with the arguments by which they might make the average of this."""
+        yield from ((make, {}) for make in (CFR, CFRPlus, PCFRPlus))
+        if isinstance(degree, LinearSchedule) and degree.first >= FALL:
+            steps = {"steps": degree.steps, "gamma": degree.first}
+            yield from ((make, steps) for make in (HSDCFR, HSPCFRPlus))
+        elif self.discount is not None and not callable(degree):
+            alpha, beta = self.discount.alpha, self.discount.beta
+            yield DCFR, {"alpha": alpha, "beta": beta, "gamma": degree}
+            yield PDCFRPlus, {"alpha": alpha, "gamma": degree}
 
     def step(
         self, game: Game[M, Array], state: State[M], rng: np.random.Generator | None = None

@@ -13,8 +13,8 @@ import mpo_games as mg
 from experiments import NAMES
 from experiments.lab import arenas, claims, harness, methods, page, poker_contest
 from mpo_games import method as contest
-from mpo_games.baselines import METHODS, OUTSIDERS
 from mpo_games import plot
+from mpo_games.baselines import METHODS, OUTSIDERS
 
 matplotlib.use("Agg")
 
