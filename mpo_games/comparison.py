@@ -107,7 +107,8 @@ class Comparison:
 
         def rank(name: str) -> tuple[float, ...]:
             gaps = found[name]
-            return most - len(gaps), *np.quantile(gaps or [np.inf], (0.5, 0.9, 1.0))
+            quantiles = np.quantile(gaps, (0.5, 0.9, 1.0)) if gaps else ()
+            return most - len(gaps), *quantiles
 
         return {name: np.array(found[name]) for name in sorted(found, key=rank)}
 
@@ -201,7 +202,7 @@ class Comparison:
             options: what else `mpo_games.plot.convergence` takes.
         """
         # Matplotlib takes longer to import than most runs take.
-        from mpo_games.plot import convergence, own_looks, style
+        from mpo_games.plot import convergence, own_looks, style, theme
 
         shown_ones = [name for name, gaps in self._ranked(game).items() if gaps.size]
         if not shown_ones:
@@ -221,7 +222,9 @@ class Comparison:
             **options,
         )
         if len(order) > 1:
-            drawn.set_title(game or (self.games[0] if len(self.games) == 1 else self._median_of()))
+            with theme():
+                one = game or (self.games[0] if len(self.games) == 1 else "")
+                drawn.set_title(one or self._median_of())
         return drawn
 
     def _median_of(self) -> str:

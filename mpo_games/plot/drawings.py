@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from mpo_games.checks import require_kind, require_weight
-from mpo_games.plot.looks import BLACK, DASHED, GREY, SPARE, THEME, Palette, Style, style, theme
+from mpo_games.plot.looks import BLACK, DASHED, GREY, THEME, Palette, Style, theme
 from mpo_games.protocol import Array
 from mpo_games.trace import Trace
 

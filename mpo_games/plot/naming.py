@@ -97,7 +97,7 @@ def _restarted(inner: str, _: Mapping[str, str]) -> str:
 def _said(settings: Mapping[str, str], *names: str) -> tuple[str, ...]:
     """The settings of these names in words, without functions and what is 0."""
     known = ((name, settings.get(name, "")) for name in names)
-    return tuple(f"{name} {value}" for name, value in known if _number(value))
+    return tuple(f"{name} {float(value):.4g}" for name, value in known if _number(value))
 
 
 def _number(text: str) -> bool:

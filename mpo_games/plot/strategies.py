@@ -36,7 +36,7 @@ def strategy(
 
     Args:
         policy: a policy that has a table (`policy.table()`), of a matrix, of preferences or of a
-            tree, or a solution.
+            tree, or a solution of these.
         ax: matplotlib axes; new ones by default.
         states: which states are drawn, in which order; a mapping gives them other names:
             `{"0": "jack", "1": "queen"}`. By default those that are reached most.
@@ -134,7 +134,8 @@ def preferences(
             ax.annotate("", tuple(end), tuple(start), arrowprops=style)
             middle = 0.5 * (start + end)
             box = {"boxstyle": "round,pad=.2", "fc": "white", "ec": "none"}
-            ax.text(*middle, f"{p[i, j]:.0%}", ha="center", va="center", bbox=box)
+            x, y = float(middle[0]), float(middle[1])
+            ax.text(x, y, f"{p[i, j]:.0%}", ha="center", va="center", bbox=box)
         for (x, y), name in zip(place, names, strict=True):
             ax.text(1.12 * x, 1.12 * y, name, ha="center", va="center", fontweight="bold")
         ax.set(xlim=(-1.25, 1.25), ylim=(place[:, 1].min() - 0.3, 1.3), aspect="equal")
@@ -149,8 +150,14 @@ def _states(table: Table) -> tuple[dict[Any, dict[Any, float]], dict[Any, float]
     rows: dict[Any, dict[Any, float]] = {}
     reach: dict[Any, float] = {}
     owner: dict[Any, Any] = {}
+    players: dict[Any, set[Any]] = {}
+    for line in table:
+        players.setdefault(line.get("state"), set()).add(line.get("player"))
     for line in table:
         state = line.get("state", line.get("row", "policy"))
+        # Two players may call a state alike.
+        if len(players[line.get("state")]) > 1:
+            state = f"{state} (player {line['player']})"
         rows.setdefault(state, {})[line["action"]] = line["probability"]
         reach[state], owner[state] = line.get("reach", 1.0), line.get("player", 0)
     return rows, reach, owner
