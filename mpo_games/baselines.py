@@ -272,6 +272,9 @@ class Baseline:
     """A rival by name: how it plays tables, and how it plays trees.
 
     `compare` takes it as it is; `solver(game)` is its plain solver.
+
+    >>> baselines()["CFR+"]
+    CFR+: a baseline on trees
     """
 
     name: str
@@ -280,6 +283,9 @@ class Baseline:
     """How it plays matrices and preferences; None if it is made for trees."""
     trees: Method | None
     """How it plays trees; None if it is made for tables."""
+
+    def __repr__(self) -> str:
+        return f"{self.name}: a baseline on {self.made_for}"
 
     @property
     def made_for(self) -> str:

@@ -24,6 +24,9 @@ QUANTILES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9, "worst": 1.0}
 MOST = 20
 """The most rows that a comparison prints."""
 
+FAILED = 3
+"""The most solvers whose failures it explains."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -41,12 +44,19 @@ class Run:
     failure: str = ""
     """Why there are no gaps; empty where there are."""
 
+    def __repr__(self) -> str:
+        end = self.failure or f"gap {np.max(self.gaps[-1]):.2g}"
+        return f"{self.solver} on {self.game}, seed {self.seed}: {end}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
     """Gaps of solvers on games, all read at the same evaluations.
 
     Gaps are duality gaps in each game's own payoffs. Quantiles are over games and seeds.
+
+    >>> compare({"MD": MirrorDescent(0.3), "MPO": MPO(0.3, 0.1, 50)}, "comal", 1000).solvers
+    ('MPO', 'MD')
     """
 
     runs: tuple[Run, ...]
@@ -136,8 +146,10 @@ class Comparison:
         found = {run.solver: run for run in reversed(self.failures)}
         failed = [
             f"{name} failed, on {run.game} with seed {run.seed} for example: {run.failure}"
-            for name, run in found.items()
+            for name, run in list(found.items())[:FAILED]
         ]
+        if len(found) > FAILED:
+            failed.append(f"{len(found) - FAILED} more solvers failed; .failures has all runs")
         return [*self.notes, *failed]
 
     def _shown(self) -> Table:

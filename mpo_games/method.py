@@ -48,6 +48,9 @@ class Method:
     `compare(..., tune=games)` tunes. Where `compare` builds it, values of `eta` are in units of
     `1 / L`, and those of `alpha` and `floor` in units of `L`, the largest payoff of a table:
     then one setting means the same in every game.
+
+    >>> Method("MMD", "yours", MMD, {"eta": (0.1, 0.3), "alpha": (0.1, 0.2)}).settings()[1]
+    {'eta': 0.1, 'alpha': 0.2}
     """
 
     name: str
@@ -68,6 +71,10 @@ class Method:
     """The setting that it has untuned."""
     steps: int | None = None
     """The length of the run for which its schedules are made; `build` is told it as `steps`."""
+
+    def __repr__(self) -> str:
+        settings = f", {len(self.settings())} settings" if self.grid else ""
+        return f"Method({self.name!r}{settings})"
 
     def settings(self) -> list[dict[str, float]]:
         """The settings it is tuned over: all combinations of the grid."""

@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from mpo_games.protocol import Solver
+from mpo_games.written import written
 
 
 def spell(solver: Solver) -> str:
@@ -122,6 +123,8 @@ def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
         "game": describe(game),
         "fingerprint": fingerprint(game),
         "solver": spell(solver),
+        # For people, as `solver` is for comparing.
+        "method": written(solver),
         # JSON refuses the integers of NumPy.
         "seed": int(seed),
         # A copy, because all runs share the cached one.

@@ -37,7 +37,11 @@ ROUNDING = 1e-14
 
 @dataclass(frozen=True, slots=True)
 class Decaying:
-    """The setting `start / (t + 1)^power` at step `t`."""
+    """The setting `start / (t + 1)^power` at step `t`.
+
+    >>> MMD(eta=Decaying(start=1.0, power=0.5), alpha=0.1)
+    MMD(eta=Decaying(start=1.0, power=0.5), alpha=0.1)
+    """
 
     start: float
     power: float
@@ -58,6 +62,9 @@ class Anchored:
     """The annealed magnet weight `alpha_k = 1 / (eta (k + 1))`, `k` steps after the last move.
 
     With it MMD's step is Halpern's: `eta alpha_k = 1 / (k + 1)` (Halpern 1967).
+
+    >>> MMD(eta=Measured(0.45), alpha=Anchored(), magnet=WhenGapFell(0.3), feedback=popov)
+    MMD(eta=Measured(0.45), alpha=Anchored(), magnet=WhenGapFell(0.3), feedback=popov)
     """
 
     __repr__ = written
@@ -78,6 +85,9 @@ class Measured:
     length over the norm of `q`. Once a change is a rounding error, the step size stays as it is.
     It needs a `Measurable` policy and a feedback that keeps `q` (`popov`). `ValueError` unless
     `ratio` and `growth` are above 0.
+
+    >>> MMD(eta=Measured(0.45), alpha=0.0, feedback=popov)
+    MMD(eta=Measured(0.45), alpha=0.0, feedback=popov)
     """
 
     ratio: float
@@ -120,6 +130,9 @@ class Adaptive:
     average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. It needs a
     `Measurable` policy and a feedback that keeps `q` (`popov`). `ValueError` unless `ratio` is
     above 0.
+
+    >>> MMD(eta=Adaptive(0.3), alpha=0.0, feedback=popov)
+    MMD(eta=Adaptive(0.3), alpha=0.0, feedback=popov)
     """
 
     ratio: float

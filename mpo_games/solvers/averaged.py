@@ -25,6 +25,10 @@ class Averaged:
     The average is the answer: `solve` measures and returns it. The iterates are those of `solver`,
     bit for bit.
     `ValueError` unless `degree` lies in [0, 30].
+
+    >>> run = solve(load('comal'), Averaged(MirrorDescent(0.3)), 500)
+    >>> bool(run.gap < load('comal').duality_gap(run.iterate))
+    True
     """
 
     solver: Solver
@@ -110,6 +114,11 @@ class PlayedAverage:
     The iterate of `solver`, from which it steps and asks for feedback, is `state.iterate`. `solve`
     gives the same answer with `solver` alone; this is for who reads the states of `iterate`, and
     for a method that answers with an average on some games only, as `AutoMPO` does.
+
+    >>> game = load('comal')
+    >>> run = solve(game, PlayedAverage(Averaged(MirrorDescent(0.3))), 300)
+    >>> run.policy is run.state.policy is run.state.memory['average']
+    True
     """
 
     solver: Averaged

@@ -19,6 +19,9 @@ class FictitiousPlay:
     """Best-respond to the opponents' average; the policy *is* the average (Brown 1951).
 
     `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`. It needs an `ExactGame`.
+
+    >>> round(solve(load('comal'), FictitiousPlay(), 1000).gap, 1)
+    0.0
     """
 
     __repr__ = written
@@ -43,6 +46,10 @@ class GradientAscent:
       = \theta + \eta\,p\circ(q - \langle q, p\rangle)$$
 
     `ValueError` unless `eta` is above 0, and for a policy that is not a table.
+
+    >>> start = load('comal').policy([0.2, 0.5, 0.3])
+    >>> solve(load('comal'), GradientAscent(0.3), 2000, policy=start).gap > 0.1
+    True
     """
 
     eta: float

@@ -31,6 +31,9 @@ class Restarted:
     evaluation for each point, and the gap of the start costs one more. In a batch every game
     restarts by itself. The answer is the point from which it would restart. `ValueError` unless
     `0 < ratio < 1` and `check >= 1`.
+
+    >>> solve(load('biased_rps'), Restarted(PCFRPlus()), 500).gap < 1e-12
+    True
     """
 
     solver: Solver
