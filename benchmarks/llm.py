@@ -121,7 +121,7 @@ def contest(name: str, arguments: Arguments) -> None:
                     out.write_text(json.dumps(record, indent=2) + "\n")
             show(name, kind, found)
     print(f"\n{markdown(record)}")
-    plot.save(figure(record), out)
+    plot.save(figure(record), out.with_suffix(""))
 
 
 def begun(out: Path, name: str, size: Size) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import DIGITS, Claim, Run
 from mpo_games import plot as draw
 from mpo_games.games import families
+from mpo_games.method import race
 
 TITLE = "The thirty hardest games"
 CORE = False
@@ -139,7 +140,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
 def _gaps(method: str, setting: dict[str, float], payoff: Any, marks: list[float]) -> list[float]:
     game = mg.MatrixGame([payoff])
     batches = [(game, game.initial_policy())]
-    gaps = methods.race(methods.BY_NAME[method], setting, batches, marks)
+    gaps = race(methods.BY_NAME[method], setting, batches, marks)
     return [float(gap) for gap in gaps[:, 0]]
 
 

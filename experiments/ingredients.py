@@ -22,6 +22,7 @@ from experiments.lab import arenas
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
 from mpo_games.choices.geometry import as_given
+from mpo_games.method import split
 from mpo_games.solvers import self_tuning
 
 TITLE = "The ingredients of AutoMPO, one by one"
@@ -69,7 +70,7 @@ WEIGHTED = "payoff weights, not smoothed"
 def on_tables(variant: str, family: str, games: int, budget: float) -> list[float]:
     """The last gaps on games of a family."""
     batches = arenas.FAMILIES[family].batches(range(games))
-    return [_gap(game, variant, budget, start) for game, start in arenas.split(batches)]
+    return [_gap(game, variant, budget, start) for game, start in split(batches)]
 
 
 def on_tree(variant: str, game: str, seed: int | None, budget: float) -> float:

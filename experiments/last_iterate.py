@@ -29,6 +29,8 @@ from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from experiments.lab.tuning import CHECKPOINTS
 from mpo_games import plot as draw
+from mpo_games.baselines import OUTSIDERS
+from mpo_games.method import REPORTED, race
 
 TITLE = "The last iterate over many families"
 CORE = False
@@ -48,7 +50,7 @@ NAMES = (
     "RM+, average",
     "PRM+",
     "PRM+, average",
-    *(method.name for method in methods.OUTSIDERS),
+    *(method.name for method in OUTSIDERS),
 )
 NAMED = (*methods.HIGHLIGHTED, "PCFR+ restarted", "HS-PCFR+(30)", "PDCFR+")
 """The methods whose curves have a name; the others are grey."""
@@ -62,12 +64,12 @@ ROUNDING = 1e-13
 def contest(method: str, family: str, setting: dict[str, float], quick: bool) -> dict[str, Any]:
     """A method on the family's reported games."""
     marks, (_, batches) = tuning.marks(quick), arenas.FAMILIES[family].arena(quick)
-    gaps = methods.race(methods.BY_NAME[method], setting, batches, marks)
+    gaps = race(methods.BY_NAME[method], setting, batches, marks)
     at = [i for i, mark in enumerate(marks) if mark in CHECKPOINTS]
     return {
         "setting": setting,
         "games": gaps.shape[1],
-        "quantiles": np.quantile(gaps[at], methods.REPORTED, axis=1).T,
+        "quantiles": np.quantile(gaps[at], REPORTED, axis=1).T,
         "median": np.median(gaps, axis=1),
         "solved": np.mean(gaps <= SOLVED, axis=1),
     }

@@ -19,6 +19,7 @@ from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import exact
 from mpo_games import plot as draw
+from mpo_games.method import run
 
 TITLE = "Leduc poker, by evaluations and by seconds"
 CORE = False
@@ -45,7 +46,7 @@ def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[st
     contestant, game = methods.TREES_BY_NAME[method], arenas.tree("Leduc")
     seen = game if contestant.view is None else contestant.view(game)
     # A short run first, so that the time to compile is not counted.
-    methods.run(contestant, seen, setting, 10.0)
+    run(contestant, seen, setting, 10.0)
     solver = contestant.solver(setting)
     states, mark, spent = mg.iterate(seen, solver), 1.0, 0.0
     rows: list[tuple[float, float, float]] = []

@@ -4,7 +4,7 @@ COMAL's game, twenty runs of 2500 evaluations from (.2, .5, .3). Noisy: N(0, .1^
 entry of the feedback. Sampled: each action is tried against eight sampled opponents. Bandit: an
 evaluation is eight duels, won or lost, and each teaches only the value of the action that was
 played (exploration .1). The line is the median of the runs, the band 10-90 %. Tuned by the rule of
-`lab/methods.py`: twelve settings each, chosen on other random streams.
+`mpo_games.method`: twelve settings each, chosen on other random streams.
 """
 
 from __future__ import annotations

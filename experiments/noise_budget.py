@@ -5,8 +5,8 @@ is added to each entry of the feedback. Bandit: an evaluation is eight duels, wo
 teaches only the value of the response that was played (exploration .1). The gap is the true one of
 the policy that each method returns: AutoMPO notices the noise and then returns an average; MPO
 returns its last iterate. The line is the median of ten games, the band 10-90 %; the dashed line has
-slope -1/2. MPO and the averages are tuned by the rule of `lab/methods.py`, twelve settings each, on
-four other games and random streams.
+slope -1/2. MPO and the averages are tuned by the rule of `mpo_games.method`, twelve settings each,
+on four other games and random streams.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from experiments.lab import arenas, methods
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
+from mpo_games.method import chosen, late, run, split
 
 TITLE = "Noise, and a budget of 100 000 evaluations"
 CORE = False
@@ -37,9 +38,9 @@ def tuned(method: str, kind: str, games: int, budget: float) -> dict[str, float]
     contestant, seen = methods.BY_NAME[method], _seen(kind, range(1000, 1000 + games))
 
     def score(setting: dict[str, float]) -> float:
-        return methods.late(methods.run(contestant, seen, setting, budget, seed=1).trace, budget)
+        return late(run(contestant, seen, setting, budget, seed=1).trace, budget)
 
-    return methods.chosen(contestant, score)
+    return chosen(contestant, score)
 
 
 def contest(
@@ -47,7 +48,7 @@ def contest(
 ) -> dict[str, Any]:
     """The gaps of a method on some games, (records, games), and when they were recorded."""
     seen = _seen(kind, seeds)
-    found = methods.run(methods.BY_NAME[method], seen, setting, budget, seed=seeds[0])
+    found = run(methods.BY_NAME[method], seen, setting, budget, seed=seeds[0])
     gaps = np.maximum(found.trace["gap"], 0.0).reshape(len(found.trace), -1)
     return {"evaluations": found.trace["evaluations"], "gaps": gaps}
 
@@ -137,7 +138,7 @@ def claims(results: dict[str, Any]) -> list[Claim]:
 def _seen(kind: str, seeds: Sequence[int]) -> Any:
     """The games of the seeds, in a batch, with estimated feedback; of one seed a single game."""
     batches = arenas.FAMILIES["EGPO, n = 10"].batches(seeds)
-    games = arenas.split(batches) if len(seeds) == 1 else iter(batches)
+    games = split(batches) if len(seeds) == 1 else iter(batches)
     return arenas.FEEDBACKS[kind](next(games)[0])
 
 

@@ -3,7 +3,7 @@
 The last iterate's duality gap, of every method on four games of rock-paper-scissors kind (plain,
 perturbed, biased, COMAL's) from the same start with the same budget. The line is the median of the
 four games, the band reaches from the 10 % to the 90 % quantile; the thin line in every panel is
-MPO's median. Every method is tuned by the same rule (`lab/methods.py`): twelve settings each,
+MPO's median. Every method is tuned by the same rule (`mpo_games.method`): twelve settings each,
 chosen on twenty other random cycles, one setting for all games, payoffs scaled to max |A| = 1.
 Where the average is a method's output, the average is shown.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from experiments.lab import methods
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
+from mpo_games.baselines import METHODS
 
 TITLE = "To the equilibrium of the original game"
 CORE = True
@@ -30,13 +31,12 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method's trace and tuned setting."""
     budget = 300.0 if quick else 10_000.0
     cells = [
-        {"method": m.name, "arena": "named", "budget": budget, "quick": quick}
-        for m in methods.METHODS
+        {"method": m.name, "arena": "named", "budget": budget, "quick": quick} for m in METHODS
     ]
     found = run(methods.contest, cells)
     return {
         "budget": budget,
-        "methods": dict(zip((m.name for m in methods.METHODS), found, strict=True)),
+        "methods": dict(zip((m.name for m in METHODS), found, strict=True)),
     }
 
 
@@ -44,11 +44,11 @@ def plot(results: dict[str, Any]) -> Any:
     """A panel for each family of methods, with MPO in all of them."""
     import matplotlib.pyplot as plt
 
-    families = list(dict.fromkeys(m.family for m in methods.METHODS))
+    families = list(dict.fromkeys(m.family for m in METHODS))
     with draw.theme():
         figure, axes = plt.subplots(3, 2, figsize=(8.6, 9.2), sharex=True, sharey=True)
         for ax, family in zip(axes.flat, families, strict=True):
-            members = [m.name for m in methods.METHODS if m.family == family]
+            members = [m.name for m in METHODS if m.family == family]
             traces = {name: methods.quantiles(results["methods"][name]) for name in members}
             if "MPO" not in members:
                 mpo = methods.quantiles(results["methods"]["MPO"])

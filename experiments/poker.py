@@ -9,7 +9,7 @@ state, and MPO's magnet may keep a floor of 1e-3 under every action (on Leduc it
 stops at 7e-5, behind CFR+'s average). Plain MPO, the paper's method, is exact on Kuhn and wanders
 above .01 on Leduc; so do weights and optimism without a magnet. Every method is tuned on the game
 itself, which favours those with knobs: the best of twelve settings each, by the score of
-`lab/methods.py`. AutoMPO, fictitious play and CFR+ have none.
+`mpo_games.method`. AutoMPO, fictitious play and CFR+ have none.
 """
 
 from __future__ import annotations

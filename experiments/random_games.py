@@ -3,7 +3,7 @@
 The final duality gap of every method's output on 100 random 10 x 10 preference games (EGPO's
 family, seeds 0-99; payoffs scaled to max |A| = 1) after the same budget. Methods are sorted by the
 median: the dot is the median, the bar reaches from the 10 % to the 90 % quantile, the tick is the
-worst game. All are tuned by the same rule (`lab/methods.py`): twelve settings each, chosen on
+worst game. All are tuned by the same rule (`mpo_games.method`): twelve settings each, chosen on
 twenty other games, one setting for all games.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from experiments.lab import methods
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
+from mpo_games.baselines import METHODS
 
 TITLE = "A hundred random preference games"
 CORE = True
@@ -29,15 +30,14 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method's final gaps and tuned setting."""
     budget = 300.0 if quick else 10_000.0
     cells = [
-        {"method": m.name, "arena": "random", "budget": budget, "quick": quick}
-        for m in methods.METHODS
+        {"method": m.name, "arena": "random", "budget": budget, "quick": quick} for m in METHODS
     ]
     found = run(methods.contest, cells)
     # Without the curves, which this figure does not show.
     kept = [{key: r[key] for key in ("setting", "final")} for r in found]
     return {
         "budget": budget,
-        "methods": dict(zip((m.name for m in methods.METHODS), kept, strict=True)),
+        "methods": dict(zip((m.name for m in METHODS), kept, strict=True)),
     }
 
 

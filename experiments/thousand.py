@@ -21,6 +21,8 @@ import numpy as np
 from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
+from mpo_games.baselines import on_trees
+from mpo_games.method import race
 
 TITLE = "A thousand evaluations on trees"
 CORE = False
@@ -57,15 +59,15 @@ HARD = ("Leduc", "liar's dice(5)", "goofspiel(5)")
 
 def contest(method: str, game: str, seed: int | None, setting: Any, quick: bool) -> Any:
     """The exploitability of a method on a tree, perturbed where there is a seed."""
-    contestant, batch = methods.on_trees(BUDGET)[method], (arenas.tree(game, seed), None)
-    gaps = methods.race(contestant, setting, [batch], tuning.tree_marks(quick, BUDGET))
+    contestant, batch = on_trees(BUDGET)[method], (arenas.tree(game, seed), None)
+    gaps = race(contestant, setting, [batch], tuning.tree_marks(quick, BUDGET))
     # Exploitability is half the duality gap.
     return gaps[:, 0] / 2.0
 
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every method on the eleven games, and on the draws of the three perturbed ones."""
-    names = list(methods.on_trees(BUDGET))
+    names = list(on_trees(BUDGET))
     settings = run(
         tuning.on_trees, [{"method": n, "quick": quick, "budget": BUDGET} for n in names]
     )

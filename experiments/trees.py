@@ -4,7 +4,7 @@ Above: the geometric mean over the twenty perturbed games (payoffs x (1 + .3 N(0
 1e-16 counts as 1e-16) against feedback evaluations, each of which is the feedback of both players.
 Below: log10 of the exploitability after 5 000 evaluations on OpenSpiel's games, and the geometric
 mean and the worst of the perturbed ones. A method with knobs chose among twelve settings on
-perturbed Kuhn, goofspiel(4) and suit-isomorphic Leduc, by the rule of `lab/methods.py`; a method
+perturbed Kuhn, goofspiel(4) and suit-isomorphic Leduc, by the rule of `mpo_games.method`; a method
 without runs as it is. The hyperparameter schedules (HS) are made for 5 000 evaluations. Mirror-type
 methods move in the payoff-scaled dilated entropy, and a magnet that moves mixes in 1e-3 of uniform
 play.
@@ -19,6 +19,7 @@ import numpy as np
 from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import plot as draw
+from mpo_games.method import race
 
 TITLE = "The last iterate on trees"
 CORE = False
@@ -31,7 +32,7 @@ FLOOR = 1e-16
 def contest(method: str, game: str, seed: int | None, setting: Any, quick: bool) -> Any:
     """The exploitability of a method on a tree, perturbed where there is a seed."""
     contestant, batch = methods.TREES_BY_NAME[method], (arenas.tree(game, seed), None)
-    gaps = methods.race(contestant, setting, [batch], tuning.tree_marks(quick))
+    gaps = race(contestant, setting, [batch], tuning.tree_marks(quick))
     # Exploitability is half the duality gap.
     return gaps[:, 0] / 2.0
 

@@ -11,6 +11,8 @@ from mpo_games import exact as exact
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
+from mpo_games.baselines import Baseline as Baseline
+from mpo_games.baselines import baselines as baselines
 from mpo_games.choices import feedback as _feedback
 from mpo_games.choices import magnets as _magnets
 from mpo_games.choices import pull as _pull
@@ -33,6 +35,8 @@ from mpo_games.choices.strength import Adaptive as Adaptive
 from mpo_games.choices.strength import Anchored as Anchored
 from mpo_games.choices.strength import Decaying as Decaying
 from mpo_games.choices.strength import Measured as Measured
+from mpo_games.compare import compare as compare
+from mpo_games.comparison import Comparison as Comparison
 
 # Earlier names, for scripts written before release 0.2.
 from mpo_games.compat import mmd_dilated as _mmd_dilated
@@ -61,6 +65,7 @@ from mpo_games.games.tree_builder import Chance as Chance
 from mpo_games.games.tree_builder import Decision as Decision
 from mpo_games.games.tree_builder import Payoff as Payoff
 from mpo_games.games.tree_builder import build_tree as build_tree
+from mpo_games.method import Method as Method
 from mpo_games.policies import dilation as dilation
 from mpo_games.policies.dilated_entropy import DilatedEntropy as DilatedEntropy
 from mpo_games.policies.mirror_maps import Entropy as Entropy
@@ -132,9 +137,11 @@ __all__ = [
     "AutoMPO",
     "Averaged",
     "BanditGame",
+    "Baseline",
     "BehaviouralGame",
     "CFRPlus",
     "Chance",
+    "Comparison",
     "Decaying",
     "Decision",
     "DilatedEntropy",
@@ -154,6 +161,7 @@ __all__ = [
     "MagnetSchedule",
     "MatrixGame",
     "Measured",
+    "Method",
     "MirrorDescent",
     "Mixture",
     "NashMD",
@@ -187,9 +195,11 @@ __all__ = [
     "alternating",
     "alternating_popov",
     "as_given",
+    "baselines",
     "build_tree",
     "builders",
     "catalogue",
+    "compare",
     "counterfactual_values",
     "current",
     "cyclicity",

@@ -141,12 +141,21 @@ class Solution(Generic[P]):
     def _title(self) -> str:
         return str(getattr(self.game, "title", self.provenance["game"]))
 
-    def plot(self, metric: str = "gap", **options: Any) -> Any:
-        """Draw a recorded metric against evaluations; returns the matplotlib axes."""
+    def plot(self, metric: str = "gap", *, label: str | None = None, **options: Any) -> Any:
+        """Draw a recorded metric against evaluations; returns the matplotlib axes.
+
+        The curve looks as its method does in all figures, and `label` (the method's name by
+        default) is its title. Several solutions on the same axes (`ax=`) differ, and each has its
+        label at its end. `options` are those of `mpo_games.plot.convergence`.
+        """
         # Matplotlib takes longer to import than most runs take.
         from mpo_games.plot import convergence
+        from mpo_games.plot.naming import named
 
-        return convergence({self.provenance["solver"]: self.trace}, metric, **options)
+        name, settings = named(self.provenance["solver"])
+        if label is not None:
+            name, settings = label, ()
+        return convergence({name: self.trace}, metric, settings={name: settings}, **options)
 
     def save(self, path: str | Path) -> Path:
         """Write the solution to one `.npz` file, atomically, without pickle; returns its path.

@@ -32,31 +32,9 @@ print(friends.preferences[0].round(2))  # row i, column j: the share of friends 
 
 
 # %%
-def arrows(ax, preferences, names):
-    """A node per response, an arrow from each winner to the loser, as thick as the majority."""
-    angle = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
-    place = np.column_stack([np.cos(angle), np.sin(angle)])
-    for i, j in zip(*np.nonzero(preferences > 0.5), strict=True):
-        start, end = 0.8 * place[i] + 0.2 * place[j], 0.2 * place[i] + 0.8 * place[j]
-        width = 14 * (preferences[i, j] - 0.5) + 1
-        style = dict(arrowstyle="-|>", lw=width, color=draw.BLUE, mutation_scale=22)
-        ax.annotate("", end, start, arrowprops=style)
-        ax.text(
-            *(0.5 * (start + end)),
-            f"{preferences[i, j]:.0%}",
-            ha="center",
-            va="center",
-            bbox=dict(boxstyle="round,pad=.2", fc="white", ec="none"),
-        )
-    for (x, y), name in zip(place, names, strict=True):
-        ax.text(1.12 * x, 1.12 * y, name, ha="center", va="center", fontweight="bold")
-    ax.set(xlim=(-1.25, 1.25), ylim=(-0.8, 1.3), aspect="equal")
-    ax.axis("off")
-
-
 with draw.theme():
     figure, ax = plt.subplots(figsize=(5, 3.6))
-    arrows(ax, friends.preferences[0], films)
+    draw.preferences(friends, ax=ax)
     ax.set_title("Whatever they watch, two of three would rather see another", loc="center")
 plt.show()
 
@@ -104,7 +82,7 @@ fitted = 1 / (1 + np.exp(report.scores - report.scores[:, None]))
 pairs = [(1, 0), (2, 1), (0, 2)]
 with draw.theme():
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 3.2), width_ratios=[1, 0.9])
-    arrows(left, P, "ABC")
+    draw.preferences(P, "ABC", ax=left)
     y = np.arange(3)
     right.barh(y + 0.19, [P[p] for p in pairs], 0.36, color=draw.BLUE, label="measured")
     right.barh(y - 0.19, [fitted[p] for p in pairs], 0.36, color=draw.ORANGE, label="best score")

@@ -45,32 +45,14 @@ assert np.allclose(second.policy.probs[0], by_hand / by_hand.sum())
 # A policy over three answers is a point of a triangle; a corner plays one answer always. The arrows
 # show one step from each point.
 
-
 # %%
-def field(ax, solver, color, magnet=None):
-    """An arrow for one step of `solver` from a grid of policies."""
-    n = 11
-    grid = [(i, j, n - i - j) for i in range(1, n) for j in range(1, n - i)]
-    points = np.array(grid) / n
-    steps = []
-    for point in points:
-        states = mg.iterate(game, solver, policy=game.policy(point), magnet=magnet)
-        _, state = islice(states, 2)
-        steps.append(state.policy.probs[0] - point)
-    ax.quiver(*points.T, *np.array(steps).T, color=color, alpha=0.55, width=0.007, zorder=1)
-
-
-def path(solver, steps, **options):
-    """The policies of a run from `start`, as `(steps + 1, 3)` probabilities."""
-    states = mg.iterate(game, solver, policy=start, **options)
-    return np.array([state.policy.probs[0] for state in islice(states, steps + 1)])
-
-
-run = path(solver, 500)
+run = mg.iterate(game, solver, policy=start)
 with draw.theme():
     ax = plt.figure(figsize=(5.2, 4.4)).add_subplot(projection="ternary")
-    field(ax, solver, draw.GREY)
-    draw.simplex({"MD": run}, ax=ax, points={"equilibrium": nash.probs[0]}, corners="ABC")
+    draw.field(game, solver, ax=ax)
+    draw.simplex(
+        {"MD": run}, ax=ax, points={"equilibrium": nash.probs[0]}, corners="ABC", steps=500
+    )
 plt.show()
 
 # %% [markdown]
@@ -111,10 +93,11 @@ with draw.theme():
     figure, axes = plt.subplots(1, 3, figsize=(6.6, 2.8), subplot_kw={"projection": "ternary"})
     ends = []
     for ax, eta in zip(axes, [1.0, 0.3, 0.05], strict=True):
-        run = path(mg.MirrorDescent(eta), int(90 / eta))
-        draw.simplex({"MD": run}, ax=ax, points={"": nash.probs[0]}, corners="ABC")
+        states = mg.iterate(game, mg.MirrorDescent(eta), policy=start)
+        run = list(islice(states, int(90 / eta) + 1))
+        draw.simplex({"MD": run}, ax=ax, points={"": nash.probs[0]}, corners="ABC", steps=len(run))
         ax.set_title(f"η = {eta}", loc="center", pad=28)
-        ends.append(game.duality_gap(game.policy(run[-1] / run[-1].sum())))
+        ends.append(game.duality_gap(run[-1].policy))
 plt.show()
 assert min(ends) > game.duality_gap(nash) + 0.1
 

@@ -64,40 +64,20 @@ assert objective(library) >= max(objective(x) for x in others)
 # Left, the arrows of mirror descent turn around the equilibrium (star). Right, the same game with a
 # magnet (diamond).
 
-
 # %%
-def field(ax, solver, magnet=None):
-    """An arrow for one step of `solver` from a grid of policies."""
-    n = 11
-    grid = [(i, j, n - i - j) for i in range(1, n) for j in range(1, n - i)]
-    points = np.array(grid) / n
-    steps = []
-    for point in points:
-        states = mg.iterate(game, solver, policy=game.policy(point), magnet=magnet)
-        _, state = islice(states, 2)
-        steps.append(state.policy.probs[0] - point)
-    ax.quiver(*points.T, *np.array(steps).T, color=draw.GREY, alpha=0.5, width=0.008, zorder=1)
-
-
-def path(solver, steps, **options):
-    """The policies of a run, as `(steps + 1, 3)` probabilities."""
-    states = mg.iterate(game, solver, policy=start, **options)
-    return np.array([state.policy.probs[0] for state in islice(states, steps + 1)])
-
-
 mmd = mg.MMD(eta=0.3, alpha=0.2)
 qre = mg.exact.qre(game, 0.2, magnet).policy
 with draw.theme():
     figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.6), subplot_kw={"projection": "ternary"})
     for ax, name, solver in zip(axes, ["MD", "MMD"], [mg.MirrorDescent(0.3), mmd], strict=True):
-        field(ax, solver, magnet)
-        run = path(solver, 300, magnet=magnet)
+        draw.field(game, solver, ax=ax, magnet=magnet)
+        states = mg.iterate(game, solver, policy=start, magnet=magnet)
+        run = list(islice(states, 301))
         stars = {"Nash equilibrium": nash.probs[0]}
-        magnets = magnet.probs if name == "MMD" else None
-        draw.simplex({name: run}, ax=ax, points=stars, magnets=magnets, corners="ABC")
+        draw.simplex({name: run}, ax=ax, points=stars, corners="ABC")
         ax.set_title(name, loc="center", pad=32)
 plt.show()
-assert np.abs(run[-1] - qre.probs[0]).max() < 1e-6
+assert np.abs(run[-1].policy.probs - qre.probs).max() < 1e-6
 
 # %% [markdown]
 # The disc, where MMD ends, is neither the star (the Nash equilibrium) nor the diamond (the magnet). It
@@ -223,10 +203,9 @@ else:
     )
     def explore(eta, alpha):
         """One run, drawn."""
-        run = path(mg.MMD(eta, alpha), 300)
-        end = game.policy(run[-1] / run[-1].sum())
+        run = list(islice(mg.iterate(game, mg.MMD(eta, alpha), policy=start), 301))
         ax = draw.simplex({"MMD": run}, points={"": nash.probs[0]}, corners="ABC")
-        ax.set_title(f"gap {game.duality_gap(end):.2g}", loc="center", pad=22)
+        ax.set_title(f"gap {game.duality_gap(run[-1].policy):.2g}", loc="center", pad=22)
         plt.show()
 
 
@@ -238,8 +217,9 @@ with draw.theme():
     figure, axes = plt.subplots(3, 3, figsize=(6.6, 6.6), subplot_kw={"projection": "ternary"})
     for row, eta in zip(axes, [0.1, 0.5, 3.0], strict=True):
         for ax, alpha in zip(row, [0.01, 0.1, 0.5], strict=True):
-            run = path(mg.MMD(eta, alpha), 300)
-            draw.simplex({"MMD": run}, ax=ax, points={"": nash.probs[0]}, corners="   ")
+            run = mg.iterate(game, mg.MMD(eta, alpha), policy=start)
+            stars = {"": nash.probs[0]}
+            draw.simplex({"MMD": run}, ax=ax, points=stars, corners="   ", steps=300)
             ax.set_title(f"η = {eta:g}, α = {alpha:g}", loc="center", pad=2)
 plt.show()
 
@@ -296,9 +276,9 @@ plt.show()
 # ```python
 # from mpo_games.choices.pull import in_reward
 #
-# rewarded = path(mg.MMD(0.5, 0.2, pull=in_reward), 50)
-# matched = path(mg.MMD(0.5 / (1 - 0.5 * 0.2), 0.2), 50)
-# assert np.allclose(rewarded, matched)
+# rewarded = mg.solve(game, mg.MMD(0.5, 0.2, pull=in_reward), 50, policy=start)
+# matched = mg.solve(game, mg.MMD(0.5 / (1 - 0.5 * 0.2), 0.2), 50, policy=start)
+# assert np.allclose(rewarded.policy.probs, matched.policy.probs)
 # ```
 # </details>
 #

@@ -18,21 +18,13 @@ game = mg.load("comal")
 nash = mg.exact.nash(game).policy
 start = game.policy([0.2, 0.5, 0.3])
 
-
-def path(solver, steps):
-    """The policies of a run from `start`, as `(steps + 1, 3)` probabilities."""
-    states = mg.iterate(game, solver, policy=start)
-    return np.array([state.policy.probs[0] for state in islice(states, steps + 1)])
-
-
 # %%
-period = 50
-mpo = mg.MPO(eta=0.3, alpha=0.1, period=period)
-run = path(mpo, 800)
+mpo = mg.MPO(eta=0.3, alpha=0.1, period=50)
+run = mg.iterate(game, mpo, policy=start)
 with draw.theme():
     ax = plt.figure(figsize=(5.2, 4.4)).add_subplot(projection="ternary")
     stars = {"equilibrium": nash.probs[0]}
-    draw.simplex({"MPO": run}, ax=ax, points=stars, magnets=run[::period], corners="ABC")
+    draw.simplex({"MPO": run}, ax=ax, points=stars, corners="ABC", steps=800)
 plt.show()
 
 # %% [markdown]
@@ -94,7 +86,11 @@ assert distance[-1] < 1e-4 * distance[0]
 # and policy are the same point: nothing pulls, and MPO is mirror descent again.
 
 # %%
-assert np.allclose(path(mg.MPO(0.3, 0.1, period=1), 200), path(mg.MirrorDescent(0.3 / 1.03), 200))
+each, plain = (
+    mg.solve(game, solver, 200, policy=start)
+    for solver in (mg.MPO(0.3, 0.1, period=1), mg.MirrorDescent(0.3 / 1.03))
+)
+assert np.allclose(each.policy.probs, plain.policy.probs)
 
 periods = [1, 3, 10, 20, 30, 50, 100, 200, 500, 1000]
 gaps = [mg.solve(game, mg.MPO(0.3, 0.1, k), 3000, policy=start).gap for k in periods]
@@ -134,39 +130,18 @@ assert mg.solve(game, passing, 3000, policy=start).gap > 0.01
 # answers each.
 
 # %%
-games = [mg.load("random_preferences", n=10, seed=seed) for seed in range(30)]
+games = {f"seed {seed}": mg.load("random_preferences", n=10, seed=seed) for seed in range(30)}
 contest = {
     "MD": mg.MirrorDescent(1.0),
     "MMD": mg.MMD(1.0, 0.05),
     "MPO": mg.MPO(1.0, 0.05, 100),
     "AutoMPO": mg.AutoMPO(),
 }
-at = mg.log_spaced(3000, per_decade=8)
-traces = {
-    name: [mg.solve(g, solver, 3000, at=at, metrics={"gap": mg.metrics.duality_gap}).trace for g in games]
-    for name, solver in contest.items()
-}  # fmt: skip
-
-
-def on_grid(trace):
-    """The gap at the common grid of evaluations: the last recorded before each."""
-    where = np.searchsorted(trace["evaluations"], at, side="right") - 1
-    return np.maximum(trace["gap"][where], 1e-16)
-
-
-curves = {name: np.array([on_grid(t) for t in found]) for name, found in traces.items()}
-with draw.theme():
-    _, ax = plt.subplots(figsize=(5.8, 3.6))
-    for name, found in curves.items():
-        look = draw.style(name)
-        ax.loglog(at, np.median(found, axis=0), color=look.color)
-        low, high = np.quantile(found, [0.1, 0.9], axis=0)
-        ax.fill_between(at, low, high, color=look.color, alpha=0.15, lw=0)
-        ax.text(3400, np.median(found[:, -1]), name, color=look.color, va="center")
-    ax.set(xlabel="evaluations", ylabel="duality gap", xlim=(1, 3000), ylim=(1e-16, 2))
+result = mg.compare(contest, games, budget=3000, progress=False)
+result.plot(floor=1e-16)
 plt.show()
-final = {name: np.median(found[:, -1]) for name, found in curves.items()}
-print({name: f"{gap:.0e}" for name, gap in final.items()})
+print(result)
+final = {name: np.median(result.gaps(name)[-1]) for name in contest}
 assert final["AutoMPO"] < 1e-13
 assert 1e-6 < final["MPO"] < final["MMD"] < final["MD"]
 
@@ -195,11 +170,10 @@ else:
     )
     def explore(eta, alpha, period):
         """One run, drawn."""
-        run = path(mg.MPO(eta, alpha, period), 600)
-        end = game.policy(run[-1] / run[-1].sum())
-        magnets, stars = run[::period], {"": nash.probs[0]}
-        ax = draw.simplex({"MPO": run}, points=stars, magnets=magnets, corners="ABC")
-        ax.set_title(f"gap {game.duality_gap(end):.1e}", loc="center", pad=22)
+        run = list(islice(mg.iterate(game, mg.MPO(eta, alpha, period), policy=start), 601))
+        stars = {"": nash.probs[0]}
+        ax = draw.simplex({"MPO": run}, points=stars, corners="ABC", steps=600)
+        ax.set_title(f"gap {game.duality_gap(run[-1].policy):.1e}", loc="center", pad=22)
         plt.show()
 
 
@@ -211,10 +185,9 @@ with draw.theme():
     figure, axes = plt.subplots(3, 3, figsize=(6.6, 6.6), subplot_kw={"projection": "ternary"})
     for row, alpha in zip(axes, [0.02, 0.1, 0.5], strict=True):
         for ax, k in zip(row, [1, 20, 100], strict=True):
-            run = path(mg.MPO(0.3, alpha, k), 600)
-            magnets = run[::k] if k > 1 else None
+            run = mg.iterate(game, mg.MPO(0.3, alpha, k), policy=start)
             stars = {"": nash.probs[0]}
-            draw.simplex({"MPO": run}, ax=ax, points=stars, magnets=magnets, corners="   ")
+            draw.simplex({"MPO": run}, ax=ax, points=stars, corners="   ", steps=600)
             ax.set_title(f"α = {alpha:g}, K = {k}", loc="center", pad=2)
 plt.show()
 

@@ -6,6 +6,8 @@
 # needs OpenSpiel (`pip install "mpo-games[openspiel]"`) from Kuhn poker on.
 
 # %%
+from itertools import islice
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -34,19 +36,12 @@ def ann(card, showdown):
 bluff = mg.build_tree(Chance([(0.5, ann("good", +1)), (0.5, ann("bad", -1))]))
 nash = mg.exact.nash(bluff)
 print(f"worth {nash.value:.4f} coins to Ann")
+draw.strategy(nash.policy, states={"good": "Ann, good", "bad": "Ann, bad", "bet": "Bob, a bet"})
+plt.show()
 
-
-def table(game, policy):
-    """`{(information state, action): probability}`."""
-    tree = game.tree
-    where = range(2, tree.sequences)
-    names = [(tree.labels[tree.state_of[a]], tree.actions[a]) for a in where]
-    return dict(zip(names, policy.probs[2:].round(4).tolist(), strict=True))
-
-
-for (state, action), probability in table(bluff, nash.policy).items():
-    print(f"{state:5} {action:6} {probability:.3f}")
-optimal = table(bluff, nash.policy)
+strategy = nash.policy.table()
+print(strategy)
+optimal = {(row["state"], row["action"]): row["probability"] for row in strategy}
 assert np.isclose(nash.value, 1 / 3)
 assert np.isclose(optimal["bad", "bet"], 1 / 3, atol=1e-3)  # Ann bluffs one time in three
 assert np.isclose(optimal["bet", "call"], 2 / 3, atol=1e-3)
@@ -56,11 +51,12 @@ assert np.isclose(optimal["bet", "call"], 2 / 3, atol=1e-3)
 # always call. Self-play meets that as a circle, and a moving magnet arrives:
 
 # %%
+moves = list(optimal)
+shown = [2 + moves.index(("bad", "bet")), 2 + moves.index(("bet", "call"))]  # after two empty ones
 paths = {}
 for name, solver in {"MD": mg.MirrorDescent(0.05), "MPO": mg.MPO(0.05, 0.2, 300)}.items():
-    states = mg.iterate(bluff, solver)
-    plays = [table(bluff, next(states).policy) for _ in range(3000)]
-    paths[name] = np.array([(p["bad", "bet"], p["bet", "call"]) for p in plays])
+    states = islice(mg.iterate(bluff, solver), 3000)
+    paths[name] = np.array([state.policy.probs[shown] for state in states])
 with draw.theme():
     _, ax = plt.subplots(figsize=(4.6, 4.2))
     for name, path in paths.items():
@@ -102,32 +98,13 @@ contest = {
     "MMD": mg.MMD(0.5, 0.05),
     "MPO": mg.MPO(0.5, 0.05, 100),
     "AutoMPO": mg.AutoMPO(),
+    "CFR+": mg.CFRPlus(),
 }
-gap = {"gap": mg.metrics.duality_gap}
-
-
-def race(game, contest, budget):
-    """Exploitability of the last iterates, and of CFR+'s average."""
-    _, ax = plt.subplots(figsize=(5.8, 3.6))
-    ends = {}
-    for name, solver in contest.items():
-        trace = mg.solve(game, solver, budget, metrics=gap).trace
-        ends[name] = trace["evaluations"], trace["gap"] / 2
-    averaged = mg.solve(game, mg.CFRPlus(), budget, metrics={"gap": mg.metrics.average_gap}).trace
-    ends["CFR+"] = averaged["evaluations"], averaged["gap"] / 2
-    for name, (at, values) in ends.items():
-        look = draw.style(name)
-        ax.loglog(at, np.maximum(values, 1e-16), color=look.color, ls=look.dash)
-    ax.set(xlabel="evaluations", ylabel="exploitability", xlim=(1, budget), ylim=(1e-16, 3))
-    lines = [(n, max(v[-1], 1e-16), draw.style(n).color) for n, (_, v) in ends.items()]
-    draw.label_ends(ax, lines)
-    return {name: values[-1] for name, (_, values) in ends.items()}
-
-
-with draw.theme():
-    final = race(kuhn, contest, 3000)
+result = mg.compare(contest, {"Kuhn poker": kuhn}, budget=3000, progress=False)
+result.plot(floor=1e-16)
 plt.show()
-print({name: f"{value:.0e}" for name, value in final.items()})
+print(result)
+final = {name: result.gaps(name)[-1, 0] / 2 for name in contest}  # exploitability
 assert final["MD"] > 0.01
 assert final["MMD"] > 1e-3
 assert final["MPO"] < 1e-8
@@ -141,11 +118,11 @@ assert 1e-8 < final["CFR+"] < 1e-3
 
 # %%
 policy = mg.solve(kuhn, contest["MPO"], 3000).policy
-moves = table(kuhn, policy)
-labels = {"jack": "0", "queen": "1", "king": "2"}
-actions = [action for state, action in moves if state == "0"]
-bet = actions[1]
-first = {card: moves[state, bet] for card, state in labels.items()}
+cards = {"0": "jack", "1": "queen", "2": "king"}
+draw.strategy(policy, states=cards)
+plt.show()
+moves = {(row["state"], row["action"]): row["probability"] for row in policy.table()}
+first = {card: moves[state, "Bet"] for state, card in cards.items()}
 print({card: round(p, 3) for card, p in first.items()})
 assert first["jack"] <= 1 / 3 + 1e-3
 assert np.isclose(first["king"], 3 * first["jack"], atol=1e-3)
@@ -170,11 +147,12 @@ print(f"exploitability: plain weights {plain:.3f}, at stake and floored {scaled:
 assert scaled < 0.01 < plain
 
 # %%
-leaders = {"Optimistic MPO": floored, "AutoMPO": mg.AutoMPO()}
-with draw.theme():
-    final = race(weighted, leaders, 3000)
+leaders = {"Optimistic MPO": floored, "AutoMPO": mg.AutoMPO(), "CFR+": mg.CFRPlus()}
+result = mg.compare(leaders, {"Leduc poker": weighted}, budget=3000, progress=False)
+result.plot(floor=1e-16)
 plt.show()
-print({name: f"{value:.0e}" for name, value in final.items()})
+print(result)
+final = {name: result.gaps(name)[-1, 0] / 2 for name in leaders}
 assert final["AutoMPO"] < 1e-5 < final["CFR+"]
 
 # %% [markdown]
@@ -197,7 +175,9 @@ assert final["AutoMPO"] < 1e-5 < final["CFR+"]
 #
 # ```python
 # richer = mg.build_tree(Chance([(2 / 3, ann("good", +1)), (1 / 3, ann("bad", -1))]))
-# assert np.isclose(table(richer, mg.exact.nash(richer).policy)["bad", "bet"], 2 / 3, atol=1e-3)
+# rows = mg.exact.nash(richer).policy.table()
+# bluffs = {(row["state"], row["action"]): row["probability"] for row in rows}["bad", "bet"]
+# assert np.isclose(bluffs, 2 / 3, atol=1e-3)
 # ```
 # </details>
 #

@@ -6,7 +6,7 @@ preferences are not. Games of one shape are one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from mpo_games.games import families
 from mpo_games.games.catalogue import load
 from mpo_games.games.families import random_preferences
 from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
+from mpo_games.method import Batch
 
 START = (0.2, 0.5, 0.3)
 """COMAL's start, where play begins in all games of three actions; an equilibrium of none."""
@@ -83,9 +84,6 @@ def arena(name: str, quick: bool) -> tuple[mg.MatrixGame, mg.MatrixGame]:
     return arenas[name]()
 
 
-Batch = tuple[Any, mg.TabularPolicy | None]
-"""Games of one shape, and the policies from which play starts; None: each game's own start."""
-
 Rng = np.random.Generator
 
 
@@ -137,21 +135,6 @@ class Family:
         few = 1 if quick else 20 // len(self.makes)
         count = 2 if quick else self.reported
         return self.batches(range(1000, 1000 + few)), self.batches(range(count))
-
-
-def split(batches: Sequence[Batch]) -> Iterator[Batch]:
-    """The games of the batches one by one, each with its start."""
-    for game, start in batches:
-        if start is None:
-            yield game, None
-            continue
-        for i in range(len(game.payoff)):
-            one = (
-                mg.PreferenceGame(game.preferences[i])
-                if isinstance(game, mg.PreferenceGame)
-                else mg.MatrixGame(game.payoff[i])
-            )
-            yield one, start.replace(start.coordinates[i])
 
 
 def _matrix(game: Any) -> mg.MatrixGame:

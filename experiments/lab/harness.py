@@ -25,11 +25,11 @@ from typing import Any
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 import mpo_games as mg
 from experiments.lab import sources
 from mpo_games.atomic import write_bytes
+from mpo_games.parallel import Progress, finished
 
 HERE = Path(__file__).parents[1]
 CACHE = HERE / ".cache"
@@ -78,11 +78,10 @@ class Runner:
         paths = [self._path(function, cell) for cell in cells]
         results: list[Any] = [None if self.fresh else _read(path) for path in paths]
         missing = [i for i, result in enumerate(results) if result is None]
-        # A generator, so that a result is kept as soon as it is there and not when all are.
-        parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator")
-        outcomes = parallel(joblib.delayed(function)(**cells[i]) for i in missing)
-        with tqdm(total=len(cells), initial=len(cells) - len(missing), disable=None) as bar:
-            for i, outcome in zip(missing, outcomes, strict=True):
+        calls = [(function, cells[i]) for i in missing]
+        with Progress(len(cells), len(cells) - len(missing), what="cells") as bar:
+            for k, outcome in finished(_made, calls, self.jobs):
+                i = missing[k]
                 # Through JSON, so that a result is the same whether it is new or from the cache.
                 results[i] = json.loads(encode(outcome))
                 if (path := paths[i]) is not None:
@@ -183,6 +182,10 @@ def _plain(value: Any) -> Any:
         # Shorter: 2 for 2.0. Beyond 1e15 a float is shorter in powers of ten.
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     return value
+
+
+def _made(function: Callable[..., Any], cell: Cell) -> Any:
+    return function(**cell)
 
 
 def _read(path: Path | None) -> Any:

@@ -1,36 +1,36 @@
 """The contest on trees: methods, tuning, two clocks.
 
-The rule of `methods.py` with one change: every method is tuned on the very game that it is reported
-on, `TRIES` settings each with the full budget. There is no second Leduc to tune on, and a copy with
-payoffs drawn at random around the game's own is another problem: optimistic steps of .3 suit liar's
-dice, steps of 1 suit a copy with 30 % noise on its payoffs, and on the game itself steps of 1 do
-not converge. So a line shows its method at the best of twelve settings, and a method without knobs
-gets no help. The solvers see payoffs scaled to `max |A| = 1` in sequence form, so that one grid
-fits all games; reports are in the game's own payoffs.
+The rule of `mpo_games.method` with one change: every method is tuned on the very game that it is
+reported on, `TRIES` settings each with the full budget. There is no second Leduc to tune on, and a
+copy with payoffs drawn at random around the game's own is another problem: optimistic steps of .3
+suit liar's dice, steps of 1 suit a copy with 30 % noise on its payoffs, and on the game itself
+steps of 1 do not converge. So a line shows its method at the best of twelve settings, and a method
+without knobs gets no help. The solvers see payoffs scaled to `max |A| = 1` in sequence form, so
+that one grid fits all games; reports are in the game's own payoffs.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 import mpo_games as mg
-from experiments.lab import arenas, methods
+from experiments.lab import arenas
 from experiments.lab.harness import Run
-from experiments.lab.methods import AVERAGE, FIXED, MOVING, PLAIN, Grids, Method
 from mpo_games import exact
+from mpo_games.baselines import AVERAGE, FIXED, MOVING, PLAIN
+from mpo_games.baselines import GRIDS as TABLES
 from mpo_games.games.behavioural import BehaviouralGame
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.metrics import average_gap
+from mpo_games.method import Grid, Method, chosen, late, run
 from mpo_games.protocol import Array
 
-GRIDS: Grids = {
-    **methods.GRIDS,
+GRIDS: Mapping[tuple[str, ...], Grid] = {
+    **TABLES,
     ("eta", "alpha"): {"eta": (0.03, 0.1, 0.3, 1.0), "alpha": (0.01, 0.03, 0.1)},
     ("eta", "alpha", "power"): {
         "eta": (1.0, 3.0, 10.0),
@@ -64,23 +64,22 @@ def floored_mpo(eta: float, period: int, floor: float) -> mg.Solver:
     return mg.MMD(eta, 0.02, mg.Every(period, floor), feedback=mg.optimistic)
 
 
-_E, _EA, _EAK = ("eta",), ("eta", "alpha"), ("eta", "alpha", "period")
-_EPF = ("eta", "period", "floor")
-_method = partial(Method, grids=GRIDS)
+_E, _EA, _EAK = GRIDS["eta",], GRIDS["eta", "alpha"], GRIDS["eta", "alpha", "period"]
+_EAP, _EPF = GRIDS["eta", "alpha", "power"], GRIDS["eta", "period", "floor"]
 
 METHODS: tuple[Method, ...] = (
-    _method("AutoMPO", MOVING, mg.AutoMPO, ()),
-    _method("MPO", MOVING, mg.MPO, _EAK),
-    _method("MPO-RT", MOVING, mg.MPO_RT, _EAK),
-    _method("Optimistic MPO, weighted", MOVING, floored_mpo, _EPF, view=weighted),
-    _method("MMD", FIXED, mg.MMD, _EA),
-    _method("Annealed MMD", FIXED, mg.AnnealedMMD, ("eta", "alpha", "power")),
-    _method("MD", PLAIN, mg.MirrorDescent, _E),
-    _method("GDA, policy gradient", PLAIN, mg.GradientAscent, _E, view=BehaviouralGame),
-    _method("Optimistic MD", PLAIN, mg.OptimisticMD, _E),
-    _method("Optimistic MD, weighted", PLAIN, mg.OptimisticMD, _E, view=weighted),
-    _method("Fictitious play", AVERAGE, mg.FictitiousPlay, ()),
-    _method("CFR+", AVERAGE, mg.CFRPlus, (), average_gap),
+    Method("AutoMPO", MOVING, mg.AutoMPO),
+    Method("MPO", MOVING, mg.MPO, _EAK),
+    Method("MPO-RT", MOVING, mg.MPO_RT, _EAK),
+    Method("Optimistic MPO, weighted", MOVING, floored_mpo, _EPF, view=weighted),
+    Method("MMD", FIXED, mg.MMD, _EA),
+    Method("Annealed MMD", FIXED, mg.AnnealedMMD, _EAP),
+    Method("MD", PLAIN, mg.MirrorDescent, _E),
+    Method("GDA, policy gradient", PLAIN, mg.GradientAscent, _E, view=BehaviouralGame),
+    Method("Optimistic MD", PLAIN, mg.OptimisticMD, _E),
+    Method("Optimistic MD, weighted", PLAIN, mg.OptimisticMD, _E, view=weighted),
+    Method("Fictitious play", AVERAGE, mg.FictitiousPlay),
+    Method("CFR+", AVERAGE, mg.CFRPlus),
 )
 """The contestants: each is a line in every panel."""
 
@@ -95,11 +94,11 @@ def contest(method: str, game: str, budget: float) -> dict[str, Any]:
     seen = contestant.view(normalised) if contestant.view else normalised
 
     def score(setting: Mapping[str, float]) -> float:
-        return methods.late(methods.run(contestant, seen, setting, budget).trace, budget)
+        return late(run(contestant, seen, setting, budget).trace, budget)
 
-    setting = methods.chosen(contestant, score)
+    setting = chosen(contestant, score)
     # Recorded here and timed below, so that the clock sees the steps alone.
-    found = methods.run(contestant, seen, setting, budget)
+    found = run(contestant, seen, setting, budget)
     at = found.trace["evaluations"]
     # Reported in the game's own payoffs; exploitability is half the duality gap.
     return {

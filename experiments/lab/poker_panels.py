@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab.methods import AVERAGE
 from experiments.lab.poker_contest import BY_NAME
 from mpo_games import plot as draw
+from mpo_games.baselines import AVERAGE
 
 FLOOR = 1e-16
 """Exploitability below which only rounding is left."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.lab import arenas, methods
+from mpo_games.baselines import TUNED_FOR
+from mpo_games.baselines import on_trees as contestants
+from mpo_games.method import tune
 
 CHECKPOINTS = (300, 1_000, 5_000, 20_000)
 """Evaluations on tables after which quantiles over the games are kept."""
@@ -33,8 +36,8 @@ def on_family(method: str, family: str, quick: bool) -> dict[str, float]:
     """The setting that a method gets on a family of tables (`arenas.FAMILIES`)."""
     batches, _ = arenas.FAMILIES[family].arena(quick)
     # The last two decades of the budget.
-    late = [m for m in marks(quick) if methods.TUNED_FOR / 100 <= m <= methods.TUNED_FOR]
-    return methods.tune(methods.BY_NAME[method], batches, late)
+    late = [m for m in marks(quick) if TUNED_FOR / 100 <= m <= TUNED_FOR]
+    return tune(methods.BY_NAME[method], batches, late)
 
 
 def on_trees(method: str, quick: bool, budget: int = methods.TREE_BUDGET) -> dict[str, float]:
@@ -44,4 +47,11 @@ def on_trees(method: str, quick: bool, budget: int = methods.TREE_BUDGET) -> dic
     """
     at = tree_marks(quick, budget)
     late = [m for m in at if m >= at[-1] / 100]
-    return methods.tune(methods.on_trees(budget)[method], arenas.tuned_trees(quick), late)
+    return tune(contestants(budget)[method], arenas.tuned_trees(quick), late)
+
+
+def classic_on_trees(method: str) -> dict[str, float]:
+    """The same for a classic that `trees` leaves out: its setting in `mpo_games.baselines`."""
+    at = tree_marks(False)
+    late = [m for m in at if m >= at[-1] / 100]
+    return tune(methods.CLASSICS[method], arenas.tuned_trees(False), late)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from mpo_games.checks import require_weight
-from mpo_games.plot.looks import BLACK, DASHED, GREY, SPARE, THEME, style, theme
+from mpo_games.checks import require_kind, require_weight
+from mpo_games.plot.looks import BLACK, DASHED, GREY, THEME, Palette, Style, theme
 from mpo_games.protocol import Array
 from mpo_games.trace import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
+FAINT = "#DDDDDD"
+"""The colour of curves without a name."""
 
 _QUANTITY = {"gap": "duality gap", "average_gap": "duality gap of the average"}
 
@@ -30,8 +38,13 @@ def convergence(
     band: tuple[float, float] = (0.1, 0.9),
     floor: float = 1e-17,
     labels: bool = True,
+    looks: Mapping[str, Style] | None = None,
+    faint: Collection[str] = (),
+    settings: Mapping[str, Sequence[str]] | None = None,
 ) -> Axes:
     """Draw a recorded metric of each run on a logarithmic axis; returns the matplotlib axes.
+
+    Curves that are added to axes later differ from those that are there, and all are labelled.
 
     Args:
         traces: a trace for each label, or several. With several traces, and for a trace with batch
@@ -42,12 +55,17 @@ def convergence(
         log_x: whether that axis is logarithmic; then the records at 0 are left out.
         bound: a function of `x` that is drawn dashed.
         band: the two quantiles of several runs between which the area is shaded.
-        floor: smaller numbers, which are rounding, are drawn at this height.
-        labels: whether each label is written at the end of its line.
+        floor: smaller numbers, which are rounding, are drawn at this height, those of `bound` too.
+        labels: whether each label is written at the end of its line; a lone one becomes the title.
+        looks: looks of some labels; that of another is its algorithm's (`style`), or a spare one.
+        faint: labels whose lines are thin and grey, without a name and a band.
+        settings: for each label the settings of its run, in words. The title of a lone curve has
+            them, and curves of one label on the same axes are told apart by those that differ.
 
     Raises:
         ValueError: without a trace, and where the traces of one label were recorded at
             different `x`.
+        KeyError: for a metric that was not recorded.
     """
     import matplotlib.pyplot as plt
 
@@ -55,39 +73,104 @@ def convergence(
         raise ValueError("`traces` must be labels with their traces, `{label: solution.trace}`.")
     if not traces:
         raise ValueError("`traces` is empty: pass at least one label and its trace.")
+    for name, column in (("metric", metric), ("x", x)):
+        require_kind(name, column, str, "the name of a recorded column, like 'gap'")
     require_weight("floor", floor)
     with theme():
         if ax is None:
             _, ax = plt.subplots(figsize=(6.4, 4.0))
-        spare = iter(SPARE * (1 + len(traces) // len(SPARE)))
+        drawn = _CURVES.setdefault(ax, _Drawn())
+        palette = Palette(curve.look for curve in drawn.curves)
         ax.set_yscale("log")
         if log_x:
             ax.set_xscale("log")
-        ends: list[tuple[str, float, str]] = []
         at: Array = np.empty(0)
         for label, group in traces.items():
             at, runs = _runs(label, group if isinstance(group, Sequence) else [group], metric, x)
             shown = at > 0 if log_x else np.full(at.shape, True)
             at, runs = at[shown], np.maximum(runs[shown], floor)
-            look = style(label) or next(spare)
             middle = np.median(runs, axis=1)
-            ax.plot(at, middle, color=look.color, linestyle=look.dash, label=_tidy(label))
+            if label in faint:
+                ax.plot(at, middle, color=FAINT, linewidth=1.2, zorder=1.5)
+                continue
+            name = _tidy(str(label))
+            look = (looks or {}).get(label) or palette.look(name)
+            (line,) = ax.plot(at, middle, color=look.color, linestyle=look.dash, label=name)
+            if look.width is not None:
+                line.set_linewidth(look.width)
             # A single run has no quantiles to shade.
             if runs.shape[1] > 1:
                 low, high = np.quantile(runs, band, axis=1)
                 ax.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0)
-            ends.append((_tidy(label), float(middle[-1]), look.color))
+            drawn.curves.append(_Curve(name, tuple((settings or {}).get(label, ())), line, look))
         if bound is not None:
-            ax.plot(at, bound(at), color=GREY, linestyle=DASHED, linewidth=1.6, label="bound")
-            ends.append(("bound", float(bound(at[-1:])[0]), GREY))
+            low_bound = np.maximum(bound(at), floor)
+            (line,) = ax.plot(
+                at, low_bound, color=GREY, linestyle=DASHED, linewidth=1.6, label="bound"
+            )
+            drawn.curves.append(_Curve("bound", (), line, Style(GREY, DASHED)))
         ax.set_xlabel(x)
         ax.set_ylabel(_QUANTITY.get(metric, metric))
-        # A lone line needs no label beside it, and a long one (a solver with its settings) wraps.
-        if labels and len(traces) == 1 and bound is None:
-            ax.set_title(ends[0][0], wrap=True)
-        elif labels:
-            label_ends(ax, ends)
+        if labels:
+            drawn.label(ax)
     return ax
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A curve that `convergence` has drawn."""
+
+    name: str
+    settings: tuple[str, ...]
+    line: Line2D
+    look: Style
+
+
+class _Drawn:
+    """What `convergence` has drawn into some axes: the curves, and their labels."""
+
+    def __init__(self) -> None:
+        self.curves: list[_Curve] = []
+        self.texts: list[Text] = []
+        self.title = ""
+
+    def names(self) -> list[str]:
+        """A label for each curve: curves of one name also have the settings in which they differ,
+        or a number."""
+        found: list[str] = []
+        for curve in self.curves:
+            kin = [other.settings for other in self.curves if other.name == curve.name]
+            own = [s for s in curve.settings if any(s not in settings for settings in kin)]
+            label = ", ".join([curve.name, *own])
+            again = (f"{label} ({i})" for i in count(2))
+            found.append(label if label not in found else next(n for n in again if n not in found))
+        return found
+
+    def label(self, ax: Axes) -> None:
+        """Write each label at the end of its curve; that of a lone curve is the title."""
+        for text in self.texts:
+            text.remove()
+        self.texts = []
+        if len(self.curves) == 1:
+            # A lone line needs no label beside it, and a long one wraps.
+            self.title = ", ".join([self.curves[0].name, *self.curves[0].settings])
+            ax.set_title(self.title, wrap=True)
+            return
+        # Unless the user has written another one since.
+        if self.title and self.title in (ax.get_title(loc="left"), ax.get_title()):
+            ax.set_title("")
+        ends = []
+        for name, curve in zip(self.names(), self.curves, strict=True):
+            curve.line.set_label(name)
+            end = float(np.asarray(curve.line.get_ydata())[-1])
+            ends.append((name, end, str(curve.line.get_color())))
+        before = len(ax.texts)
+        label_ends(ax, ends)
+        self.texts = list(ax.texts[before:])
+
+
+_CURVES: WeakKeyDictionary[Axes, _Drawn] = WeakKeyDictionary()
+"""What was drawn into which axes, so that later curves differ from earlier ones."""
 
 
 def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
@@ -106,82 +189,6 @@ def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     spots = _spread(np.clip(heights, 0.0, 0.96), 1.2 * size / points)
     for (label, _, color), spot in zip(ends, spots, strict=True):
         ax.text(1.02, spot, label, color=color, fontsize=size, va="center", transform=ax.transAxes)
-
-
-def simplex(
-    trajectories: Mapping[str, Array],
-    *,
-    ax: Any = None,
-    points: Mapping[str, Array] | None = None,
-    magnets: Array | None = None,
-    corners: Sequence[str] = ("1", "2", "3"),
-) -> Any:
-    """Draw trajectories of policies over three actions in a triangle; returns its axes.
-
-    A ring marks the start of a trajectory, a disc its last policy.
-
-    Args:
-        trajectories: probabilities for each label, `(steps, 3)`.
-        ax: axes with the projection `ternary`; new ones by default.
-        points: policies `(3,)` marked by a star, the equilibrium for example.
-        magnets: policies marked by small diamonds, `(moves, 3)`.
-        corners: the names of the actions.
-
-    Raises:
-        ValueError: for a trajectory that is not `(steps, 3)`.
-    """
-    import matplotlib.pyplot as plt
-    import mpltern  # noqa: F401 (registers the projection)
-
-    for label, path in trajectories.items():
-        if np.ndim(path) != 2 or np.shape(path)[1] != 3:
-            raise ValueError(
-                f"Trajectory {label!r} must be (steps, 3): the simplex has three corners; "
-                f"got shape {np.shape(path)}."
-            )
-    with theme():
-        if ax is None:
-            ax = plt.figure(figsize=(4.2, 3.8)).add_subplot(projection="ternary")
-        spare = iter(SPARE * (1 + len(trajectories) // len(SPARE)))
-        ax.grid(False)
-        for axis in (ax.taxis, ax.laxis, ax.raxis):
-            axis.set_ticks([])
-            axis.set_label_text("")
-        for place, corner in zip(np.eye(3), corners, strict=True):
-            # On the line from the centre through the corner, a little outside the triangle.
-            ax.text(
-                *(1.16 * place - 0.16 / 3 * np.ones(3)),
-                corner,
-                ha="center",
-                va="center",
-                color="#333333",
-            )
-        for label, path in trajectories.items():
-            look = style(label) or next(spare)
-            ax.plot(*path.T, color=look.color, linestyle=look.dash, linewidth=1.6, label=label)
-            ax.plot(*path[:1].T, "o", color=look.color, markerfacecolor="white", markersize=8)
-            ax.plot(*path[-1:].T, "o", color=look.color, markersize=8)
-        if magnets is not None:
-            ax.plot(
-                *magnets.T,
-                "D",
-                color=BLACK,
-                markerfacecolor="white",
-                markersize=5,
-                linestyle="none",
-                label="magnets",
-            )
-        for name, point in (points or {}).items():
-            ax.plot(
-                *np.reshape(point, (1, 3)).T,
-                "*",
-                color=BLACK,
-                markersize=14,
-                markeredgecolor="white",
-                linestyle="none",
-                label=name,
-            )
-    return ax
 
 
 def heatmap(ax: Axes, powers: Array, rows: Sequence[str], columns: Sequence[str]) -> None:

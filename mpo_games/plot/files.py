@@ -3,42 +3,71 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpo_games.atomic import write_bytes
+from mpo_games.checks import require_kind
 from mpo_games.plot.looks import theme
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def save(figure: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write `figure` as `path` with the endings `.svg` and `.png`, and close it; the two paths.
+METADATA: Mapping[str, Mapping[str, None]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+"""Entries that are left out: the date and matplotlib's version change without the figure."""
 
-    Equal figures give equal bytes, so that a figure in a repository changes only if it looks
-    different.
+
+def save(figure: Figure | Axes, path: str | Path) -> tuple[Path, ...]:
+    """Write `figure`, or the figure of some axes, and close it; the paths that were written.
+
+    The ending of `path` is the format (`.pdf`, `.png`, `.svg`, ...). Without one, the figure is
+    written as `.svg` and as `.png`. Equal figures give equal bytes, so that a figure in a
+    repository changes only if it looks different. `ValueError` for a format that matplotlib does
+    not write.
     """
     import matplotlib
     import matplotlib.pyplot as plt
+    from matplotlib.artist import Artist
 
-    target = Path(path)
+    require_kind("figure", figure, Artist, "a figure or its axes, like `solution.plot()`")
+    require_kind("path", path, (str, PathLike), "the path of a file")
+    whole: Any = figure
+    # Of axes in a figure within a figure, the outer one.
+    while whole.figure is not None and whole.figure is not whole:
+        whole = whole.figure
+    if not hasattr(whole, "savefig"):
+        raise ValueError("`figure` must be a figure or axes in one; this is in none.")
+    target = Path(path).expanduser()
+    known = whole.canvas.get_supported_filetypes()
+    kind = target.suffix[1:].lower()
+    # What begins with a digit is no ending: "gap_0.3".
+    if kind and kind not in known and not kind[0].isdigit():
+        raise ValueError(
+            f"`path` must end in one of .{', .'.join(known)}, or in none for .svg and .png, "
+            f"got {str(path)!r}."
+        )
+    wanted = {kind: target} if kind in known else {}
+    wanted = wanted or {k: target.with_name(f"{target.name}.{k}") for k in ("svg", "png")}
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = []
     # Without the salt the identifiers in an SVG are random. Glyphs are outlines, so that text looks
     # the same whatever fonts the reader has installed.
     with theme(), matplotlib.rc_context({"svg.hashsalt": "mpo-games", "svg.fonttype": "path"}):
-        # None leaves the entry out: the date and matplotlib's version change without the figure.
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
+        for suffix, place in wanted.items():
             content = io.BytesIO()
-            figure.savefig(content, format=suffix[1:], metadata=metadata)
-            written.append(target.with_suffix(suffix))
-            write_bytes(written[-1], content.getvalue())
-    plt.close(figure)
-    return written[0], written[1]
+            whole.savefig(content, format=suffix, metadata=METADATA.get(suffix))
+            write_bytes(place, content.getvalue())
+    plt.close(whole)
+    return tuple(wanted.values())
 
 
 def save_animation(

@@ -1,13 +1,13 @@
 """How figures look: one colour and dash per algorithm, everywhere, and the theme around them.
 
-The colours are those of Okabe and Ito (2008) and three of Tol (2021); colour-blind readers can tell
+The colours are those of Okabe and Ito (2008) and four of Tol (2021); colour-blind readers can tell
 them apart. There are more algorithms than colours: two of one colour differ in their dash.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,9 @@ Dash = str | tuple[int, tuple[float, ...]]
 
 BLACK, ORANGE, SKY, GREEN = "#222222", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
-WINE, INDIGO, OLIVE = "#882255", "#332288", "#999933"
+WINE, INDIGO, OLIVE, SAND = "#882255", "#332288", "#999933", "#DDCC77"
+CRIMSON, BROWN, MAGENTA = "#E6194B", "#6B3E00", "#FF00FF"
+"""Colours of solvers that are not the library's: those above belong to its methods."""
 
 SOLID: Dash = "-"
 DASHED: Dash = (0, (5.0, 2.0))
@@ -27,10 +29,11 @@ DASH_DOTTED: Dash = (0, (5.0, 1.5, 1.2, 1.5))
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How an algorithm looks: a colour and a dash."""
+    """How an algorithm looks: a colour, a dash, and a width in points (None: that of all lines)."""
 
     color: str
     dash: Dash = SOLID
+    width: float | None = None
 
 
 STYLES: Mapping[str, Style] = {
@@ -64,6 +67,7 @@ STYLES: Mapping[str, Style] = {
     "EG restarted": Style(GREY, DASHED),
     "EG restarted, L2 (PDLP)": Style(GREY),
     "RT-RM+": Style(GREY, DOTTED),
+    "CFR": Style(SAND),
     "CFR+": Style(INDIGO),
     "PCFR+": Style(OLIVE),
     "PCFR+, last": Style(GREEN, DASH_DOTTED),
@@ -83,6 +87,12 @@ STYLES: Mapping[str, Style] = {
 
 SPARE = tuple(Style(c, d) for d in (SOLID, DASHED) for c in (BLUE, GREEN, ORANGE, PURPLE, SKY))
 """The looks of labels that name no algorithm, in the order in which they are given out."""
+
+DASHES = (SOLID, DASHED, DOTTED, DASH_DOTTED)
+"""The dashes by which two curves of one algorithm differ."""
+
+OWN = tuple(Style(c, d, 3.4) for d in (SOLID, DASHED) for c in (CRIMSON, BROWN, MAGENTA))
+"""The looks of your own solvers beside the library's, in the order in which they are given out."""
 
 THEME: Mapping[str, Any] = {
     # The font that matplotlib brings along: text has the same widths on every machine.
@@ -137,3 +147,27 @@ def style(label: str) -> Style | None:
         if label.startswith(name) and not re.match(r"[\w+-]", label[len(name) :])
     ]
     return STYLES[max(names, key=len)] if names else None
+
+
+def own_looks(labels: Sequence[str]) -> dict[str, Style]:
+    """A look for each of your own solvers, in colours that no algorithm of the library has."""
+    return {label: OWN[i % len(OWN)] for i, label in enumerate(labels)}
+
+
+class Palette:
+    """Gives out looks so that no two curves of one figure are alike."""
+
+    def __init__(self, taken: Iterable[Style] = ()) -> None:
+        self.taken = {(look.color, look.dash) for look in taken}
+
+    def look(self, label: str) -> Style:
+        """The look of the algorithm that `label` names, in another dash if that look is taken.
+
+        A label that names none gets the first look of `SPARE` that is free.
+        """
+        known = style(label)
+        own = () if known is None else (known, *(Style(known.color, dash) for dash in DASHES))
+        choices = (*own, *SPARE)
+        found = next((c for c in choices if (c.color, c.dash) not in self.taken), choices[0])
+        self.taken.add((found.color, found.dash))
+        return found

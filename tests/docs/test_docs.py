@@ -62,3 +62,10 @@ def test_a_game_or_a_solver_takes_at_most_15_lines(page: str) -> None:
     for block in blocks:
         lines = block[block.index("@dataclass") :].splitlines()
         assert sum(bool(line.strip()) for line in lines) <= 15
+
+
+def test_a_comparison_with_all_baselines_takes_at_most_12_lines() -> None:
+    text = (DOCS / "guides" / "compare.md").read_text(encoding="utf-8")
+    block = re.findall(r"```python\n(.*?)```", text, re.S)[0]
+    assert "**mg.baselines()" in block
+    assert sum(bool(line.strip()) for line in block.splitlines()) <= 12

@@ -12,7 +12,9 @@ import pytest
 import mpo_games as mg
 from experiments import NAMES
 from experiments.lab import arenas, claims, harness, methods, page, poker_contest
+from mpo_games import method as contest
 from mpo_games import plot
+from mpo_games.baselines import METHODS, OUTSIDERS
 
 matplotlib.use("Agg")
 
@@ -28,13 +30,13 @@ WITH_TORCH = ("transformer_gap", "transformer_ablation", "transformer_exact", "e
 @pytest.fixture
 def ends_of_grids(monkeypatch):
     """Tuning tries the first and the last setting of a method's twelve."""
-    whole = methods.Method.settings
+    whole = mg.Method.settings
 
     def ends(method):
         found = whole(method)
         return found[:: max(1, len(found) - 1)]
 
-    monkeypatch.setattr(methods.Method, "settings", ends)
+    monkeypatch.setattr(mg.Method, "settings", ends)
 
 
 @pytest.mark.slow
@@ -150,9 +152,9 @@ def test_nan_is_refused():
 
 
 def test_every_method_is_tuned_over_equally_many_settings():
-    tables, trees = methods.METHODS + methods.OUTSIDERS, methods.TREES_BY_NAME.values()
+    tables, trees = METHODS + OUTSIDERS, methods.TREES_BY_NAME.values()
     for method in (*tables, *trees, *poker_contest.METHODS):
-        assert len(method.settings()) == (methods.TRIES if method.knobs else 1)
+        assert len(method.settings()) == (contest.TRIES if method.grid else 1)
         assert plot.style(method.name) is not None
         for setting in method.settings():
             assert hasattr(method.solver(setting), "step")
@@ -186,12 +188,12 @@ def test_a_race_reads_the_gap_at_the_marks():
     for name in ("MPO", "EG restarted, L2 (PDLP)"):
         method = methods.BY_NAME[name]
         setting = method.settings()[0]
-        together = methods.race(method, setting, report, marks)
-        alone = methods.race(replace(method, alone=True), setting, report, marks)
+        together = contest.race(method, setting, report, marks)
+        alone = contest.race(replace(method, alone=True), setting, report, marks)
         np.testing.assert_allclose(alone, together, atol=1e-12)
-        (game, start), i = list(arenas.split(report))[1], 1
+        (game, start), i = list(contest.split(report))[1], 1
         start = mg.TabularPolicy.from_probs(start.probs, geometry=method.geometry)
-        found = methods.run(method, game, setting, 100.0, policy=start)
+        found = contest.run(method, game, setting, 100.0, policy=start)
         np.testing.assert_allclose(found.gap, together[1, i], atol=1e-12)
 
 
@@ -199,11 +201,15 @@ def test_tuning_minds_what_is_reported():
     """The setting chosen has the best mean log10 of median, 90 % quantile and worst."""
     tune, _ = arenas.FAMILIES["peaked starts"].arena(quick=False)
     marks = [30.0, 60.0, 120.0]
-    method = replace(methods.BY_NAME["MMD"], knobs=("floor",), build=lambda floor: mg.MMD(floor, 0))
-    chosen = methods.tune(method, tune, marks)
+    method = replace(
+        methods.BY_NAME["MMD"],
+        grid=methods.BY_NAME["ExRM+"].grid,
+        build=lambda floor: mg.MMD(floor, 0),
+    )
+    chosen = contest.tune(method, tune, marks)
     scores = {}
     for setting in method.settings():
-        gaps = methods.race(method, setting, tune, marks)
+        gaps = contest.race(method, setting, tune, marks)
         scores[setting["floor"]] = np.mean(np.log10(np.quantile(gaps, (0.5, 0.9, 1.0), axis=1)))
     assert scores[chosen["floor"]] == min(scores.values())
     assert len(set(scores.values())) > 1
