@@ -44,6 +44,7 @@ from mpo_games.compat.earlier_names import build as build
 from mpo_games.games import builders as builders
 from mpo_games.games import catalogue as catalogue
 from mpo_games.games import families as families
+from mpo_games.games.battles import Battles as Battles
 from mpo_games.games.behavioural import BehaviouralGame as BehaviouralGame
 from mpo_games.games.behavioural import counterfactual_values as counterfactual_values
 from mpo_games.games.behavioural import q_values as q_values
@@ -74,6 +75,9 @@ from mpo_games.protocol import Mixture as Mixture
 from mpo_games.protocol import Policy as Policy
 from mpo_games.protocol import Solver as Solver
 from mpo_games.protocol import State as State
+from mpo_games.ranking import Estimates as Estimates
+from mpo_games.ranking import Ranking as Ranking
+from mpo_games.ranking import rank as rank
 from mpo_games.solution import Solution as Solution
 from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced

@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import tyro
 
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
-from mpo_games.cli import inputs, tables
+from mpo_games.cli import inputs, meaning, pictures, tables
 from mpo_games.cli.solvers import COMMANDS, SOLVERS, Chosen, build, summary
 from mpo_games.games import catalogue
 from mpo_games.games.memory import MAX_MEMORY
@@ -30,7 +30,8 @@ SOLVE_HELP = """Solve a game and print the strategy.
 GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon; a
 .csv, .tsv or .npy file that holds a matrix; or a file of Gambit, .efg or .nfg. A square matrix P
 with entries in [0, 1] and P + P.T = 1 is read as a preference game, any other as the row player's
-payoffs; --kind decides otherwise. A .csv file may have names in its first row and column.
+payoffs, unless it looks like numbers of wins or rounded preferences: then --kind must say what it
+is. A .csv file may have names in its first row and column.
 
 examples:
   mpo-games solve comal
@@ -68,7 +69,7 @@ class Solve:
     """Standard deviation of Gaussian noise on every entry of the feedback."""
     seed: int = 0
     """Seed of the noise."""
-    kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
+    kind: meaning.Kind = "auto"
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
     max_memory: float = MAX_MEMORY
     """GiB that a named game may take: a larger one is refused."""
@@ -85,7 +86,7 @@ class Solve:
     def run(self) -> str:
         """Solve the game and write the files of the options; returns the table that is printed."""
         # Before the run, because hours of work must not end at a file that cannot be written.
-        inputs.require_writable("--plot", self.plot, (".png", ".svg", ".pdf"))
+        inputs.require_writable("--plot", self.plot, pictures.ENDINGS)
         inputs.require_writable("--save", self.save, (".npz",))
         inputs.require_writable("--checkpoint", self.checkpoint, (".npz",))
         name, exact = inputs.load(self.game, self.kind, self.max_memory)
@@ -123,7 +124,7 @@ class Solve:
         failures: list[str] = []
         for what, path, write in (
             ("saved", self.save, solution.save),
-            ("plot", self.plot, partial(_draw, solution, label)),
+            ("plot", self.plot, partial(pictures.write, partial(_drawn, solution, label))),
         ):
             if path is None:
                 continue
@@ -183,7 +184,7 @@ class Export:
     """A game, as for `solve`."""
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The .efg or .nfg file to write."""
-    kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
+    kind: meaning.Kind = "auto"
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
 
     def run(self) -> str:
@@ -224,21 +225,6 @@ class List:
         return "\n\n".join("\n".join(part) for part in lines)
 
 
-def _draw(solution: mg.Solution[Any], label: str, path: Path) -> None:
-    """Draw the gap against the evaluations and write the figure to `path`."""
-    # Matplotlib is slow to import, and most runs draw nothing.
-    import io
-
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    # The default may be a window, which fails on a machine without a screen.
-    matplotlib.use("Agg")
-    from mpo_games import plot
-
-    axes = plot.convergence({label: solution.trace})
-    # In memory first: a figure that cannot be drawn leaves no broken file.
-    content = io.BytesIO()
-    with plot.theme():
-        cast(Figure, axes.figure).savefig(content, format=path.suffix[1:])
-    write_bytes(path, content.getvalue())
+def _drawn(solution: mg.Solution[Any], label: str) -> Any:
+    """The figure of the gap against the evaluations."""
+    return mg.plot.convergence({label: solution.trace}).figure

@@ -6,21 +6,21 @@ import warnings
 from ast import literal_eval
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
 import mpo_games as mg
 from mpo_games import atomic
-from mpo_games.checks import slack
+from mpo_games.cli import battle_list, meaning
 from mpo_games.cli.csv_table import Table, read_csv
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.games import catalogue
+from mpo_games.games.battles import Battles
 from mpo_games.games.gambit.efg import read_efg
 from mpo_games.games.gambit.nfg import read_nfg
 from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.games.noisy import NoisyGame
-from mpo_games.labelled import read
 from mpo_games.protocol import Array, Game, P, Solver
 from mpo_games.provenance import spell
 
@@ -32,17 +32,17 @@ Loaded = mg.MatrixGame | mg.PreferenceGame | mg.SequenceFormGame
 """The games that a command can solve."""
 
 
-def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loaded]:
+def load(text: str, kind: meaning.Kind, max_memory: float = MAX_MEMORY) -> tuple[str, Loaded]:
     """A description of the game for the final table, and the game.
 
     `text` is a .csv, .tsv, .npy, .efg or .nfg file, or a name with its parameters,
-    `NAME:key=1,other=2`. `kind` says what a table holds: `matrix`, `preference`, `wins`, or `auto`,
-    which decides by the entries. A named game may take `max_memory` GiB.
+    `NAME:key=1,other=2`. `kind` says what a table holds; `auto` decides by the entries, and refuses
+    what is doubtful. A named game may take `max_memory` GiB.
     """
     path = Path(text)
     suffix = path.suffix.lower()
     if suffix in TABLES:
-        table = read_csv(path) if suffix != ".npy" else Table(_array(path), None, None)
+        table = read_csv(path) if suffix != ".npy" else Table(_array(path))
         return _game_of(text, table, kind)
     if kind != "auto":
         raise ValueError(f"`--kind` is for {' and '.join(TABLES)} files, not for {text!r}.")
@@ -86,49 +86,59 @@ def _together(total: float) -> str:
     return f", both players receive {total:g} together" if total else ""
 
 
-def _game_of(text: str, table: Table, kind: str) -> tuple[str, Loaded]:
+def _game_of(text: str, table: Table, kind: meaning.Kind) -> tuple[str, Loaded]:
     """The description of a table, and its game. Names of rows and columns become the actions'."""
     values, rows, columns = table.values, table.rows, table.columns
-    # Columns that have the names of the rows, in another order, belong in theirs.
-    shuffled = rows is not None and columns is not None and sorted(rows) == sorted(columns)
-    squared = values
-    if shuffled and rows is not None and columns is not None:
-        squared = values[:, [columns.index(name) for name in rows]]
-    # With a tolerance, because preferences in decimals add up to 1 only approximately.
-    allowed = slack(read(values, "the table").rounding, 2)
-    balanced = (
-        squared.ndim >= 2
-        and squared.shape[-1] == squared.shape[-2]
-        and (
-            ((squared >= -allowed) & (squared <= 1.0 + allowed)).all()
-            and (np.abs(squared + np.swapaxes(squared, -1, -2) - 1.0) <= allowed).all()
-        )
-    )
-    read_as = ("preference" if balanced else "matrix") if kind == "auto" else kind
-    if read_as == "matrix" and values.ndim != 2:
+    square = meaning.squared(table)
+    read_as = kind
+    if kind == "auto":
+        balanced = square is not None and meaning.is_preference(square)
+        read_as = "preference" if balanced else "payoff"
+        if not balanced:
+            meaning.require_told(text, square)
+    if read_as == "payoff" and values.ndim != 2:
         raise ValueError(f"{text!r} must hold one payoff matrix, got shape {values.shape}.")
-    if read_as != "matrix" and rows is not None and columns is not None and not shuffled:
-        raise ValueError(
-            f"{text!r}: the names of the columns must be those of the rows, "
-            f"got {', '.join(columns)} and {', '.join(rows)}."
-        )
+    if read_as != "payoff" and square is None:
+        if rows is not None and columns is not None and len(rows) == len(columns):
+            raise ValueError(
+                f"{text!r}: the names of the columns must be those of the rows, "
+                f"got {', '.join(columns)} and {', '.join(rows)}."
+            )
+        raise ValueError(f"{text!r} must be square, got shape {values.shape}.")
     try:
         game: Loaded
-        if read_as == "matrix":
+        if square is None or read_as == "payoff":
             n, m = values.shape
             named = rows is not None or columns is not None
             actions = (rows or range(n), columns or range(m)) if named else None
             game = mg.MatrixGame(values, actions)
+        elif read_as == "wins":
+            wins = mg.builders.from_wins(square.values).preferences
+            game = mg.PreferenceGame(wins, square.names)
         else:
-            if read_as == "wins":
-                squared = mg.builders.from_wins(squared).preferences
-            game = mg.PreferenceGame(squared, rows or columns)
+            game = mg.PreferenceGame(meaning.preferences(text, square), square.names)
     except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from error
+        said = str(error)
+        raise ValueError(said if said.startswith(repr(text)) else f"{text!r}: {said}") from error
     # The description says which one, because `auto` may not have decided as the user meant.
     size = " x ".join(map(str, values.shape))
-    words = {"matrix": "payoffs", "preference": "preferences", "wins": "numbers of wins"}
-    return f"{text}, read as {size} {words[read_as]}", game
+    return f"{text}, read as {size} {meaning.WORDS[read_as]}", game
+
+
+def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> Battles:
+    """What the file `text` tells `rank`: battles, numbers of wins, or preferences."""
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if suffix not in TABLES:
+        raise ValueError(f"`rank` reads files that end in {' or '.join(TABLES)}, not {text!r}.")
+    if suffix == ".npy":
+        if kind == "battles":
+            raise ValueError(f"{text!r} holds numbers, and no battles.")
+        return meaning.battles(text, Table(_array(path)), kind)
+    battles = battle_list.read(path, kind == "battles") if kind in ("auto", "battles") else None
+    if battles is not None:
+        return battles
+    return meaning.battles(text, read_csv(path, missing=True), cast(meaning.Kind, kind))
 
 
 def _array(path: Path) -> Array:
