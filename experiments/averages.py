@@ -37,7 +37,7 @@ KEPT = {"MD": 1, "RM+": 1, "Optimistic MD": 2, "MPO": 2}
 def both(method: str, budget: float) -> dict[str, Any]:
     """The gaps of a method's last iterate and of its average along one run."""
     game = arenas.comal()
-    metrics = {"gap": mg.metrics.duality_gap, "average_gap": mg.metrics.average_gap}
+    metrics = {"gap": mg.metrics.iterate_gap, "average_gap": mg.metrics.average_gap}
     solver = mg.Averaged(SOLVERS[method])
     return columns(
         mg.solve(game, solver, budget, policy=game.policy(arenas.START), metrics=metrics)

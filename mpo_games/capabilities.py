@@ -6,11 +6,11 @@ A method that needs one names it in its docstring.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 from numpy.typing import NDArray
 
-from mpo_games.protocol import Array, F, Game, Mask, Number, P, Policy, Solver
+from mpo_games.protocol import Array, F, Game, Mask, Number, P, Policy, Solver, State
 
 # `runtime_checkable` marks the capabilities that code tests by `isinstance`. Such a test compares
 # names of methods only, so it is a guard and no proof.
@@ -165,6 +165,26 @@ class SelfTuned(Protocol):
     def self_tuning(self) -> Solver:
         """The solver that has nothing to choose on this game."""
         ...
+
+
+@runtime_checkable
+class Answering(Solver, Protocol):
+    """A solver whose answer is another policy than its last iterate: an average, say."""
+
+    def answer(self, game: Game[P, Any], state: State[P]) -> P:
+        """The policy that the solver hands out at `state`; asked where a run is recorded."""
+        ...
+
+
+def answer_of(solver: Solver, game: Game[P, Any], state: State[P]) -> P:
+    """What `solver` answers with at `state`: the last iterate, unless it is `Answering`.
+
+    A solver that contains another one passes this question on.
+    """
+    # By name: `isinstance` overlooks what a wrapper's `__getattr__` forwards.
+    if not callable(getattr(solver, "answer", None)):
+        return state.policy
+    return cast(Answering, solver).answer(game, state)
 
 
 class Bounded(Protocol):

@@ -1,5 +1,8 @@
 """Metrics that `solve` records: functions `(game, state) -> float` (or an array over a batch).
 
+In the states that `solve` hands to them, `state.policy` is what the solver answers with: the last
+iterate, or the average of an averaging method. The last iterate is `state.iterate`.
+
 Each metric is defined once. Duality gap = NashConv = the sum over players of what a best response
 would gain; exploitability = NashConv / 2. KL is in nats, payoffs in the game's units.
 """
@@ -35,7 +38,7 @@ def _require(state: object, game: object = None, verb: str | None = None) -> Non
 
 
 def duality_gap(game: Checkable, state: State[P]) -> Number:
-    """NashConv of the policy that is played: the last iterate."""
+    """NashConv of `state.policy`; in a record of `solve` this is the solver's answer."""
     _require(state, game, "duality_gap")
     return game.duality_gap(state.policy)
 
@@ -43,6 +46,12 @@ def duality_gap(game: Checkable, state: State[P]) -> Number:
 def exploitability(game: Checkable, state: State[P]) -> Number:
     """Half the duality gap."""
     return duality_gap(game, state) / 2.0
+
+
+def iterate_gap(game: Checkable, state: State[P]) -> Number:
+    """The duality gap of the last iterate, whatever the solver answers with."""
+    _require(state, game, "duality_gap")
+    return game.duality_gap(state.iterate)
 
 
 def average_gap(game: Checkable, state: State[P]) -> Number:
@@ -60,7 +69,7 @@ def better_gap(game: Checkable, state: State[P]) -> Number:
     `Restarted(Averaged(...))` restarts from the policy with the smaller gap. `ValueError` unless
     the solver is an `Averaged`, or contains one.
     """
-    return np.minimum(duality_gap(game, state), average_gap(game, state))
+    return np.minimum(iterate_gap(game, state), average_gap(game, state))
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,8 @@ class State(Generic[P]):
     """Everything that a solver needs for its next step. Saved and restored bit for bit."""
 
     policy: P
-    """The point that is played: the last iterate."""
+    """The point that is played: the last iterate. Where `solve` records, it is what the solver
+    answers with, which may be an average: see `iterate`."""
     magnet: P
     """The policy towards which the KL pulls."""
     step: int
@@ -246,6 +247,18 @@ class State(Generic[P]):
             self.eta,
             self.alpha,
         )
+
+    def answering(self, policy: P) -> Self:
+        """The same state with `policy` in the place of the last iterate, which it remembers."""
+        if policy is self.policy:
+            return self
+        return replace(self, policy=policy).remember(iterate=self.policy)
+
+    @property
+    def iterate(self) -> P:
+        """The last iterate, also in a state that shows another policy, such as an average."""
+        found: P = self.memory.get("iterate", self.policy)
+        return found
 
     def move(self, magnet: P) -> Self:
         """The same state with the magnet moved to `magnet` at this step.

@@ -69,18 +69,35 @@ def fingerprint(game: object) -> str:
     return f"{within}{checksum:08x}"
 
 
-def require_same_game(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """`ValueError` if two provenances have games of one description and other content.
+def another_game(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """How the games of two provenances differ, for a sentence; nothing if they are the same.
 
-    Runs saved before release 0.3 have no fingerprint, and are not compared.
+    Runs saved before release 0.3 have no fingerprint: of these the descriptions are compared.
     """
-    earlier = theirs.get("fingerprint")
-    if earlier is not None and ours["game"] == theirs["game"] and earlier != ours["fingerprint"]:
-        raise ValueError(
-            f"`resume` ran another game, a {theirs['game']} as this one is, but with other "
-            "information states, chances or settings: to start from its policy, pass "
-            "`policy=resume.policy`."
-        )
+    # On one line, whatever an edited file holds.
+    earlier, game = theirs.get("fingerprint"), " ".join(theirs["game"].split())
+    if ours["game"] != game:
+        return f"{game}, not {ours['game']}"
+    if earlier is not None and earlier != ours["fingerprint"]:
+        return f"{game} as here, but with other information states, chances or settings"
+    return ""
+
+
+def other_payoffs(game: object, theirs: Mapping[str, Any]) -> str:
+    """How the payoffs behind `game` differ from those of a provenance; nothing if they do not.
+
+    Noise around a game, and another view of it, do not count: their policies are those of the game.
+    Runs saved before release 0.3 have no fingerprint: of these the descriptions are compared.
+    """
+    ours = {"game": describe(game), "fingerprint": fingerprint(game)}
+    one, other = (" ".join(each["game"].rpartition(" of ")[2].split()) for each in (ours, theirs))
+    # Without its class, of which there may be a subclass.
+    if one.partition(" ")[2] != other.partition(" ")[2]:
+        return f"it is one of {other}, not of {one}"
+    earlier, now = (each.get("fingerprint", "").partition(".")[0] for each in (theirs, ours))
+    if earlier and earlier != now:
+        return f"it is one of {other} with other information states, chances or settings"
+    return ""
 
 
 def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:

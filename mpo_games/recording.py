@@ -7,10 +7,11 @@ from typing import Any, Generic
 
 import numpy as np
 
+from mpo_games.capabilities import answer_of
 from mpo_games.checks import NotANumber
 from mpo_games.labelled import shown
 from mpo_games.metrics import Metric
-from mpo_games.protocol import Game, Number, P, State
+from mpo_games.protocol import Game, Number, P, Solver, State
 from mpo_games.solution import Solution
 from mpo_games.trace import Trace
 
@@ -21,6 +22,7 @@ class Recorder(Generic[P]):
     def __init__(
         self,
         game: Game[P, Any],
+        solver: Solver,
         metrics: Mapping[str, Metric],
         tol: float | None,
         provenance: Mapping[str, Any],
@@ -28,6 +30,8 @@ class Recorder(Generic[P]):
         self.game, self.metrics, self.tol, self.provenance = game, metrics, tol, provenance
         self.names = ("step", "evaluations", *metrics)
         self.rows: list[tuple[Number, ...]] = []
+        self.answers = solver if callable(getattr(solver, "answer", None)) else None
+        self.answered: tuple[State[P], P] | None = None
         self.best: P | None = None
         self.best_gap = float("inf")
 
@@ -38,8 +42,20 @@ class Recorder(Generic[P]):
         self.rows = list(zip(*(solution.trace[name] for name in self.names), strict=True))
         if self.rows:
             self.best, self.best_gap = solution.best, solution.best_gap
+            # A run saved before release 0.4 measured its iterates, and its column must go on so.
+            if solution.answer is None:
+                self.answers = None
         # The generator is that of the earlier run, so the seed is too.
         self.provenance = {**self.provenance, "seed": solution.provenance["seed"]}
+
+    def answer(self, state: State[P]) -> P | None:
+        """What the solver answers with, or None if that is the last iterate."""
+        if self.answers is None:
+            return None
+        # Kept, because the last state is recorded and then becomes the solution.
+        if self.answered is None or self.answered[0] is not state:
+            self.answered = state, answer_of(self.answers, self.game, state)
+        return self.answered[1]
 
     @property
     def converged(self) -> bool:
@@ -53,7 +69,9 @@ class Recorder(Generic[P]):
         # A resumed run may begin with the state of its last record.
         if self.rows and self.rows[-1][0] == state.step:
             return
-        values = {name: metric(self.game, state) for name, metric in self.metrics.items()}
+        answer = self.answer(state)
+        shows = state if answer is None else state.answering(answer)
+        values = {name: metric(self.game, shows) for name, metric in self.metrics.items()}
         table = getattr(state.policy, "coordinates", 0.0)
         for name, number in {**values, "policy": table}.items():
             if np.asarray(number).dtype.kind not in "fiub":
@@ -67,7 +85,7 @@ class Recorder(Generic[P]):
         gap = float(np.max(values["gap"])) if "gap" in values else float("inf")
         # `<=`, so that in a run without gaps, where all are infinite, the best is the last.
         if gap <= self.best_gap:
-            self.best, self.best_gap = state.policy.snapshot(), gap
+            self.best, self.best_gap = shows.policy.snapshot(), gap
         self.rows.append((state.step, state.evaluations, *values.values()))
 
     @property
@@ -77,15 +95,17 @@ class Recorder(Generic[P]):
 
     def solution(self, state: State[P], rng_state: Mapping[str, Any]) -> Solution[P]:
         """The solution at `state`, with all records so far."""
-        # Without a record all columns are empty, and `state` stands for the best.
+        answer = self.answer(state)
+        # Without a record all columns are empty, and the answer now stands for the best.
         found = zip(*self.rows, strict=True) if self.rows else [()] * len(self.names)
         columns = zip(self.names, found, strict=True)
         return Solution(
             state,
             Trace({name: np.asarray(column) for name, column in columns}),
-            state.policy if self.best is None else self.best,
+            (state.policy if answer is None else answer) if self.best is None else self.best,
             self.best_gap,
             self.converged,
             rng_state,
             self.provenance,
+            answer,
         )

@@ -18,19 +18,20 @@ from mpo_games.checks import is_number, require_game, require_kind, require_shap
 from mpo_games.labelled import shown
 from mpo_games.npz import Damaged, read
 from mpo_games.protocol import Array, Game, P, State
+from mpo_games.provenance import other_payoffs
 from mpo_games.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution(Generic[P]):
-    """The outcome of `solve`: the last iterate, the best recorded one, and the trace of the run."""
+    """The outcome of `solve`: the solver's answer, the best recorded one, the trace."""
 
     state: State[P]
     """Everything needed to go on (with `solve(..., resume=solution)`)."""
     trace: Trace
     """The recorded metrics."""
     best: P
-    """The recorded iterate with the smallest gap (for a batch, with the smallest worst gap)."""
+    """The recorded answer with the smallest gap (for a batch, with the smallest worst gap)."""
     best_gap: float
     """The duality gap of `best`; infinity if no gap was recorded."""
     converged: bool
@@ -39,11 +40,21 @@ class Solution(Generic[P]):
     """The state of the random generator."""
     provenance: Mapping[str, Any]
     """Solver, game, seed and versions, as `provenance.provenance` writes them."""
+    answer: P | None = None
+    """What the solver answers with, where that is not the last iterate by definition."""
 
     @property
     def policy(self) -> P:
-        """The last iterate."""
-        return self.state.policy
+        """What the solver answers with: the last iterate, or the average of a method that averages.
+
+        `gap`, `best`, `tol` and the trace speak of it. The last iterate itself is `iterate`.
+        """
+        return self.state.policy if self.answer is None else self.answer
+
+    @property
+    def iterate(self) -> P:
+        """The last iterate: the point from which the next step is taken."""
+        return self.state.iterate
 
     @property
     def gap(self) -> float:
@@ -74,6 +85,11 @@ class Solution(Generic[P]):
         kept = {"q": state.q, "eta": state.eta, "alpha": state.alpha}
         items |= {name: item for name, item in kept.items() if item is not None}
         items |= {f"memory/{name}": item for name, item in state.memory.items()}
+        answer = None
+        if self.answer is not None:
+            # It mostly is one of these already, and a file holds it once.
+            answer = next((n for n, item in items.items() if item is self.answer), "answer")
+            items[answer] = self.answer
         arrays: dict[str, Any] = {}
         kinds: dict[str, str] = {}
         for name, item in items.items():
@@ -96,6 +112,8 @@ class Solution(Generic[P]):
             "step": state.step,
             "moved": state.moved_at,
             "evaluations": state.evaluations,
+            # None in files before release 0.4 too, whose solutions all speak of the last iterate.
+            "answer": answer,
             "best_gap": self.best_gap,
             "converged": self.converged,
             "rng_state": self.rng_state,
@@ -112,7 +130,8 @@ class Solution(Generic[P]):
 
         The file holds arrays only, so the policies are built anew from those of `game`. If the run
         was started from a `policy` in another geometry than the game's own, pass a policy in that
-        geometry here too. Raises `ValueError` for a file that is not a saved solution of this game.
+        geometry here too. Raises `ValueError` for a file that is not a saved solution, and for one
+        of another game, also where that has the same shape.
         """
         source = npz_path(path)
         require_game(game, "initial_policy")
@@ -130,6 +149,8 @@ class Solution(Generic[P]):
         try:
             arrays = read(source)
             header = json.loads(str(arrays.pop("header")))
+            if other := other_payoffs(game, header["provenance"]):
+                raise Damaged(other)
             kinds: dict[str, str] = header["kinds"]
             for kind in kinds.values():
                 if kind not in templates:
@@ -197,7 +218,10 @@ def _solution(
     places = KEPT if "fields" in header else [f"memory/{name}" for name in KEPT]
     kept = {name: items.pop(place, None) for name, place in zip(KEPT, places, strict=True)}
     _require_kept(kept, getattr(items["policy"], "coordinates", None))
+    named = header.get("answer")
+    answer = None if named is None else items[named]
     best = items.pop("best")
+    items.pop("answer", None)
     state: State[Any] = State(
         items.pop("policy"),
         items.pop("magnet"),
@@ -233,6 +257,7 @@ def _solution(
         converged,
         header["rng_state"],
         provenance | {"seed": int(provenance["seed"])},
+        answer,
     )
 
 

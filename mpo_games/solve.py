@@ -28,7 +28,7 @@ from mpo_games.labelled import read, shown
 from mpo_games.metrics import Metric, duality_gap
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, Game, P, Solver, State
-from mpo_games.provenance import provenance, require_same_game
+from mpo_games.provenance import another_game, provenance
 from mpo_games.recording import Recorder
 from mpo_games.solution import Solution, npz_path
 
@@ -98,8 +98,9 @@ def solve(
             are spent in all (the record at which that run stopped stays in the trace). True goes
             on from `checkpoint` if that file exists, and else starts: then one script both starts a
             run and goes on with it.
-        metrics: what to record, by name; by default the duality gap as `gap` where the game has
-            one, and the solver's `decisions` where it has any.
+        metrics: what to record of the solver's answer, by name; by default the duality gap as
+            `gap` where the game has one, and the solver's `decisions` where it has any. The answer
+            is the last iterate, or what an averaging method declares (`capabilities.Answering`).
         at: the evaluations at which to record (log-spaced when None); the last step is always
             recorded.
         tol: stop at the first record whose `gap` (the worst of a batch) is at most this.
@@ -164,7 +165,7 @@ def solve(
         _require_of(game, name, start)
     require_count("seed", seed, least=0)
     rng = np.random.default_rng(seed)
-    recorder: Recorder[P] = Recorder(game, metrics, tol, provenance(game, solver, seed))
+    recorder: Recorder[P] = Recorder(game, solver, metrics, tol, provenance(game, solver, seed))
     if resume is not None:
         _require_same_run(recorder.provenance, resume)
         rng.bit_generator.state = resume.rng_state
@@ -264,15 +265,12 @@ def _require_resume(resume: object) -> None:
 
 def _require_same_run(ours: Mapping[str, Any], resume: Solution[P]) -> None:
     """`ValueError` if `resume` is a run of another game or another solver."""
-    require_same_game(ours, resume.provenance)
-    for noun in ("game", "solver"):
-        theirs = resume.provenance[noun]
-        if respelled(ours[noun]) != respelled(theirs):
-            raise ValueError(
-                # On one line, whatever an edited file holds.
-                f"`resume` ran another {noun}, {' '.join(theirs.split())}, not {ours[noun]}: "
-                "to start from its policy, pass `policy=resume.policy`."
-            )
+    instead = "to start from its policy, pass `policy=resume.policy`."
+    if other := another_game(ours, resume.provenance):
+        raise ValueError(f"`resume` ran another game, {other}: {instead}")
+    theirs = " ".join(resume.provenance["solver"].split())
+    if respelled(ours["solver"]) != respelled(theirs):
+        raise ValueError(f"`resume` ran another solver, {theirs}, not {ours['solver']}: {instead}")
 
 
 def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:

@@ -131,7 +131,7 @@ averaged = mg.solve(
     mg.Averaged(solver),
     steps,
     policy=start,
-    metrics={"gap": mg.metrics.duality_gap, "average_gap": mg.metrics.average_gap},
+    metrics={"gap": mg.metrics.iterate_gap, "average_gap": mg.metrics.average_gap},
 )
 at = averaged.trace["step"][1:]
 with draw.theme():

@@ -20,8 +20,8 @@ class WeightAveraged:
     (\theta_{t+1} - \bar\theta_t)$$
 
     So it is the plain mean of all policies at first, and forgets old ones later. It is for networks
-    what `mg.Averaged` is for tables, and `mg.metrics.average_gap` reads it. The iterates are those
-    of `solver`, bit for bit. `ValueError` unless `0 < rate <= 1`.
+    what `mg.Averaged` is for tables: the average is the answer that `mg.solve` measures and
+    returns. The iterates are those of `solver`, bit for bit. `ValueError` unless `0 < rate <= 1`.
     """
 
     solver: Solver
@@ -31,6 +31,11 @@ class WeightAveraged:
         require_solver(self.solver)
         if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
             raise ValueError(f"`rate` must lie in (0, 1], got {shown(self.rate)}.")
+
+    def answer(self, game: Game[TokenPolicy, object], state: State[TokenPolicy]) -> TokenPolicy:
+        """The average; before the first step the start."""
+        average: TokenPolicy = state.memory.get("average", state.policy)
+        return average
 
     def step(
         self,

@@ -93,7 +93,7 @@ class Solve:
         game = inputs.noisy(exact, self.noise)
         label, plain, settings = build(self.solver, float(np.max(exact.bound)))
         solver: Solver = mg.Averaged(plain) if self.average else plain
-        metrics = {"gap": mg.metrics.duality_gap}
+        metrics = {"gap": mg.metrics.iterate_gap}
         if self.average:
             metrics["average_gap"] = mg.metrics.average_gap
         resume = self._resumed(game, solver)
@@ -135,10 +135,9 @@ class Solve:
             except Exception as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 failures.append(f"{str(path)!r} could not be written: {reason.rstrip('.')}.")
-        policies = {"last iterate": solution.policy}
+        policies = {"last iterate": solution.iterate}
         if self.average:
-            # A run that ends before its first step has no average yet.
-            policies["average"] = solution.state.memory.get("average", solution.policy)
+            policies["average"] = solution.policy
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
         table = "\n".join([*tables.aligned(rows), "", *shown(policies)])
         if failures:
@@ -165,7 +164,7 @@ class Solve:
             getattr(plain, "magnet", None), mg.Ema
         )
         if isinstance(alpha, float) and alpha > 0.0 and still:
-            left = exact.regularised_gap(solution.policy, solution.state.magnet, alpha)
+            left = exact.regularised_gap(solution.iterate, solution.state.magnet, alpha)
             rows.append(("", f"{float(left):.3g} of the last iterate in the regularised game"))
         if self.average:
             average = float(solution.trace["average_gap"][-1])

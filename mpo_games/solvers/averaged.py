@@ -21,7 +21,8 @@ class Averaged:
     The `degree` d is 0 for the uniform average, 1 for the linear one (CFR+) and 2 for the quadratic
     one (DCFR). It may be a function of t. Then the policies until t are discounted by
     $(t/(t+1))^{d(t)}$ before the next one is added; with a constant this is the same average.
-    `metrics.average_gap` reads the average. The iterates are those of `solver`, bit for bit.
+    The average is the answer: `solve` measures and returns it. The iterates are those of `solver`,
+    bit for bit.
     `ValueError` unless `degree` lies in [0, 30].
     """
 
@@ -58,6 +59,11 @@ class Averaged:
             )
         return after.remember(average=average, average_weight=total)
 
+    def answer(self, game: Game[P, Any], state: State[P]) -> P:
+        """The average; before the first step the start."""
+        average: P = state.memory.get("average", state.policy)
+        return average
+
     def _degree(self, t: Number) -> Number:
         return at_step("degree", self.degree, t, least=0.0)
 
@@ -90,9 +96,11 @@ def along(numbers: Array | Mask, axes: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class PlayedAverage:
-    """Runs `solver` and makes the average of its policies the policy of the state.
+    """Runs `solver` and makes the average of its policies the policy of every state.
 
-    The iterate of `solver`, from which it steps and asks for feedback, is `memory["iterate"]`.
+    The iterate of `solver`, from which it steps and asks for feedback, is `state.iterate`. `solve`
+    gives the same answer with `solver` alone; this is for who reads the states of `iterate`, and
+    for a method that answers with an average on some games only, as `AutoMPO` does.
     """
 
     solver: Averaged
@@ -105,7 +113,7 @@ class PlayedAverage:
     ) -> State[P]:
         """A step of `solver` from its own iterate."""
         # The steps are taken at the iterate, so the feedback must be asked there too.
-        iterate: P = state.memory.get("iterate", state.policy)
-        state = self.solver.step(game, replace(state, policy=iterate), rng)
+        state = self.solver.step(game, replace(state, policy=state.iterate), rng)
+        # In the memory of the new state, the iterate is still that of the state before.
         average: P = state.memory["average"]
         return replace(state, policy=average).remember(iterate=state.policy)

@@ -15,9 +15,9 @@ of CFR differ in five independent choices; an arrow is a power that changes as t
 | `HSPCFRPlus` | yes | yes | - | alternating | 30 → 25 |
 | `PDCFRPlus` | yes | yes | 2.3, any | alternating | 5 |
 
-For each of these the result is the average, `state.memory["average"]`, which `metrics.average_gap`
-reads. Two things make the last iterate converge instead: a moving magnet (`RTCFRPlus`), and regrets
-whose sum cannot vanish (`SmoothPRMPlus`, `ExtragradientRMPlus`).
+For each of these the answer is the average, which `solve` measures and returns. Two things make the
+last iterate converge instead: a moving magnet (`RTCFRPlus`), and regrets whose sum cannot vanish
+(`SmoothPRMPlus`, `ExtragradientRMPlus`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.capabilities import Coordinated
+from mpo_games.capabilities import Coordinated, answer_of
 from mpo_games.checks import require_ratio, require_solver
 from mpo_games.protocol import ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
@@ -28,7 +28,8 @@ class Restarted:
     policy, magnet and average, and the method begins anew. If a method has an $O(1/T)$ gap on a
     sharp problem, as zero-sum games are, restarts make its rate linear. A comparison charges an
     evaluation for each point, and the gap of the start costs one more. In a batch every game
-    restarts by itself. `ValueError` unless `0 < ratio < 1` and `check >= 1`.
+    restarts by itself. The answer is the point from which it would restart. `ValueError` unless
+    `0 < ratio < 1` and `check >= 1`.
     """
 
     solver: Solver
@@ -57,15 +58,21 @@ class Restarted:
         state = replace(local, step=state.step + 1, moved_at=moved_at)
         return state if state.step % self.check else self._look(exact, state, start, last)
 
+    def answer(self, game: Game[P, Any], state: State[P]) -> P:
+        """The better of policy and average of an `Averaged`; else the answer of `solver`."""
+        if isinstance(self.solver, Averaged) and "average" in state.memory:
+            return _better(cast(ExactGame[P, Any], game), state)[0]
+        return answer_of(self.solver, game, state)
+
     def _look(
         self, game: ExactGame[P, Any], state: State[P], start: Number, last: Number
     ) -> State[P]:
         """The state after a restart of the games whose gap has fallen far enough."""
-        best, gap = state.policy, game.duality_gap(state.policy)
         if isinstance(self.solver, Averaged):
-            average = state.memory["average"]
-            other, state = game.duality_gap(average), state.charge(1.0)
-            best, gap = _where(np.asarray(other <= gap), average, best), np.minimum(gap, other)
+            best, gap = _better(game, state)
+            state = state.charge(1.0)
+        else:
+            best, gap = state.policy, game.duality_gap(state.policy)
         state = state.charge(1.0)
         restart = np.asarray(gap <= self.ratio * last)
         if not restart.any():
@@ -83,6 +90,14 @@ class Restarted:
         policy, magnet = (_where(restart, best, old) for old in (state.policy, state.magnet))
         begun = replace(state, policy=policy, memory=memory, q=q, eta=None, alpha=None)
         return begun.move(magnet)
+
+
+def _better(game: ExactGame[P, Any], state: State[P]) -> tuple[P, Number]:
+    """The better of policy and average, in each game of a batch, and its gap."""
+    average: P = state.memory["average"]
+    gap, other = game.duality_gap(state.policy), game.duality_gap(average)
+    better: P = _where(np.asarray(other <= gap), average, state.policy)
+    return better, np.minimum(gap, other)
 
 
 def _where(chosen: Mask, new: Any, old: Any) -> Any:

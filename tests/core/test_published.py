@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mpo_games as mg
-from mpo_games.metrics import average_gap, duality_gap
+from mpo_games.metrics import average_gap, iterate_gap
 
 COMAL = mg.PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
 START = COMAL.policy([0.2, 0.5, 0.3])
@@ -42,7 +42,7 @@ def test_multiplicative_weights_circle_on_comals_cycle() -> None:
     solution = comal(
         mg.Averaged(mg.MirrorDescent(0.3)),
         1000,
-        metrics={"gap": duality_gap, "average": average_gap},
+        metrics={"gap": iterate_gap, "average": average_gap},
     )
     assert solution.gap == pytest.approx(0.63126, abs=5e-6)
     assert solution.trace["average"][-1] == pytest.approx(0.014834, abs=5e-7)

@@ -20,6 +20,7 @@ from mpo_games.metrics import (
     duality_gap,
     entropy,
     exploitability,
+    iterate_gap,
     magnet_divergence,
 )
 from mpo_games.solvers.averaged import PlayedAverage
@@ -66,6 +67,7 @@ def test_what_is_recorded_is_the_metric_of_the_state() -> None:
         "gap": duality_gap,
         "exploitability": exploitability,
         "average": average_gap,
+        "last": iterate_gap,
         "regularised": RegularisedGap(0.1),
         "distance": DivergenceTo(target),
         "travelled": magnet_divergence,
@@ -76,9 +78,15 @@ def test_what_is_recorded_is_the_metric_of_the_state() -> None:
     solution = mg.solve(GAME, solver, 20, policy=START, metrics=metrics, at=range(21))
     run = list(islice(mg.iterate(GAME, solver, policy=START), 21))
     for name, metric in metrics.items():
-        np.testing.assert_array_equal(solution.trace[name], [metric(GAME, s) for s in run])
+        # Of what the solver answers with: the average, and at first the start.
+        shown = [s.answering(solver.answer(GAME, s)) for s in run]
+        np.testing.assert_array_equal(solution.trace[name], [metric(GAME, s) for s in shown])
     np.testing.assert_array_equal(solution.trace["gap"] / 2, solution.trace["exploitability"])
-    last = run[-1].policy.probs
+    np.testing.assert_array_equal(solution.trace["gap"], solution.trace["average"])
+    np.testing.assert_array_equal(
+        solution.trace["last"], [GAME.duality_gap(state.policy) for state in run]
+    )
+    last = run[-1].memory["average"].probs
     rows = [-(p[p > 0] * np.log(p[p > 0])).sum() for p in last]
     assert solution.trace["entropy"][-1] == pytest.approx(np.mean(rows), rel=1e-12)
     assert solution.trace["support"][-1] == np.mean((last > 1e-3).sum(-1))
@@ -256,14 +264,14 @@ def test_batches_of_policies_games_and_settings_are_no_other_shape() -> None:
 def test_an_average_of_a_solver_that_keeps_one_itself(solver: Any, tmp_path: Path) -> None:
     """Both averages have their own entries in the memory, also in a file."""
     game = NoisyGame(mg.load("rps"), 0.1)
-    alone, averaged = (mg.solve(game, s, 200) for s in (solver, mg.Averaged(solver)))
+    alone, averaged = (mg.solve(game, s, 200).state for s in (solver, mg.Averaged(solver)))
     assert np.array_equal(alone.policy.coordinates, averaged.policy.coordinates)
     played = [s.policy for s in islice(mg.iterate(game, solver, rng=np.random.default_rng(0)), 9)]
-    short = mg.solve(game, mg.Averaged(solver), averaged.state.evaluations / 2)
+    short = mg.solve(game, mg.Averaged(solver), averaged.evaluations / 2)
     loaded = mg.Solution.load(short.save(tmp_path / "run"), game)
     resumed = mg.solve(game, mg.Averaged(solver), 200, resume=loaded)
     assert np.array_equal(
-        resumed.state.memory["average"].coordinates, averaged.state.memory["average"].coordinates
+        resumed.state.memory["average"].coordinates, averaged.memory["average"].coordinates
     )
     states = mg.iterate(game, mg.Averaged(solver), rng=np.random.default_rng(0))
     last = next(islice(states, 9, None))
