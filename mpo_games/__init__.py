@@ -75,9 +75,9 @@ from mpo_games.protocol import Mixture as Mixture
 from mpo_games.protocol import Policy as Policy
 from mpo_games.protocol import Solver as Solver
 from mpo_games.protocol import State as State
-from mpo_games.ranking import Estimates as Estimates
-from mpo_games.ranking import Ranking as Ranking
-from mpo_games.ranking import rank as rank
+from mpo_games.ranking.rank import rank as rank
+from mpo_games.ranking.result import Estimates as Estimates
+from mpo_games.ranking.result import Ranking as Ranking
 from mpo_games.solution import Solution as Solution
 from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced

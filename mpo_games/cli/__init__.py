@@ -1,4 +1,4 @@
-"""The command line: `mpo-games solve GAME SOLVER [settings]`, `export` and `list`."""
+"""The command line: `mpo-games solve GAME SOLVER [settings]`, `rank`, `show`, `export`, `list`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import tyro
 
 from mpo_games.cli.commands import SOLVE_HELP, Export, List, Solve
 from mpo_games.cli.rank import RANK_HELP, Rank
+from mpo_games.cli.show import Show
 from mpo_games.cli.solvers import SOLVERS
 from mpo_games.cli.usage import WrongUsage, in_sentences
 from mpo_games.exact.tables import CertificateError
 
-COMMANDS = ("solve", "rank", "export", "list")
+COMMANDS = ("solve", "rank", "show", "export", "list")
 
 Command = (
     Annotated[Solve, tyro.conf.subcommand("solve", description=SOLVE_HELP)]
     | Annotated[Rank, tyro.conf.subcommand("rank", description=RANK_HELP)]
+    | Annotated[Show, tyro.conf.subcommand("show", description="Show a saved solution.")]
     | Annotated[
         Export, tyro.conf.subcommand("export", description="Write a game to a file of Gambit.")
     ]

@@ -105,10 +105,8 @@ class _Reader:
                 twice = next(name for name in names if names.count(name) > 1)
                 self.fail(cells[0][0], None, f"the name {twice!r} stands at two rows or columns.")
         self.require_no_counting(values, rows, columns, cells[0][0])
-        down, across = (
-            None if not names or _counts(names) else tuple(names) for names in (rows, columns)
-        )
-        return Table(values, down, across, tuple(line for line, _ in cells), first + 1)
+        told = [None if not names or _counts(names) else tuple(names) for names in (rows, columns)]
+        return Table(values, told[0], told[1], tuple(line for line, _ in cells), first + 1)
 
     def fail(self, line: int, cell: int | None, reason: str) -> NoReturn:
         refuse(self.path, line, cell, reason)

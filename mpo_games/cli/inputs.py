@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from ast import literal_eval
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 import mpo_games as mg
-from mpo_games import atomic
+from mpo_games import atomic, npz
 from mpo_games.cli import battle_list, meaning
 from mpo_games.cli.csv_table import Table, read_csv
 from mpo_games.compat.earlier_names import respelled
@@ -210,6 +212,43 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
             f"{str(path)!r} was run with {theirs}, not with {ours}: pass the same solver."
         )
     return solution
+
+
+def sourced(solution: mg.Solution[P], game: str, kind: meaning.Kind) -> mg.Solution[P]:
+    """The solution with a note of what the command line called its game, for `show`."""
+    named = str(Path(game).resolve()) if _is_file(Path(game)) else game
+    provenance = {**solution.provenance, "source": {"game": named, "kind": kind}}
+    return replace(solution, provenance=provenance)
+
+
+def saved(path: Path, game: str | None, kind: meaning.Kind) -> tuple[str, mg.Solution[Any]]:
+    """The name of the game, and the solution that was saved to `path`.
+
+    The game is `game`, or the one that the file names. `ValueError` if it names none.
+    """
+    if game is None:
+        game, kind = _source(path)
+    name, exact = load(game, kind)
+    # Noise around a game changes no policy: a run under noise is loaded by the game without it.
+    return name, mg.Solution.load(path, exact)
+
+
+def _source(path: Path) -> tuple[str, meaning.Kind]:
+    """What the command line called the game of a saved solution, and the kind of its table."""
+    try:
+        source = json.loads(str(npz.read(path)["header"]))["provenance"].get("source")
+        named = None if source is None else (str(source["game"]), source["kind"])
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no file {str(path)!r} to show.") from error
+    # A foreign file can fail in any way: zip, zlib, JSON, shapes.
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} is not a saved solution.") from error
+    if named is None or named[1] not in get_args(meaning.Kind):
+        raise ValueError(
+            f"{str(path)!r} does not say which game it solves: add it, "
+            f"`mpo-games show {path} GAME`."
+        )
+    return named
 
 
 def require_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:

@@ -44,17 +44,22 @@ class Rank:
     """The share of the resamples that an interval covers."""
     seed: int = 0
     """The seed of the resamples."""
+    table: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    """Write the ranking with all digits."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Draw the win rates of all pairs and the rankings, to a .png, .svg or .pdf file."""
 
     def run(self) -> str:
         """Read the file, rank the models, draw; returns the table and the findings."""
         inputs.require_writable("--plot", self.plot, ENDINGS)
+        inputs.require_writable("--table", self.table, (".csv",))
         found = inputs.ranked(str(self.file), self.kind)
         ranking = mg.rank(
             found, prior=self.prior, resamples=self.resamples, level=self.level, seed=self.seed
         )
         told = f"{self.file}: {_size(found, len(ranking.models))}\n\n{ranking}"
+        if self.table is not None:
+            told += f"\ntable  {ranking.table().to_csv(self.table)}"
         if self.plot is not None:
             write(ranking.plot, self.plot)
             told += f"\nplot  {self.plot}"

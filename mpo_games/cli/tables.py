@@ -60,6 +60,18 @@ def on_tree(policies: Mapping[str, Any]) -> Iterable[str]:
     yield from aligned(cells)
 
 
+def value(game: Any, policy: Any) -> list[tuple[str, str]]:
+    """A row with the value of the game under `policy`; none where it is even by symmetry.
+
+    The value of the game itself is at most a duality gap away.
+    """
+    if isinstance(game, mg.PreferenceGame):
+        return []
+    who = "player 0" if isinstance(game, mg.SequenceFormGame) else "the row player"
+    # Adding 0 turns -0 into 0.
+    return [("game value", f"{float(game.value(policy)) + 0.0:.6g} to {who}")]
+
+
 def setting(name: str, value: object) -> str:
     """`name=value`: a number rounded, a function by its name, a schedule with its settings."""
     # A flag is an `int` too, and prints as 0 or 1.

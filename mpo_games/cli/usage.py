@@ -87,9 +87,9 @@ def _unknown(text: str, arguments: Sequence[str]) -> str:
     words = [word for word in re.split(r", | ", listed) if word in arguments]
     options = [word for word in words if word.startswith("-")]
     command = " ".join(["mpo-games", *arguments[:1]])
-    if commands := re.search(r"Available subcommands: ([\w, -]+)", text):
-        if words and words[0] == arguments[0]:
-            return f"there is no command {words[0]!r}: the commands are {_first(commands[1])}."
+    commands = re.search(r"Available subcommands: ([\w, -]+)", text)
+    if commands and words and words[0] == arguments[0]:
+        return f"there is no command {words[0]!r}: the commands are {_first(commands[1])}."
     if not options:
         odd = words[0] if words else listed
         return f"`{odd}` is not expected there; see `{command} --help`."
