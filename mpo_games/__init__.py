@@ -111,6 +111,7 @@ from mpo_games.solvers.regret import RTCFRPlus as RTCFRPlus
 from mpo_games.solvers.regret import SmoothPRMPlus as SmoothPRMPlus
 from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
+from mpo_games.table import Table as Table
 from mpo_games.trace import Trace as Trace
 
 # More earlier names: of `exact.trees`, and two functions of `catalogue`.

@@ -108,4 +108,5 @@ class Recorder(Generic[P]):
             rng_state,
             self.provenance,
             answer,
+            self.game,
         )

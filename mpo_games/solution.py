@@ -14,11 +14,12 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.capabilities import Stored
-from mpo_games.checks import is_number, require_game, require_kind, require_shape
+from mpo_games.checks import has_verbs, is_number, require_game, require_kind, require_shape
 from mpo_games.labelled import shown
 from mpo_games.npz import Damaged, read
-from mpo_games.protocol import Array, Game, P, State
+from mpo_games.protocol import Array, Game, Number, P, State
 from mpo_games.provenance import other_payoffs
+from mpo_games.table import Table
 from mpo_games.trace import Trace
 
 
@@ -42,6 +43,8 @@ class Solution(Generic[P]):
     """Solver, game, seed and versions, as `provenance.provenance` writes them."""
     answer: P | None = None
     """What the solver answers with, where that is not the last iterate by definition."""
+    game: Any = None
+    """The game that was solved. A file does not hold it: `load` is given it."""
 
     @property
     def policy(self) -> P:
@@ -60,6 +63,50 @@ class Solution(Generic[P]):
     def gap(self) -> float:
         """The last recorded duality gap (the worst of a batch); `KeyError` if none was recorded."""
         return float(np.max(self.trace["gap"][-1]))
+
+    @property
+    def exploitability(self) -> float:
+        """Half the last recorded duality gap; `KeyError` if none was recorded."""
+        return self.gap / 2.0
+
+    @property
+    def value(self) -> Number:
+        """The first player's expected payoff under `policy`, one number for each game of a batch.
+
+        It is computed now, from the game. `ValueError` if the game knows no values.
+        """
+        if not has_verbs(self.game, "value"):
+            raise ValueError(f"A {type(self.game).__name__} knows no values of policies.")
+        found: Number = self.game.value(self.policy)
+        return float(found) if np.ndim(found) == 0 else found
+
+    def table(self) -> Table:
+        """The strategy, with a line for each action at each player, context or information state.
+
+        It prints rounded; `to_csv(path)` and `to_pandas()` have all lines and all digits.
+        `ValueError` for a policy that is no table, such as a network.
+        """
+        policy: Any = self.policy
+        # A table of the states of a tree, which reads better as a policy of the tree.
+        if has_verbs(self.game, "treeplex"):
+            policy = self.game.treeplex(policy)
+        if not has_verbs(policy, "table"):
+            raise ValueError(f"A {type(policy).__name__} has no table of its actions.")
+        table: Table = policy.table()
+        return table
+
+    def summary(self) -> Table:
+        """What was run, and how far it came: a line for each fact."""
+        facts = [("game", self.provenance["game"]), ("solver", self.provenance["solver"])]
+        what = "last iterate" if self.policy is self.iterate else "answer"
+        if "gap" in self.trace and len(self.trace):
+            facts += [(f"duality gap of the {what}", self.gap), ("best gap", self.best_gap)]
+            facts += [(f"exploitability of the {what}", self.exploitability)]
+        if has_verbs(self.game, "value") and np.ndim(value := self.value) == 0:
+            facts += [("value", value)]
+        facts += [("evaluations", self.state.evaluations), ("steps", self.state.step)]
+        facts += [("reached `tol`", self.converged), ("seed", self.provenance["seed"])]
+        return Table(("fact", "value"), tuple(facts))
 
     def plot(self, metric: str = "gap", **options: Any) -> Any:
         """Draw a recorded metric against evaluations; returns the matplotlib axes."""
@@ -159,7 +206,7 @@ class Solution(Generic[P]):
                         f"{str(source)!r} holds policies of kind {shown(kind)}, not {own}: "
                         "pass a `policy` of the kind in the file."
                     )
-            return _solution(arrays, header, templates)
+            return replace(_solution(arrays, header, templates), game=game)
         except FileNotFoundError as error:
             raise ValueError(f"There is no file {str(source)!r} to load.") from error
         except _Foreign:

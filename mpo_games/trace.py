@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from mpo_games.protocol import Array
+from mpo_games.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,16 @@ class Trace:
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
+
+    def table(self) -> Table:
+        """A line for each record; a column of a batch shows its worst game, the largest number."""
+        columns = [np.asarray(column) for column in self.columns.values()]
+        flat = [c.reshape(len(c), -1).max(axis=-1) if c.ndim > 1 else c for c in columns]
+        return Table(tuple(self.columns), tuple(zip(*(c.tolist() for c in flat), strict=True)))
+
+    def to_pandas(self) -> Any:
+        """The records as a `DataFrame`, a batch as its worst game; `ImportError` without pandas."""
+        return self.table().to_pandas()
 
     def __len__(self) -> int:
         # The number of records, and not of columns: every run records `step`.

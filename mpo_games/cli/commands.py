@@ -141,7 +141,7 @@ class Solve:
             ("game", name),
             ("solver", chosen),
             *self._distances(exact, plain, solver, solution),
-            *tables.value(exact, solution.policy),
+            *tables.value(exact, solution.policy, solution.gap),
             ("evaluations", f"{solution.state.evaluations:,g}"),
             ("seconds", f"{seconds:.3g}"),
         ]
@@ -160,7 +160,7 @@ class Solve:
             except Exception as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 failures.append(f"{str(path)!r} could not be written: {reason.rstrip('.')}.")
-        policies = {_answer(plain): solution.policy}
+        policies = {_answer(solver).partition(" of ")[0]: solution.policy}
         if self.average:
             policies = {LAST: solution.iterate, "average": solution.policy}
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
@@ -210,7 +210,7 @@ def _answer(solver: Solver) -> str:
     if isinstance(solver, mg.Averaged):
         return "average"
     if isinstance(solver, mg.Restarted) and isinstance(solver.solver, mg.Averaged):
-        return "better one of average and last iterate"
+        return "better of average and last iterate"
     return LAST
 
 

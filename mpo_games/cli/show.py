@@ -39,5 +39,5 @@ class Show:
             solution.table().to_csv(self.strategy)
             rows.append(("strategy", str(self.strategy)))
         return "\n\n".join(
-            ["\n".join(tables.aligned(rows)), str(solution.summary()), str(solution.table())]
+            ["\n".join(tables.aligned(rows)), str(solution.summary()), tables.listed(solution.table())]
         )

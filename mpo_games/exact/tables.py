@@ -127,7 +127,7 @@ def nash(game: object) -> Equilibrium[Any]:
 def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 2)
     log_p, support, value, gap, _ = _optimal(game.payoff)
-    return Equilibrium(TabularPolicy(log_p, actions=game.actions), value, support, gap)
+    return Equilibrium(game.initial_policy().replace(log_p), value, support, gap)
 
 
 @nash.register
@@ -135,7 +135,7 @@ def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
 def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
     _require_single(game.payoff.ndim == 3)
     log_p = np.stack([_in_both_seats(context) for context in game.payoff])
-    policy = TabularPolicy(log_p, actions=game.actions)
+    policy = game.initial_policy().replace(log_p)
     gap = float(game.duality_gap(policy))
     return Equilibrium(policy, float(game.value(policy)), policy.probs > SUPPORT, gap)
 
@@ -283,6 +283,6 @@ def _quantal_response(
             f"Newton's method left a residual of {residual:.3g} nats at alpha={alpha}: "
             "`alpha` is too small beside the payoffs."
         )
-    policy = TabularPolicy(log_p, actions=game.actions)
+    policy = game.initial_policy().replace(log_p)
     gap = float(game.regularised_gap(policy, magnet, alpha))
     return QuantalResponse(policy, alpha, gap, residual)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,9 @@ from mpo_games.policies.tabular import (
 )
 from mpo_games.protocol import Array, Mask, Mixture
 
+SIDES = ("row player", "column player")
+"""The names of the rows of a policy."""
+
 
 @dataclass(frozen=True, eq=False)
 class MatrixGame:
@@ -32,8 +36,8 @@ class MatrixGame:
     illegal actions.
 
     The names of a table (a DataFrame, a mapping of mappings) become those of the actions.
-    `actions`, the row player's names and the column player's, are names for an array, or another
-    order of the names that a table has.
+    `rows` and `columns` are names for an array, or another order of the names that a table has;
+    `actions` is both of them at once.
 
     Payoffs are finite. Those above 1e306 in size are only for `exact.nash`: what plays such a game
     raises `ValueError`, since its sums would overflow.
@@ -55,7 +59,12 @@ class MatrixGame:
     """The names of the row player's actions and of the column player's, or nothing."""
 
     def __init__(
-        self, payoff: ArrayLike, actions: Sequence[Iterable[Hashable]] | None = None
+        self,
+        payoff: ArrayLike,
+        actions: Sequence[Iterable[Hashable]] | None = None,
+        *,
+        rows: Iterable[Hashable] | None = None,
+        columns: Iterable[Hashable] | None = None,
     ) -> None:
         found = read(payoff, "payoff")
         finite(found, "payoff")
@@ -64,15 +73,20 @@ class MatrixGame:
                 "`payoff` must be a matrix (n, m) or a batch (..., n, m), with no axis empty, "
                 f"got shape {found.values.shape}."
             )
+        sides: list[tuple[str, Any]] = [("rows", rows), ("columns", columns)]
         if actions is not None:
-            sides, _ = ordered(actions, "actions")
-            if len(sides) != 2:
+            if rows is not None or columns is not None:
+                raise ValueError("Pass `actions`, or `rows` and `columns`, but not both.")
+            both, _ = ordered(actions, "actions")
+            if len(both) != 2:
                 raise ValueError(
                     f"`actions` must be the names of the rows and of the columns, "
                     f"got {shown(actions)}."
                 )
-            for axis, side in zip((-2, -1), sides, strict=True):
-                names = names_of(side, "actions", found.values.shape[axis])
+            sides = [("actions", side) for side in both]
+        for axis, (argument, side) in zip((-2, -1), sides, strict=True):
+            if side is not None:
+                names = names_of(side, argument, found.values.shape[axis])
                 found = found.aligned(axis, names, "payoff").called(axis, names)
         # A copy, so that the caller's array stays writable; the kernels want C order.
         matrix = np.array(found.values, order="C")
@@ -81,11 +95,11 @@ class MatrixGame:
         sizes = matrix.shape[-2:]
         named = any(labels is not None for labels in found.labels[-2:])
         # A side without names is counted, if the other one has some.
-        both = (
+        counted = (
             tuple(range(size)) if labels is None else labels
             for labels, size in zip(found.labels[-2:], sizes, strict=True)
         )
-        object.__setattr__(self, "actions", tuple(both) if named else ())
+        object.__setattr__(self, "actions", tuple(counted) if named else ())
         object.__setattr__(self, "_centred", centred(matrix, 1.0))
         rows = (2, max(sizes)) if self.bound.max(initial=0.0) <= LARGEST else ()
         object.__setattr__(self, "_rows", rows)
@@ -109,7 +123,7 @@ class MatrixGame:
 
     def initial_policy(self) -> TabularPolicy:
         """Uniform play by both players."""
-        return TabularPolicy.uniform(self.legal, actions=self.actions)
+        return TabularPolicy.uniform(self.legal, actions=self.actions, rows=SIDES)
 
     def policy(self, row: ArrayLike, column: ArrayLike) -> TabularPolicy:
         """The policy with the given probabilities, `row` `(..., n)` and `column` `(..., m)`.
@@ -132,7 +146,7 @@ class MatrixGame:
             padded.append(np.pad(p, [(0, 0)] * (p.ndim - 1) + [(0, width - size)]))
         probs = np.stack(np.broadcast_arrays(*padded), axis=-2)
         legal = np.broadcast_to(self.legal, probs.shape)
-        return TabularPolicy.from_probs(probs, legal, actions=self.actions)
+        return TabularPolicy.from_probs(probs, legal, actions=self.actions, rows=SIDES)
 
     def feedback(
         self,

@@ -112,7 +112,7 @@ class PreferenceGame:
 
     def initial_policy(self) -> TabularPolicy:
         """Uniform over responses."""
-        return TabularPolicy.uniform(self.legal, actions=self.actions)
+        return TabularPolicy.uniform(self.legal, actions=self.actions, rows=self.contexts)
 
     def policy(self, probs: ArrayLike) -> TabularPolicy:
         """The policy with the given probabilities, `(Y,)` for every context or `(..., X, Y)`.
@@ -135,7 +135,7 @@ class PreferenceGame:
             found = found.aligned(-2, self.contexts or None, "probs")
         p = distributions(found.values, "probs", found.rounding)
         p = np.tile(p, (contexts, 1)) if p.ndim == 1 else p
-        return TabularPolicy.from_probs(p, actions=self.actions)
+        return TabularPolicy.from_probs(p, actions=self.actions, rows=self.contexts)
 
     def feedback(
         self,

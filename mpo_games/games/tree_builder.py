@@ -130,6 +130,8 @@ class TreeBuilder:
     """The sequence that leads to each information state."""
     names: list[tuple[Hashable, ...]] = field(default_factory=list)
     """The actions of each information state."""
+    spoken: list[tuple[str, ...]] = field(default_factory=list)
+    """What people call them, where that is another name."""
     first: list[int] = field(default_factory=list)
     """The sequence of each information state's first action."""
     # Machine numbers, since a large game has millions of leaves.
@@ -232,6 +234,7 @@ class TreeBuilder:
             split,
             tuple(labels[j] for j in order),
             ("", "", *(str(a) for j in order for a in self.names[j])),
+            ("", "", *(name for j in order for name in self.spoken[j])) if self.spoken else (),
         )
         rows, columns = number[np.array(self.leaves, dtype=np.int64)].reshape(-1, 2).T
         # Payoffs are linear in both plans, so leaves with the same pair of sequences are one entry.

@@ -28,7 +28,9 @@ from mpo_games.kernels.tables import (
 )
 from mpo_games.labelled import Labels, read, shown
 from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
+from mpo_games.policies.tables import of_rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
+from mpo_games.table import Table
 
 ILLEGAL = np.array(-np.inf)
 """The coordinate of an illegal action. It is an array, because a comparison with an array takes
@@ -49,6 +51,8 @@ class TabularPolicy:
     geometry: Geometry = Entropy()
     actions: tuple[Labels, ...] = ()
     """The names of the actions, a tuple for each row or one for all rows; or nothing."""
+    rows: Labels = ()
+    """The names of the rows, or nothing."""
 
     @classmethod
     def uniform(
@@ -56,6 +60,7 @@ class TabularPolicy:
         legal: ArrayLike,
         geometry: Geometry = Entropy(),
         actions: tuple[Labels, ...] = (),
+        rows: Labels = (),
     ) -> TabularPolicy:
         """Uniform over each row's legal actions; `legal` is boolean, `(..., rows, actions)`."""
         mask = _mask(legal, actions)
@@ -63,7 +68,8 @@ class TabularPolicy:
             raise ValueError(
                 "`legal` must be (..., rows, actions) with a legal action in every row."
             )
-        return cls.from_probs(mask / mask.sum(axis=-1, keepdims=True), mask, geometry, actions)
+        uniform = mask / mask.sum(axis=-1, keepdims=True)
+        return cls.from_probs(uniform, mask, geometry, actions, rows)
 
     @classmethod
     def from_probs(
@@ -72,6 +78,7 @@ class TabularPolicy:
         legal: ArrayLike | None = None,
         geometry: Geometry = Entropy(),
         actions: tuple[Labels, ...] = (),
+        rows: Labels = (),
     ) -> TabularPolicy:
         """The policy with the given probabilities, `(..., rows, actions)`, each row summing to 1.
 
@@ -101,7 +108,7 @@ class TabularPolicy:
             raise ValueError("`probs` gives weight to an illegal action.")
         if not has_verbs(geometry, "coordinates"):
             raise ValueError(f"`geometry` must be one like `Entropy()`, got {shown(geometry)}.")
-        return cls(geometry.coordinates(p, mask), geometry, actions)
+        return cls(geometry.coordinates(p, mask), geometry, actions, rows)
 
     @property
     def probs(self) -> Array:
@@ -147,7 +154,7 @@ class TabularPolicy:
             row = theta[..., player, :]
             theta = np.array(np.broadcast_to(self.coordinates, theta.shape))
             theta[..., player, :] = row
-        return type(self)(theta, self.geometry, self.actions)
+        return type(self)(theta, self.geometry, self.actions, self.rows)
 
     def regrets(self, q: Array, player: int | None = None) -> Array:
         """`centred(q)`, because the feedback to a table is the value of every action.
@@ -168,7 +175,7 @@ class TabularPolicy:
         coordinates = self.geometry.coordinates(probs, legal.reshape(weights.shape))
         if player is not None:
             coordinates = np.where(self.owned(player), coordinates, self.coordinates)
-        return type(self)(coordinates, self.geometry, self.actions)
+        return type(self)(coordinates, self.geometry, self.actions, self.rows)
 
     def owned(self, player: int) -> Mask:
         """A mask of the rows of `player`, `(rows, 1)`."""
@@ -196,9 +203,7 @@ class TabularPolicy:
         np.multiply(self.coordinates, 1.0 - weight, out=mean, where=self.legal)
         np.add(mean, weight * np.where(self.legal, other.coordinates, 0.0), out=mean)
         zero = np.zeros(shape)
-        return type(self)(
-            self.geometry.step(mean, zero, None, 1.0, 0.0), self.geometry, self.actions
-        )
+        return self.replace(self.geometry.step(mean, zero, None, 1.0, 0.0))
 
     def smooth(self, share: float) -> Self:
         """`(1 - share) self + share uniform` over every row's legal actions; `0 <= share <= 1`."""
@@ -206,7 +211,7 @@ class TabularPolicy:
         legal = self.legal
         uniform = legal / legal.sum(axis=-1, keepdims=True)
         probs = (1.0 - share) * self.probs + share * uniform
-        return type(self)(self.geometry.coordinates(probs, legal), self.geometry, self.actions)
+        return self.replace(self.geometry.coordinates(probs, legal))
 
     def snapshot(self) -> Self:
         """The policy itself: tables are immutable."""
@@ -217,7 +222,7 @@ class TabularPolicy:
         self._require_like(other)
         coordinates = self.coordinates.copy()
         coordinates[..., player, :] = other.coordinates[..., player, :]
-        return type(self)(coordinates, self.geometry, self.actions)
+        return self.replace(coordinates)
 
     @property
     def extent(self) -> float:
@@ -268,7 +273,12 @@ class TabularPolicy:
             return self
         if not has_verbs(geometry, "coordinates", "probs"):
             raise WrongKind(f"`geometry` must be like `Entropy()`, got {shown(geometry)}.")
-        return type(self)(geometry.coordinates(self.probs, self.legal), geometry, self.actions)
+        coordinates = geometry.coordinates(self.probs, self.legal)
+        return type(self)(coordinates, geometry, self.actions, self.rows)
+
+    def table(self) -> Table:
+        """A line for each row and legal action: row, action, probability (all digits are kept)."""
+        return of_rows(self.probs, self.legal, self.names, self.rows)
 
     def by_name(self) -> tuple[dict[Hashable, float], ...]:
         """The probabilities of each row by the names of its legal actions, or by their numbers.
@@ -316,7 +326,7 @@ class TabularPolicy:
 
     def replace(self, coordinates: Array) -> Self:
         """A policy of the same kind at other coordinates."""
-        return type(self)(coordinates, self.geometry, self.actions)
+        return type(self)(coordinates, self.geometry, self.actions, self.rows)
 
     @property
     def kind(self) -> str:

@@ -45,6 +45,8 @@ class Tree:
     """A name for each information state (OpenSpiel's information state string), or nothing."""
     actions: tuple[int | str, ...] = ()
     """A name for the last action of each sequence, or nothing."""
+    names: tuple[str, ...] = ()
+    """What people call these actions, where that is another name: OpenSpiel's "Bet" for 1."""
     owner: Indices = field(init=False)
     """The player of each sequence, `(sequences,)`."""
     choices: Array = field(init=False)

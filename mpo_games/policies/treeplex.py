@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 from mpo_games.checks import require_kind, require_no_pull, require_shape, require_share
 from mpo_games.labelled import shown
 from mpo_games.policies.dilated_entropy import DilatedEntropy
+from mpo_games.policies.tables import of_tree
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
+from mpo_games.table import Table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +90,13 @@ class TreeplexPolicy:
         """The meaning of the coordinates, as saved files name it."""
         gamma = self.geometry.gamma
         return f"TreeplexPolicy(gamma={gamma})" if gamma else "TreeplexPolicy()"
+
+    def table(self) -> Table:
+        """A line for each information state and action, also where play does not reach them.
+
+        `reach` is the probability that the player's own choices lead to the state.
+        """
+        return of_tree(self.tree, self.probs, self.plan)
 
     def mirror_step(
         self,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from mpo_games.policies.tree import Tree
 if TYPE_CHECKING:
     import pyspiel
 
-FORMAT = 4
+FORMAT = 5
 """The version of the layout of cached files. A file of another version is not read."""
 
 WORTH_CACHING = 2000
@@ -174,7 +175,8 @@ def _folder() -> Path:
 
 def _pack(key: str, game: SequenceFormGame) -> bytes:
     # JSON: an array of strings pads each to the longest, and one of objects needs pickle.
-    names = json.dumps([key, game.tree.labels, game.tree.actions]).encode()
+    tree = game.tree
+    names = json.dumps([key, tree.labels, tree.actions, tree.names]).encode()
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -198,10 +200,9 @@ def _unpack(content: bytes, dilation: Dilation, display: str) -> tuple[str, Sequ
     if sha256(archive).digest() != checksum:
         raise ValueError("The file was changed after it was written.")
     with np.load(io.BytesIO(archive), allow_pickle=False) as file:
-        key, labels, actions = json.loads(file["names"].tobytes())
-        tree = Tree(
-            file["parent"], file["offset"], int(file["split"]), tuple(labels), tuple(actions)
-        )
+        key, labels, actions, spoken = json.loads(file["names"].tobytes())
+        shape = file["parent"], file["offset"], int(file["split"])
+        tree = Tree(*shape, tuple(labels), tuple(map(intern, actions)), tuple(map(intern, spoken)))
         row, column, chance, payoff = (file[n] for n in ("row", "column", "chance", "payoff"))
         total = float(file["utility_sum"])
     return key, SequenceFormGame(tree, row, column, chance, payoff, dilation, display, total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from sys import intern
 from typing import TYPE_CHECKING
 
 from mpo_games.games.memory import require_limit
@@ -75,6 +76,7 @@ def _walk(
         sequences = builder.state(player, name, legal, at)
         if len(builder.players) > known:
             characters += len(name)
+            builder.spoken.append(_spoken(state, player, legal))
         for sequence, action in zip(sequences, legal, strict=True):
             there = (sequence, at[1]) if player == 0 else (at[0], sequence)
             child = state.child(action)
@@ -112,6 +114,15 @@ def _walk(
             bar.update(share)
     # A sum such as 1e-17 is rounding, and -0.0 a zero.
     return builder, 0.0 if total is None or abs(total) < 1e-9 else total
+
+
+def _spoken(state: pyspiel.State, player: int, legal: tuple[int, ...]) -> tuple[str, ...]:
+    """What OpenSpiel calls the actions: each text once in memory, since a game repeats them."""
+    try:
+        return tuple(intern(state.action_to_string(player, action)) for action in legal)
+    # Names are for people only, and no reason to refuse a game.
+    except Exception:
+        return tuple(map(str, legal))
 
 
 def _chances(state: pyspiel.State) -> list[tuple[int, float]]:
