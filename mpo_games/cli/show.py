@@ -38,6 +38,5 @@ class Show:
         if self.strategy is not None:
             solution.table().to_csv(self.strategy)
             rows.append(("strategy", str(self.strategy)))
-        return "\n\n".join(
-            ["\n".join(tables.aligned(rows)), str(solution.summary()), tables.listed(solution.table())]
-        )
+        strategy = tables.listed(solution.table())
+        return "\n\n".join(["\n".join(tables.aligned(rows)), str(solution.summary()), strategy])

@@ -49,9 +49,11 @@ def sentence(said: str, arguments: Sequence[str]) -> str:
         return f"{name} must be one of {choices}; got {found[1]}."
     if found := re.search(r"Missing value for argument '(.+?)'", text):
         return f"`{found[1]}` needs a value."
-    if found := re.search(r"Missing from (.+?): (\S+)", text):
-        needed = re.findall(r"(?:^| )([A-Z]{2,}|--[\w-]+)(?= )", text.split(":", 1)[1])
-        return f"`{found[1]}` needs {' and '.join(needed) or found[2]}; see `{found[1]} --help`."
+    if found := re.search(r"Missing from (.+?): ", text):
+        # Each argument that is needed: its name, what it is, and `(required)`.
+        missing = text[found.end() :].split("(required)")[:-1]
+        needed = " and ".join(words.split()[0] for words in missing if words.strip())
+        return f"`{found[1]}` needs {needed or 'more'}; see `{found[1]} --help`."
     if "nrecognized" in text:
         return _unknown(text, arguments)
     return f"{text.split(' For full helptext')[0].rstrip('.')}."
@@ -60,8 +62,9 @@ def sentence(said: str, arguments: Sequence[str]) -> str:
 def _unboxed(said: str) -> str:
     """The text in tyro's box, on one line and without its frame and colours."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
-    return " ".join(" ".join(line for line in lines if not line.startswith("─")).split())
+    # Where the output is not known to be UTF-8, the frame is drawn in ASCII.
+    lines = [line.strip("│| ") for line in plain.splitlines() if line[:1] not in "╭╰+"]
+    return " ".join(" ".join(line for line in lines if line.strip("─-")).split())
 
 
 def _value(option: str, arguments: Sequence[str]) -> str:

@@ -60,8 +60,8 @@ def on_battles(found: Battles) -> list[str]:
         pairs = [f"{a} and {b}" for a, b in never_met]
         notes.append(
             f"{len(pairs)} of {len(names) * (len(names) - 1) // 2} pairs never met: "
-            f"{listed(pairs, 20)}. The equilibrium counts them as even; Bradley-Terry and win rates "
-            "leave them out."
+            f"{listed(pairs, 20)}. The equilibrium counts them as even; Bradley-Terry and win "
+            "rates leave them out."
         )
     groups, parts = linked(found.scores), linked(found.scores, "weak")
     if parts.max() > 0:

@@ -128,10 +128,11 @@ class Ranking:
         rates = self.game.preferences[0][:, first]
         rival = int(np.argmax(rates))
         if rates[rival] > 0.5 + NEAR:
+            left = self.cyclicity.equilibrium_gap
             found.append(
                 f"Bradley-Terry ranks {names[first]} first, which loses to {names[rival]}: "
-                f"{rates[rival]:.1%} prefer {names[rival]}. Duality gap {self.reward_gap:.3g}, of "
-                f"the equilibrium {self.cyclicity.equilibrium_gap:.0e}."
+                f"{rates[rival]:.1%} prefer {names[rival]}. Duality gap {self.reward_gap:.3g}; the "
+                f"equilibrium has {'0' if left < NEAR else f'{left:.0e}'}."
             )
         return [*found, *self.notes]
 
