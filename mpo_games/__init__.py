@@ -58,6 +58,9 @@ from mpo_games.games.noisy import SampledGame as SampledGame
 from mpo_games.games.outcome_sampling import OutcomeSampling as OutcomeSampling
 from mpo_games.games.preference import PreferenceGame as PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame as SequenceFormGame
+from mpo_games.games.tree_builder import Chance as Chance
+from mpo_games.games.tree_builder import Decision as Decision
+from mpo_games.games.tree_builder import Payoff as Payoff
 from mpo_games.games.tree_builder import build_tree as build_tree
 from mpo_games.policies import dilation as dilation
 from mpo_games.policies.dilated_entropy import DilatedEntropy as DilatedEntropy
@@ -76,7 +79,6 @@ from mpo_games.protocol import Policy as Policy
 from mpo_games.protocol import Solver as Solver
 from mpo_games.protocol import State as State
 from mpo_games.ranking.rank import rank as rank
-from mpo_games.ranking.result import Estimates as Estimates
 from mpo_games.ranking.result import Ranking as Ranking
 from mpo_games.solution import Solution as Solution
 from mpo_games.solve import iterate as iterate
@@ -113,6 +115,109 @@ from mpo_games.solvers.restarts import Restarted as Restarted
 from mpo_games.solvers.self_tuning import AutoMPO as AutoMPO
 from mpo_games.table import Table as Table
 from mpo_games.trace import Trace as Trace
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "APMD",
+    "CFR",
+    "DCFR",
+    "EGPO",
+    "HSDCFR",
+    "M2WU",
+    "MMD",
+    "MPO",
+    "MPO_RT",
+    "Adaptive",
+    "AgainstMixture",
+    "Anchored",
+    "AnnealedMMD",
+    "AutoMPO",
+    "Averaged",
+    "BanditGame",
+    "Battles",
+    "BehaviouralGame",
+    "CFRPlus",
+    "Chance",
+    "Decaying",
+    "Decision",
+    "DilatedEntropy",
+    "Ema",
+    "Entropy",
+    "Euclidean",
+    "Every",
+    "ExactGame",
+    "Extragradient",
+    "ExtragradientRMPlus",
+    "FictitiousPlay",
+    "Fixed",
+    "Game",
+    "GradientAscent",
+    "HSPCFRPlus",
+    "Leap",
+    "MagnetSchedule",
+    "MatrixGame",
+    "Measured",
+    "MirrorDescent",
+    "Mixture",
+    "NashMD",
+    "NoisyGame",
+    "OptimisticMD",
+    "OptimisticMPO",
+    "OutcomeSampling",
+    "PCFRPlus",
+    "PDCFRPlus",
+    "Payoff",
+    "PlayedAverage",
+    "Policy",
+    "PreferenceGame",
+    "RTCFRPlus",
+    "Ranking",
+    "RegretMatching",
+    "Restarted",
+    "SampledGame",
+    "SequenceFormGame",
+    "SmoothPRMPlus",
+    "SmoothedEntropy",
+    "Solution",
+    "Solver",
+    "State",
+    "Table",
+    "TabularPolicy",
+    "Trace",
+    "Tree",
+    "TreeplexPolicy",
+    "WhenGapFell",
+    "WhenInnerSolved",
+    "alternating",
+    "alternating_popov",
+    "as_given",
+    "build_tree",
+    "builders",
+    "catalogue",
+    "counterfactual_values",
+    "current",
+    "cyclicity",
+    "dilation",
+    "exact",
+    "families",
+    "half_step",
+    "iterate",
+    "load",
+    "log_spaced",
+    "metrics",
+    "optimistic",
+    "plot",
+    "popov",
+    "probabilities",
+    "q_values",
+    "rank",
+    "smoothed",
+    "solve",
+    "theory",
+    "to_efg",
+    "to_nfg",
+]
 
 # More earlier names: of `exact.trees`, and two functions of `catalogue`.
 describe = catalogue.describe

@@ -9,9 +9,10 @@ from __future__ import annotations
 from math import inf, sqrt
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpo_games.labelled import EXACT, Labelled, Labels, read, shown
-from mpo_games.protocol import Array, Indices, Number
+from mpo_games.protocol import Array, Indices, Mask, Number
 
 KEPT = 1e-8
 """Probabilities in float64 whose sum is this close to 1 stay as they are, to the last bit."""
@@ -244,3 +245,17 @@ def require_shape(name: str, array: Array, like: Array) -> None:
     """
     if any(n != m for n, m in zip(array.shape[::-1], like.shape[::-1], strict=False)):
         raise ValueError(f"`{name}` has shape {array.shape}, the game's {like.shape}.")
+
+
+def legal_mask(legal: ArrayLike, actions: tuple[Labels, ...]) -> Mask:
+    """A mask of legal actions, in the order of `actions` if it has names.
+
+    `ValueError` unless it is one of true and false, or of 0 and 1.
+    """
+    found = read(legal, "legal")
+    if found.values.ndim:
+        for row in actions or (None,):
+            found = found.aligned(-1, row, "legal")
+    if not ((found.values == 0.0) | (found.values == 1.0)).all():
+        raise ValueError("`legal` must be true or false for every action.")
+    return np.asarray(found.values, dtype=bool)

@@ -24,6 +24,9 @@ from mpo_games.protocol import Array
 TIE = 1e-12
 """Win rates this close to 1/2 are ties."""
 
+LISTED = 20
+"""The most contexts that a report prints one by one."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextReport:
@@ -53,6 +56,14 @@ class ContextReport:
     """Duality gap of always playing `reward_winner` (1 if some response always beats it)."""
     borda_gap: float
     """Duality gap of always playing `borda_winner`."""
+
+    def __repr__(self) -> str:
+        winner = f"Condorcet winner {self.condorcet_winner}"
+        return (
+            f"ContextReport: {len(self.scores)} responses, cyclic share {self.cyclic_share:.3g}, "
+            f"{'no Condorcet winner' if self.condorcet_winner is None else winner}, "
+            f"gap of the reward's winner {self.reward_gap:.3g}"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +111,13 @@ class CyclicityReport:
         """Duality gap of always playing the Borda winner."""
         return float(np.mean([c.borda_gap for c in self.contexts]))
 
+    def __repr__(self) -> str:
+        return (
+            f"CyclicityReport: {len(self.contexts)} contexts, cyclic share "
+            f"{self.cyclic_share:.3g}, with a Condorcet winner {self.condorcet_share:.3g}, "
+            f"gap of the reward's winner {self.reward_gap:.3g}"
+        )
+
     def __str__(self) -> str:
         rows = [
             (
@@ -112,8 +130,11 @@ class CyclicityReport:
                 f"{c.reward_gap:.4f}",
                 f"{c.borda_gap:.4f}",
             )
-            for x, c in enumerate(self.contexts)
+            for x, c in enumerate(self.contexts[:LISTED])
         ]
+        if len(self.contexts) > LISTED:
+            left = f"{len(self.contexts) - LISTED} more"
+            rows.append((left, *("...",) * 7))
         if len(rows) > 1:
             mean = (
                 "mean",

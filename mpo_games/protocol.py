@@ -31,7 +31,12 @@ P = TypeVar("P", bound="Policy[Any]")
 
 
 class Policy(Protocol[F]):
-    """A point of the feasible set; `F` is the feedback it can learn from. Immutable."""
+    """A point of the feasible set; `F` is the feedback it can learn from. Immutable.
+
+    >>> start = load('comal').initial_policy()
+    >>> start.mirror_step(np.log([[1.0, 2.0, 1.0]]), None, eta=1.0, alpha=0.0).probs
+    array([[0.25, 0.5 , 0.25]])
+    """
 
     def mirror_step(
         self,
@@ -78,6 +83,11 @@ class Mixture(Generic[P]):
     (optimism), a replay pool and an average need no arithmetic on feedback: a table combines the
     opponents' probabilities, a language game weights the opponents' responses. `ValueError` unless
     there is one weight per policy.
+
+    >>> game = load('comal')
+    >>> first, second = game.policy([1, 0, 0]), game.policy([0, 1, 0])
+    >>> game.feedback(first, Mixture((first, second), (0.5, 0.5))).round(2)
+    array([[-0.2 ,  0.2 ,  0.05]])
     """
 
     policies: tuple[P, ...]
@@ -96,7 +106,11 @@ class Mixture(Generic[P]):
 # Checkable at run time, so that `solve` can refuse a name or a class in a sentence.
 @runtime_checkable
 class Game(Protocol[P, F_co]):
-    """A two-player zero-sum game, or a symmetric constant-sum one played against oneself."""
+    """A two-player zero-sum game, or a symmetric constant-sum one played against oneself.
+
+    >>> isinstance(load('comal'), Game)
+    True
+    """
 
     @property
     def players(self) -> int:
@@ -128,6 +142,10 @@ class ExactGame(Game[P, F_co], Protocol[P, F_co]):
     """A game whose distance to equilibrium can be computed.
 
     Values are floats, or arrays over the leading batch axes of a batch of games.
+
+    >>> game = load('comal')
+    >>> [callable(getattr(game, verb)) for verb in ('duality_gap', 'best_response', 'value')]
+    [True, True, True]
     """
 
     def duality_gap(self, policy: P) -> Number:
@@ -163,7 +181,12 @@ _put = object.__setattr__
 
 @dataclass(frozen=True, slots=True, init=False)
 class State(Generic[P]):
-    """Everything that a solver needs for its next step. Saved and restored bit for bit."""
+    """Everything that a solver needs for its next step. Saved and restored bit for bit.
+
+    >>> start = load('comal').initial_policy()
+    >>> State(start, magnet=start)
+    State: step 0, 0 evaluations
+    """
 
     policy: P
     """The point that is played: the last iterate. Where `solve` records, it is what the solver
@@ -223,6 +246,11 @@ class State(Generic[P]):
         put(self, "q", q)
         put(self, "eta", eta)
         put(self, "alpha", alpha)
+
+    def __repr__(self) -> str:
+        moved = f", magnet moved at step {self.moved_at}" if self.moved_at else ""
+        kept = f", remembers {', '.join(self.memory)}" if self.memory else ""
+        return f"State: step {self.step}, {self.evaluations:.10g} evaluations{moved}{kept}"
 
     def advance(
         self,
@@ -313,6 +341,11 @@ class MagnetSchedule(Protocol):
 
     Any callable `(game, state) -> state` that returns the state as it is, or `state.move(...)`. If
     the decision costs feedback evaluations, the schedule adds them by `state.charge(...)`.
+
+    >>> def at_step_100(game, state):
+    ...     return state.move(state.policy) if state.step == 100 else state
+    >>> solve(load('comal'), MMD(0.3, 0.1, magnet=at_step_100), 500).state.moved_at
+    100
     """
 
     # Positional, so that any function of two arguments is a schedule, whatever it calls them.
@@ -322,7 +355,11 @@ class MagnetSchedule(Protocol):
 
 @runtime_checkable
 class Solver(Protocol):
-    """Settings with one pure method: a frozen dataclass that reads like its paper's equation."""
+    """Settings with one pure method: a frozen dataclass that reads like its paper's equation.
+
+    >>> isinstance(MPO(eta=0.3, alpha=0.1, period=50), Solver)
+    True
+    """
 
     def step(
         self, game: Game[Any, Any], state: State[Any], rng: np.random.Generator | None = None

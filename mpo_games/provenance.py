@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,14 +14,30 @@ from zlib import crc32
 import numpy as np
 
 from mpo_games.protocol import Solver
+from mpo_games.written import written
 
 
 def spell(solver: Solver) -> str:
     """The solver's settings as text, equal for equal settings.
 
-    A function appears by its name alone, because its address changes from run to run.
+    A function appears by its name alone, because its address changes from run to run. All settings
+    appear, also defaults, since another release may have others. This is no repr: files hold it.
     """
-    return re.sub(r"<function (\S+) at 0x\w+>", r"\1", repr(solver))
+    return re.sub(r"<function (\S+) at 0x\w+>", r"\1", _spelled(solver))
+
+
+def _spelled(value: Any) -> str:
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = (f"{p.name}={_spelled(getattr(value, p.name))}" for p in fields(value) if p.repr)
+        return f"{type(value).__qualname__}({', '.join(parts)})"
+    if type(value) is tuple:
+        comma = "," if len(value) == 1 else ""
+        return f"({', '.join(map(_spelled, value))}{comma})"
+    if type(value) is list:
+        return f"[{', '.join(map(_spelled, value))}]"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{_spelled(k)}: {_spelled(v)}' for k, v in value.items())}}}"
+    return repr(value)
 
 
 def describe(game: object) -> str:
@@ -106,6 +123,8 @@ def provenance(game: object, solver: Solver, seed: int) -> dict[str, Any]:
         "game": describe(game),
         "fingerprint": fingerprint(game),
         "solver": spell(solver),
+        # For people, as `solver` is for comparing.
+        "method": written(solver),
         # JSON refuses the integers of NumPy.
         "seed": int(seed),
         # A copy, because all runs share the cached one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Generic
@@ -14,18 +14,31 @@ import numpy as np
 
 from mpo_games.atomic import write_bytes
 from mpo_games.capabilities import Stored
-from mpo_games.checks import has_verbs, is_number, require_game, require_kind, require_shape
+from mpo_games.checks import has_verbs, require_game, require_kind
 from mpo_games.labelled import shown
 from mpo_games.npz import Damaged, read
-from mpo_games.protocol import Array, Game, Number, P, State
+from mpo_games.protocol import Game, Number, P, State
 from mpo_games.provenance import other_payoffs
+from mpo_games.saved import numbers, parts_of, stored
 from mpo_games.table import Table
 from mpo_games.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution(Generic[P]):
-    """The outcome of `solve`: the solver's answer, the best recorded one, the trace."""
+    """The outcome of `solve`: the solver's answer, the best recorded one, the trace.
+
+    >>> game = load('comal')
+    >>> start = game.policy([0.2, 0.5, 0.3])
+    >>> solution = solve(game, MMD(eta=0.3, alpha=0.1), 500, policy=start)
+    >>> solution
+    MMD(eta=0.3, alpha=0.1) on comal: gap 0.059 after 500 evaluations
+    >>> print(solution.table())
+    action  probability
+         0       0.2749
+         1       0.2797
+         2       0.4454
+    """
 
     state: State[P]
     """Everything needed to go on (with `solve(..., resume=solution)`)."""
@@ -97,7 +110,7 @@ class Solution(Generic[P]):
 
     def summary(self) -> Table:
         """What was run, and how far it came: a line for each fact."""
-        facts = [("game", self.provenance["game"]), ("solver", self.provenance["solver"])]
+        facts: list[tuple[str, Any]] = [("game", self._title), ("solver", self.method)]
         what = "last iterate" if self.policy is self.iterate else "answer"
         if "gap" in self.trace and len(self.trace):
             facts += [(f"duality gap of the {what}", self.gap), ("best gap", self.best_gap)]
@@ -107,6 +120,26 @@ class Solution(Generic[P]):
         facts += [("evaluations", self.state.evaluations), ("steps", self.state.step)]
         facts += [("reached `tol`", self.converged), ("seed", self.provenance["seed"])]
         return Table(("fact", "value"), tuple(facts))
+
+    def __repr__(self) -> str:
+        what = f"{self.method} on {self._title}"
+        spent = f"after {self.state.evaluations:.10g} evaluations"
+        if "gap" not in self.trace or not len(self.trace):
+            return f"{what}: {spent}"
+        return f"{what}: {'largest ' * (self.trace['gap'].ndim > 1)}gap {self.gap:.2g} {spent}"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    @property
+    def method(self) -> str:
+        """The solver as it is written in code."""
+        # Files of earlier releases have the long text only.
+        return str(self.provenance.get("method", self.provenance["solver"]))
+
+    @property
+    def _title(self) -> str:
+        return str(getattr(self.game, "title", self.provenance["game"]))
 
     def plot(self, metric: str = "gap", **options: Any) -> Any:
         """Draw a recorded metric against evaluations; returns the matplotlib axes."""
@@ -141,10 +174,10 @@ class Solution(Generic[P]):
         kinds: dict[str, str] = {}
         for name, item in items.items():
             if isinstance(item, Stored) or is_dataclass(item):
-                stored = _stored(item)
-                kinds[name], parts = stored.kind, stored.arrays()
+                found = stored(item)
+                kinds[name], parts = found.kind, found.arrays()
             else:
-                parts = _numbers(name, item)
+                parts = numbers(name, item)
             for part, array in parts.items():
                 # `x != x` is True for NaN alone; objects and texts have none.
                 if array.dtype.kind in "fc" and bool((array != array).any()):
@@ -187,12 +220,12 @@ class Solution(Generic[P]):
         templates: dict[str, Any] = {}
         for start in (game.initial_policy(), policy):
             if start is not None:
-                templates[_stored(start).kind] = start
+                templates[stored(start).kind] = start
                 # By name: `isinstance` overlooks what a wrapper's `__getattr__` forwards.
                 tunable: Any = game
                 if all(callable(getattr(tunable, verb, None)) for verb in ("smoothed", "gap")):
                     other, _ = tunable.smoothed(start)
-                    templates[_stored(other).kind] = other
+                    templates[stored(other).kind] = other
         try:
             arrays = read(source)
             header = json.loads(str(arrays.pop("header")))
@@ -201,12 +234,12 @@ class Solution(Generic[P]):
             kinds: dict[str, str] = header["kinds"]
             for kind in kinds.values():
                 if kind not in templates:
-                    own = _stored(game.initial_policy() if policy is None else policy).kind
+                    own = stored(game.initial_policy() if policy is None else policy).kind
                     raise _Foreign(
                         f"{str(source)!r} holds policies of kind {shown(kind)}, not {own}: "
                         "pass a `policy` of the kind in the file."
                     )
-            return replace(_solution(arrays, header, templates), game=game)
+            return cls(**parts_of(arrays, header, templates), game=game)
         except FileNotFoundError as error:
             raise ValueError(f"There is no file {str(source)!r} to load.") from error
         except _Foreign:
@@ -217,10 +250,6 @@ class Solution(Generic[P]):
             raise ValueError(
                 f"{str(source)!r} is not a saved solution of this game{why}."
             ) from error
-
-
-KEPT = ("q", "eta", "alpha")
-"""The fields of a state, beside its memory, that are saved if they are not None."""
 
 
 def npz_path(path: str | Path) -> Path:
@@ -235,153 +264,3 @@ def npz_path(path: str | Path) -> Path:
 
 class _Foreign(ValueError):
     """A sound file of another game, with the whole sentence about it."""
-
-
-def _solution(
-    arrays: dict[str, Array], header: Mapping[str, Any], templates: Mapping[str, Any]
-) -> Solution[Any]:
-    """The solution in the arrays and the header of a file; any exception if there is none."""
-    kinds = header["kinds"]
-    columns = {n[6:]: arrays.pop(n) for n in list(arrays) if n.startswith("trace/")}
-    parts: dict[str, dict[str, Array]] = {}
-    for name, array in arrays.items():
-        item, _, part = name.rpartition("/")
-        parts.setdefault(item, {})[part] = array
-    items: dict[str, Any] = {}
-    for name, found in parts.items():
-        for part, array in found.items():
-            if array.dtype.kind in "fc" and bool((array != array).any()):
-                raise Damaged(f"`{name}/{part}` holds NaN")
-        if name not in kinds and "array" in found:
-            array = found["array"]
-            items[name] = array if array.ndim else array.item()
-        else:
-            # Files of earlier releases name the kind of `policy` and `best` only.
-            items[name] = _restored(name, found, templates[kinds.get(name, kinds["policy"])])
-    if missing := {"policy", "magnet", "best"} - items.keys():
-        raise Damaged(f"it has no {' and no '.join(sorted(missing))}")
-    # Before release 0.2 feedback and step size were entries of the memory. Since then an
-    # entry of such a name is a user's own.
-    places = KEPT if "fields" in header else [f"memory/{name}" for name in KEPT]
-    kept = {name: items.pop(place, None) for name, place in zip(KEPT, places, strict=True)}
-    _require_kept(kept, getattr(items["policy"], "coordinates", None))
-    named = header.get("answer")
-    answer = None if named is None else items[named]
-    best = items.pop("best")
-    items.pop("answer", None)
-    state: State[Any] = State(
-        items.pop("policy"),
-        items.pop("magnet"),
-        _count("step", header),
-        _count("moved", header),
-        header["evaluations"],
-        {name.removeprefix("memory/"): item for name, item in items.items()},
-        **kept,
-    )
-    if not (0.0 <= state.evaluations < np.inf):
-        raise Damaged(f"its evaluations must be finite and at least 0, got {state.evaluations}")
-    gap, converged = header["best_gap"], header["converged"]
-    if not (is_number(gap) and gap > -np.inf and isinstance(converged, bool)):
-        raise Damaged("its `best_gap` must be a number, and `converged` true or false")
-    if len({len(column) for column in columns.values()}) != 1:
-        raise Damaged("the columns of its trace are missing, or not equally long")
-    for name in ("step", "evaluations"):
-        if not (columns[name].ndim == 1 and (np.diff(columns[name]) >= 0).all()):
-            raise Damaged(f"`{name}` falls in its trace")
-    for name, column in columns.items():
-        if column.dtype.kind not in "fiub" or bool((column != column).any()):
-            raise Damaged(f"`{name}` of its trace is not all numbers")
-    # A generator refuses what is no state of one.
-    np.random.default_rng(0).bit_generator.state = header["rng_state"]
-    provenance = header["provenance"]
-    if not all(isinstance(provenance[noun], str) for noun in ("game", "solver")):
-        raise Damaged("its `provenance` does not name a game and a solver")
-    return Solution(
-        state,
-        Trace(columns),
-        best,
-        gap,
-        converged,
-        header["rng_state"],
-        provenance | {"seed": int(provenance["seed"])},
-        answer,
-    )
-
-
-def _require_kept(kept: Mapping[str, Any], own: Array | None) -> None:
-    """`Damaged` unless the settings are numbers, and feedback to a table has its shape."""
-    for name in ("eta", "alpha"):
-        setting = np.asarray(0.0 if kept[name] is None else kept[name])
-        if setting.dtype.kind not in "fiu" or not (setting >= 0.0).all():
-            raise Damaged(f"`{name}` must be numbers of at least 0")
-    if own is not None and kept["q"] is not None:
-        q = np.asarray(kept["q"])
-        if q.dtype.kind not in "fiu" or q.ndim < min(2, own.ndim):
-            raise Damaged(f"`q` must be an array of numbers, of shape (..., {own.shape})")
-        require_shape("q", q, own)
-
-
-def _count(name: str, header: Mapping[str, Any]) -> int:
-    count = header[name]
-    if type(count) is not int or count < 0:
-        raise Damaged(f"`{name}` must be a count, got {count!r}")
-    return count
-
-
-def _restored(name: str, parts: Mapping[str, Array], template: object) -> Any:
-    """The policy of the template's kind with these arrays; `Damaged` if they cannot be its own."""
-    stored = _stored(template)
-    for part, own in stored.arrays().items():
-        # Some policies have more parts than others of their kind: `restored` knows which it needs.
-        array = parts.get(part, own)
-        if array.dtype != own.dtype or array.ndim < min(2, own.ndim):
-            raise Damaged(
-                f"`{name}/{part}` must be {own.dtype} of shape (..., {own.shape}), "
-                f"got {array.dtype} of shape {array.shape}"
-            )
-        if array.dtype.kind == "f" and bool((array == np.inf).any()):
-            raise Damaged(f"`{name}/{part}` holds infinity")
-    return stored.restored(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _ByFields:
-    """A policy that is a dataclass and not `Stored`: its arrays are those among its fields."""
-
-    policy: Any
-
-    @property
-    def kind(self) -> str:
-        return f"{type(self.policy).__name__}({getattr(self.policy, 'geometry', '')})"
-
-    def arrays(self) -> dict[str, Array]:
-        values = {part.name: getattr(self.policy, part.name) for part in fields(self.policy)}
-        return {part: array for part, array in values.items() if isinstance(array, np.ndarray)}
-
-    def restored(self, arrays: Mapping[str, Array]) -> Any:
-        if missing := self.arrays().keys() - arrays.keys():
-            raise Damaged(f"it lacks {', '.join(sorted(missing))}")
-        for part, array in arrays.items():
-            require_shape(part, array, getattr(self.policy, part))
-        return replace(self.policy, **arrays)
-
-
-def _stored(policy: object) -> Stored[Any] | _ByFields:
-    """The policy, if it can be written as arrays; else `ValueError`."""
-    if isinstance(policy, Stored):
-        return policy
-    if is_dataclass(policy):
-        return _ByFields(policy)
-    raise ValueError(
-        f"A {type(policy).__name__} cannot be saved: it is no dataclass, "
-        "and has not all of `kind`, `arrays()` and `restored(arrays)`."
-    )
-
-
-def _numbers(name: str, item: object) -> Mapping[str, Array]:
-    """An array of numbers, or one number, as the part `array`; else `ValueError`."""
-    array = np.asarray(item)
-    # Objects would be pickled, and reading pickles runs foreign code.
-    if array.dtype.hasobject:
-        raise ValueError(f"Cannot save `{name}`: it is neither a policy nor an array of numbers.")
-    return {"array": array}

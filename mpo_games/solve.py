@@ -46,6 +46,10 @@ def iterate(
 
     The run starts at `policy`, or at the game's own start if that is None. The first magnet is
     `magnet`, or the start if that is None. If `state` is given, the run goes on from it instead.
+
+    >>> from itertools import islice
+    >>> [state.step for state in islice(iterate(load('comal'), MPO(0.3, 0.1, 50)), 3)]
+    [0, 1, 2]
     """
     require_game(game, *(["initial_policy"] if policy is None and state is None else []))
     require_solver(solver)
@@ -233,7 +237,11 @@ def solve(
 
 
 def log_spaced(budget: float, per_decade: int = 20) -> list[float]:
-    """The evaluations at which to record, ascending: 0, `per_decade` in each decade, `budget`."""
+    """The evaluations at which to record, ascending: 0, `per_decade` in each decade, `budget`.
+
+    >>> log_spaced(100, per_decade=2)
+    [0.0, 1.0, 3.0, 10.0, 32.0, 100.0]
+    """
     require_weight("budget", budget)
     require_count("per_decade", per_decade)
     exponents = np.arange(0.0, np.log10(max(budget, 1.0)), 1.0 / per_decade)

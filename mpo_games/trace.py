@@ -18,6 +18,13 @@ class Trace:
 
     A column is `(records,)`, or `(records, batch...)` for a batch of games. `trace["gap"]` is one
     column; `KeyError` for a metric that was not recorded.
+
+    >>> trace = solve(load('comal'), MMD(eta=0.3, alpha=0.1), 4, at=[0, 2, 4]).trace
+    >>> print(trace.table())
+    step  evaluations      gap
+       0            0  0.06667
+       2            2   0.0702
+       4            4  0.07245
     """
 
     columns: Mapping[str, Array]
@@ -32,6 +39,18 @@ class Trace:
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
+
+    def __repr__(self) -> str:
+        metrics = [name for name in self.columns if name not in ("step", "evaluations")]
+        what = f"Trace: {len(self)} records of {', '.join(metrics) or 'nothing'}"
+        if not len(self):
+            return what
+        ends = [f"{name} {np.max(self.columns[name][-1]):.4g}" for name in metrics]
+        until = f" until {self.columns['evaluations'][-1]:.10g} evaluations"
+        return f"{what}{until}" + (f"; last: {', '.join(ends)}" if ends else "")
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
     def table(self) -> Table:
         """A line for each record; a column of a batch shows its worst game, the largest number."""

@@ -18,6 +18,7 @@ if _missing := [
 ]:
     raise ImportError(f'`mpo_llm` needs {", ".join(_missing)}: run `pip install "mpo-games[llm]"`.')
 
+from mpo_games import __version__ as __version__
 from mpo_llm import judges as judges
 from mpo_llm import preferences as preferences
 from mpo_llm.averages import WeightAveraged as WeightAveraged

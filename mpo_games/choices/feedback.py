@@ -14,6 +14,7 @@ import numpy as np
 from mpo_games.capabilities import TwoSided
 from mpo_games.checks import require_share
 from mpo_games.protocol import Array, Game, Mixture, P, State
+from mpo_games.written import written
 
 Rng = np.random.Generator | None
 """The random generator that drives sampled feedback; None if feedback is exact."""
@@ -34,7 +35,11 @@ class Feedback(Protocol):
 
 
 def current(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
-    """`p' = prox(p, F(p))`: plain self-play."""
+    """`p' = prox(p, F(p))`: plain self-play.
+
+    >>> MMD(eta=0.3, alpha=0.1, feedback=current) == MMD(eta=0.3, alpha=0.1)
+    True
+    """
     return state.advance(prox(state.policy, game.feedback(state.policy, rng=rng)), 1.0)
 
 
@@ -43,6 +48,9 @@ def optimistic(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> 
 
     Feedback is linear in the opponent, so in tables this is `2 F(p) - F(p_previous)`
     (Daskalakis & Panageas 2019).
+
+    >>> MMD(eta=1.0, alpha=0.1, feedback=optimistic)
+    MMD(eta=1.0, alpha=0.1, feedback=optimistic)
     """
     p = state.policy
     predicted = Mixture((p, state.memory.get("previous", p)), (2.0, -1.0))
@@ -58,6 +66,9 @@ def popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State
     the first two steps the policy stays where it is: the first asks for its feedback, the second
     for that of a trial step, and a step size can be measured from the two. When the magnet moves,
     the base point `z` moves to the policy.
+
+    >>> solve(load('comal'), MMD(eta=1.0, alpha=0.0, feedback=popov), 1000).gap < 1e-3
+    True
     """
     if "previous" not in state.memory:
         return _opening(game, state, prox, rng)
@@ -69,7 +80,11 @@ def popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State
 
 
 def half_step(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
-    """`h = prox(p, F(p)), p' = prox(p, F(p | h))`: extragradient (Korpelevich 1976)."""
+    """`h = prox(p, F(p)), p' = prox(p, F(p | h))`: extragradient (Korpelevich 1976).
+
+    >>> MMD(eta=0.3, alpha=0.0, feedback=half_step)
+    Extragradient(0.3)
+    """
     p = state.policy
     half = prox(p, game.feedback(p, rng=rng))
     return state.advance(prox(p, game.feedback(p, half, rng=rng)), 2.0)
@@ -79,9 +94,14 @@ def half_step(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> S
 class AgainstMixture:
     r"""`p' = prox(p, F(p | m))`: feedback against the mixture $m \propto p^{1-w}\rho^w$ with the
     magnet, `w` the `weight` (Nash-MD, Munos et al. 2024). `ValueError` unless `0 <= weight <= 1`.
+
+    >>> MMD(eta=0.3, alpha=0.1, feedback=AgainstMixture(0.03))
+    MMD(eta=0.3, alpha=0.1, feedback=AgainstMixture(0.03))
     """
 
     weight: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_share("weight", self.weight)
@@ -96,6 +116,9 @@ def alternating(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) ->
     """The players step one after the other, each against the newest opponent.
 
     Where one policy plays both seats this is `current`.
+
+    >>> solve(load('biased_rps'), MMD(eta=0.1, alpha=0.3, feedback=alternating), 2).state.step
+    2
     """
     if game.players == 1:
         return current(game, state, prox, rng)
@@ -110,6 +133,10 @@ def alternating_popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: R
 
     `x' = prox(z, q)`, `y' = prox(z, F(x'))`, `z' = (prox(z, F(y')), y')`. Where one policy plays
     both seats this is `popov`.
+
+    >>> solver = MMD(eta=0.1, alpha=0.0, feedback=alternating_popov)
+    >>> solve(load('biased_rps'), solver, 300).gap < 1.0
+    True
     """
     if game.players == 1 or "previous" not in state.memory:
         return popov(game, state, prox, rng)

@@ -20,7 +20,11 @@ class Shape(Protocol):
 
 
 def as_given(game: Game[P, Any], state: State[P]) -> State[P]:
-    """The geometry of the policy that the solver was given."""
+    """The geometry of the policy that the solver was given.
+
+    >>> MMD(eta=0.3, alpha=0.1, geometry=as_given) == MMD(eta=0.3, alpha=0.1)
+    True
+    """
     return state
 
 
@@ -30,6 +34,9 @@ def smoothed(game: Game[P, Any], state: State[P]) -> State[P]:
     On tables this is the smoothed entropy. On trees it is the smoothed dilated entropy; its weights
     are the payoffs at stake under the present policy. `ValueError` unless the game is
     `SelfTunable`.
+
+    >>> MMD(eta=Measured(0.45), alpha=Anchored(), feedback=popov, geometry=smoothed)
+    MMD(eta=Measured(0.45), alpha=Anchored(), feedback=popov, geometry=smoothed)
     """
     tunable = self_tunable(game)
     policy, evaluations = tunable.smoothed(state.policy)

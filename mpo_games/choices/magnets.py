@@ -24,6 +24,7 @@ from mpo_games.checks import (
 )
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
+from mpo_games.written import written
 
 SOLVED = 1e-15
 """A gap below this share of the first gap is a rounding error, and the magnet no longer moves."""
@@ -31,7 +32,13 @@ SOLVED = 1e-15
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Never moves: MMD converges to the regularised equilibrium (Sokota et al. 2023)."""
+    """Never moves: MMD converges to the regularised equilibrium (Sokota et al. 2023).
+
+    >>> solve(load('comal'), MMD(eta=0.3, alpha=0.1, magnet=Fixed()), 500).state.moved_at
+    0
+    """
+
+    __repr__ = written
 
     def __call__(self, game: Game[P, Any], state: State[P]) -> State[P]:
         return state
@@ -45,10 +52,15 @@ class Every:
     that share of uniform play mixed in at every decision. Actions whose probability fell to 0 can
     then come back; in return, a gap of the order of the floor remains. `ValueError` for a `floor`
     outside [0, 1), or with a policy that is not `Smoothable`.
+
+    >>> solve(load('comal'), MMD(eta=0.3, alpha=0.1, magnet=Every(50)), 3000).state.moved_at
+    3000
     """
 
     period: int
     floor: float = 0.0
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_steps("period", self.period)
@@ -74,9 +86,14 @@ class Ema:
 
     This is the moving magnet of the MMD paper (Sokota et al. 2023). It drifts and never jumps, so
     it never sets `state.moved_at`. `ValueError` unless `0 < rate <= 1`.
+
+    >>> solve(load('comal'), MMD(eta=0.3, alpha=0.1, magnet=Ema(0.01)), 3000).gap < 1e-3
+    True
     """
 
     rate: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         if not (is_number(self.rate) and 0.0 < self.rate <= 1.0):
@@ -94,10 +111,15 @@ class WhenGapFell:
     policy that is played (`popov`); otherwise it charges an evaluation, and one more for the gap of
     the first magnet. In a batch of games all magnets move together, when the worst gap has fallen
     far enough. `ValueError` for a game without `duality_gap`, and unless `0 < ratio < 1`.
+
+    >>> solve(load('comal'), MMD(0.3, 0.1, magnet=WhenGapFell(0.8)), 2000).gap < 0.01
+    True
     """
 
     ratio: float
     check: int = 10
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)
@@ -136,10 +158,15 @@ class WhenInnerSolved:
     needs an `ExactGame`, and a solver whose `alpha` is a number above 0, else `ValueError`. In a
     batch of games all magnets move together, when the largest gap of any game satisfies this with
     the smallest KL of any game.
+
+    >>> solve(load('comal'), MMD(0.3, 0.1, magnet=WhenInnerSolved(0.1)), 3000).gap < 1e-6
+    True
     """
 
     ratio: float
     check: int = 10
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)
@@ -179,11 +206,16 @@ class Leap:
     Feedback and gap there are free, because feedback is linear. `Leap` needs exact feedback that is
     kept (`popov`), a `Located` policy and a `SelfTunable` game. `ValueError` unless `windows` is
     above 0 and `first` a power of two of at least 4.
+
+    >>> MMD(eta=Measured(0.45), alpha=Anchored(), magnet=Leap(WhenGapFell(0.3)), feedback=popov)
+    MMD(eta=Measured(0.45), alpha=Anchored(), magnet=Leap(WhenGapFell(0.3)), feedback=popov)
     """
 
     schedule: MagnetSchedule
     windows: float = 4.0
     first: int = 32
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("schedule", self.schedule, "`Every(50)`")

@@ -18,6 +18,7 @@ from mpo_games.checks import require_positive, require_power, require_weight
 from mpo_games.choices.feedback import earlier
 from mpo_games.labelled import shown
 from mpo_games.protocol import Number, State
+from mpo_games.written import written
 
 Setting = float | Callable[[State[Any]], Number]
 """A number, or a function of the state (of `state.step - state.moved_at`, say)."""
@@ -36,10 +37,16 @@ ROUNDING = 1e-14
 
 @dataclass(frozen=True, slots=True)
 class Decaying:
-    """The setting `start / (t + 1)^power` at step `t`."""
+    """The setting `start / (t + 1)^power` at step `t`.
+
+    >>> MMD(eta=Decaying(start=1.0, power=0.5), alpha=0.1)
+    MMD(eta=Decaying(start=1.0, power=0.5), alpha=0.1)
+    """
 
     start: float
     power: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_weight("start", self.start)
@@ -55,7 +62,12 @@ class Anchored:
     """The annealed magnet weight `alpha_k = 1 / (eta (k + 1))`, `k` steps after the last move.
 
     With it MMD's step is Halpern's: `eta alpha_k = 1 / (k + 1)` (Halpern 1967).
+
+    >>> MMD(eta=Measured(0.45), alpha=Anchored(), magnet=WhenGapFell(0.3), feedback=popov)
+    MMD(eta=Measured(0.45), alpha=Anchored(), magnet=WhenGapFell(0.3), feedback=popov)
     """
+
+    __repr__ = written
 
     def __call__(self, state: State[Any]) -> Number:
         assert state.eta is not None
@@ -73,10 +85,15 @@ class Measured:
     length over the norm of `q`. Once a change is a rounding error, the step size stays as it is.
     It needs a `Measurable` policy and a feedback that keeps `q` (`popov`). `ValueError` unless
     `ratio` and `growth` are above 0.
+
+    >>> MMD(eta=Measured(0.45), alpha=0.0, feedback=popov)
+    MMD(eta=Measured(0.45), alpha=0.0, feedback=popov)
     """
 
     ratio: float
     growth: float = 1.05
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_positive("ratio", self.ratio)
@@ -113,9 +130,14 @@ class Adaptive:
     average then falls like `1/t` without noise and like `sigma / sqrt(t)` with it. It needs a
     `Measurable` policy and a feedback that keeps `q` (`popov`). `ValueError` unless `ratio` is
     above 0.
+
+    >>> MMD(eta=Adaptive(0.3), alpha=0.0, feedback=popov)
+    MMD(eta=Adaptive(0.3), alpha=0.0, feedback=popov)
     """
 
     ratio: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_positive("ratio", self.ratio)

@@ -14,6 +14,7 @@ from mpo_games.games.tree_builder import Node, build_tree
 from mpo_games.policies.dilation import unit
 from mpo_games.protocol import Game, P, State
 from mpo_games.solvers.averaged import PlayedAverage
+from mpo_games.written import written
 
 Mixed = AgainstMixture
 WhenSolved = WhenGapFell
@@ -38,6 +39,8 @@ class WhenSettled:
     ratio: float
     alpha: float
     check: int = 10
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_ratio(self.ratio, self.check)

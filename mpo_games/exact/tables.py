@@ -55,6 +55,9 @@ class Equilibrium(Generic[P]):
     gap: float
     """The certificate: the duality gap of `policy`, in units of payoff."""
 
+    def __repr__(self) -> str:
+        return f"Equilibrium: value {self.value:.6g}, gap {self.gap:.2g}, {self.policy!r}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantalResponse(Generic[P]):
@@ -72,6 +75,9 @@ class QuantalResponse(Generic[P]):
     residual: float
     """The largest difference, in nats, between a log-probability of `policy` and that of the
     regularised best response to it; a share of the latter where that is beyond 1."""
+
+    def __repr__(self) -> str:
+        return f"QuantalResponse(alpha={self.alpha:g}): gap {self.gap:.2g}, {self.policy!r}"
 
 
 T = TypeVar("T")

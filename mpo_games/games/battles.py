@@ -32,13 +32,16 @@ class Misread(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Battles:
     """How often each of Y models beat each other one, and how often they tied.
 
     `Battles.of` reads battles, one by one, `Battles.of_wins` a table of numbers of wins, and
     `Battles.of_shares` one of win rates. A battle of a model with itself says nothing and is left
     out.
+
+    >>> Battles.of([("tea", "milk", "tea"), ("milk", "tea", "tie")])
+    Battles(2 of 2 models, 1 of them ties)
     """
 
     models: Labels
@@ -140,6 +143,12 @@ class Battles:
         wins = np.where(unknown, 0.0, game.preferences[0])
         models = game.responses or tuple(range(len(table)))
         return cls(models, wins, np.zeros(wins.shape), counted=False)
+
+    def __repr__(self) -> str:
+        if not self.counted:
+            return f"Battles(shares of {len(self.models)} models)"
+        battles, ties = (float(np.triu(table).sum()) for table in (self.played, self.ties))
+        return f"Battles({battles:,g} of {len(self.models)} models, {ties:,g} of them ties)"
 
     @property
     def scores(self) -> Array:

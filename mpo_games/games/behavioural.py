@@ -31,6 +31,7 @@ from mpo_games.policies.tabular import TabularPolicy, require_policies
 from mpo_games.policies.tree import Tree, runs
 from mpo_games.policies.treeplex import TreeplexPolicy, realisation_plan
 from mpo_games.protocol import Array, Indices, Mask, Mixture
+from mpo_games.written import written
 
 Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
 """`feed(game, values, opponent)`: feedback from counterfactual values, `(..., sequences)`."""
@@ -39,12 +40,26 @@ Feed = Callable[[SequenceFormGame, Array, TreeplexPolicy], Array]
 def counterfactual_values(
     _game: SequenceFormGame, values: Array, _opponent: TreeplexPolicy
 ) -> Array:
-    """The value of each action times the others' reach of its state: what CFR adds up."""
+    """The value of each action times the others' reach of its state: what CFR adds up.
+
+    >>> tree = build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    >>> game = BehaviouralGame(tree, counterfactual_values)
+    >>> game.feedback(game.initial_policy())[0]
+    array([[1., 0.],
+           [0., 0.]])
+    """
     return values
 
 
 def q_values(game: SequenceFormGame, values: Array, opponent: TreeplexPolicy) -> Array:
-    """The expected payoff of each action once its state is reached; 0 if the others prevent it."""
+    """The expected payoff of each action once its state is reached; 0 if the others prevent it.
+
+    >>> tree = build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    >>> game = BehaviouralGame(tree, q_values)
+    >>> game.feedback(game.initial_policy())[0]
+    array([[1., 0.],
+           [0., 0.]])
+    """
     reach = others_reach(game, opponent.plan)
     return np.divide(values, reach, out=np.zeros(values.shape), where=reach > 0.0)
 
@@ -66,6 +81,10 @@ class BehaviouralGame:
 
     Gaps, values, best responses and averages are those of the tree. In particular, an average is
     taken over realisation plans, so it plays like the mixture (Kuhn 1953).
+
+    >>> tree = build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    >>> solve(BehaviouralGame(tree), MPO(eta=1.0, alpha=0.1, period=20), 200).gap < 1e-6
+    True
     """
 
     game: SequenceFormGame | OutcomeSampling
@@ -103,6 +122,14 @@ class BehaviouralGame:
         object.__setattr__(self, "cells", first + np.arange(2, tree.sequences))
         object.__setattr__(self, "above", np.repeat(tree.parent, size))
         object.__setattr__(self, "blank", blank)
+
+    @property
+    def title(self) -> str:
+        """That of the tree."""
+        return self.exact.title
+
+    def __repr__(self) -> str:
+        return f"BehaviouralGame(feed={written(self.feed)}) of {self.game!r}"
 
     @property
     def exact(self) -> SequenceFormGame:

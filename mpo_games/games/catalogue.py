@@ -87,7 +87,11 @@ def load(
     make = CATALOGUE[name].make
     _check(name, make, parameters)
     _require_size(name, make, parameters, max_memory)
-    return make(**parameters)
+    game = make(**parameters)
+    settings = ", ".join(f"{key}={value}" for key, value in parameters.items())
+    # Made just now, so nobody else has seen it without its name.
+    object.__setattr__(game, "name", f"{name}({settings})" if settings else name)
+    return game
 
 
 def names() -> tuple[str, ...]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Generic
 
 import numpy as np
 
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Mixture, P
+from mpo_games.written import written
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EstimatedGame(ABC, Generic[P]):
     """A game that estimates the feedback of an inner game.
 
@@ -34,6 +35,16 @@ class EstimatedGame(ABC, Generic[P]):
         rng: np.random.Generator | None = None,
     ) -> Array:
         """An unbiased estimate of the inner game's feedback; `ValueError` without `rng`."""
+
+    @property
+    def title(self) -> str:
+        """The inner game, and that its feedback is sampled."""
+        return f"{getattr(self.game, 'title', type(self.game).__name__)} with sampled feedback"
+
+    def __repr__(self) -> str:
+        kept = [f.name for f in fields(self) if f.init and f.name != "game"]
+        settings = ", ".join(f"{name}={written(getattr(self, name))}" for name in kept)
+        return f"{type(self).__name__}({settings}) of {self.game!r}"
 
     @property
     def players(self) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import LARGEST, distributions, finite, too_large
+from mpo_games.checks import LARGEST, distributions, finite, require_kind, too_large
 from mpo_games.games.shifts import centred
+from mpo_games.games.shown import batch, html
 from mpo_games.kernels.tables import bilinear
 from mpo_games.labelled import Labels, names_of, ordered, read, shown
 from mpo_games.policies.best_responses import greedy, regularised_regret
@@ -57,6 +58,8 @@ class MatrixGame:
 
     actions: tuple[Labels, ...]
     """The names of the row player's actions and of the column player's, or nothing."""
+    name: str = ""
+    """What the game is called, or nothing."""
 
     def __init__(
         self,
@@ -65,7 +68,9 @@ class MatrixGame:
         *,
         rows: Iterable[Hashable] | None = None,
         columns: Iterable[Hashable] | None = None,
+        name: str = "",
     ) -> None:
+        require_kind("name", name, str, "a text")
         found = read(payoff, "payoff")
         finite(found, "payoff")
         if found.values.ndim < 2 or 0 in found.values.shape:
@@ -92,6 +97,7 @@ class MatrixGame:
         matrix = np.array(found.values, order="C")
         matrix.setflags(write=False)
         object.__setattr__(self, "payoff", matrix)
+        object.__setattr__(self, "name", name)
         sizes = matrix.shape[-2:]
         named = any(labels is not None for labels in found.labels[-2:])
         # A side without names is counted, if the other one has some.
@@ -103,6 +109,20 @@ class MatrixGame:
         object.__setattr__(self, "_centred", centred(matrix, 1.0))
         rows = (2, max(sizes)) if self.bound.max(initial=0.0) <= LARGEST else ()
         object.__setattr__(self, "_rows", rows)
+
+    @property
+    def title(self) -> str:
+        """The name of the game, or its size."""
+        n, m = self.payoff.shape[-2:]
+        return self.name or f"a matrix game of {n} x {m} payoffs"
+
+    def __repr__(self) -> str:
+        n, m = self.payoff.shape[-2:]
+        what = f"{n} x {m} payoffs from {self.payoff.min():.4g} to {self.payoff.max():.4g}"
+        return f"{self.name or type(self).__name__}: {batch(self.payoff.shape[:-2])}{what}"
+
+    def _repr_html_(self) -> str:
+        return html(self, self.payoff, self.actions)
 
     @property
     def players(self) -> int:

@@ -40,7 +40,7 @@ class TableGame(ExactGame[TabularPolicy, Array], Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _EstimatedTables(EstimatedGame[TabularPolicy]):
     """An estimated game whose inner game is played by tables."""
 
@@ -52,12 +52,15 @@ class _EstimatedTables(EstimatedGame[TabularPolicy]):
         return self.game.legal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NoisyGame(_EstimatedTables):
     """Adds independent noise `N(0, sigma^2)` to the feedback of every legal action.
 
     This is the noisy feedback of Abe et al. 2023. `ValueError` unless `sigma` is finite and at
     least 0.
+
+    >>> NoisyGame(load('comal'), sigma=0.1)
+    NoisyGame(sigma=0.1) of comal: preferences among 3 responses
     """
 
     sigma: float
@@ -81,13 +84,16 @@ class NoisyGame(_EstimatedTables):
         return np.asarray(q + np.where(_asked(self.game, policy.legal, player), noise, 0.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SampledGame(_EstimatedTables):
     """Evaluates every own action against the same sampled actions of the opponent.
 
     In each row the opponent draws `samples` actions, and `q` is the mean over them. The policies of
     a `Mixture` are sampled separately but *with the same random numbers*. In `2 p - p_previous`
     most draws then coincide, and the estimate is hardly noisier than against `p` alone.
+
+    >>> SampledGame(load('comal'), samples=8)
+    SampledGame(samples=8) of comal: preferences among 3 responses
     """
 
     samples: int
@@ -118,7 +124,7 @@ class SampledGame(_EstimatedTables):
         return self.game.feedback(policy, Mixture(drawn, mixture.weights), player=player)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BanditGame(_EstimatedTables):
     r"""Reveals only the payoff of the action that was played, `samples` times in each row.
 
@@ -127,6 +133,9 @@ class BanditGame(_EstimatedTables):
     `SampledGame`. The payoff $r$ is divided by the probability of the action,
     $\hat q(a) = r\,1[a\text{ played}] / b(a)$. This is unbiased wherever $b > 0$. Its variance is
     of order `1 / b`, which `exploration` bounds.
+
+    >>> BanditGame(load('comal'), samples=8)
+    BanditGame(samples=8, exploration=0.0, duels=False) of comal: preferences among 3 responses
     """
 
     samples: int

@@ -15,7 +15,7 @@ from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Indices, Mixture
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
     r"""A tree whose feedback is an unbiased estimate from sampled games.
 
@@ -30,6 +30,10 @@ class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
     `exploration` bounds it. Against a `Mixture`, all its policies are sampled with the same random
     numbers. Gaps, values and best responses are exact. `ValueError` unless `trajectories >= 1` and
     `0 <= exploration <= 1`.
+
+    >>> tree = build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    >>> OutcomeSampling(tree, trajectories=10).title
+    'a tree of 4 sequences with sampled feedback'
     """
 
     game: SequenceFormGame

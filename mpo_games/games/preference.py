@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import distributions, finite, slack
+from mpo_games.checks import distributions, finite, require_kind, slack
+from mpo_games.games.shown import batch, html
 from mpo_games.labelled import Labelled, Labels, names_of, read
 from mpo_games.policies.best_responses import greedy, regularised_regret
 from mpo_games.policies.mirror_maps import SmoothedEntropy
@@ -50,13 +51,17 @@ class PreferenceGame:
     """The names of the responses, `(Y,)`, or nothing."""
     contexts: Labels
     """The names of the contexts, `(X,)`, or nothing."""
+    name: str = ""
+    """What the game is called, or nothing."""
 
     def __init__(
         self,
         preferences: ArrayLike,
         responses: Iterable[Hashable] | None = None,
         contexts: Iterable[Hashable] | None = None,
+        name: str = "",
     ) -> None:
+        require_kind("name", name, str, "a text")
         found = read(preferences, "preferences").squared("preferences")
         table = finite(found, "preferences")
         if table.ndim < 2 or table.shape[-1] != table.shape[-2] or 0 in table.shape:
@@ -84,11 +89,28 @@ class PreferenceGame:
         table = 0.5 + 0.5 * np.clip(table - np.swapaxes(table, -1, -2), -1.0, 1.0)
         table.setflags(write=False)
         object.__setattr__(self, "preferences", table)
+        object.__setattr__(self, "name", name)
         payoff = table - 0.5
         payoff.setflags(write=False)
         object.__setattr__(self, "payoff", payoff)
         object.__setattr__(self, "responses", found.labels[-1] or ())
         object.__setattr__(self, "contexts", found.labels[-3] or ())
+
+    @property
+    def title(self) -> str:
+        """The name of the game, or its size."""
+        return self.name or f"a preference game of {self.payoff.shape[-1]} responses"
+
+    def __repr__(self) -> str:
+        *many, contexts, responses, _ = self.payoff.shape
+        where = f" at {contexts} contexts" if contexts > 1 else ""
+        what = f"preferences among {responses} responses{where}"
+        return f"{self.name or type(self).__name__}: {batch(many)}{what}"
+
+    def _repr_html_(self) -> str:
+        single = self.preferences.ndim == 3 and len(self.preferences) == 1
+        table = self.preferences[0] if single else self.preferences
+        return html(self, table, self.actions * 2)
 
     @property
     def actions(self) -> tuple[Labels, ...]:

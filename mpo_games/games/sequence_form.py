@@ -46,6 +46,12 @@ class SequenceFormGame:
 
     `dilation` chooses the weights of the dilated entropy in which the game's policies move.
     `ValueError` if the arrays do not describe such a game, or hold payoffs above 1e306 in size.
+
+    >>> game = build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    >>> game
+    SequenceFormGame: 1 information state, 4 sequences
+    >>> float(game.duality_gap(game.initial_policy()))
+    0.5
     """
 
     tree: Tree
@@ -100,6 +106,16 @@ class SequenceFormGame:
             raise ValueError("`dilation` must give a finite positive weight per information state.")
         object.__setattr__(self, "geometry", DilatedEntropy(weights))
         object.__setattr__(self, "_centred", centred(self.payoff, self.chance))
+
+    @property
+    def title(self) -> str:
+        """OpenSpiel's name in words, such as "Leduc poker", or the size of the tree."""
+        words = self.source.replace("_", " ")
+        return words[:1].upper() + words[1:] or f"a tree of {self.tree.sequences} sequences"
+
+    def __repr__(self) -> str:
+        name = self.title if self.source else type(self).__name__
+        return f"{name}: {self.tree.size}"
 
     @property
     def weights(self) -> Array:

@@ -19,21 +19,35 @@ from mpo_games.policies.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Payoff:
-    """A leaf: player 0 receives `value` and player 1 pays it."""
+    """A leaf: player 0 receives `value` and player 1 pays it.
+
+    >>> game = build_tree(Decision(0, 'start', {'only': Payoff(1.0)}))
+    >>> float(game.value(game.initial_policy()))
+    1.0
+    """
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """A random move: `(probability, node)` pairs whose probabilities sum to 1."""
+    """A random move: `(probability, node)` pairs whose probabilities sum to 1.
+
+    >>> deal = Chance([(0.5, Payoff(1.0)), (0.5, Payoff(-1.0))])
+    >>> build_tree(Decision(0, 'start', {'play': deal, 'leave': Payoff(0.0)}))
+    SequenceFormGame: 1 information state, 4 sequences
+    """
 
     outcomes: Sequence[tuple[float, Node]]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A move of `player` (0 or 1), who knows nothing but `state` and picks one of `actions`."""
+    """A move of `player` (0 or 1), who knows nothing but `state` and picks one of `actions`.
+
+    >>> build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    SequenceFormGame: 1 information state, 4 sequences
+    """
 
     player: int
     state: str
@@ -51,6 +65,11 @@ def build_tree(root: Node, dilation: Dilation = unit) -> SequenceFormGame:
     1 (up to the rounding of their type), for payoffs that are not finite, for an information state
     whose actions differ between nodes, and for imperfect recall (a state that different own actions
     lead to).
+
+    >>> call = {'call': Payoff(-2.0), 'pass': Payoff(1.0)}
+    >>> bet = {'bet': Decision(1, 'seen a bet', call), 'check': Payoff(0.0)}
+    >>> build_tree(Decision(0, 'start', bet))
+    SequenceFormGame: 2 information states, 6 sequences
     """
     # A stack instead of recursion: a game may be deeper than Python's limit.
     builder = TreeBuilder()

@@ -41,12 +41,20 @@ class DilatedEntropy:
 
     The methods take the tree and a policy's coordinates `theta`, that is $\log\pi$,
     `(..., sequences)` with 0 at the empty sequences, and its realisation plan, of the same shape.
+
+    >>> DilatedEntropy(np.array([1.0, 2.0]))
+    DilatedEntropy: weights from 1 to 2
     """
 
     weights: Array
     """The weight of each information state, in units of payoff, `(states,)`."""
     gamma: float = 0.0
     """The share of uniform play."""
+
+    def __repr__(self) -> str:
+        least, most = (float(f(self.weights, initial=1.0)) for f in (np.min, np.max))
+        smooth = f", gamma={self.gamma:.4g}" if self.gamma else ""
+        return f"DilatedEntropy: weights from {least:.4g} to {most:.4g}{smooth}"
 
     def __post_init__(self) -> None:
         if not (is_number(self.gamma) and 0.0 <= self.gamma < 1.0):

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpo_games.checks import is_number
+from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import (
     EDGE,
     LOG_ZERO,
@@ -31,6 +32,7 @@ from mpo_games.kernels.tables import (
     smoothed_inverse_hessian,
     smoothed_step,
     unsmoothed,
+    weighted_squares,
 )
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Mask, Number
@@ -68,7 +70,11 @@ class Geometry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
-    """Negative entropy: coordinates are log-probabilities, the divergence is KL in nats."""
+    """Negative entropy: coordinates are log-probabilities, the divergence is KL in nats.
+
+    >>> Entropy().probs(np.log([[0.25, 0.75]]))
+    array([[0.25, 0.75]])
+    """
 
     def step(
         self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
@@ -123,6 +129,10 @@ class SmoothedEntropy:
 
     A sampler that can only draw from $\pi$ plays $p$ by rejection: it accepts action $a$ with
     probability $1 - \gamma u_a/\pi_a$ and otherwise draws again.
+
+    >>> start = load('comal').initial_policy().within(SmoothedEntropy(0.9))
+    >>> start.probs.round(3)
+    array([[0.333, 0.333, 0.333]])
     """
 
     gamma: float = 0.9
@@ -177,7 +187,12 @@ class SmoothedEntropy:
 
 @dataclass(frozen=True, slots=True)
 class Euclidean:
-    """Half the squared norm: coordinates are the probabilities themselves."""
+    """Half the squared norm: coordinates are the probabilities themselves.
+
+    >>> start = TabularPolicy.from_probs([[0.5, 0.5]], geometry=Euclidean())
+    >>> start.mirror_step(np.array([[1.0, 0.0]]), None, eta=0.2, alpha=0.0).probs
+    array([[0.6, 0.4]])
+    """
 
     def step(
         self, theta: Array, q: Array, magnet: Array | None, eta: Number, alpha: Number
@@ -241,3 +256,10 @@ def _project(z: Array) -> Array:
     kept = np.sum(ordered > threshold, axis=-1, keepdims=True)
     p = np.maximum(z - np.take_along_axis(threshold, kept - 1, axis=-1), 0.0)
     return np.where(legal, p / np.sum(p, axis=-1, keepdims=True), -np.inf)
+
+
+def length(weights: Array, q: Array, centred: bool) -> float:
+    """The root of the weighted squares of `q`, less the mean of each row if `centred`."""
+    shape = np.broadcast_shapes(weights.shape, q.shape)
+    weights = rows(weights, shape)
+    return root_of_squares(lambda q: weighted_squares(weights, q, centred), rows(q, shape))

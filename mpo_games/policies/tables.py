@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,8 +11,29 @@ from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask
 from mpo_games.table import Table
 
+FEW = 12
+"""The most probabilities that a policy prints on its line."""
+
 ROUNDED = {"probability": ".4f", "reach": ".4f"}
 """Four decimals of a probability are what people read."""
+
+
+def batch(shape: Sequence[int]) -> str:
+    """The beginning of a print of many at once: their number; nothing for one."""
+    return f"a batch of {' x '.join(map(str, shape))}, each with " if len(shape) else ""
+
+
+def in_words(table: Callable[[], Table], shape: tuple[int, ...]) -> str:
+    """A policy on one line: its probabilities, if these are few, else how many there are."""
+    *many, rows, actions = shape
+    if many or rows * actions > FEW:
+        return f"{batch(many)}{rows} x {actions} probabilities"
+    parts: dict[object, list[str]] = {}
+    for line in table():
+        parts.setdefault(line.get("row"), []).append(f"{line['action']} {line['probability']:.3g}")
+    return "; ".join(
+        f"{row}: {', '.join(p)}" if row is not None else ", ".join(p) for row, p in parts.items()
+    )
 
 
 def of_rows(probs: Array, legal: Mask, names: Callable[[int], Labels], rows: Labels) -> Table:

@@ -14,21 +14,20 @@ from mpo_games.checks import (
     WrongKind,
     distributions,
     has_verbs,
+    legal_mask,
     require_kind,
     require_no_pull,
     require_shape,
     require_share,
 )
-from mpo_games.kernels.scaled import root_of_squares
 from mpo_games.kernels.tables import (
     advantages,
     proportional,
     symmetrised,
-    weighted_squares,
 )
 from mpo_games.labelled import Labels, read, shown
-from mpo_games.policies.mirror_maps import Entropy, Geometry, rows
-from mpo_games.policies.tables import of_rows
+from mpo_games.policies.mirror_maps import Entropy, Geometry, length, rows
+from mpo_games.policies.tables import in_words, of_rows
 from mpo_games.protocol import Array, Mask, Mixture, Number
 from mpo_games.table import Table
 
@@ -44,6 +43,9 @@ class TabularPolicy:
     Rows are players (`MatrixGame`), contexts (`PreferenceGame`) or information states. Leading
     axes are a batch of independent runs. Shorter rows are padded with illegal actions
     (coordinate `-inf`). Build one with `uniform` or `from_probs`.
+
+    >>> TabularPolicy.from_probs([[0.25, 0.75]], actions=(('left', 'right'),))
+    TabularPolicy: left 0.25, right 0.75
     """
 
     coordinates: Array
@@ -63,7 +65,7 @@ class TabularPolicy:
         rows: Labels = (),
     ) -> TabularPolicy:
         """Uniform over each row's legal actions; `legal` is boolean, `(..., rows, actions)`."""
-        mask = _mask(legal, actions)
+        mask = legal_mask(legal, actions)
         if mask.ndim < 2 or 0 in mask.shape or not mask.any(axis=-1).all():
             raise ValueError(
                 "`legal` must be (..., rows, actions) with a legal action in every row."
@@ -99,7 +101,7 @@ class TabularPolicy:
         for row in actions:
             found = found.aligned(-1, row, "probs")
         p = distributions(found.values, "probs", found.rounding)
-        mask = np.ones(p.shape, dtype=bool) if legal is None else _mask(legal, actions)
+        mask = np.ones(p.shape, dtype=bool) if legal is None else legal_mask(legal, actions)
         try:
             mask = np.broadcast_to(mask, p.shape)
         except ValueError:
@@ -249,13 +251,13 @@ class TabularPolicy:
             self._require_like(other)
             weights = 0.5 * (weights + self.geometry.inverse_hessian(other.coordinates))
         self._require_values(q)
-        return _length(weights, q, True)
+        return length(weights, q, True)
 
     def magnitude(self, q: Array) -> float:
         """The dual norm of `q` with every `c` at 0: the scale of its rounding errors."""
         weights = self.geometry.inverse_hessian(self.coordinates)
         self._require_values(q)
-        return _length(weights, q, False)
+        return length(weights, q, False)
 
     @property
     def point(self) -> Array:
@@ -275,6 +277,12 @@ class TabularPolicy:
             raise WrongKind(f"`geometry` must be like `Entropy()`, got {shown(geometry)}.")
         coordinates = geometry.coordinates(self.probs, self.legal)
         return type(self)(coordinates, geometry, self.actions, self.rows)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {in_words(self.table, self.coordinates.shape)}"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
     def table(self) -> Table:
         """A line for each row and legal action: row, action, probability (all digits are kept)."""
@@ -344,28 +352,14 @@ class TabularPolicy:
         return self.replace(coordinates)
 
 
-def _mask(legal: ArrayLike, actions: tuple[Labels, ...]) -> Mask:
-    """A mask of legal actions, in the order of `actions` if it has names.
-
-    `ValueError` unless it is one of true and false, or of 0 and 1.
-    """
-    found = read(legal, "legal")
-    if found.values.ndim:
-        for row in actions or (None,):
-            found = found.aligned(-1, row, "legal")
-    if not ((found.values == 0.0) | (found.values == 1.0)).all():
-        raise ValueError("`legal` must be true or false for every action.")
-    return np.asarray(found.values, dtype=bool)
-
-
-def _length(weights: Array, q: Array, centred: bool) -> float:
-    shape = np.broadcast_shapes(weights.shape, q.shape)
-    weights = rows(weights, shape)
-    return root_of_squares(lambda q: weighted_squares(weights, q, centred), rows(q, shape))
-
-
 def probabilities(opponent: TabularPolicy | Mixture[TabularPolicy]) -> Array:
-    """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`."""
+    """The (signed) weights that an opponent puts on its actions, `(..., rows, actions)`.
+
+    >>> game = load('comal')
+    >>> first, second = game.policy([1, 0, 0]), game.policy([0, 1, 0])
+    >>> probabilities(Mixture((first, second), (2.0, -1.0)))
+    array([[ 2., -1.,  0.]])
+    """
     if not isinstance(opponent, Mixture):
         probs = getattr(opponent, "probs", None)
         # Not at once: feedback is asked for in every step.

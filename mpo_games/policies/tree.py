@@ -33,6 +33,9 @@ class Tree:
     Sequences 0 and 1 are the players' empty sequences. Information state `j` has the actions
     `offset[j] ... offset[j + 1] - 1`. A state stands after the states above it, and player 0's
     states before player 1's. `ValueError` if the arrays do not describe such a tree.
+
+    >>> Tree(parent=np.array([0, 1]), offset=np.array([2, 4, 6]), split=1)
+    Tree: 2 information states, 6 sequences
     """
 
     parent: Indices
@@ -88,6 +91,15 @@ class Tree:
     def sequences(self) -> int:
         """The number of sequences of both players, the empty ones included."""
         return int(self.offset[-1])
+
+    @property
+    def size(self) -> str:
+        """The size of the tree in words."""
+        many = "s" * (self.states != 1)
+        return f"{self.states} information state{many}, {self.sequences} sequences"
+
+    def __repr__(self) -> str:
+        return f"Tree: {self.size}"
 
     def span(self, player: int | None) -> tuple[int, int]:
         """The first information state of `player`, and one after the last; all states for None."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mpo_games.checks import require_kind, require_no_pull, require_shape, require_share
 from mpo_games.labelled import shown
 from mpo_games.policies.dilated_entropy import DilatedEntropy
-from mpo_games.policies.tables import of_tree
+from mpo_games.policies.tables import batch, of_tree
 from mpo_games.policies.tree import Tree
 from mpo_games.protocol import Array, Mask, Mixture, Number
 from mpo_games.table import Table
@@ -23,6 +23,12 @@ class TreeplexPolicy:
     """A behavioural policy of both players, `(..., sequences)`, in a geometry of its tree.
 
     Leading axes are a batch of independent runs. Build one with `uniform` or `from_probs`.
+
+    >>> game = build_tree(Decision(0, 'start', {'left': Payoff(1.0), 'right': Payoff(0.0)}))
+    >>> print(game.initial_policy().table())
+    player  state  action  probability   reach
+         0  start  left         0.5000  1.0000
+         0  start  right        0.5000  1.0000
     """
 
     tree: Tree
@@ -90,6 +96,12 @@ class TreeplexPolicy:
         """The meaning of the coordinates, as saved files name it."""
         gamma = self.geometry.gamma
         return f"TreeplexPolicy(gamma={gamma})" if gamma else "TreeplexPolicy()"
+
+    def __repr__(self) -> str:
+        return f"TreeplexPolicy: {batch(self.plan.shape[:-1])}{self.tree.size}"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
     def table(self) -> Table:
         """A line for each information state and action, also where play does not reach them.

@@ -31,9 +31,13 @@ class Estimates:
     high: Array | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Ranking:
-    """What `rank` found. Arrays are in the order of `models`; `order` lists the models by rank."""
+    """What `rank` found. Arrays are in the order of `models`; `order` lists the models by rank.
+
+    >>> rank([("tea", "milk", "tea"), ("milk", "water", "tie"), ("water", "tea", "tea")])
+    Ranking of 3 models: tea first
+    """
 
     models: Labels
     order: Indices

@@ -10,6 +10,7 @@ import numpy as np
 from mpo_games.checks import require_kind, require_power, require_solver
 from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, Number, P, Solver, State
 from mpo_games.solvers.schedules import Power, at_step
+from mpo_games.written import Shorthand, first_that_makes, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,27 @@ class Averaged:
     The average is the answer: `solve` measures and returns it. The iterates are those of `solver`,
     bit for bit.
     `ValueError` unless `degree` lies in [0, 30].
+
+    >>> run = solve(load('comal'), Averaged(MirrorDescent(0.3)), 500)
+    >>> bool(run.gap < load('comal').duality_gap(run.iterate))
+    True
     """
 
     solver: Solver
     degree: Power = 0.0
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         require_solver(self.solver)
         if isinstance(self.degree, type) or not callable(self.degree):
             require_power("degree", cast(float, self.degree))
+
+    def shorthand(self) -> Shorthand | None:
+        """The function that makes this average of a solver, if the solver knows one."""
+        # By name, since the solvers whose averages have names stand above this file.
+        readings = getattr(self.solver, "averages", None)
+        return first_that_makes(self, readings(self.degree)) if callable(readings) else None
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -101,9 +114,16 @@ class PlayedAverage:
     The iterate of `solver`, from which it steps and asks for feedback, is `state.iterate`. `solve`
     gives the same answer with `solver` alone; this is for who reads the states of `iterate`, and
     for a method that answers with an average on some games only, as `AutoMPO` does.
+
+    >>> game = load('comal')
+    >>> run = solve(game, PlayedAverage(Averaged(MirrorDescent(0.3))), 300)
+    >>> run.policy is run.state.policy is run.state.memory['average']
+    True
     """
 
     solver: Averaged
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_kind("solver", self.solver, Averaged, "an average, `Averaged(solver)`")

@@ -11,6 +11,7 @@ from mpo_games.checks import require_positive
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, ExactGame, Game, Mixture, P, State
+from mpo_games.written import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,12 @@ class FictitiousPlay:
     """Best-respond to the opponents' average; the policy *is* the average (Brown 1951).
 
     `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`. It needs an `ExactGame`.
+
+    >>> round(solve(load('comal'), FictitiousPlay(), 1000).gap, 1)
+    0.0
     """
+
+    __repr__ = written
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -40,9 +46,15 @@ class GradientAscent:
       = \theta + \eta\,p\circ(q - \langle q, p\rangle)$$
 
     `ValueError` unless `eta` is above 0, and for a policy that is not a table.
+
+    >>> start = load('comal').policy([0.2, 0.5, 0.3])
+    >>> solve(load('comal'), GradientAscent(0.3), 2000, policy=start).gap > 0.1
+    True
     """
 
     eta: float
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_positive("eta", self.eta)

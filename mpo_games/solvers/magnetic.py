@@ -23,18 +23,20 @@ $$p_{t+1} = \arg\max_p\; \eta\langle F(p_t), p\rangle - \eta\alpha\,\mathrm{KL}(
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import require_callable, require_positive, require_weight
+from mpo_games.checks import is_number, require_callable, require_positive, require_weight
 from mpo_games.choices.feedback import AgainstMixture, Feedback, current, half_step, optimistic
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
 from mpo_games.choices.pull import Pull, in_reward, mutation, proximal, squared
 from mpo_games.choices.strength import Decaying, Setting, at
 from mpo_games.protocol import Game, MagnetSchedule, Number, P, State
+from mpo_games.written import Shorthand, first_that_makes, written
 
 EXAMPLES = {
     "magnet": "`Every(50)`",
@@ -51,6 +53,10 @@ class MMD:
     equilibrium, linearly and in its last iterate, for `eta <= alpha / L^2`.
 
     `ValueError` for `eta <= 0` or `alpha < 0`.
+
+    >>> game, solver = load('comal'), MMD(eta=0.3, alpha=0.1)
+    >>> bool(game.divergence(exact.qre(game, 0.1).policy, solve(game, solver, 500).policy) < 1e-12)
+    True
     """
 
     eta: Setting
@@ -65,6 +71,12 @@ class MMD:
     """How the magnet pulls."""
     geometry: Shape = as_given
     """In which geometry."""
+
+    __repr__ = written
+
+    def shorthand(self) -> Shorthand | None:
+        """The function below that makes this value, and its arguments; None if none does."""
+        return first_that_makes(self, _readings(self))
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, type) or not callable(self.eta):
@@ -102,35 +114,60 @@ class MMD:
 
 def MPO(eta: Setting, alpha: Setting, period: int) -> MMD:
     """Magnetic preference optimisation: the magnet moves to the policy every `period` steps, and
-    the regularised equilibria approach the Nash equilibrium (Wang et al., ICLR 2025)."""
+    the regularised equilibria approach the Nash equilibrium (Wang et al., ICLR 2025).
+
+    >>> solve(load('comal'), MPO(eta=0.3, alpha=0.1, period=50), 3000).gap < 1e-12
+    True
+    """
     return MMD(eta, alpha, magnet=Every(period))
 
 
 def OptimisticMPO(eta: Setting, alpha: Setting, period: int) -> MMD:
-    """MPO against the predicted opponent `2 p_t - p_{t-1}`: stable at much larger steps."""
+    """MPO against the predicted opponent `2 p_t - p_{t-1}`: stable at much larger steps.
+
+    >>> solve(load('comal'), OptimisticMPO(eta=1.0, alpha=0.1, period=50), 1000).gap < 0.001
+    True
+    """
     return MMD(eta, alpha, magnet=Every(period), feedback=optimistic)
 
 
 def MPO_RT(eta: Setting, alpha: Setting, period: int) -> MMD:
     """MPO with the KL in the reward (Wang et al. 2025; R-NaD, Perolat et al. 2021). In tables it is
-    `MPO` at step size `eta / (1 - eta alpha)`; the two differ for policies made of tokens."""
+    `MPO` at step size `eta / (1 - eta alpha)`; the two differ for policies made of tokens.
+
+    >>> solve(load('comal'), MPO_RT(eta=0.3, alpha=0.1, period=50), 3000).gap < 1e-12
+    True
+    """
     return MMD(eta, alpha, magnet=Every(period), pull=in_reward)
 
 
 def MirrorDescent(eta: Setting) -> MMD:
     """Multiplicative weights, `p' = p exp(eta q) / Z`: its average converges, its last iterate
     circles. In self-play on preferences this is SPPO (Wu et al. 2024) and SPO (Swamy et al. 2024),
-    whose output is the average iterate."""
+    whose output is the average iterate.
+
+    >>> start = load('comal').policy([0.2, 0.5, 0.3])
+    >>> solve(load('comal'), MirrorDescent(0.3), 1000, policy=start).gap > 0.1
+    True
+    """
     return MMD(eta, 0.0)
 
 
 def OptimisticMD(eta: Setting) -> MMD:
-    """Optimistic multiplicative weights (Daskalakis & Panageas 2019)."""
+    """Optimistic multiplicative weights (Daskalakis & Panageas 2019).
+
+    >>> solve(load('comal'), OptimisticMD(1.0), 1000).gap < 0.01
+    True
+    """
     return MMD(eta, 0.0, feedback=optimistic)
 
 
 def Extragradient(eta: Setting) -> MMD:
-    """Mirror-prox (Nemirovski 2004): two evaluations a step."""
+    """Mirror-prox (Nemirovski 2004): two evaluations a step.
+
+    >>> solve(load('comal'), Extragradient(1.0), 2000).gap < 1e-6
+    True
+    """
     return MMD(eta, 0.0, feedback=half_step)
 
 
@@ -139,6 +176,10 @@ def EGPO(eta: float, alpha: float) -> MMD:
     `h = p^(1 - eta alpha) rho^(eta alpha) exp(eta F(p)) / Z`, and `p'` is the same with `F(h)`.
 
     This is MMD's step at `eta / (1 - eta alpha)`; `ValueError` unless `eta alpha < 1`.
+
+    >>> game, solver = load('comal'), EGPO(eta=0.3, alpha=0.1)
+    >>> bool(game.divergence(exact.qre(game, 0.1).policy, solve(game, solver, 2000).policy) < 1e-12)
+    True
     """
     return MMD(matched_step(eta, alpha), alpha, feedback=half_step)
 
@@ -152,12 +193,19 @@ def NashMD(eta: float, alpha: float) -> MMD:
 
     This is MMD's step at `eta / (1 - eta alpha)` against `m_t`. It comes within `O(eta)` of the
     regularised equilibrium. `ValueError` unless `0 < eta`, `0 <= alpha` and `eta alpha < 1`.
+
+    >>> round(solve(load('comal'), NashMD(eta=0.3, alpha=0.1), 2000).gap, 2)
+    0.02
     """
     return MMD(matched_step(eta, alpha), alpha, feedback=AgainstMixture(eta * alpha))
 
 
 def AnnealedMMD(eta: float, alpha: float, power: float = 0.5) -> MMD:
-    """MMD whose `eta` and `alpha` both fall like `t^-power` (Sokota et al. 2023, section 5)."""
+    """MMD whose `eta` and `alpha` both fall like `t^-power` (Sokota et al. 2023, section 5).
+
+    >>> round(solve(load('comal'), AnnealedMMD(eta=1.0, alpha=1.0), 500).gap, 2)
+    0.01
+    """
     require_positive("eta", eta)
     require_weight("alpha", alpha)
     return MMD(Decaying(eta, power), Decaying(alpha, power))
@@ -165,14 +213,40 @@ def AnnealedMMD(eta: float, alpha: float, power: float = 0.5) -> MMD:
 
 def APMD(eta: Setting, alpha: Setting, period: int) -> MMD:
     """Adaptively perturbed mirror descent: a squared-distance perturbation towards a slingshot
-    strategy that moves every `period` steps (Abe et al., ICML 2024)."""
+    strategy that moves every `period` steps (Abe et al., ICML 2024).
+
+    >>> solve(load('comal'), APMD(eta=0.3, alpha=0.1, period=20), 100).gap < 0.1
+    True
+    """
     return MMD(eta, alpha, magnet=Every(period), pull=squared)
 
 
 def M2WU(eta: Setting, alpha: Setting, period: int | None = None) -> MMD:
     """Mutant multiplicative weights (Abe et al., AISTATS 2023). The magnet is the reference of the
-    mutation; it moves every `period` steps, or never if that is None."""
+    mutation; it moves every `period` steps, or never if that is None.
+
+    >>> solve(load('comal'), M2WU(eta=0.3, alpha=0.1, period=50), 3000).gap < 1e-3
+    True
+    """
     return MMD(eta, alpha, magnet=Fixed() if period is None else Every(period), pull=mutation)
+
+
+def _readings(method: MMD) -> Iterator[Shorthand]:
+    """Functions of this file, with the arguments by which they might make `method`."""
+    eta, alpha, magnet = method.eta, method.alpha, method.magnet
+    yield from ((make, {"eta": eta}) for make in (MirrorDescent, OptimisticMD, Extragradient))
+    if isinstance(magnet, Every):
+        settings = {"eta": eta, "alpha": alpha, "period": magnet.period}
+        yield from ((make, settings) for make in (MPO, OptimisticMPO, MPO_RT, APMD, M2WU))
+    yield M2WU, {"eta": eta, "alpha": alpha}
+    if isinstance(eta, Decaying) and isinstance(alpha, Decaying):
+        yield AnnealedMMD, {"eta": eta.start, "alpha": alpha.start, "power": eta.power}
+    if is_number(eta) and is_number(alpha):
+        # The inverse of `matched_step`, up to rounding.
+        step, weight = cast(float, eta), cast(float, alpha)
+        own = round(step / (1.0 + step * weight), 12)
+        if own > 0.0 and own * weight < 1.0:
+            yield from ((make, {"eta": own, "alpha": alpha}) for make in (EGPO, NashMD))
 
 
 def matched_step(eta: float, alpha: float) -> float:

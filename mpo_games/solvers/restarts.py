@@ -11,6 +11,7 @@ from mpo_games.capabilities import Coordinated, answer_of
 from mpo_games.checks import require_ratio, require_solver
 from mpo_games.protocol import ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
+from mpo_games.written import written
 
 KEPT = ("regrets",)
 """The entries of the memory that survive a restart. Without its regrets, regret matching would lose
@@ -30,11 +31,16 @@ class Restarted:
     evaluation for each point, and the gap of the start costs one more. In a batch every game
     restarts by itself. The answer is the point from which it would restart. `ValueError` unless
     `0 < ratio < 1` and `check >= 1`.
+
+    >>> solve(load('biased_rps'), Restarted(PCFRPlus()), 500).gap < 1e-12
+    True
     """
 
     solver: Solver
     ratio: float = 0.5
     check: int = 10
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_solver(self.solver)

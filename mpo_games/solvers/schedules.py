@@ -16,6 +16,7 @@ import numpy as np
 from mpo_games.checks import STEEPEST, is_number, require_steps
 from mpo_games.labelled import shown
 from mpo_games.protocol import Number
+from mpo_games.written import written
 
 Power = float | Callable[[Number], Number]
 """A power of the number of steps, or its function of the step t. `Restarted` runs a batch of games
@@ -32,6 +33,8 @@ class LinearSchedule:
     first: float
     last: float
     steps: int
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_any_power("first", self.first)

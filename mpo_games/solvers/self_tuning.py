@@ -45,6 +45,7 @@ from mpo_games.metrics import Metric, Remembered, last_move, magnet_weight, step
 from mpo_games.protocol import Game, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, PlayedAverage
 from mpo_games.solvers.magnetic import MMD
+from mpo_games.written import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,12 @@ class AutoMPO:
 
     A `SelfTuned` game brings choices of its own: games of texts are played by `mpo_llm.ON_TOKENS`.
     `ValueError` for a game that is neither `SelfTuned` nor `SelfTunable`.
+
+    >>> solve(load('comal'), AutoMPO(), 300).gap < 1e-12
+    True
     """
+
+    __repr__ = written
 
     @property
     def decisions(self) -> Mapping[str, Metric]:

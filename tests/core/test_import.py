@@ -1,8 +1,11 @@
 """Importing the package is light, and what it offers is there."""
 
 import importlib
+import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,8 +47,32 @@ def test_public_names_are_the_package_s_own() -> None:
 def test_star_import_gives_the_public_names() -> None:
     scope: dict[str, object] = {}
     exec("from mpo_games import *", scope)
-    public = {name for name in vars(mg) if not name.startswith("_")}
-    assert public <= scope.keys()
+    assert scope.keys() - {"__builtins__"} == set(mg.__all__)
+    assert len(mg.__all__) == len(set(mg.__all__))
+
+
+def test_the_public_names_are_no_internals() -> None:
+    """They are the names that the reference lists, and the modules that it names."""
+    modules = {name for name in mg.__all__ if inspect.ismodule(getattr(mg, name))}
+    assert modules == {
+        "builders", "catalogue", "cyclicity", "dilation", "exact", "families", "metrics", "plot",
+        "theory",
+    }  # fmt: skip
+    earlier = {"AverageOf", "Mixed", "WhenSettled", "WhenSolved", "build", "describe", "names"}
+    assert not (earlier | {"exact_trees"}) & set(mg.__all__)
+    assert all(hasattr(mg, name) for name in earlier)
+    # Everything else that `import mpo_games` defines by name is public.
+    things = {n for n, v in vars(mg).items() if n[0] != "_" and not inspect.ismodule(v)}
+    assert things - earlier == set(mg.__all__) - modules
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert mg.__version__ == project["project"]["version"]
+    assert f"\nversion: {mg.__version__}\n" in (root / "CITATION.cff").read_text(encoding="utf-8")
+    package = (root / "llm" / "mpo_llm" / "__init__.py").read_text(encoding="utf-8")
+    assert "from mpo_games import __version__ as __version__" in package
 
 
 def test_the_drop_in_is_found_at_its_earlier_address() -> None:

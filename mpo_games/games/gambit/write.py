@@ -33,6 +33,9 @@ def to_efg(
     context, and the two players receive `P` and `1 - P`.
 
     `ValueError` for a batch of games.
+
+    >>> print(to_efg(load('matching_pennies')).splitlines()[0])
+    EFG 2 R "" { "Player 1" "Player 2" }
     """
     if isinstance(game, SequenceFormGame):
         return _tree_file(game, title, players)
@@ -63,6 +66,9 @@ def to_nfg(
     Player 1 of the file is the row player. Actions and responses keep their names. In a preference
     game the players receive `P` and `1 - P`. `ValueError` for a batch of games, for several
     contexts, and for a tree, whose strategies are too many (see `to_efg`).
+
+    >>> print(to_nfg(load('matching_pennies')).splitlines()[0])
+    NFG 1 R "" { "Player 1" "Player 2" }
     """
     if isinstance(game, SequenceFormGame):
         raise ValueError("A tree has too many strategies for a .nfg file: write it by `to_efg`.")
