@@ -48,6 +48,7 @@ from mpo_games.compat.earlier_names import build as build
 from mpo_games.games import builders as builders
 from mpo_games.games import catalogue as catalogue
 from mpo_games.games import families as families
+from mpo_games.games.battles import Battles as Battles
 from mpo_games.games.behavioural import BehaviouralGame as BehaviouralGame
 from mpo_games.games.behavioural import counterfactual_values as counterfactual_values
 from mpo_games.games.behavioural import q_values as q_values
@@ -82,6 +83,8 @@ from mpo_games.protocol import Mixture as Mixture
 from mpo_games.protocol import Policy as Policy
 from mpo_games.protocol import Solver as Solver
 from mpo_games.protocol import State as State
+from mpo_games.ranking.rank import rank as rank
+from mpo_games.ranking.result import Ranking as Ranking
 from mpo_games.solution import Solution as Solution
 from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced
@@ -138,6 +141,7 @@ __all__ = [
     "Averaged",
     "BanditGame",
     "Baseline",
+    "Battles",
     "BehaviouralGame",
     "CFRPlus",
     "Chance",
@@ -176,6 +180,7 @@ __all__ = [
     "Policy",
     "PreferenceGame",
     "RTCFRPlus",
+    "Ranking",
     "RegretMatching",
     "Restarted",
     "SampledGame",
@@ -216,6 +221,7 @@ __all__ = [
     "popov",
     "probabilities",
     "q_values",
+    "rank",
     "smoothed",
     "solve",
     "theory",

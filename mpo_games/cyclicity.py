@@ -13,6 +13,8 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpo_games import bradley_terry
+from mpo_games.bradley_terry import RIDGE as RIDGE
 from mpo_games.checks import finite
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import Labels, read
@@ -22,19 +24,8 @@ from mpo_games.protocol import Array
 TIE = 1e-12
 """Win rates this close to 1/2 are ties."""
 
-RIDGE = 1e-6
-"""Weight of the squared scores in the Bradley-Terry fit. It keeps scores finite where a response
-always wins."""
-
-POLISHES = 3
-"""Newton steps after the trust-region method."""
-
 LISTED = 20
 """The most contexts that a report prints one by one."""
-
-TOLERANCE = 1e-9
-"""The largest gradient that a fit may have. Up to the ridge, the gradient at a response is the
-difference between the sums of its win rates in the model and in the data."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,7 +208,7 @@ def fit_bradley_terry(preferences: ArrayLike) -> Array:
     solves it. Raises `ValueError` for what is no table of preferences, and `RuntimeError` if the
     fit fails.
     """
-    return _fit_bradley_terry(_table(preferences))
+    return bradley_terry.fit(_table(preferences))
 
 
 def _table(preferences: ArrayLike) -> Array:
@@ -231,42 +222,6 @@ def _table(preferences: ArrayLike) -> Array:
     return np.asarray(game.preferences[0])
 
 
-def _fit_bradley_terry(preferences: Array) -> Array:
-    # Imported here, because `import mpo_games` must not load scipy.optimize.
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    n = len(preferences)
-
-    def loss(s: Array) -> float:
-        return float(
-            np.sum(preferences * np.logaddexp(0.0, s - s[:, None])) + RIDGE / 2.0 * (s @ s)
-        )
-
-    def gradient(s: Array) -> Array:
-        return np.asarray((expit(s[:, None] - s) - preferences).sum(axis=1) + RIDGE * s)
-
-    def hessian(s: Array) -> Array:
-        p = expit(s[:, None] - s)
-        curvature = p * p.T
-        # The ridge also makes it regular: without it a shift of all scores would change nothing.
-        return np.asarray(
-            np.diag(curvature.sum(axis=1)) - curvature + RIDGE * np.eye(n), dtype=np.float64
-        )
-
-    start = np.zeros(n)
-    fit = minimize(
-        loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": TOLERANCE}
-    )
-    scores = np.asarray(fit.x, dtype=np.float64)
-    # The minimiser may stop where the loss is flat up to rounding and the gradient is not yet 0.
-    for _ in range(POLISHES):
-        scores = scores - np.linalg.solve(hessian(scores), gradient(scores))
-    if not np.abs(gradient(scores)).max() <= TOLERANCE:
-        raise RuntimeError(f"The Bradley-Terry fit did not converge: {fit.message}")
-    return np.asarray(scores - scores.mean())
-
-
 def _context(game: PreferenceGame) -> ContextReport:
     from scipy.special import expit, rel_entr
 
@@ -275,7 +230,7 @@ def _context(game: PreferenceGame) -> ContextReport:
     p = game.preferences[0]
     n = len(p)
     nash = exact.nash(game)
-    scores = _fit_bradley_terry(p)
+    scores = bradley_terry.fit(p)
     model = expit(scores[:, None] - scores)
     beaten = (p > 0.5 + TIE).sum(axis=1)
     # The diagonal adds 1/2 to the sum of every response, which does not change their order.

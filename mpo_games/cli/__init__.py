@@ -1,4 +1,4 @@
-"""The command line: `mpo-games solve GAME SOLVER [settings]`, `export` and `list`."""
+"""The command line: `mpo-games solve GAME SOLVER [settings]`, `rank`, `show`, `export`, `list`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Annotated, Any
 
 import tyro
 
 from mpo_games.cli.commands import SOLVE_HELP, Export, List, Solve
+from mpo_games.cli.rank import RANK_HELP, Rank
+from mpo_games.cli.show import Show
 from mpo_games.cli.solvers import SOLVERS
+from mpo_games.cli.usage import WrongUsage, in_sentences
 from mpo_games.exact.tables import CertificateError
 
-COMMANDS = ("solve", "export", "list")
+COMMANDS = ("solve", "rank", "show", "export", "list")
 
 Command = (
     Annotated[Solve, tyro.conf.subcommand("solve", description=SOLVE_HELP)]
+    | Annotated[Rank, tyro.conf.subcommand("rank", description=RANK_HELP)]
+    | Annotated[Show, tyro.conf.subcommand("show", description="Show a saved solution.")]
     | Annotated[
         Export, tyro.conf.subcommand("export", description="Write a game to a file of Gambit.")
     ]
@@ -33,6 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Commands from before release 0.2 have the earlier name.
     arguments = ["when-gap-fell" if word == "when-solved" else word for word in arguments]
+    # Before release 0.4 payoffs were a kind `matrix`.
+    told = ["", *arguments]
+    arguments = [
+        "payoff" if (before, word) == ("--kind", "matrix") else word
+        for before, word in zip(told, arguments, strict=False)
+    ]
     # Before tyro, which would demand a subcommand.
     if arguments == ["--version"]:
         from importlib.metadata import version
@@ -40,11 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mpo-games {version('mpo-games')}")
         return 0
     try:
-        command = _parsed(arguments or ["--help"])
-    except SystemExit as end:
-        if end.code and (hint := _meant(arguments)):
-            print(f"mpo-games: {hint}", file=sys.stderr)
-        raise
+        command = in_sentences(partial(_parsed, arguments or ["--help"]), arguments)
+    except WrongUsage as error:
+        print(f"mpo-games: {_meant(arguments) or error}", file=sys.stderr)
+        return 2
     try:
         print(command.run(), flush=True)
     except BrokenPipeError:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import tyro
 
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
-from mpo_games.cli import inputs, tables
+from mpo_games.cli import inputs, meaning, pictures, tables
+from mpo_games.cli.progress import Lines
 from mpo_games.cli.solvers import COMMANDS, SOLVERS, Chosen, build, summary
 from mpo_games.games import catalogue
 from mpo_games.games.memory import MAX_MEMORY
@@ -25,12 +27,18 @@ ELSEWHERE = (
 )
 """The last line of `list games`: OpenSpiel's names are too many to list."""
 
+ROUNDING = 1e-13
+"""A gap this small beside the largest payoff is rounding: more steps do not make it smaller."""
+
+LAST = "last iterate"
+
 SOLVE_HELP = """Solve a game and print the strategy.
 
 GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon; a
 .csv, .tsv or .npy file that holds a matrix; or a file of Gambit, .efg or .nfg. A square matrix P
 with entries in [0, 1] and P + P.T = 1 is read as a preference game, any other as the row player's
-payoffs; --kind decides otherwise. A .csv file may have names in its first row and column.
+payoffs, unless it looks like numbers of wins or rounded preferences: then --kind must say what it
+is. A .csv file may have names in its first row and column.
 
 examples:
   mpo-games solve comal
@@ -40,7 +48,7 @@ examples:
   mpo-games solve biased_rps mmd --feedback optimistic every --period 20
   mpo-games solve biased_rps regret-matching --plus --average
   mpo-games solve payoff.csv extragradient --plot gap.png
-  mpo-games solve poker.efg
+  mpo-games solve poker.efg pcfr-plus --restarts --strategy strategy.csv
   mpo-games solve payoff.csv mpo --save run.npz
   mpo-games solve payoff.csv mpo --resume run.npz --budget 1e6
   mpo-games solve liars_dice --checkpoint run.npz --resume run.npz --budget 1e5
@@ -58,24 +66,29 @@ class Solve:
     budget: float = 10_000
     """Feedback evaluations to spend (extragradient needs two a step)."""
     tol: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    """Stop when the duality gap is at most this, in units of payoff."""
+    """Stop when the duality gap is at most this, in units of payoff. By default a run stops at a
+    gap of rounding size, 1e-13 times the largest payoff; 0 never stops before the budget."""
     start: Annotated[str | None, tyro.conf.arg(metavar="P,P,...")] = None
     """The first policy and magnet: probabilities `0.2,0.5,0.3`, the players' rows separated by `/`.
     Uniform by default."""
     average: bool = False
     """Track the average iterate too."""
+    restarts: bool = False
+    """Restart the method from its best policy whenever the gap has halved."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on every entry of the feedback."""
     seed: int = 0
     """Seed of the noise."""
-    kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
+    kind: meaning.Kind = "auto"
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
     max_memory: float = MAX_MEMORY
     """GiB that a named game may take: a larger one is refused."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
+    strategy: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    """Write the strategy: a row for each action at each information state, with their names."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Save the solution: Python can load it, and --resume can go on from it."""
+    """Save the solution: `mpo-games show` reads it, Python can load it, and --resume can go on."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Go on from a saved solution up to --budget, with the same game and solver. If it is the file
     of --checkpoint and does not exist yet, the run starts: one command starts and goes on."""
@@ -85,19 +98,29 @@ class Solve:
     def run(self) -> str:
         """Solve the game and write the files of the options; returns the table that is printed."""
         # Before the run, because hours of work must not end at a file that cannot be written.
-        inputs.require_writable("--plot", self.plot, (".png", ".svg", ".pdf"))
+        inputs.require_writable("--plot", self.plot, pictures.ENDINGS)
+        inputs.require_writable("--strategy", self.strategy, (".csv",))
         inputs.require_writable("--save", self.save, (".npz",))
         inputs.require_writable("--checkpoint", self.checkpoint, (".npz",))
         name, exact = inputs.load(self.game, self.kind, self.max_memory)
         game = inputs.noisy(exact, self.noise)
-        label, plain, settings = build(self.solver, float(np.max(exact.bound)))
+        bound = float(np.max(exact.bound))
+        label, plain, settings = build(self.solver, bound)
         solver: Solver = mg.Averaged(plain) if self.average else plain
-        metrics = {"gap": mg.metrics.iterate_gap}
+        if self.restarts:
+            label, solver = f"{label} restarted", mg.Restarted(solver)
         if self.average:
-            metrics["average_gap"] = mg.metrics.average_gap
+            # The average stands beside the last iterate here, of which the first line speaks.
+            metrics = {"gap": mg.metrics.iterate_gap, "average_gap": mg.metrics.average_gap}
+        else:
+            metrics = {"gap": mg.metrics.duality_gap, "iterate_gap": mg.metrics.iterate_gap}
+        if _answer(solver) == LAST:
+            metrics.pop("iterate_gap", None)
+        tol = ROUNDING * bound if self.tol is None else self.tol or None
         resume = self._resumed(game, solver)
         # If the command that starts is given again to go on, `--start` has been used.
         begun = resume is not None and self.resume == self.checkpoint
+        terminal = sys.stderr.isatty()
         began = time.perf_counter()
         solution = mg.solve(
             game,
@@ -106,24 +129,27 @@ class Solve:
             policy=None if self.start is None or begun else inputs.policy(exact, self.start),
             resume=resume,
             metrics=metrics,
-            tol=self.tol,
+            tol=tol,
             seed=self.seed,
+            callback=None if terminal else Lines(self.budget),
             checkpoint=self.checkpoint,
-            progress=True,
+            progress=terminal,
         )
         seconds = time.perf_counter() - began
         chosen = " ".join([label, *(tables.setting(key, value) for key, value in settings.items())])
         rows = [
             ("game", name),
             ("solver", chosen),
-            *self._distances(exact, plain, solution),
+            *self._distances(exact, plain, solver, solution),
+            *tables.value(exact, solution.policy, solution.gap),
             ("evaluations", f"{solution.state.evaluations:,g}"),
             ("seconds", f"{seconds:.3g}"),
         ]
         failures: list[str] = []
         for what, path, write in (
-            ("saved", self.save, solution.save),
-            ("plot", self.plot, partial(_draw, solution, label)),
+            ("strategy", self.strategy, lambda path: solution.table().to_csv(path)),
+            ("saved", self.save, inputs.sourced(solution, self.game, self.kind).save),
+            ("plot", self.plot, partial(pictures.write, partial(_drawn, solution, label))),
         ):
             if path is None:
                 continue
@@ -134,9 +160,9 @@ class Solve:
             except Exception as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 failures.append(f"{str(path)!r} could not be written: {reason.rstrip('.')}.")
-        policies = {"last iterate": solution.iterate}
+        policies = {_answer(solver).partition(" of ")[0]: solution.policy}
         if self.average:
-            policies["average"] = solution.policy
+            policies = {LAST: solution.iterate, "average": solution.policy}
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
         table = "\n".join([*tables.aligned(rows), "", *shown(policies)])
         if failures:
@@ -153,10 +179,13 @@ class Solve:
         return inputs.resumed(self.resume, game, solver)
 
     def _distances(
-        self, exact: inputs.Loaded, plain: Solver, solution: mg.Solution[Any]
+        self, exact: inputs.Loaded, plain: Solver, solver: Solver, solution: mg.Solution[Any]
     ) -> list[tuple[str, str]]:
         """Rows of the table: how far from equilibrium the run ended, in the game without noise."""
-        rows = [("duality gap", f"{solution.gap:.3g} of the last iterate")]
+        answer = LAST if self.average else _answer(solver)
+        rows = [("duality gap", f"{solution.gap:.3g} of the {answer}")]
+        if "iterate_gap" in solution.trace:
+            rows.append(("", f"{float(solution.trace['iterate_gap'][-1]):.3g} of the {LAST}"))
         alpha = getattr(plain, "alpha", None)
         # A move of the magnet changes the regularised game. `Ema` moves, and never sets `moved_at`.
         still = not solution.state.moved_at and not isinstance(
@@ -168,10 +197,21 @@ class Solve:
         if self.average:
             average = float(solution.trace["average_gap"][-1])
             rows.append(("", f"{average:.3g} of the average iterate"))
-        if self.tol is not None:
+        if self.tol:
             verdict = "reached" if solution.converged else "not reached"
             rows.append(("tolerance", f"{self.tol:g}, {verdict}"))
+        elif solution.converged:
+            rows.append(("tolerance", "stopped at a gap of rounding size; `--tol 0` goes on"))
         return rows
+
+
+def _answer(solver: Solver) -> str:
+    """What the policy is that a solver answers with."""
+    if isinstance(solver, mg.Averaged):
+        return "average"
+    if isinstance(solver, mg.Restarted) and isinstance(solver.solver, mg.Averaged):
+        return "better of average and last iterate"
+    return LAST
 
 
 @dataclass(frozen=True)
@@ -182,7 +222,7 @@ class Export:
     """A game, as for `solve`."""
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The .efg or .nfg file to write."""
-    kind: Literal["auto", "matrix", "preference", "wins"] = "auto"
+    kind: meaning.Kind = "auto"
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
 
     def run(self) -> str:
@@ -223,21 +263,6 @@ class List:
         return "\n\n".join("\n".join(part) for part in lines)
 
 
-def _draw(solution: mg.Solution[Any], label: str, path: Path) -> None:
-    """Draw the gap against the evaluations and write the figure to `path`."""
-    # Matplotlib is slow to import, and most runs draw nothing.
-    import io
-
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    # The default may be a window, which fails on a machine without a screen.
-    matplotlib.use("Agg")
-    from mpo_games import plot
-
-    axes = plot.convergence({label: solution.trace})
-    # In memory first: a figure that cannot be drawn leaves no broken file.
-    content = io.BytesIO()
-    with plot.theme():
-        cast(Figure, axes.figure).savefig(content, format=path.suffix[1:])
-    write_bytes(path, content.getvalue())
+def _drawn(solution: mg.Solution[Any], label: str) -> Any:
+    """The figure of the gap against the evaluations."""
+    return mg.plot.convergence({label: solution.trace}).figure

@@ -21,6 +21,8 @@ LONGEST = 4000
 """Characters of a number. Python reads no whole numbers of more than 4300 digits."""
 COMMENT = re.compile(r"\s*#(?!N/A\b|[\w/]+[!?])")
 """How a comment begins; `#N/A` and `#DIV/0!` are errors of a spreadsheet."""
+MISSING = re.compile(r"|nan|n/?a|null|-+|\N{EN DASH}|\N{EM DASH}|\?", re.IGNORECASE)
+"""What stands for a number that is not known."""
 Cells = list[tuple[int, list[str]]]
 """Rows of cells, each with the number of its line."""
 
@@ -30,23 +32,46 @@ class Table:
     """Numbers, `(n, m)`, and the names of the rows and of the columns, if there are any."""
 
     values: Array
-    rows: tuple[str, ...] | None
-    columns: tuple[str, ...] | None
+    rows: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    lines: tuple[int, ...] = ()
+    """The lines of the file in which the rows stand; nothing for a table from another file."""
+    cell: int = 1
+    """The number of the cell in which a row's first number stands."""
+
+    def place(self, i: int, j: int) -> str:
+        """Where the number of row `i` and column `j` stands, for a sentence."""
+        if not self.lines:
+            return f"row {i}, column {j}"
+        return f"line {self.lines[i]}, cell {self.cell + j}"
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, missing: bool = False) -> Table:
     """The table in a file of cells between commas, semicolons, tabs or blanks.
 
     Names may stand in the first row and in the first column. A number is `0.5`, `1/3`, `33%`, or
-    `0,5` between semicolons or tabs. Lines that begin with `#` are comments. `ValueError`, with the
-    file, the line and the cell, for anything else.
+    `0,5` between semicolons or tabs. Lines that begin with `#` are comments. With `missing`, a cell
+    that is empty, `-`, `nan` or `n/a` is NaN. `ValueError`, with the file, the line and the cell,
+    for anything else.
     """
-    return _Reader(path).table()
+    return _Reader(path, missing).table()
+
+
+def read_cells(path: Path) -> Cells:
+    """The cells of such a file as texts, without empty rows."""
+    return _Reader(path, False).cells()[1]
+
+
+def refuse(path: Path, line: int, cell: int | None, reason: str) -> NoReturn:
+    """`ValueError` about the `cell`, counted from 0, of a line of a file."""
+    place = f"line {line}" if cell is None else f"line {line}, cell {cell + 1}"
+    raise ValueError(f"{str(path)!r}, {place}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
     path: Path
+    missing: bool
 
     def table(self) -> Table:
         separator, cells = self.cells()
@@ -54,18 +79,18 @@ class _Reader:
         # The corner of a table with names on both sides may be left out or empty.
         head = cells[0][1]
         shorter = len(cells) > 1 and len(head) == len(cells[1][1]) - 1
-        if shorter and all(_is_name(cell) for cell in head):
+        if shorter and all(is_name(cell) for cell in head):
             cells[0] = (cells[0][0], head := ["", *head])
         self.require_equal(cells)
         down = [row[0] for _, row in cells[1:]]
         # An empty corner means names on both sides. Else it is a number that is missing.
         corner = not head[0] and _are_names(head[1:]) and _are_names(down)
         # A corner that is a number would be a value in a row of names.
-        if corner or all(_is_name(cell) for cell in head):
+        if corner or all(is_name(cell) for cell in head):
             columns, cells = head, cells[1:]
             if not cells:
                 self.fail(1, None, "there are names of columns, and no numbers.")
-        if corner or (len(head) > 1 and all(_is_name(row[0]) for _, row in cells)):
+        if corner or (len(head) > 1 and all(is_name(row[0]) for _, row in cells)):
             rows, first = [row[0] for _, row in cells], 1
             columns = None if columns is None else columns[1:]
         comma = self.decimal_comma(separator, cells, first)
@@ -80,12 +105,11 @@ class _Reader:
                 twice = next(name for name in names if names.count(name) > 1)
                 self.fail(cells[0][0], None, f"the name {twice!r} stands at two rows or columns.")
         self.require_no_counting(values, rows, columns, cells[0][0])
-        named = (None if not names or _counts(names) else tuple(names) for names in (rows, columns))
-        return Table(values, *named)
+        told = [None if not names or _counts(names) else tuple(names) for names in (rows, columns)]
+        return Table(values, told[0], told[1], tuple(line for line, _ in cells), first + 1)
 
     def fail(self, line: int, cell: int | None, reason: str) -> NoReturn:
-        place = f"line {line}" if cell is None else f"line {line}, cell {cell + 1}"
-        raise ValueError(f"{str(self.path)!r}, {place}: {reason}")
+        refuse(self.path, line, cell, reason)
 
     def cells(self) -> tuple[str, Cells]:
         """The separator, and the rows that hold anything, without what pads them."""
@@ -149,6 +173,8 @@ class _Reader:
         return True
 
     def number(self, line: int, i: int, cell: str, comma: bool) -> float:
+        if self.missing and MISSING.fullmatch(cell):
+            return math.nan
         if not cell:
             self.fail(line, i, "the cell is empty.")
         text = cell.replace("\N{MINUS SIGN}", "-")
@@ -194,14 +220,14 @@ class _Reader:
 
 def _are_names(cells: list[str]) -> bool:
     """Whether these are names, or the counts that programs write where there are none."""
-    return bool(cells) and (all(_is_name(cell) for cell in cells) or _counts(cells))
+    return bool(cells) and (all(is_name(cell) for cell in cells) or _counts(cells))
 
 
 def _counts(cells: list[str]) -> bool:
     return any(cells == [str(i + begin) for i in range(len(cells))] for begin in (0, 1))
 
 
-def _is_name(cell: str) -> bool:
+def is_name(cell: str) -> bool:
     """Whether a cell holds text that nobody would mean as a number."""
     return (
         bool(cell)

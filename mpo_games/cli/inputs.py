@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from ast import literal_eval
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 import mpo_games as mg
-from mpo_games import atomic
-from mpo_games.checks import slack
+from mpo_games import atomic, npz
+from mpo_games.cli import battle_list, meaning
 from mpo_games.cli.csv_table import Table, read_csv
 from mpo_games.compat.earlier_names import respelled
 from mpo_games.games import catalogue
+from mpo_games.games.battles import Battles
 from mpo_games.games.gambit.efg import read_efg
 from mpo_games.games.gambit.nfg import read_nfg
 from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.games.noisy import NoisyGame
-from mpo_games.labelled import read
 from mpo_games.protocol import Array, Game, P, Solver
 from mpo_games.provenance import spell
 
@@ -32,17 +34,17 @@ Loaded = mg.MatrixGame | mg.PreferenceGame | mg.SequenceFormGame
 """The games that a command can solve."""
 
 
-def load(text: str, kind: str, max_memory: float = MAX_MEMORY) -> tuple[str, Loaded]:
+def load(text: str, kind: meaning.Kind, max_memory: float = MAX_MEMORY) -> tuple[str, Loaded]:
     """A description of the game for the final table, and the game.
 
     `text` is a .csv, .tsv, .npy, .efg or .nfg file, or a name with its parameters,
-    `NAME:key=1,other=2`. `kind` says what a table holds: `matrix`, `preference`, `wins`, or `auto`,
-    which decides by the entries. A named game may take `max_memory` GiB.
+    `NAME:key=1,other=2`. `kind` says what a table holds; `auto` decides by the entries, and refuses
+    what is doubtful. A named game may take `max_memory` GiB.
     """
     path = Path(text)
     suffix = path.suffix.lower()
     if suffix in TABLES:
-        table = read_csv(path) if suffix != ".npy" else Table(_array(path), None, None)
+        table = read_csv(path) if suffix != ".npy" else Table(_array(path))
         return _game_of(text, table, kind)
     if kind != "auto":
         raise ValueError(f"`--kind` is for {' and '.join(TABLES)} files, not for {text!r}.")
@@ -86,49 +88,59 @@ def _together(total: float) -> str:
     return f", both players receive {total:g} together" if total else ""
 
 
-def _game_of(text: str, table: Table, kind: str) -> tuple[str, Loaded]:
+def _game_of(text: str, table: Table, kind: meaning.Kind) -> tuple[str, Loaded]:
     """The description of a table, and its game. Names of rows and columns become the actions'."""
     values, rows, columns = table.values, table.rows, table.columns
-    # Columns that have the names of the rows, in another order, belong in theirs.
-    shuffled = rows is not None and columns is not None and sorted(rows) == sorted(columns)
-    squared = values
-    if shuffled and rows is not None and columns is not None:
-        squared = values[:, [columns.index(name) for name in rows]]
-    # With a tolerance, because preferences in decimals add up to 1 only approximately.
-    allowed = slack(read(values, "the table").rounding, 2)
-    balanced = (
-        squared.ndim >= 2
-        and squared.shape[-1] == squared.shape[-2]
-        and (
-            ((squared >= -allowed) & (squared <= 1.0 + allowed)).all()
-            and (np.abs(squared + np.swapaxes(squared, -1, -2) - 1.0) <= allowed).all()
-        )
-    )
-    read_as = ("preference" if balanced else "matrix") if kind == "auto" else kind
-    if read_as == "matrix" and values.ndim != 2:
+    square = meaning.squared(table)
+    read_as = kind
+    if kind == "auto":
+        balanced = square is not None and meaning.is_preference(square)
+        read_as = "preference" if balanced else "payoff"
+        if not balanced:
+            meaning.require_told(text, square)
+    if read_as == "payoff" and values.ndim != 2:
         raise ValueError(f"{text!r} must hold one payoff matrix, got shape {values.shape}.")
-    if read_as != "matrix" and rows is not None and columns is not None and not shuffled:
-        raise ValueError(
-            f"{text!r}: the names of the columns must be those of the rows, "
-            f"got {', '.join(columns)} and {', '.join(rows)}."
-        )
+    if read_as != "payoff" and square is None:
+        if rows is not None and columns is not None and len(rows) == len(columns):
+            raise ValueError(
+                f"{text!r}: the names of the columns must be those of the rows, "
+                f"got {', '.join(columns)} and {', '.join(rows)}."
+            )
+        raise ValueError(f"{text!r} must be square, got shape {values.shape}.")
     try:
         game: Loaded
-        if read_as == "matrix":
+        if square is None or read_as == "payoff":
             n, m = values.shape
             named = rows is not None or columns is not None
             actions = (rows or range(n), columns or range(m)) if named else None
             game = mg.MatrixGame(values, actions)
+        elif read_as == "wins":
+            wins = mg.builders.from_wins(square.values).preferences
+            game = mg.PreferenceGame(wins, square.names)
         else:
-            if read_as == "wins":
-                squared = mg.builders.from_wins(squared).preferences
-            game = mg.PreferenceGame(squared, rows or columns)
+            game = mg.PreferenceGame(meaning.preferences(text, square), square.names)
     except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from error
+        said = str(error)
+        raise ValueError(said if said.startswith(repr(text)) else f"{text!r}: {said}") from error
     # The description says which one, because `auto` may not have decided as the user meant.
     size = " x ".join(map(str, values.shape))
-    words = {"matrix": "payoffs", "preference": "preferences", "wins": "numbers of wins"}
-    return f"{text}, read as {size} {words[read_as]}", game
+    return f"{text}, read as {size} {meaning.WORDS[read_as]}", game
+
+
+def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> Battles:
+    """What the file `text` tells `rank`: battles, numbers of wins, or preferences."""
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if suffix not in TABLES:
+        raise ValueError(f"`rank` reads files that end in {' or '.join(TABLES)}, not {text!r}.")
+    if suffix == ".npy":
+        if kind == "battles":
+            raise ValueError(f"{text!r} holds numbers, and no battles.")
+        return meaning.battles(text, Table(_array(path)), kind)
+    battles = battle_list.read(path, kind == "battles") if kind in ("auto", "battles") else None
+    if battles is not None:
+        return battles
+    return meaning.battles(text, read_csv(path, missing=True), cast(meaning.Kind, kind))
 
 
 def _array(path: Path) -> Array:
@@ -200,6 +212,43 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
             f"{str(path)!r} was run with {theirs}, not with {ours}: pass the same solver."
         )
     return solution
+
+
+def sourced(solution: mg.Solution[P], game: str, kind: meaning.Kind) -> mg.Solution[P]:
+    """The solution with a note of what the command line called its game, for `show`."""
+    named = str(Path(game).resolve()) if _is_file(Path(game)) else game
+    provenance = {**solution.provenance, "source": {"game": named, "kind": kind}}
+    return replace(solution, provenance=provenance)
+
+
+def saved(path: Path, game: str | None, kind: meaning.Kind) -> tuple[str, mg.Solution[Any]]:
+    """The name of the game, and the solution that was saved to `path`.
+
+    The game is `game`, or the one that the file names. `ValueError` if it names none.
+    """
+    if game is None:
+        game, kind = _source(path)
+    name, exact = load(game, kind)
+    # Noise around a game changes no policy: a run under noise is loaded by the game without it.
+    return name, mg.Solution.load(path, exact)
+
+
+def _source(path: Path) -> tuple[str, meaning.Kind]:
+    """What the command line called the game of a saved solution, and the kind of its table."""
+    try:
+        source = json.loads(str(npz.read(path)["header"]))["provenance"].get("source")
+        named = None if source is None else (str(source["game"]), source["kind"])
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no file {str(path)!r} to show.") from error
+    # A foreign file can fail in any way: zip, zlib, JSON, shapes.
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} is not a saved solution.") from error
+    if named is None or named[1] not in get_args(meaning.Kind):
+        raise ValueError(
+            f"{str(path)!r} does not say which game it solves: add it, "
+            f"`mpo-games show {path} GAME`."
+        )
+    return named
 
 
 def require_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:

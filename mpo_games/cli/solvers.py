@@ -66,6 +66,10 @@ SOLVERS: Mapping[str, tuple[str, Callable[..., Solver], Mapping[str, Any]]] = {
     "fictitious-play": ("Fictitious play", mg.FictitiousPlay, {}),
     "gradient-ascent": ("GDA", mg.GradientAscent, {"eta": 0.05}),
     "regret-matching": ("RM", mg.RegretMatching, {"plus": False, "predictive": False}),
+    "cfr": ("CFR", mg.CFR, {}),
+    "cfr-plus": ("CFR+", mg.CFRPlus, {}),
+    "dcfr": ("DCFR", mg.DCFR, {}),
+    "pcfr-plus": ("PCFR+", mg.PCFRPlus, {}),
 }
 """For each name on the command line: the name in figures, the constructor, the defaults.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil, log10
 from typing import Any
 
 import numpy as np
 
 import mpo_games as mg
+from mpo_games.table import Table
 
 SUPPORT = 1e-6
 """An action belongs to the support if its probability is above this."""
@@ -48,7 +50,7 @@ def on_tree(policies: Mapping[str, Any]) -> Iterable[str]:
     """Lines with the action probabilities of each information state, if there are few of these."""
     tree = next(iter(policies.values())).tree
     if tree.states > LISTED:
-        yield f"{tree.states} information states: too many to list; --save keeps them"
+        yield f"{tree.states} information states: too many to list; --strategy writes them"
         return
     cells = [("player", "information state", "action", *policies)]
     state_of, played = tree.state_of, [policy.probs for policy in policies.values()]
@@ -56,8 +58,22 @@ def on_tree(policies: Mapping[str, Any]) -> Iterable[str]:
     for a in range(2, tree.sequences):
         probs = (f"{p[a]:.6f}" for p in played)
         state = tree.labels[state_of[a]]
-        cells.append((str(tree.owner[a]), state, str(tree.actions[a]), *probs))
+        cells.append((str(tree.owner[a]), state, str((tree.names or tree.actions)[a]), *probs))
     yield from aligned(cells)
+
+
+def value(game: Any, policy: Any, gap: float) -> list[tuple[str, str]]:
+    """A row with the value of the game under `policy`; none where it is even by symmetry.
+
+    The value of the game itself is at most the duality gap `gap` away: smaller digits say nothing.
+    """
+    if isinstance(game, mg.PreferenceGame):
+        return []
+    who = "player 0" if isinstance(game, mg.SequenceFormGame) else "the row player"
+    digits = 12 if gap <= 1e-12 else ceil(-log10(gap))
+    # Adding 0 turns -0 into 0.
+    known = round(float(game.value(policy)), digits) + 0.0
+    return [("game value", f"{known:.6g} to {who}, up to the gap")]
 
 
 def setting(name: str, value: object) -> str:
@@ -66,6 +82,11 @@ def setting(name: str, value: object) -> str:
     if isinstance(value, float | int):
         return f"{name}={value:.6g}"
     return f"{name}={getattr(value, '__name__', value)}"
+
+
+def listed(table: Table) -> str:
+    """A table as it prints, with the option that writes the rest."""
+    return str(table).replace("to_csv(path) writes all", "--strategy FILE.csv writes all")
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -124,7 +124,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_a_real_ctrl_c_exits_with_130_and_can_be_resumed(tmp_path: Path) -> None:
     kept = tmp_path / "kept.npz"
     command = [sys.executable, "-m", "mpo_games.cli", "solve", "comal", "mpo"]
-    endless = [*command, "--budget", "1e12", "--checkpoint", str(kept)]
+    endless = [*command, "--budget", "1e12", "--tol", "0", "--checkpoint", str(kept)]
     program = f"""
 import sys, mpo_games as mg
 from mpo_games import cli
@@ -134,7 +134,7 @@ def say(solution):
     if solution.state.step == 0:
         print("running", flush=True)
 def solve(*arguments, **options):
-    return inner(*arguments, callback=say, **options)
+    return inner(*arguments, **{{**options, "callback": say}})
 mg.solve = solve
 sys.exit(cli.main({endless[3:]!r}))
 """
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_up_does_not_cost_the_table(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    module = "mpo_games.solution" if what == "save" else "mpo_games.cli.commands"
+    module = "mpo_games.solution" if what == "save" else "mpo_games.cli.pictures"
     monkeypatch.setattr(f"{module}.write_bytes", full)
     path = tmp_path / ("x.npz" if what == "save" else "x.png")
     code, out, err = run(*COMAL, "--budget", 10, f"--{what}", path)

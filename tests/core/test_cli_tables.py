@@ -118,7 +118,9 @@ def test_columns_in_another_order_than_the_rows(tmp_path: Path) -> None:
     _, wins = inputs.load(str(path), "wins")
     assert isinstance(wins, mg.PreferenceGame)
     assert np.array_equal(wins.preferences[0], [[0.5, 0.75], [0.25, 0.5]])
-    _, payoffs = inputs.load(str(path), "auto")
+    with pytest.raises(ValueError, match="looks like numbers of wins"):
+        inputs.load(str(path), "auto")
+    _, payoffs = inputs.load(str(path), "payoff")
     assert isinstance(payoffs, mg.MatrixGame)
     assert payoffs.actions == (("a", "b"), ("b", "a"))
     assert payoffs.payoff.tolist() == [[3, 0], [0, 1]]

@@ -33,7 +33,16 @@ GAMES = [
     "x.csv",
     "",
 ]
-SOLVERS = ["auto", "mmd", "mpo", "mirror-descent", "regret-matching", "fictitious-play", "nash-md"]
+SOLVERS = [
+    "auto",
+    "mmd",
+    "mpo",
+    "mirror-descent",
+    "regret-matching",
+    "fictitious-play",
+    "nash-md",
+    "cfr-plus",
+]
 FLAGS = [
     "--eta",
     "--alpha",
@@ -45,6 +54,8 @@ FLAGS = [
     "--period",
     "--kind",
     "--average",
+    "--restarts",
+    "--strategy",
     "--feedback",
     "--save",
     "--plot",

@@ -20,6 +20,11 @@ import mpo_games as mg
 from mpo_games.cli import inputs as command_inputs
 
 CSV = ["0,1\n-1,0\n", "a;b\n0,5;1\n-1;0\n", "\ufeff,x,y\nx,.5,1/3\ny,2/3,.5\n", "1\t50%\n\n2\t\n"]
+BATTLES = [
+    "model_a,model_b,winner\nx,y,model_a\ny,z,tie\n",
+    "x;y;b\n",
+    "w,x,y\nw,,3,1\nx,2,,-\ny,0,4,\n",
+]
 EFG = (
     'EFG 2 R "g" { "A" "B" }\n\np "" 1 1 "" { "l" "r" } 0\n'
     't "" 1 "" { 1, -1 }\nt "" 2 "" { -1/2, 1/2 }\n'
@@ -63,6 +68,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(mutated(CSV), encodings, st.sampled_from(["x.csv", "x.CSV", "x.tsv"]))
 def test_tables_of_text(folder: Path, text: str, encoding: str, name: str) -> None:
     tried(lambda: load(written(folder, name, text, encoding)))
+
+
+@inputs(100)
+@given(
+    mutated([*CSV, *BATTLES]), encodings, st.sampled_from(["auto", "battles", "wins", "preference"])
+)
+def test_tables_that_are_ranked(folder: Path, text: str, encoding: str, kind: Any) -> None:
+    path = written(folder, "r.csv", text, encoding)
+    found = tried(lambda: str(mg.rank(command_inputs.ranked(str(path), kind), resamples=3)))
+    assert found is None or "nan" not in found
 
 
 @inputs(100)
