@@ -1,30 +1,33 @@
 """The command line `mpo-llm`: training, and what follows a training run.
 
-A subcommand is a frozen dataclass whose `run()` returns the text to print.
+A subcommand is a frozen dataclass whose `run()` returns the text to print. What needs torch is
+imported by `run()`, so that the arguments are understood, or refused, at once.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
 import tyro
 
-from mpo_games.checks import require_count
-from mpo_llm.commands import Evaluate, FitPreferences, PlayLeague, Serve
+from mpo_llm.commands import (
+    Evaluate,
+    FitPreferences,
+    PlayLeague,
+    Serve,
+    WritePage,
+    require_run,
+)
 from mpo_llm.config import Config
-from mpo_llm.results import chat
-from mpo_llm.results.export import Adapters, export
 from mpo_llm.training import config_file, flags, yaml_lines
-from mpo_llm.training.plan import plan
-from mpo_llm.training.sweep import sweep, variants
-from mpo_llm.training.train import Interrupted, train
+from mpo_llm.training.stops import Interrupted
 
 Accepted = Literal[
     "weights",
@@ -46,6 +49,9 @@ class Train:
 
     settings: Annotated[Config, tyro.conf.arg(name="")] = Config()
     """The settings of the file; flags override them."""
+    config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.yaml")] = ""
+    """The settings of the run, in a file. It comes first, before all flags; without it the settings
+    are the defaults and the flags."""
     dry_run: bool = False
     """Print the plan (memory, tokens a step, time a step after a short probe) and stop."""
     resume: bool = False
@@ -55,11 +61,23 @@ class Train:
 
     def run(self) -> str:
         """Train, or plan; returns the summary or the plan."""
+        if self.config:  # `main` has taken the one that comes first
+            raise ValueError(
+                f"The settings come before the flags: mpo-llm train {self.config} --..., and there "
+                "is one file of them."
+            )
+        from mpo_llm.training.plan import plan
+        from mpo_llm.training.train import train
+
         if self.dry_run:
             return str(plan(self.settings))
-        summary = train(self.settings, resume=self.resume, accept=self.accept)
+        summary = train(self.settings, resume=self.resume, accept=self.accept, attended=True)
         # Every process has the same summary; the first one prints it.
-        return str(summary) if int(os.environ.get("RANK", "0")) == 0 else ""
+        if int(os.environ.get("RANK", "0")) != 0:
+            return ""
+        from mpo_llm.results.conclusion import conclude
+
+        return conclude(self.settings, summary)
 
 
 @dataclass(frozen=True)
@@ -84,12 +102,24 @@ class Chat:
 
     def run(self) -> str:
         """Answer the messages on standard input, one a line, until it ends."""
+        import numpy as np
+
+        from mpo_games.checks import require_count
+        from mpo_llm.networks.hub import require_model
+
         require_count("seed", self.seed, least=0)
+        # Before torch is imported, which takes longer than to find a wrong name.
+        require_model(self.model)
+        from mpo_llm.results import chat
+
         policy, tokenizer, engine = chat.load(
             self.model, self.max_tokens, self.temperature, self.own_engine, self.average
         )
         rng = np.random.default_rng(self.seed)
-        lines = _lines("> " if sys.stdin.isatty() else "")
+        typed = sys.stdin.isatty()
+        if typed:
+            print("A line is a message. Ctrl-D ends the chat.")
+        lines = _lines("> " if typed else "")
         read = chat.settings(self.model)
         for answer in chat.converse(policy, tokenizer, lines, rng, self.system, engine, read):
             print(answer, flush=True)
@@ -104,7 +134,7 @@ class Export:
     """A checkpoint, or the folder of a run (its last checkpoint)."""
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A folder that does not exist yet."""
-    adapters: Adapters = "merged"
+    adapters: Literal["merged", "separate"] = "merged"
     """LoRA adapters become part of the weights, or stay `separate`, a folder of PEFT."""
     average: bool = False
     """Take the average of the weights that the run has played, which `solver.algorithm: auto` keeps
@@ -112,6 +142,9 @@ class Export:
 
     def run(self) -> str:
         """Export; returns a line that names the folder, and says how far it is from the policy."""
+        require_run(self.checkpoint)
+        from mpo_llm.results.export import export
+
         apart = export(self.checkpoint, self.folder, self.adapters, average=self.average)
         return (
             f"exported to {self.folder}; loaded again, it is the policy but for a total variation "
@@ -129,6 +162,8 @@ class Sweep:
     """Values of `seed`."""
     vary: tuple[str, ...] = ()
     """Settings with their values: `solver.eta=0.5,1,2`, `solver.magnet.every=10,50`."""
+    folder: Path | None = None
+    """The folder of the runs' folders; by default `output.folder`."""
     jobs: int = 1
     """Runs at the same time."""
     backend: str = "loky"
@@ -139,6 +174,7 @@ class Sweep:
 
         `ValueError`, when all of them have ended, if some have failed.
         """
+        base = config_file.load(self.config)
         vary: dict[str, list[Any]] = {}
         for setting in self.vary:
             name, sign, values = setting.partition("=")
@@ -155,7 +191,11 @@ class Sweep:
         if self.jobs == 0:  # a number below 0 counts from the number of cores
             raise ValueError("`--jobs` must be at least 1, or -1 for all cores, got 0.")
         vary["seed"] = list(self.seeds)
-        runs = sweep(variants(config_file.load(self.config), vary), self.jobs, self.backend)
+        if self.folder is not None:
+            base = replace(base, output=replace(base.output, folder=self.folder))
+        from mpo_llm.training.sweep import sweep, variants
+
+        runs = sweep(variants(base, vary), self.jobs, self.backend)
         said = "\n".join(map(str, runs))
         failed = [str(run.folder) for run in runs if run.failed]
         if failed:
@@ -169,9 +209,15 @@ class Sweep:
 
 TRAIN_HELP = """Train a language model by self-play on preferences.
 
-CONFIG.yaml holds the settings below, by section; a flag overrides the file. A choice is a word, or
-a word with a number: the flags for `magnet: fixed` and `magnet: {every: 50}` in the file are
-`--solver.magnet fixed` and `--solver.magnet every 50`, or `--solver.magnet.every 50`.
+CONFIG.yaml holds the settings below, by section; a flag overrides the file. None here is `null`
+there. A choice is a word, or a word with a number: the flags for `magnet: fixed` and `magnet:
+{every: 50}` in the file are `--solver.magnet fixed` and `--solver.magnet every 50`, or
+`--solver.magnet.every 50`.
+
+`--judge.options name value ...` adds to the options of the judge in the file, and `--judge.options
+None` takes them away; `--generation.options` does so for the engine. At the end the result is
+compared with the start on held-out prompts (`evaluation.source`), or on 16 of its own, and the
+page of the run is written.
 
 examples:
   mpo-llm train run.yaml --dry-run
@@ -206,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments, settings = flags.words(arguments, settings)
             arguments = flags.translate(arguments, settings)
         training = tyro.conf.subcommand("train", default=Train(settings), description=TRAIN_HELP)
-        command: Any = tyro.cli(
+        command = _parsed(
             Annotated[Train, training]
             | Annotated[Chat, tyro.conf.subcommand("chat", description=Chat.__doc__)]
             | Annotated[Sweep, tyro.conf.subcommand("sweep", description=Sweep.__doc__)]
@@ -217,12 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
             | Annotated[Evaluate, tyro.conf.subcommand("evaluate", description=Evaluate.__doc__)]
             | Annotated[PlayLeague, tyro.conf.subcommand("league", description=PlayLeague.__doc__)]
+            | Annotated[WritePage, tyro.conf.subcommand("page", description=WritePage.__doc__)]
             | Annotated[Serve, tyro.conf.subcommand("serve", description=Serve.__doc__)],
-            args=arguments or ["--help"],
-            prog="mpo-llm",
-            description="Align language models to general preferences.",
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
-            registry=flags.registry(),
+            arguments or ["--help"],
         )
         said = _run(command)
         if said:
@@ -251,6 +294,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _parsed(kinds: Any, arguments: list[str]) -> Any:
+    """The subcommand that the arguments name. `ValueError` for a value that its type refuses."""
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return tyro.cli(
+                kinds,
+                args=arguments,
+                prog="mpo-llm",
+                description="Align language models to general preferences.",
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
+                registry=flags.registry(),
+            )
+    except SystemExit:
+        refused = flags.refusal(told.getvalue())
+        if refused is not None:
+            raise ValueError(refused) from None
+        print(told.getvalue(), end="", file=sys.stderr)
+        raise
+
+
 def _run(command: Any) -> str:
     """What a subcommand returns. `ValueError` if code that it calls wants to end the process."""
     try:
@@ -272,8 +336,9 @@ def _tell(said: str, error: BaseException) -> None:
 def _out_of_memory(error: BaseException | None) -> bool:
     """Whether an accelerator, the CPU allocator or Python ran out of memory."""
     # Torch's allocator for CPUs raises a bare RuntimeError, which only its text tells apart.
-    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return lacking or "can't allocate memory" in str(error)
+    torch = sys.modules.get("torch")
+    kinds = (MemoryError, torch.OutOfMemoryError) if torch is not None else (MemoryError,)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _lines(prompt: str) -> Iterator[str]:

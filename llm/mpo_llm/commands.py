@@ -11,14 +11,11 @@ from typing import Annotated
 import tyro
 
 from mpo_games.atomic import write_bytes
-from mpo_llm.config import JudgeConfig
-from mpo_llm.judges.command import fit_preferences, summary
-from mpo_llm.judges.fit import Fit
+from mpo_llm.config import EvaluationConfig, JudgeConfig
+from mpo_llm.fitting import Fit
 from mpo_llm.outputs import require_writable
-from mpo_llm.results.evaluation import START, evaluate_run, league
-from mpo_llm.results.outcomes import Evaluation, League, as_json
+from mpo_llm.results.outcomes import PAGE, START, Evaluation, League, as_json
 from mpo_llm.training import config_file, yaml_lines
-from mpo_llm.training.serving import serve
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ class FitPreferences:
 
     def run(self) -> str:
         """Fit and save; returns the quality of both models on held-out comparisons."""
+        from mpo_llm.judges.command import fit_preferences, summary
+
         fitted = fit_preferences(
             self.data,
             self.folder,
@@ -70,11 +69,17 @@ class Evaluate:
     against: tuple[str, ...] = (START,)
     """The opponents: `start`, other checkpoints, runs or models."""
     prompts: str = ""
-    """Held-out prompts; empty is the run's `evaluation.source`."""
+    """Held-out prompts: a file, or a data set; empty is the run's `evaluation.source`."""
+    split: str | None = None
+    """The split of a data set in `--prompts`."""
+    subset: str | None = None
+    """The subset of a data set that has several."""
+    column: str | None = None
+    """The column that holds the prompts; by default that of the training."""
     category: str | None = None
     """A column of the prompts; the report has win rates for each of its values."""
     judge: str = ""
-    """The factory of a judge, like `judge.factory`; empty is the judge of the training."""
+    """The judge or its factory, like `judge.factory`; empty is the judge of the training."""
     judge_options: tuple[str, ...] = ()
     """Arguments of the judge's factory, each as name=value."""
     score: str = ""
@@ -84,7 +89,7 @@ class Evaluate:
     samples: int = 4
     """Responses of each policy to each prompt; all pairs are judged."""
     limit: int | None = None
-    """Use this many prompts, from the first; None is all."""
+    """Use this many prompts, from the first; by default as many as the run's evaluations do."""
     out: Path | None = None
     """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
@@ -97,11 +102,14 @@ class Evaluate:
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
+        require_run(self.policy)
         _require_place(self.out)
+        from mpo_llm.results.evaluation import evaluate_run
+
         found = evaluate_run(
             self.policy,
             self.against,
-            source=self.prompts,
+            source=EvaluationConfig(self.prompts, self.split, self.subset, self.column),
             category=self.category,
             judge=_factory("judge", self.judge, self.judge_options),
             # A score comes from a factory as a judge does, so its settings have the same form.
@@ -126,15 +134,21 @@ class PlayLeague:
     every: int = 1
     """Take every n-th checkpoint, counted from the last."""
     prompts: str = ""
-    """Held-out prompts; empty is the run's `evaluation.source`."""
+    """Held-out prompts: a file, or a data set; empty is the run's `evaluation.source`."""
+    split: str | None = None
+    """The split of a data set in `--prompts`."""
+    subset: str | None = None
+    """The subset of a data set that has several."""
+    column: str | None = None
+    """The column that holds the prompts; by default that of the training."""
     judge: str = ""
-    """The factory of a judge, like `judge.factory`; empty is the judge of the training."""
+    """The judge or its factory, like `judge.factory`; empty is the judge of the training."""
     judge_options: tuple[str, ...] = ()
     """Arguments of the judge's factory, each as name=value."""
     samples: int = 4
     """Responses of each entrant to each prompt; all pairs are judged."""
     limit: int | None = None
-    """Use this many prompts, from the first; None is all."""
+    """Use this many prompts, from the first; by default as many as the run's evaluations do."""
     out: Path | None = None
     """A file for all results, as JSON; a missing folder is made."""
     seed: int = 0
@@ -144,11 +158,14 @@ class PlayLeague:
 
     def run(self) -> str:
         """Draw responses and judge them; returns the report."""
+        require_run(self.folder)
         _require_place(self.out)
+        from mpo_llm.results.evaluation import league
+
         found = league(
             self.folder,
             self.others,
-            source=self.prompts,
+            source=EvaluationConfig(self.prompts, self.split, self.subset, self.column),
             judge=_factory("judge", self.judge, self.judge_options),
             samples=self.samples,
             limit=self.limit,
@@ -157,6 +174,59 @@ class PlayLeague:
             own_engine=self.own_engine,
         )
         return _report(found, self.out)
+
+
+@dataclass(frozen=True)
+class WritePage:
+    """Write a page about a run: win rates against its start, curves, answers before and after."""
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run."""
+    out: Path | None = None
+    """The file; by default `page.html` in the run's folder."""
+    prompts: str = ""
+    """Held-out prompts: a file, or a data set. Empty is the run's `evaluation.source`, or else the
+    first 16 prompts that it was trained on."""
+    split: str | None = None
+    """The split of a data set in `--prompts`."""
+    subset: str | None = None
+    """The subset of a data set that has several."""
+    column: str | None = None
+    """The column that holds the prompts; by default that of the training."""
+    judge: str = ""
+    """The judge or its factory, like `judge.factory`; empty is the judge of the training."""
+    judge_options: tuple[str, ...] = ()
+    """Arguments of the judge's factory, each as name=value."""
+    samples: int = 4
+    """Responses of each policy to each prompt; all pairs are judged."""
+    league: bool = False
+    """Also compare all checkpoints with each other, as `mpo-llm league` does."""
+    limit: int | None = None
+    """Use this many prompts, from the first; by default as many as the run's evaluations do."""
+    seed: int = 0
+    """Seed of the responses."""
+    own_engine: bool = False
+    """Draw by the built-in engine, and not by that of the run, such as a server that has ended."""
+
+    def run(self) -> str:
+        """Evaluate, and write the page; returns the report and where the page is."""
+        require_run(self.folder)
+        out = self.out or Path(self.folder) / PAGE
+        _require_place(out)
+        from mpo_llm.results.conclusion import write_page
+
+        found = write_page(
+            self.folder,
+            out,
+            _factory("judge", self.judge, self.judge_options),
+            source=EvaluationConfig(self.prompts, self.split, self.subset, self.column),
+            samples=self.samples,
+            limit=self.limit,
+            seed=self.seed,
+            own_engine=self.own_engine,
+            compare_checkpoints=self.league,
+        )
+        return "\n".join([*map(str, found), f"page      {out}"])
 
 
 @dataclass(frozen=True)
@@ -185,8 +255,11 @@ class Serve:
 
     def run(self) -> str:
         """Serve; returns when a signal has come."""
+        config = config_file.load(self.config)
+        from mpo_llm.training.serving import serve
+
         serve(
-            config_file.load(self.config),
+            config,
             python=self.python,
             host=self.host,
             port=self.port,
@@ -196,8 +269,16 @@ class Serve:
             slots=self.slots,
             more=[f"--{argument}" for argument in self.more],
             ready=partial(print, flush=True),
+            begins=partial(print, flush=True),
         )
         return "the server has ended"
+
+
+def require_run(path: str | Path) -> None:
+    """`ValueError` if there is nothing at this path; what is there is looked at later."""
+    # Before torch is imported, which takes longer than to find a wrong name.
+    if not Path(path).exists():
+        raise ValueError(f"{str(path)!r} holds no checkpoint.")
 
 
 def _report(found: Evaluation | League, out: Path | None) -> str:

@@ -161,11 +161,11 @@ class JudgeConfig:
     """The judge, which compares two responses."""
 
     factory: str = ""
-    """`module:function` or `path/to/file.py:function`: called with `options`, it returns the
-    judge `(prompts, a, b) -> P(a > b)`."""
+    """`module:function` or `path/to/file.py:function`: the judge `(prompts, a, b) -> P(a > b)`, or
+    a function that returns it when it is called with `options`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the factory. On the command line `--judge.options name value ...` adds
-    to those of the file."""
+    """Keyword arguments of that function. On the command line `--judge.options name value ...` adds
+    to those of the file, and `--judge.options None` takes them away."""
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,9 @@ def read(where: str, cell: Any) -> list[Message]:
     JSON. A final answer of the assistant is left out. `ValueError`, beginning with `where`, for
     anything else, and where nothing is left to answer.
     """
-    found = _listed(where, cell)
-    if isinstance(found, str):
-        found = [{"role": "user", "content": found}]
-    if not isinstance(found, list) or not found:
-        raise ValueError(f"{where} must hold a text or a list of messages, got {short(found)}.")
-    messages = [_message(where, message) for message in found]
+    found = parsed(where, cell)
+    said: Message = {"role": "user", "content": str(found)}
+    messages = [said] if isinstance(found, str) else found
     kept = len(messages)
     while kept and messages[kept - 1]["role"] == "assistant":
         kept -= 1
@@ -76,6 +73,19 @@ def read(where: str, cell: Any) -> list[Message]:
                 f"character: {short(message['content'])}."
             )
     return messages[:kept]
+
+
+def parsed(where: str, cell: Any) -> str | list[Message]:
+    """What a cell holds: a text, or the messages of a conversation in any of the forms.
+
+    `ValueError`, beginning with `where`, for anything else.
+    """
+    found = _listed(where, cell)
+    if isinstance(found, str):
+        return found
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{where} must hold a text or a list of messages, got {short(found)}.")
+    return [_message(where, message) for message in found]
 
 
 def transcript(messages: Sequence[Message]) -> str:

@@ -90,8 +90,8 @@ def estimated_gap(prompts: Iterable[Payoffs], rng: np.random.Generator) -> Estim
     `ALL_SPLITS` draws. So for few draws the order of the responses is without effect.
 
     The error is that for new prompts of the same kind (clustered by prompt), and for a single
-    prompt that of its draws. The interval is one of the mean of the estimate, so its upper end does
-    not bound the gap.
+    prompt that of its draws; for 2 to 7 prompts there is no interval. It is one of the mean of the
+    estimate, so its upper end does not bound the gap.
 
     None if no prompt has `LEAST` draws, or if all payoffs are ties, as those of equal responses
     are. Prompts with fewer draws are left out.
@@ -104,8 +104,8 @@ def estimated_gap(prompts: Iterable[Payoffs], rng: np.random.Generator) -> Estim
     # In self-play both players can gain as much, and the gap counts both.
     values = 2.0 * np.array([value for value, _ in found])
     if len(values) > 1:
-        return clustered(values, np.arange(len(values)))
-    return Estimate(float(values[0]), 2.0 * found[0][1])
+        return clustered(values, np.arange(len(values)), (-1.0, 1.0))
+    return Estimate(float(values[0]), 2.0 * found[0][1], bounds=(-1.0, 1.0))
 
 
 def by_prompt(

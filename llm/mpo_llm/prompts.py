@@ -111,6 +111,15 @@ def load(settings: PromptsConfig, tokenizer: Any, room: Room | None = None) -> P
     return Prompts(tuple(ids), tuple(texts), opened)
 
 
+def require(settings: PromptsConfig) -> None:
+    """`ValueError` for a source that cannot be read, or whose first row has no such column.
+
+    It needs no tokenizer, and so it can be called before a model is loaded.
+    """
+    for where, row in islice(numbered(settings), 1):
+        _cell(where, row, settings.column)
+
+
 def template_of(settings: PromptsConfig, tokenizer: Any) -> Template:
     """The chat template that the settings choose. `ValueError` if the tokenizer does not have it,
     or if it cannot be switched to think or not."""

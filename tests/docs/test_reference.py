@@ -53,7 +53,8 @@ def documented(package: str) -> set[int]:
 
 def public(package: ModuleType) -> dict[str, object]:
     """The names that `import package` gives, without modules and earlier names."""
-    names = {n: v for n, v in vars(package).items() if not n.startswith("_")}
+    # `dir`, because the adapter's names are imported when they are first asked for.
+    names = {n: getattr(package, n) for n in dir(package) if not n.startswith("_")}
     return {n: v for n, v in names.items() if not inspect.ismodule(v) and n not in EARLIER}
 
 

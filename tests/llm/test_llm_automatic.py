@@ -298,7 +298,7 @@ def test_flags_choose_the_solver(
     flags: list[str], solver: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     minimal(tmp_path)
     path = tmp_path / "run.yaml"
     path.write_text(path.read_text().replace("algorithm: auto, ", ""))

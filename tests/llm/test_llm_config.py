@@ -125,7 +125,7 @@ def test_the_command_line_overrides_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path = tmp_path / "run.yaml"
     path.write_text("solver: {eta: 0.5, alpha: 0.25}\nseed: 3\n")
     options = ["--solver.eta", "1e-3", "--step.micro-batch", "None"]
@@ -181,7 +181,7 @@ def test_choices_on_the_command_line(
 def told(flags: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> SolverConfig:
     """The solver's settings of a file and flags."""
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path = folder / "run.yaml"
     path.write_text("solver: {magnet: {every: 12}}\n")
     assert cli.main(["train", str(path), "--dry-run", *flags]) == 0

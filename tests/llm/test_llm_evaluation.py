@@ -115,7 +115,7 @@ def test_league(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"samples": 0}, "`samples` must be a whole number, at least 1"),
         ({"limit": 0}, "`prompts.limit` must be at least 1"),
         ({"source": "missing.jsonl"}, "There is no file 'missing.jsonl'"),
-        ({"against": ("no/such/model",)}, "Cannot load the model 'no/such/model'"),
+        ({"against": ("no/such/model",)}, "There is no model 'no/such/model'"),
         ({"score": JudgeConfig("math:thing")}, "`score`: there is no function 'thing' in 'math'"),
     ],
 )
@@ -133,7 +133,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """The sentence with which a command is refused."""
     capsys.readouterr()
     assert cli.main(list(words)) == 2
-    return capsys.readouterr().err.removeprefix("mpo-llm: ").rstrip("\n")
+    # After the lines that tell how far a run is.
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("mpo-llm: ")
 
 
 def test_what_would_be_without_effect_is_refused(
@@ -148,7 +149,7 @@ def test_what_would_be_without_effect_is_refused(
         (["league", "--limit", "1"], "A league needs at least 2 prompts, got 1."),
         (
             ["evaluate", "--score", "tiny:judge", "--score-options", "name=cyclic"],
-            "The score raised TypeError: cyclic() missing 1 required positional argument: 'b'.",
+            "'tiny:judge' must return a score, which is called with (prompts, responses), but what",
         ),
     ):
         assert said in refused(capsys, words[0], str(run), *words[1:])
@@ -160,7 +161,8 @@ def test_what_would_be_without_effect_is_refused(
 def test_an_error_that_one_prompt_does_not_show_is_unknown(run: Path) -> None:
     found = str(evaluate_run(str(run), limit=1, samples=2))
     assert "nan" not in found
-    assert found.count("unknown") == 8
+    assert found.count("unknown") == 9
+    assert found.endswith("intervals are unknown: they need at least 8 prompts, here are 1")
 
 
 def test_a_judge_that_ends_the_process_fails(

@@ -314,7 +314,9 @@ def by_hand_of_papers() -> float:
 
 def test_metrics_evaluation_and_page_show_it(tmp_path: Path) -> None:
     held_out = {"source": str(tmp_path / "prompts.jsonl"), "every": 2, "samples": 5}
-    train(tiny.config(tmp_path, evaluation=held_out))
+    config = tiny.config(tmp_path, evaluation=held_out, solver={"prompts": 8})
+    tiny.prompts(tmp_path, 8)  # fewer have no interval
+    train(config)
     run = tmp_path / "run"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for name, some in (("estimated_gap", rows), ("held_out_gap", rows[1::2])):

@@ -25,7 +25,7 @@ def refusal(folder: Path, **sections: Any) -> str:
 
 
 def test_models_that_are_not_to_be_had(tmp_path: Path) -> None:
-    assert "Cannot load the model" in refusal(tmp_path, model={"name": str(tmp_path / "none")})
+    assert "There is no model" in refusal(tmp_path, model={"name": str(tmp_path / "none")})
     assert "no file" in refusal(tmp_path, model={"name": "none.gguf"})
     said = refusal(tmp_path, model={"lora_rank": 2, "lora_targets": "nonsense"})
     assert said.startswith("`model.lora_targets`: 'nonsense' is no layer of the model")

@@ -88,7 +88,13 @@ def events(run: Path) -> EventAccumulator:
 def test_tensorboard_gets_every_metric_in_its_group(tmp_path: Path) -> None:
     """And nothing that has no group; `metrics.jsonl` keeps its names."""
     held_out = {"source": str(tmp_path / "prompts.jsonl"), "every": 2}
-    config = tiny.config(tmp_path, evaluation=held_out, output={"trackers": "tensorboard"})
+    tiny.prompts(tmp_path, 8)  # fewer have no intervals
+    config = tiny.config(
+        tmp_path,
+        evaluation=held_out,
+        output={"trackers": "tensorboard"},
+        solver={"prompts": 8},
+    )
     train(config)
     rows, found = lines(tmp_path / "run"), events(tmp_path / "run")
     names = {name for row in rows for name in row} - set(trackers.COUNTS)
@@ -244,7 +250,7 @@ def test_one_word_in_the_file_or_on_the_command_line(
 ) -> None:
     """And the file that a run writes says the same."""
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path = tmp_path / "run.yaml"
     path.write_text(f"output: {{{line}}}\n")
     given = ["--output.trackers", *flags] if flags else []

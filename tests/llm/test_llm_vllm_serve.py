@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,31 @@ def test_a_server_lives_within_its_context(mode: str, tmp_path: Path) -> None:
     assert process.returncode == -(signal.SIGKILL if mode else signal.SIGTERM)
     assert not alive(notes(tmp_path)["pid"])
     assert "INFO loading" in (tmp_path / "run" / "vllm.log").read_text()
+
+
+def test_a_server_ends_with_its_process_even_by_sigkill(tmp_path: Path) -> None:
+    """Nobody is left to end it, but the guard sees that the pipe is closed."""
+    wanted = settings(tmp_path)
+
+    def killed() -> None:
+        with launch.serving(wanted, tmp_path / "log"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = get_context("fork").Process(target=killed)
+    child.start()
+    child.join(60.0)
+    assert child.exitcode == -signal.SIGKILL
+    assert notes(tmp_path)["pid"]
+    patience = time.monotonic() + 60.0
+    # Not by its number: whoever inherits a process need not remove what is left of it.
+    while listening(wanted.port):
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def test_ends_in_files_and_flags(
     assert config_file.load(path).generation.end == end
     assert config_file.read(config_file.dump(config_file.load(path)).encode()).generation.end == end
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "plan", lambda settings: seen.append(settings) or "")
+    monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path.write_text("seed: 1\n")
     assert cli.main(["train", str(path), "--dry-run", "--generation.end", *flags]) == 0
     assert seen[0].generation.end == end
@@ -123,7 +123,9 @@ def test_a_sweep_reads_values_as_a_file_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[Config] = []
-    monkeypatch.setattr(cli, "sweep", lambda configs, *_: seen.extend(configs) or [])
+    monkeypatch.setattr(
+        "mpo_llm.training.sweep.sweep", lambda configs, *_: seen.extend(configs) or []
+    )
     path = tmp_path / "run.yaml"
     path.write_text("seed: 1\n")
     vary = ["step.betas=[0.5,0.75],[0.25,0.5]", "solver.eta=1e-1,2"]

@@ -99,6 +99,7 @@ def config(folder: Path, **sections: Any) -> Config:
     """A run on the tiny model, in `folder`."""
     if not (folder / "model").is_dir():
         save(folder / "model")
+    if not (folder / "prompts.jsonl").is_file():
         prompts(folder)
     found: dict[str, Any] = {
         "evaluation": {},

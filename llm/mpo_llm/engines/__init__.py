@@ -14,3 +14,6 @@ from mpo_llm.engines.protocol import draw_each as draw_each
 from mpo_llm.engines.sampling import sample as sample
 from mpo_llm.engines.vllm.colocated import Colocated as Colocated
 from mpo_llm.engines.vllm.server import Server as Server
+
+Generator = Engine
+"""The engines' earlier name."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 
 from mpo_games.checks import require_count
 from mpo_llm import prompts
 from mpo_llm.config import PromptsConfig
+from mpo_llm.estimates import FEWEST, plain
 from mpo_llm.judges.criteria import minilm_folder
 from mpo_llm.judges.fit import Fit, Fitted, Quality, fit_both
 from mpo_llm.judges.pairs import pairs
@@ -60,12 +61,12 @@ def fit_preferences(
 
 
 def as_json(fitted: Fitted) -> dict[str, object]:
-    """The quality of both models, as JSON; an estimate has `value` and `error`."""
-    # Field by field, because `asdict(fitted)` would copy the two networks as well.
+    """The quality of both models, as JSON; an estimate has its value, error and interval."""
+    # Field by field, because the fit holds the two networks as well.
     return {
-        "pairwise": asdict(fitted.pairwise_quality),
-        "bradley_terry": asdict(fitted.bradley_terry_quality),
-        "ahead": asdict(fitted.ahead),
+        "pairwise": plain(fitted.pairwise_quality),
+        "bradley_terry": plain(fitted.bradley_terry_quality),
+        "ahead": plain(fitted.ahead),
     }
 
 
@@ -79,7 +80,9 @@ def summary(fitted: Fitted) -> str:
         lines.append(_line(name, quality))
     low, high = fitted.ahead.interval
     verdict = "a score explains these preferences equally well"
-    if low > 0.0:
+    if isnan(low):
+        verdict = f"fewer than {FEWEST} independent comparisons are held out, which tell nothing"
+    elif low > 0.0:
         verdict = "no score explains these preferences: train on the pairwise model"
     elif high < 0.0:
         verdict = "the score generalises better: train on the Bradley-Terry model"

@@ -11,57 +11,21 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 import torch
-import tyro
 from scipy.special import expit
 from torch import Tensor, nn
 
 from mpo_games.protocol import Array, Indices
 from mpo_llm.estimates import Estimate, clustered
+from mpo_llm.fitting import Fit as Fit
 from mpo_llm.judges.pairs import Pair, clusters, split
 from mpo_llm.judges.pairwise import Encoder, Head, PreferenceModel, log_odds
 
 BINS = 10
 """Bins of equal width into which the calibration divides confidences from 1/2 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How a preference model is learned: AdamW minimises the log loss, and the best epoch is kept.
-
-    `ValueError` for settings out of range.
-    """
-
-    planes: int = 4
-    """Planes of the cyclic part; with 0 the model is a Bradley-Terry reward model."""
-    epochs: int = 30
-    """Passes over the comparisons that are learned from."""
-    rate: float = 1e-3
-    """Learning rate of the head."""
-    # The flag goes on working under its name in release 0.1.0.
-    encoder_rate: Annotated[float, tyro.conf.arg(aliases=("--fit.reader-rate",))] = 0.0
-    """Learning rate of the encoder. At 0 it is not trained, and each response is encoded once."""
-    decay: float = 0.01
-    """Weight decay of AdamW."""
-    batch: int = 64
-    """Comparisons in one update."""
-    held_out: float = 0.1
-    """The share of the prompts whose comparisons are held out to measure the result. The same share
-    of the other prompts chooses the epoch."""
-
-    def __post_init__(self) -> None:
-        if not (self.planes >= 0 and self.epochs >= 1 and self.batch >= 1):
-            raise ValueError("`epochs` and `batch` must be at least 1, and `planes` at least 0.")
-        if not 0.0 < self.held_out < 0.5:
-            raise ValueError(f"`held_out` must lie between 0 and 1/2, got {self.held_out}.")
-        rates = 0.0 < self.rate < inf and 0.0 <= self.encoder_rate < inf
-        if not (rates and 0.0 <= self.decay < inf):
-            raise ValueError(
-                "Learning rates and decay must not be negative, and `rate` must be above 0."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +84,7 @@ def fit_both(found: Sequence[Pair], encoder: Encoder, fit: Fit, seed: int = 0) -
     texts = [[getattr(found[i], side) for i in test] for side in ("prompt", "chosen", "rejected")]
     odds = [model.log_odds(*texts) for model in models]
     # A paired difference: noise that both models share cancels.
-    ahead = clustered(_right(odds[0]) - _right(odds[1]), cluster_of[test])
+    ahead = clustered(_right(odds[0]) - _right(odds[1]), cluster_of[test], (-1.0, 1.0))
     first, second = (quality(each, cluster_of[test]) for each in odds)
     return Fitted(models[0], models[1], first, second, ahead)
 
@@ -178,7 +142,8 @@ def quality(odds: Array, cluster_of: Indices) -> Quality:
     )
     error = sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / len(right)
     loss = np.logaddexp(0.0, -odds)
-    return Quality(clustered(right, cluster_of), clustered(loss, cluster_of), error, bins)
+    accuracy = clustered(right, cluster_of, (0.0, 1.0))
+    return Quality(accuracy, clustered(loss, cluster_of, (0.0, inf)), error, bins)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

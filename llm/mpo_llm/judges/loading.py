@@ -1,4 +1,4 @@
-"""The judge that a configuration names: any factory, by module or file."""
+"""The judge that a configuration names, by module or file: a judge, or a factory of one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from mpo_llm.judges.protocol import Judge
 
 
 def load(settings: JudgeConfig) -> Judge:
-    """The judge that the factory returns. `ValueError` if it cannot be found or called."""
-    named = ("judge.factory", "judge.options")
-    judge: Judge = factories.make("a judge", settings.factory, settings.options, named=named)
+    """The judge that the factory returns, or is. `ValueError` if it cannot be found or called."""
+    judge: Judge = factories.make(
+        "a judge",
+        settings.factory,
+        settings.options,
+        named=("judge.factory", "judge.options"),
+        itself=("prompts", "a", "b"),
+    )
     return judge

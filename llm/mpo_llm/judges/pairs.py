@@ -10,7 +10,7 @@ import numpy as np
 
 from mpo_games.labelled import ordered, shown
 from mpo_games.protocol import Indices
-from mpo_llm.conversations import encodable, transcript
+from mpo_llm.conversations import encodable, parsed, transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,9 @@ class Pair:
 def pairs(rows: Sequence[Mapping[str, Any]], label: str = "better_response_id") -> list[Pair]:
     """The comparisons of a data set in one of two formats, which its columns tell apart.
 
-    - `prompt`, `chosen` and `rejected`, each a text or a conversation. Without a column `prompt`,
-      all messages of `chosen` but the last are the prompt.
+    - `prompt`, `chosen` and `rejected`, each a text or a conversation, also in ShareGPT's form.
+      Without a column `prompt`, the prompt is the column `conversations`, or all messages of
+      `chosen` but the last.
     - PKU-SafeRLHF's: `prompt`, `response_0`, `response_1`, and the column named by `label`, which
       holds the number of the better response, 0 or 1.
 
@@ -69,7 +70,8 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
     if not isinstance(row, Mapping):
         raise ValueError(f"Row {number} must map columns to values, got {shown(row)}.")
     if "chosen" in row and "rejected" in row:
-        asked = row["prompt"] if "prompt" in row else _before(row["chosen"], number)
+        named = next((name for name in ("prompt", "conversations") if name in row), None)
+        asked = row[named] if named else _before(row["chosen"], number)
         return Pair(
             _text(asked, "prompt", number),
             _text(row["chosen"], "chosen", number),
@@ -94,15 +96,18 @@ def _pair(row: Mapping[str, Any], number: int, label: str) -> Pair:
 
 def _text(value: Any, column: str, number: int) -> str:
     """The text in a cell. A conversation gives its last message, or all of them in `prompt`."""
-    if isinstance(value, str):
-        text = value
-    elif isinstance(value, Sequence) and value and all(_is_message(m) for m in value):
-        # `chosen` and `rejected` repeat the prompt; only their last message is the response.
-        text = transcript(value) if column == "prompt" else str(value[-1]["content"])
-    else:
+    if not isinstance(value, str) and not (
+        isinstance(value, Sequence | Mapping | np.ndarray) and len(value)
+    ):
         raise ValueError(
             f"Row {number}: `{column}` must be a text or a conversation, got {shown(value)}."
         )
+    # ShareGPT's comparisons have a single message for each response.
+    single = isinstance(value, Mapping) and all(isinstance(part, str) for part in value.values())
+    found = parsed(f"Row {number}: `{column}`", [value] if single else value)
+    # `chosen` and `rejected` repeat the prompt; only their last message is the response.
+    whole = found if isinstance(found, str) else transcript(found)
+    text = whole if isinstance(found, str) or column == "prompt" else found[-1]["content"]
     if not encodable(text):
         raise ValueError(
             f"Row {number}: `{column}` holds half of a surrogate pair (\\ud800 to \\udfff), which "
@@ -111,12 +116,8 @@ def _text(value: Any, column: str, number: int) -> str:
     return text
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, Mapping) and {"role", "content"} <= set(value)
-
-
 def _before(conversation: Any, number: int) -> Any:
-    if isinstance(conversation, str) or not isinstance(conversation, Sequence):
+    if isinstance(conversation, str | Mapping) or not isinstance(conversation, Sequence):
         raise ValueError(
             f"Row {number} has no `prompt`, and `chosen` is not a conversation that holds it."
         )

@@ -71,11 +71,11 @@ def averaging(tables: Iterable[Array]) -> Averaging:
         for gaps in ([c.borda_gap for c in found], [c.equilibrium_gap for c in found])
     )
     return Averaging(
-        _mean([c.cyclic_share for c in found if len(c.equilibrium) >= 3]),
-        _mean([float(len(c.support) > 1) for c in found]),
-        _mean(averaged),
-        _mean(equilibrium),
-        _mean(averaged - equilibrium),
+        _mean([c.cyclic_share for c in found if len(c.equilibrium) >= 3], 1.0),
+        _mean([float(len(c.support) > 1) for c in found], 1.0),
+        _mean(averaged, 0.5),
+        _mean(equilibrium, 0.5),
+        _mean(averaged - equilibrium, 0.5),
     )
 
 
@@ -88,6 +88,9 @@ def distinct(table: Array, texts: Sequence[str]) -> Array:
     return np.asarray(table[np.ix_(first, first)])
 
 
-def _mean(values: Sequence[float] | Array) -> Estimate:
+def _mean(values: Sequence[float] | Array, most: float) -> Estimate:
+    """The mean over the prompts of values between 0 and `most`."""
     each = np.asarray(values, dtype=np.float64)
-    return clustered(each, np.arange(len(each))) if len(each) else Estimate(np.nan, np.nan)
+    if not len(each):
+        return Estimate(np.nan, np.nan, 0, (0.0, most))
+    return clustered(each, np.arange(len(each)), (0.0, most))

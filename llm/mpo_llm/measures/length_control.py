@@ -53,4 +53,5 @@ def length_controlled(preferences: Array, longer: Array, prompt_of: Indices) -> 
     variance = (inverse @ scores @ scores.T @ inverse)[0, 0] * (n / (n - 1) if n > 1 else np.nan)
     # The delta method: the derivative of the sigmoid is value (1 - value).
     value = float(expit(weights[0]))
-    return Estimate(value, float(value * (1.0 - value) * np.sqrt(variance)))
+    error = float(value * (1.0 - value) * np.sqrt(variance))
+    return Estimate(value, error, n, (0.0, 1.0))

@@ -89,16 +89,19 @@ def _table(game: TextPreferenceGame, own: Responses, met: Responses, samples: in
 
 
 def _mean(values: Array, samples: int) -> Estimate:
-    return _over_prompts(values.reshape(-1, samples))
+    # Lengths, entropies and divergences are not negative.
+    return _over_prompts(values.reshape(-1, samples), bounds=(0.0, np.inf))
 
 
-def _over_prompts(each: Array, *more: Array) -> Estimate:
+def _over_prompts(each: Array, *more: Array, bounds: tuple[float, float]) -> Estimate:
     """The mean of `each` `(X, samples)`, for these prompts.
 
     The variances of `more`, arrays of the same kind, are added to its own.
     """
     variances = sum(part.var(axis=1, ddof=1) / part.shape[1] for part in (each, *more))
-    return Estimate(float(each.mean()), float(np.sqrt(np.sum(variances)) / len(each)))
+    error = float(np.sqrt(np.sum(variances)) / len(each))
+    # The draws are independent, also those to one prompt.
+    return Estimate(float(each.mean()), error, each.size, bounds)
 
 
 def _win_rate(table: Array) -> Estimate:
@@ -106,7 +109,7 @@ def _win_rate(table: Array) -> Estimate:
 
     Both sides were drawn, so the error has two parts (a two-sample U-statistic).
     """
-    return _over_prompts(0.5 + table.mean(axis=2), table.mean(axis=1))
+    return _over_prompts(0.5 + table.mean(axis=2), table.mean(axis=1), bounds=(0.0, 1.0))
 
 
 def _gap(self_play: Array, rivals: Sequence[Array], rng: np.random.Generator) -> Estimate | None:

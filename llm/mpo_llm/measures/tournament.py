@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Tournament:
         """
         i, j = self.names.index(one), self.names.index(other)
         each = self.table[prompts, i, :, j].mean(axis=(1, 2))
-        return clustered(each, np.arange(len(each)))
+        return clustered(each, np.arange(len(each)), (0.0, 1.0))
 
     def length_controlled(self, one: str, other: str) -> Estimate:
         """The win rate of `one` over `other` at equal lengths, see `length_control`."""
@@ -64,7 +64,7 @@ class Tournament:
     def length(self, name: str) -> Estimate:
         """The mean length of an entrant's responses, in characters."""
         each = self.lengths[:, self.names.index(name)].mean(axis=1)
-        return clustered(each, np.arange(len(each)))
+        return clustered(each, np.arange(len(each)), (0.0, inf))
 
     def matrix(self, prompts: Indices | slice = slice(None)) -> Array:
         """The win rates of all entrants (rows) against all (columns), `(n, n)`."""
@@ -81,8 +81,9 @@ class Tournament:
         """By how much the best rival beats this entrant: `max_j P(j > i) - 1/2`, in [0, 1/2].
 
         The best rival is chosen on one half of the prompts and measured on the other half, so the
-        mean of this estimate is a lower bound. An entrant whose value is 0 needs no pool of others
-        beside it. `ValueError` for fewer than 2 prompts.
+        mean of this estimate is a lower bound. It is negative where the rival that won on one half
+        loses on the other: then no rival is shown to win. An entrant whose value is 0 needs no pool
+        of others beside it. `ValueError` for fewer than 2 prompts.
         """
         i, prompts = self.names.index(name), len(self.table)
         if prompts < 2:
@@ -95,7 +96,7 @@ class Tournament:
             other[half] = False
             best = gains[other].mean(axis=0).argmax()
             each[half] = gains[half, best]
-        return clustered(each, np.arange(prompts))
+        return clustered(each, np.arange(prompts), (-0.5, 0.5))
 
     def gap(self, name: str, rng: np.random.Generator) -> Estimate | None:
         """The estimated duality gap of an entrant, see `estimated_gap`.

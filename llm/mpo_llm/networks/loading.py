@@ -22,11 +22,9 @@ import torch
 from safetensors import SafetensorError
 
 from mpo_llm.config import ModelConfig
-from mpo_llm.networks import adapters
+from mpo_llm.networks import adapters, hub
 from mpo_llm.networks.errors import first_sentence
-
-SMOLLM2 = "smollm2"
-"""The name of the offline default."""
+from mpo_llm.networks.hub import SMOLLM2 as SMOLLM2
 
 
 def device() -> torch.device:
@@ -152,6 +150,7 @@ def _read(
 ) -> tuple[Any, Any, bool]:
     """A model, its tokenizer, and whether it carries adapters, which `train` keeps apart."""
     source = folder(name)
+    hub.require_model(source)
     adapter = adapters.config_of(source)
     own = adapter is not None and _has_weights(Path(source))
     if adapter is None or own:

@@ -5,38 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from mpo_games.checks import require_count
 from mpo_llm import factories
-from mpo_llm.config import Config, JudgeConfig, ModelConfig, PromptsConfig
+from mpo_llm.config import (
+    Config,
+    EvaluationConfig,
+    JudgeConfig,
+    ModelConfig,
+    PromptsConfig,
+)
 from mpo_llm.engines import Engine, sample
 from mpo_llm.estimates import Estimate, clustered
 from mpo_llm.judges import loading
 from mpo_llm.judges.protocol import Judge, JudgeError
 from mpo_llm.judges.scores import Score, scored
 from mpo_llm.judges.wrappers import tally
-from mpo_llm.measures.tournament import meet
+from mpo_llm.measures.tournament import Entrants, Tournament, meet
 from mpo_llm.networks.errors import first_sentence
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import Prompts, records, suited
+from mpo_llm.prompts import Prompts, records, require, suited
 from mpo_llm.prompts import load as load_prompts
 from mpo_llm.responses import Responses
+from mpo_llm.results.outcomes import START as START
 from mpo_llm.results.outcomes import Evaluation, League, Opponent, Scored
 from mpo_llm.training import assemble, checkpoint
-
-START = "start"
-"""The name by which all commands call the model that a run started from."""
 
 
 def evaluate_run(
     path: str,
     against: Sequence[str] = (START,),
     *,
-    source: str = "",
+    source: str | EvaluationConfig = "",
     category: str | None = None,
     judge: JudgeConfig = JudgeConfig(),
     score: JudgeConfig = JudgeConfig(),
@@ -54,7 +60,8 @@ def evaluate_run(
     Args:
         path: a checkpoint or a run's folder.
         against: the opponents.
-        source: where the prompts are; the run's held-out prompts when empty.
+        source: where the prompts are; the run's held-out prompts when empty. An
+            `EvaluationConfig` also says which split, subset and column.
         category: a column of the prompts; results are also given for each of its values.
         judge: the factory of a judge; the run's own judge without one.
         score: the factory of a score of all responses; none without one.
@@ -88,7 +95,7 @@ def evaluate_by(
     path: str,
     against: Sequence[str] = (START,),
     *,
-    source: str = "",
+    source: str | EvaluationConfig = "",
     category: str | None = None,
     score: JudgeConfig = JudgeConfig(),
     samples: int = 4,
@@ -118,7 +125,9 @@ def evaluate_by(
     scores = {}
     if score.factory:
         named = ("score", "score_options")
-        measure: Score = factories.make("a score", score.factory, score.options, named=named)
+        measure: Score = factories.make(
+            "a score", score.factory, score.options, named=named, itself=("prompts", "responses")
+        )
         scores = {
             name: _score_responses(measure, bench.prompts.texts, answers, kinds)
             for name, answers in texts.items()
@@ -128,40 +137,54 @@ def evaluate_by(
     for name, other in zip(against, others, strict=True):
         if other.policy.network is own.policy.network:
             each = own.policy.kl(other.policy, responses).sum(axis=1)
-            kls[name] = clustered(each, responses.prompt_of)
+            kls[name] = clustered(each, responses.prompt_of, (0.0, inf))
     found = {}
     for title, judge in asked.items():
         table = meet(judge, bench.prompts.texts, texts)
-        opponents = {
-            name: Opponent(
-                table.win_rate(path, name),
-                table.length_controlled(path, name),
-                kl,
-                table.length(name),
-                {kind: table.win_rate(path, name, which) for kind, which in kinds.items()},
-            )
-            for name, kl in kls.items()
-        }
-        failures, count = tally(judge)["failed"], len(bench.prompts)
-        found[title] = Evaluation(
-            path,
-            count,
-            samples,
-            table.length(path),
-            opponents,
-            failures,
-            scores,
-            table.gap(path, np.random.default_rng(seed)),
-            table.averaging(texts),
+        failures = tally(judge)["failed"]
+        found[title] = replace(
+            evaluation_of(table, texts, path, kls, failures, kinds, seed), scores=scores
         )
     return found
+
+
+def evaluation_of(
+    table: Tournament,
+    texts: Entrants,
+    path: str,
+    kls: Mapping[str, Estimate | None],
+    failures: int = 0,
+    kinds: Mapping[str, Any] = MappingProxyType({}),
+    seed: int = 0,
+) -> Evaluation:
+    """The results of the entrant `path` of a tournament, without scores.
+
+    `texts` are the responses of all entrants, `kls` the KLs of `path` from its opponents by their
+    names, and `kinds` the prompts of each category, as masks.
+    """
+    opponents = {
+        name: Opponent(
+            table.win_rate(path, name),
+            table.length_controlled(path, name),
+            kl,
+            table.length(name),
+            {kind: table.win_rate(path, name, which) for kind, which in kinds.items()},
+        )
+        for name, kl in kls.items()
+    }
+    prompts, samples = table.lengths.shape[0], table.lengths.shape[2]
+    gap = table.gap(path, np.random.default_rng(seed))
+    averaging = table.averaging(texts)
+    return Evaluation(
+        path, prompts, samples, table.length(path), opponents, failures, {}, gap, averaging
+    )
 
 
 def league(
     run: str,
     others: Sequence[str] = (),
     *,
-    source: str = "",
+    source: str | EvaluationConfig = "",
     judge: JudgeConfig = JudgeConfig(),
     samples: int = 4,
     limit: int | None = None,
@@ -205,6 +228,7 @@ def league(
         table.ranking(),
         {name: table.exploitability(name) for name in table.names},
         tally(asked)["failed"],
+        len(bench.prompts),
     )
 
 
@@ -233,22 +257,26 @@ class _Bench:
 
     @classmethod
     def of(
-        cls, path: str, source: str, samples: int, limit: int | None, seed: int, own_engine: bool
+        cls,
+        path: str,
+        source: str | EvaluationConfig,
+        samples: int,
+        limit: int | None,
+        seed: int,
+        own_engine: bool,
     ) -> _Bench:
         require_count("samples", samples)
         require_count("seed", seed, least=0)
         config = checkpoint.config_of(path)
         config = assemble.own_engine(config) if own_engine else config
-        held_out = source or config.evaluation.source
-        if not held_out:
+        asked = _asked(config.evaluation, source)
+        if not asked.source:
             raise ValueError("The run has no held-out prompts: pass some with `--prompts`.")
-        asked = config.evaluation
-        # The run's split and subset belong to the run's own held-out prompts.
-        if held_out != asked.source:
-            asked = replace(asked, source=held_out, split=None, subset=None, column=None)
         settings = replace(config, evaluation=asked).held_out
         if limit is not None:
             settings = replace(settings, limit=limit)
+        # Before the model is loaded, which may take minutes.
+        require(settings)
         policy, tokenizer = assemble.start(config)
         prompts = load_prompts(settings, tokenizer, assemble.room(policy))
         start = _Entrant(policy, tokenizer, prompts, assemble.engine(config))
@@ -325,6 +353,20 @@ class _Bench:
         return {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
 
 
+def _asked(own: EvaluationConfig, source: str | EvaluationConfig) -> EvaluationConfig:
+    """The settings of the prompts that are asked for, of a run with evaluations of its `own`."""
+    asked = source if isinstance(source, EvaluationConfig) else EvaluationConfig(source)
+    # The run's split and subset belong to the run's own held-out prompts.
+    if asked.source not in ("", own.source):
+        return replace(asked, limit=own.limit)
+    return replace(
+        own,
+        split=asked.split or own.split,
+        subset=asked.subset or own.subset,
+        column=asked.column or own.column,
+    )
+
+
 def _score_responses(
     measure: Score,
     prompts: Sequence[str],
@@ -348,6 +390,6 @@ def _score_responses(
     if np.isnan(found).any():
         raise ValueError(f"The score failed on {np.isnan(found).sum()} of {len(found)} responses.")
     table = found.reshape(len(prompts), -1)
-    harm, numbers = (table > 0.0).mean(axis=1), np.arange(len(prompts))
-    shares = {kind: clustered(harm[rows], numbers[rows]) for kind, rows in kinds.items()}
-    return Scored(clustered(table.mean(axis=1), numbers), clustered(harm, numbers), shares)
+    harm, numbers, share = (table > 0.0).mean(axis=1), np.arange(len(prompts)), (0.0, 1.0)
+    shares = {kind: clustered(harm[rows], numbers[rows], share) for kind, rows in kinds.items()}
+    return Scored(clustered(table.mean(axis=1), numbers), clustered(harm, numbers, share), shares)

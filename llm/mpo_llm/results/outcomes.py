@@ -7,12 +7,15 @@ which a tie counts 1/2; lengths are in characters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import dataclass
 from typing import Any
 
-from mpo_llm.estimates import Estimate
+from mpo_llm.estimates import FEWEST, Estimate, plain
+from mpo_llm.measures import START as START
 from mpo_llm.measures.averaging import Averaging
+
+PAGE = "page.html"
+"""The page of a run, in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Evaluation:
         gap = "unknown" if self.gap is None else f"at least {_rate(self.gap)}"
         lines += ["all responses to a prompt, by this judge", f"  estimated gap      {gap}"]
         lines += [f"  {line}" for line in str(self.averaging).splitlines()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *_too_few(self.prompts)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class League:
     whose value is 0 needs no pool of others beside it."""
     failures: int
     """Comparisons on which the judge failed after all repetitions; they count as ties."""
+    prompts: int
+    """The number of prompts."""
 
     def __str__(self) -> str:
         width = max(12, *(len(name) + 2 for name in self.names))
@@ -127,36 +132,38 @@ class League:
         for name, mass in self.alpha_rank.items():
             lines.append(
                 f"{name:{width}}{self.equilibrium[name]:>{width}.3f}{mass:>{width}.3f}"
-                f"  {self.exploitability[name]}"
+                f"  {_rate(self.exploitability[name])}"
             )
+        lines.append(
+            "exploitability: how often the best rival wins, less 1/2. It is chosen on one half of "
+            "the prompts and measured on the other: it may be negative where none wins on both."
+        )
         last = self.exploitability[self.names[-1]]
         # Only an interval above 0 shows that a rival wins; noise alone can make the value positive.
-        verdict = (
-            "beaten by another entrant: keep a pool of models"
-            if last.interval[0] > 0.0
-            else "not shown to be beaten by any entrant: one model is enough"
-        )
-        lines.append(f"{self.names[-1]} is {verdict}")
-        return "\n".join(lines)
+        verdict = "not shown to be beaten by any entrant: one model is enough"
+        if self.prompts < FEWEST:
+            verdict = f"beaten or not: {self.prompts} prompts cannot tell"
+        elif last.interval[0] > 0.0:
+            verdict = "beaten by another entrant: keep a pool of models"
+        return "\n".join([*lines, f"{self.names[-1]} is {verdict}", *_too_few(self.prompts)])
 
 
 def as_json(found: Evaluation | League) -> dict[str, Any]:
-    """All results, as JSON. An estimate is an object with `value` and `error`.
+    """All results, as JSON. An estimate is an object with `value` and `error`, and with the ends of
+    its interval, `low` and `high`.
 
     A number that is not known, such as the error of a single prompt, is None.
     """
-    whole: dict[str, Any] = _known(asdict(found))
+    whole: dict[str, Any] = plain(found)
     return whole
-
-
-def _known(value: Any) -> Any:
-    """The value with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: _known(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_known(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _rate(e: Estimate) -> str:
     return e.with_interval(".3f")
+
+
+def _too_few(prompts: int) -> list[str]:
+    """A line that says why there are no intervals, where there are none."""
+    if prompts >= FEWEST:
+        return []
+    return [f"intervals are unknown: they need at least {FEWEST} prompts, here are {prompts}"]

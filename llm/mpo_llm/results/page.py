@@ -15,10 +15,9 @@ import numpy as np
 from mpo_games import plot
 from mpo_llm.config import Config
 from mpo_llm.engines import sample
-from mpo_llm.estimates import Estimate
+from mpo_llm.estimates import FEWEST, Estimate
 from mpo_llm.prompts import load as load_prompts
-from mpo_llm.results.evaluation import START
-from mpo_llm.results.outcomes import Evaluation, League
+from mpo_llm.results.outcomes import START, Evaluation, League
 from mpo_llm.training import assemble, checkpoint, config_file
 
 CURVES = {
@@ -35,7 +34,7 @@ STYLE = """
 body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; color: #222; line-height: 1.55;
   font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 svg { width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .92rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
   border-bottom: 1px solid #eee; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -48,29 +47,34 @@ def render(
     evaluations: Mapping[str, Evaluation],
     standings: League | None = None,
     answers: Sequence[tuple[str, str, str]] | None = None,
+    *,
+    held_out: bool = True,
 ) -> str:
     """The page about a run's last checkpoint, as HTML that loads nothing from elsewhere.
 
     `evaluations` are named by their judges; each must have the start model among its opponents.
     `standings` is the league of the run's checkpoints. `answers` are those of `sample_answers`,
-    which is called if they are None.
+    which is called if they are None. `held_out` says whether the evaluations are on prompts that
+    were not trained on.
     """
     config = checkpoint.config_of(run)
+    kind = "held-out prompts" if held_out else "prompts that it was trained on"
     sections = {
-        "Against the model that it started from, on held-out prompts": _rates(evaluations),
+        f"Against the model that it started from, on {kind}": _rates(evaluations),
         "What a mean score would lose": _averaging(evaluations),
         "The run": _curves(checkpoint.metrics(run)),
         "Before and after": table(("prompt", "before", "after"), answers or sample_answers(run)),
     }
     if standings is not None:
         sections["Its checkpoints against each other"] = league(standings)
-    return document(f"{config.model.name}, aligned by self-play", sections, config)
+    return document(f"{Path(config.model.name).name}, aligned by self-play", sections, config)
 
 
 def document(title: str, sections: Mapping[str, str], config: Config) -> str:
     """A page of sections, HTML by their titles, and the settings of the run at its end."""
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width'>",
         f"<title>{_text(title)}</title><style>{STYLE}</style>",
         f"<h1>{_text(title)}</h1>",
         *(f"<h2>{_text(name)}</h2>\n{section}" for name, section in sections.items()),
@@ -93,7 +97,7 @@ def league(found: League) -> str:
             name,
             *(f"{rate:.2f}" for rate in rates),
             f"{found.equilibrium[name]:.2f}",
-            str(found.exploitability[name]),
+            found.exploitability[name].with_interval(".2f"),
         )
         for name, rates in zip(found.names, found.win_rates, strict=True)
     ]
@@ -148,7 +152,8 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
 
     def interval(e: Estimate) -> str:
         low, high = e.interval
-        return f"{e.value:.3f} ({low:.3f} to {high:.3f})"
+        ends = "unknown" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+        return f"{e.value:.3f} ({ends})"
 
     rows = []
     for judge, found in evaluations.items():
@@ -165,7 +170,9 @@ def _rates(evaluations: Mapping[str, Evaluation]) -> str:
         "KL, nats",
         "estimated gap (95 %)",
     )
-    return table(head, rows)
+    fewest = min((found.prompts for found in evaluations.values()), default=FEWEST)
+    few = f"<p>Intervals are unknown: they need at least {FEWEST} prompts, here are {fewest}.</p>"
+    return table(head, rows) + (few if fewest < FEWEST else "")
 
 
 def _averaging(evaluations: Mapping[str, Evaluation]) -> str:
@@ -174,7 +181,7 @@ def _averaging(evaluations: Mapping[str, Evaluation]) -> str:
     for judge, found in evaluations.items():
         a = found.averaging
         rates = (f"{0.5 + e.value:.3f}" for e in (a.averaged, a.equilibrium))
-        rows.append((judge, a.cyclic, *rates, a.lost))
+        rows.append((judge, a.cyclic.with_interval(".3f"), *rates, a.lost.with_interval(".3f")))
     head = (
         "judge",
         "share of cyclic triples",
@@ -192,6 +199,8 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
 
     # Not every run has held-out prompts, or a magnet that pulls.
     names = [name for name in CURVES if any(record.get(name) is not None for record in records)]
+    if not names:
+        return "<p>It has taken no step.</p>"
     with plot.theme():
         columns = min(2, len(names))
         rows = math.ceil(len(names) / columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,19 @@ NONE = "None"
 WORDS: Mapping[str, bool | None] = {"null": None, "true": True, "false": False}
 """Values as YAML spells them, which tyro spells otherwise."""
 
+ENGINE = "--generation.engine"
+"""The flag of the engine, without which there are no options of one."""
+
 OPTIONS = ("judge", "generation")
 """Sections whose `options` have names that only their factories know."""
+
+
+KINDS: Mapping[str, str] = {
+    r"no type matching (.*) could be instantiated from \[(.*)\]\.": "",
+    r"invalid literal for int\(\) with base 10: (.*)": "INT",
+    r"could not convert string to float: (.*)": "FLOAT",
+}
+"""What tyro says of a value of another type, and the type where it does not say that."""
 
 
 def registry() -> ConstructorRegistry:
@@ -38,12 +50,17 @@ def options(arguments: Sequence[str], config: Config) -> tuple[list[str], Config
     with what they set.
 
     `--judge.options name value ...` and `--judge.options.name value` add to the options of the
-    file, or replace them one by one. Values are read as in the file; several are a list.
+    file, or replace them one by one; `--judge.options None` takes them away. Values are read as in
+    the file; several are a list. `--generation.engine ''` takes the engine away with its options.
     `ValueError` for a name without a value.
     """
     # Tyro reads no names but those that the file has already.
     kept: list[str] = []
-    left = list(arguments)
+    left, engine = _without(arguments, ENGINE)
+    # Set together, because options without an engine are refused.
+    given: dict[str, Mapping[str, Any]] = {}
+    if engine == "":
+        given["generation"] = {}
     while left:
         argument = left.pop(0)
         flag, sign, value = argument.partition("=")
@@ -55,17 +72,44 @@ def options(arguments: Sequence[str], config: Config) -> tuple[list[str], Config
         while not sign and left and not left[0].startswith("--"):
             words.append(left.pop(0))
         name = f"{section}.options{rest}"
+        if words in ([NONE], ["null"]) and not rest:
+            given[section] = {}
+            continue
         if not words or (not rest and len(words) % 2):
             raise ValueError(
                 f"`--{name}` takes names and values, got {' '.join(words) or 'nothing'}."
             )
         pairs = [(rest[1:], words)] if rest else [(n, [v]) for n, v in _pairs(words)]
-        found: Any = getattr(config, section).options
-        for path, given in pairs:
-            values = [None if v == NONE else yaml_lines.value(v, f"{name}") for v in given]
+        found: Any = given.get(section, getattr(config, section).options)
+        for path, texts in pairs:
+            values = [None if v == NONE else yaml_lines.value(v, name) for v in texts]
             found = _with(found, path.split("."), values if len(values) > 1 else values[0])
-        config = replace(config, **{section: replace(getattr(config, section), options=found)})
-    return kept, config
+        given[section] = found
+    if "judge" in given:
+        config = replace(config, judge=replace(config.judge, options=given["judge"]))
+    before = config.generation
+    drawn = replace(
+        before,
+        engine=before.engine if engine is None else engine,
+        options=given.get("generation", before.options),
+    )
+    return kept, replace(config, generation=drawn)
+
+
+def _without(arguments: Sequence[str], flag: str) -> tuple[list[str], str | None]:
+    """The arguments without a flag and its value, and the last value; None if it has none."""
+    kept: list[str] = []
+    value = None
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if argument.startswith(f"{flag}="):
+            value = argument.partition("=")[2]
+        elif argument == flag and left and not left[0].startswith("--"):
+            value = left.pop(0)
+        else:
+            kept.append(argument)
+    return kept, value
 
 
 def words(arguments: Sequence[str], config: Config) -> tuple[list[str], Config]:
@@ -85,6 +129,26 @@ def words(arguments: Sequence[str], config: Config) -> tuple[list[str], Config]:
         else:
             kept.append(argument)
     return kept, config_file.changed(config, settings) if settings else config
+
+
+def refusal(said: str) -> str | None:
+    """The sentence about a refused value in what tyro has printed; None if it is about others."""
+    # Tyro prints a box, whose lines end anywhere, and names its own and Python's inner objects.
+    text = " ".join(word for line in said.splitlines() for word in line.strip(" │|").split())
+    found = re.search(r"Error parsing (\S+): (.*?) *(?:[─-]{4,}|$)", text)
+    if found is None:
+        return None
+    flag, why = found.groups()
+    if flag.startswith("__") or why.startswith("`"):  # a check of the settings themselves
+        return why
+    for pattern, kind in KINDS.items():
+        refused = re.fullmatch(pattern, why.partition(" Got errors:")[0])
+        if refused:
+            *kinds, got = refused.groups()
+            return (
+                f"`{flag}` takes {(kinds or [kind])[0].replace('{None}|', 'None or ')}, got {got}."
+            )
+    return f"`{flag}`: {why}"
 
 
 def _takes(name: str, value: bool | None) -> bool:

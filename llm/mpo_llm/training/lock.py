@@ -24,12 +24,14 @@ _held: set[int] = set()
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if it is missing, and removed if it stays empty.
+    """Hold the lock of a folder, which is made if it is missing, and removed if it stays empty,
+    with the folders above it that were missing, too.
 
     The system lets go of the lock when the process ends, however it ends. `ValueError` if another
     run holds it, and if nothing can be written to the folder.
     """
-    made = not folder.exists()
+    # The folders that are made here, the innermost first.
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # An older run may have left its lock file, so that one does not show whether we may write.
@@ -50,9 +52,9 @@ def locked(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink()
         _held.discard(descriptor)
         os.close(descriptor)
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
 
 
 def _acquired(folder: Path) -> int:

@@ -17,6 +17,7 @@ from mpo_llm.revisits import Revisited
 from mpo_llm.training import assemble, memory
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.memory import Memory
+from mpo_llm.training.progress import duration
 from mpo_llm.training.train import Run
 
 GIB = 2.0**30
@@ -54,10 +55,10 @@ class Plan:
 
     def __str__(self) -> str:
         host = self.memory.host
-        spent = ", ".join(f"{name} {s:.2g} s" for name, s in self.seconds.items())
+        spent = ", ".join(f"{name} {duration(s)}" for name, s in self.seconds.items())
         step = sum(self.seconds.values())
         whole = (
-            "" if self.steps is None else f"; {self.steps:,} steps in {_time(self.steps * step)}"
+            "" if self.steps is None else f"; {self.steps:,} steps in {duration(self.steps * step)}"
         )
         # Where a step learns from what it has drawn, there is nothing to say.
         learnt = "" if self.learnt == self.responses else f", learns from up to {self.learnt:,}"
@@ -70,7 +71,7 @@ class Plan:
                 f"memory    about {_listed(self.memory.device)}",
                 *([f"          and about {_listed(host)}, in CPU memory"] if host else []),
                 f"          {_size(self.peak)} were in use in the probe",
-                f"time      about {_time(step)} a step: {spent}{whole}",
+                f"time      about {duration(step)} a step: {spent}{whole}",
             ]
         )
 
@@ -174,11 +175,6 @@ def _listed(held: Mapping[str, float]) -> str:
 
 
 def _size(size: float) -> str:
-    return f"{size / GIB:.2g} GiB" if size >= 0.1 * GIB else f"{size / 2**20:.2g} MiB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.2g} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.2g} h"
+    # Two digits, and never a power of ten.
+    number, unit = (size / GIB, "GiB") if size >= 0.1 * GIB else (size / 2**20, "MiB")
+    return f"{number:.2g} {unit}" if number < 10.0 else f"{number:,.0f} {unit}"

@@ -45,15 +45,16 @@ def response_metrics(q: Rollouts) -> dict[str, float | None]:
     }
 
 
-def step_metrics(report: StepReport) -> dict[str, float]:
+def step_metrics(report: StepReport) -> dict[str, float | None]:
     """The size of a mirror step, as KLs in nats a response.
 
-    `kl_step` is the KL to the old policy after all updates but the last. `kl_magnet` is the KL of
-    the old policy to the magnet, if the magnet pulled.
+    `kl_step` is the KL to the old policy after all updates but the last. It is None in a step of
+    one gradient, which is computed at the old policy, where the KL is always 0. `kl_magnet` is the
+    KL of the old policy to the magnet, if the magnet pulled.
     """
     names = ("kl_step", "kl_magnet")
-    kls = (report.last_kls[0], *report.first_kls[1:])
-    return dict(zip(names, kls, strict=False))
+    moved = report.last_kls[0] if report.gradients > 1 else None
+    return dict(zip(names, (moved, *report.first_kls[1:]), strict=False))
 
 
 def tuning_metrics(state: State[TokenPolicy], report: StepReport) -> dict[str, float | None]:

@@ -31,13 +31,18 @@ def serve(
     slots: int = 2,
     more: Sequence[str] = (),
     ready: Callable[[str], None] = print,
+    begins: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve the start model of a run by vLLM until SIGINT, SIGTERM or SIGHUP.
 
-    `ready` is told when it has started. The other arguments are those of `mpo-llm serve`.
-    `ValueError` without vLLM; `EngineError` if it does not start, or ends.
+    `begins` is told what is done before it has started, and `ready` when it has. The other
+    arguments are those of `mpo-llm serve`. `ValueError` without vLLM; `EngineError` if it does not
+    start, or ends.
     """
     interpreter = launch.interpreter(python)
+    if not 1 <= port <= launch.LAST_PORT:
+        raise ValueError(f"`--port` must lie between 1 and {launch.LAST_PORT}, got {port}.")
+    begins(f"loading {config.model.name} for the vLLM of {interpreter}")
     # Before the model is loaded, which may take minutes.
     on_cpu = launch.device_of(interpreter) == "cpu"
     device = torch.device("cpu")
@@ -73,6 +78,7 @@ def serve(
             def asked() -> bool:
                 return signals.asked is not None
 
+            begins(f"vLLM starts, which may take some minutes; its log is {log}")
             with launch.serving(settings, log, asked) as process:
                 if not asked():
                     ready(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -20,14 +21,25 @@ def variants(config: Config, vary: Mapping[str, Sequence[Any]]) -> list[Config]:
     """A configuration for each combination of values of the settings, by their dotted names.
 
     Each has a folder of its own within `output.folder`, named by its values. `ValueError` for a
-    name that is no setting.
+    name that is no setting, for two runs in one folder, and if `output.folder` holds a run itself.
     """
+    place = config.output.folder
+    if (place / "metrics.jsonl").exists() or (place / "checkpoints").exists():
+        raise ValueError(
+            f"{str(place)!r} holds a run, and a sweep has a folder of its own: choose one by "
+            "`--folder`, or another `output.folder`."
+        )
     found = []
     for values in product(*vary.values()):
         one = config_file.changed(config, dict(zip(vary, values, strict=True)))
         labels = [f"{n.rpartition('.')[2]}={v}" for n, v in zip(vary, values, strict=True)]
-        folder = config.output.folder / ",".join(labels)
+        # A value may be a path, such as that of a model.
+        folder = place / ",".join(labels).replace(os.sep, "_")
         found.append(replace(one, output=replace(one.output, folder=folder)))
+    folders = [one.output.folder for one in found]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise ValueError(f"Two runs of the sweep would write to {str(twice)!r}: name a value once.")
     return found
 
 

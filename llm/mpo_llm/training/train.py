@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,73 +34,30 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.processes import Distributed, OneProcess, Processes, asked_to_shard
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import load as load_prompts
+from mpo_llm.prompts import require as require_prompts
 from mpo_llm.responses import Ids
 from mpo_llm.templates import Said, said
 from mpo_llm.training import assemble, checkpoint, config_file, fingerprint, records
 from mpo_llm.training.answers import Answers
 from mpo_llm.training.checkpoint import Checkpoint
+from mpo_llm.training.comparison import PROMPTS, Comparison, compare
 from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.lock import locked
+from mpo_llm.training.progress import hidden, progress
 from mpo_llm.training.saving import Saver
+from mpo_llm.training.stops import Interrupted as Interrupted
+from mpo_llm.training.summary import Summary as Summary
 from mpo_llm.training.trackers import Trackers, named
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop, and it has saved a checkpoint."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.signum = signum
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Processes of a sweep send it to the one that waits for them.
-        return type(self), (self.signum, str(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The outcome of a run."""
-
-    state: State[TokenPolicy]
-    """The last state."""
-    reached: str
-    """The limit of the budget that ended the run."""
-    counts: Mapping[str, int]
-    """The amounts spent, by the names of a budget's limits."""
-    seconds: Mapping[str, float]
-    """Seconds by what they were spent on."""
-    saved: Path
-    """The last checkpoint."""
-    processes: int
-    """How many processes shared the work."""
-    sharded: bool
-    """Whether they shared the weights as well."""
-    changes: Sequence[Mapping[str, Any]] = ()
-    """The changes that were accepted when the run was resumed: `step`, `name`, and the fingerprints
-    `before` and `after`."""
-
-    def __str__(self) -> str:
-        spent = ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in self.counts.items())
-        # A run whose budget is spent from the start has no seconds.
-        total = sum(self.seconds.values()) or 1.0
-        where = ", ".join(f"{name} {s / total:.0%}" for name, s in self.seconds.items())
-        return "\n".join(
-            [
-                f"ended by  budget.{self.reached}",
-                f"run by    {self.processes} {'FSDP ' if self.sharded else ''}processes"
-                if self.processes > 1
-                else "run by    1 process",
-                f"spent     {spent}",
-                f"time      {total:,.1f} s: {where}",
-                *(f"changed   {c['name']}, accepted at step {c['step']}" for c in self.changes),
-                f"saved     {self.saved}",
-            ]
-        )
-
-
-def train(config: Config, *, resume: bool = False, accept: Sequence[str] = ()) -> Summary:
+def train(
+    config: Config, *, resume: bool = False, accept: Sequence[str] = (), attended: bool = False
+) -> Summary:
     """Run a configuration to the end of its budget; with `resume`, from its last checkpoint.
+
+    Somebody who has `attended` the run is told how far it is, on a terminal or not, and at its end
+    the summary has a `comparison` with the start model, whose responses the budget does not count.
 
     On a CPU a resumed run goes on bit for bit as if it had never stopped. It is refused if its
     prompts, its judge, its weights or anything else in `fingerprint.NAMES` is not what the run was
@@ -132,7 +89,8 @@ def train(config: Config, *, resume: bool = False, accept: Sequence[str] = ()) -
         if saved:
             run.restore(saved[-1], accept)
         run.open()
-        return run.go()
+        summary = run.go(lines=attended)
+        return replace(summary, comparison=run.compared()) if attended else summary
 
 
 @dataclass(slots=True)
@@ -151,6 +109,9 @@ class Run:
     device: torch.device
     trackers: Trackers
     """They are told each step's metrics."""
+    shown: TextPreferenceGame
+    """The game on which the result is compared with the start: `held_out`, or some training
+    prompts. The ledger does not count it."""
     read: Callable[[Ids], Said]
     """Thoughts and answer in a response to a training prompt, for the table of samples."""
     identity: Identity
@@ -177,6 +138,8 @@ class Run:
         processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
         # Loaded before the model, because a factory that cannot be called is found out fastest.
         judge, engine = judge_loading.load(config.judge), assemble.engine(config)
+        for source in (config.prompts, *([config.held_out] if config.evaluation.source else [])):
+            require_prompts(source)
         network, tokenizer = assemble.network(
             config, accelerator.device, processes, shard=fsdp and processes.size > 1
         )
@@ -198,15 +161,11 @@ class Run:
             config, policy, tokenizer, prompts, answers or asked, ledger.engine(engine)
         )
         held_out = others = None
+        uncounted = replace(game, judge=shared_judge, prompts_per_step=None, engine=engine)
         if config.evaluation.source:
             others = load_prompts(config.held_out, tokenizer, room)
             held_out = replace(
-                game,
-                prompts=others.ids,
-                judge=shared_judge,
-                decode=assemble.decoder(others, tokenizer),
-                prompts_per_step=None,
-                engine=engine,
+                uncounted, prompts=others.ids, decode=assemble.decoder(others, tokenizer)
             )
         return cls(
             config,
@@ -218,6 +177,7 @@ class Run:
             processes,
             accelerator.device,
             trackers,
+            held_out or replace(uncounted, prompts=prompts.ids[:PROMPTS]),
             partial(said, tokenizer, opened=prompts.opened),
             fingerprint.identity(config, policy, tokenizer, prompts, others),
             answers,
@@ -276,14 +236,14 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
-    def go(self) -> Summary:
-        """Take steps until the budget is spent."""
+    def go(self, *, lines: bool = False) -> Summary:
+        """Take steps until the budget is spent. Where there is no bar, `lines` tell of them."""
         output, budget = self.config.output, asdict(self.config.budget)
         network = self.game.initial_policy().network
         solver = self.ledger.solver(self.solver)
         states = mg.iterate(self.game, solver, state=self.state, rng=self.rng)
         begun = None
-        with Signals(STOPS) as signals, self._bar() as bar:
+        with Signals(STOPS) as signals, self._progress(lines) as bar:
             try:
                 while True:
                     with self.ledger.passes(network), self.ledger.time("scoring"):
@@ -385,11 +345,20 @@ class Run:
             if said is not None:
                 warnings.warn(said, stacklevel=2)
 
-    def _bar(self) -> Any:
-        """A progress bar on a terminal, up to the limit in steps if there is one."""
-        from tqdm import tqdm
-
+    def _progress(self, lines: bool) -> AbstractContextManager[Any]:
+        """The progress, up to the limit in steps if there is one."""
         step = 0 if self.state is None else self.state.step
-        # None lets tqdm decide: it hides the bar if standard error is no terminal.
-        hidden = None if self.writes else True
-        return tqdm(total=self.config.budget.steps, initial=step, unit="step", disable=hidden)
+        return progress(self.config.budget.steps, step, lines=lines) if self.writes else hidden()
+
+    def compared(self) -> Comparison | None:
+        """The last policy beside the start; None, with a warning, if that fails."""
+        assert self.state is not None
+        # Random numbers of its own: another end must not change what a resumed run draws.
+        rng = np.random.default_rng([self.config.seed, self.state.step, 1])
+        samples, held_out = self.config.evaluation.samples, self.held_out is not None
+        try:
+            return compare(self.shown, self.state.policy, samples, rng, held_out=held_out)
+        # The run is saved, and judges and engines raise errors of any kind.
+        except Exception as error:
+            warnings.warn(f"The result is not compared with the start: {error}", stacklevel=3)
+            return None

@@ -28,6 +28,12 @@ STARTED = 900.0
 ENDED = 20.0
 """Seconds within which it ends by itself; with a request in flight it never does."""
 
+LAST_PORT = 2**16 - 1
+"""The largest number of a port."""
+
+_GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+"""A program that ends a session of processes when its standard input does."""
+
 _TELL = "from vllm.platforms import current_platform as p; print('device', p.device_type)"
 
 
@@ -156,10 +162,29 @@ def serving(
             start_new_session=True,
         )
         try:
-            _wait(process, launch.url, log, given_up)
-            yield process
+            with _guarded(process):
+                _wait(process, launch.url, log, given_up)
+                yield process
         finally:
             _end(process)
+
+
+@contextmanager
+def _guarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within this context the server ends with this process, even if SIGKILL ends it."""
+    # The system closes the pipe of a process that is gone, however it went.
+    guard = subprocess.Popen(
+        [sys.executable, "-IS", "-c", _GUARD, str(process.pid)],
+        stdin=subprocess.PIPE,
+        # The signals that end this process at the terminal are not meant for it.
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        # First, since another process may get the number of the server once that has ended.
+        guard.kill()
+        guard.communicate()
 
 
 def _require_free(launch: Launch) -> None:
