@@ -32,7 +32,7 @@ class Reaching:
     rank 8, and 2e-6 for full weights. `ValueError` for a `kl` of 0 or less.
     """
 
-    kl: float = 0.015
+    kl: float = 0.045
 
     def __post_init__(self) -> None:
         require_positive("kl", self.kl)
