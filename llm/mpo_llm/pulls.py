@@ -66,13 +66,22 @@ class SolvedBy:
         )
         return stepped
 
+    def count(self, unseen: float | None) -> int | None:
+        """How many updates `Adam` makes, given the chance that the next response is a new one.
+
+        None for another minimiser.
+        """
+        if not isinstance(self.minimise, Adam):
+            return None
+        most = self.minimise.epochs
+        if self.updates is None or unseen is None:
+            return most
+        return max(1, round(min(self.updates(unseen), most)))
+
     def _minimiser(self, unseen: float | None) -> Minimiser:
         """The minimiser of this step."""
-        full = self.minimise
-        if self.updates is None or unseen is None or not isinstance(full, Adam):
-            return full
-        few = max(1, round(min(self.updates(unseen), full.epochs)))
-        if few == full.epochs:
+        full, few = self.minimise, self.count(unseen)
+        if few is None or not isinstance(full, Adam) or few == full.epochs:
             return full
         # Updates of noisy gradients are a random walk, which goes as far as the root of their
         # number.

@@ -242,8 +242,8 @@ class _Revisit:
         log_probs = np.full(len(distinct), -np.inf)
         mismatch, at = 0.0, 0
         for each, n, responses, often, engine in drawn:
-            own = each is policy
-            found = self._read(policy, distinct)[0] if own else each.log_probs(distinct)
+            known = each is policy
+            found = self._read(policy, distinct)[0] if known else each.log_probs(distinct)
             now = found.sum(axis=1)
             log_probs = np.logaddexp(log_probs, now + np.log(n / count))
             apart = np.abs(now[where[at : at + len(responses)]] - engine)
