@@ -132,9 +132,14 @@ def last_move(_: Game[P, Any], state: State[P]) -> Number:
 
 
 def magnet_weight(_: Game[P, Any], state: State[P]) -> Number:
-    """`1 / (k + 2)`: the magnet's share in an `Anchored` step, `k` steps after its last move."""
+    """`eta alpha / (1 + eta alpha)`: the magnet's share in the last step; 0 before the first.
+
+    It is `1 / (k + 2)` in an `Anchored` step, `k` steps after the magnet's last move.
+    """
     _require(state)
-    return 1.0 / (state.step - state.moved_at + 2)
+    if state.eta is None or state.alpha is None:
+        return 0.0
+    return state.eta * state.alpha / (1.0 + state.eta * state.alpha)
 
 
 def entropy(_: Game[TabularPolicy, Any], state: State[TabularPolicy]) -> Number:

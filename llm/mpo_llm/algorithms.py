@@ -85,10 +85,11 @@ ALGORITHMS: Mapping[Algorithm, Named] = {
 def completed(config: Config) -> Config:
     """The configuration with a named algorithm, and its value for every setting left open.
 
-    Those that `auto` decides stay None. `ValueError` for values that do not go together.
+    Without a name it is `auto`; or `mmd`, if a setting has a value that `auto` decides by itself.
+    What `auto` decides stays None. `ValueError` for values that do not go together.
     """
     given = decided(config)
-    name = config.solver.algorithm or "mmd"
+    name = config.solver.algorithm or ("mmd" if given else "auto")
     if name == "auto":
         if given:
             names = ", ".join(f"`{name}`" for name in given)

@@ -175,7 +175,7 @@ class SolverConfig:
     algorithm: Algorithm | None = field(default=None, kw_only=True)
     """`auto` is AutoMPO, which has nothing to choose. The others are magnetic mirror descent with
     published or tried settings, each of which another value here or in `step` replaces. None is
-    `mmd`."""
+    `auto`; or `mmd`, if a value here or in `step` sets what `auto` decides by itself."""
     samples: int = 8
     """Responses to each prompt of a step, at least 2; all pairs are judged."""
     prompts: int | None = None

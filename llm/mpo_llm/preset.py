@@ -9,6 +9,7 @@ obstacle on which fixed settings fail.
 | magnet weight | `ByNoise` | the pull that many prompts need is too strong for one prompt |
 | magnet | `WeightEma(.02)` | a mean of networks is one network |
 | pull | `SolvedBy` | the step is solved well: 16 gradients of Adam, one descent through all steps |
+| its cost | `ByRepeats` | long texts never come back, so those of earlier steps say little |
 | its guard | `Guard` | a late step that goes far too far |
 | its rate | `Reaching` | the rate that suits a network depends on its width |
 
@@ -29,9 +30,10 @@ from mpo_games.solvers.magnetic import MMD
 from mpo_llm.averages import WeightAveraged
 from mpo_llm.magnets import WeightEma
 from mpo_llm.pulls import SolvedBy
+from mpo_llm.repeats import ByRepeats
 from mpo_llm.revisits import Revisited
 from mpo_llm.step.guard import Guard
-from mpo_llm.step.minimisers import Adam, constant
+from mpo_llm.step.minimisers import Adam, falling
 from mpo_llm.step.rates import Reaching
 from mpo_llm.strength import ByNoise
 
@@ -39,10 +41,13 @@ ETA, DRIFT, MEAN = 1.6, 0.02, 0.05
 """The step size, and the rates of the magnet's and the answer's averages of weights."""
 
 UPDATES = 16
-"""Gradients of a step."""
+"""The most gradients of a step. Their rate falls to 0, because at a constant rate the last ones
+overshoot: on one prompt the guard then went back in half of the steps."""
 
 ACCURATELY = SolvedBy(
-    Adam(UPDATES, Reaching(), constant, betas=(0.9, 0.99), keep_first=True), guard=Guard()
+    Adam(UPDATES, Reaching(), falling, betas=(0.9, 0.99), keep_first=True),
+    guard=Guard(),
+    updates=ByRepeats(2.0, 8.0),
 )
 
 ON_TOKENS = WeightAveraged(MMD(ETA, ByNoise(), WeightEma(DRIFT), Revisited(), ACCURATELY), MEAN)

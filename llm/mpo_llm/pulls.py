@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mpo_games.checks import require_callable
+from mpo_games.checks import require_callable, require_kind
 from mpo_games.choices.pull import Pull, proximal
 from mpo_games.protocol import Number
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.guard import Guard
 from mpo_llm.step.minimisers import Adam, Minimiser
 from mpo_llm.step.objectives import Objective, SequenceLevel
+from mpo_llm.step.rollouts import Rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +30,23 @@ class SolvedBy:
     """Which loss."""
     guard: Guard | None = None
     """What lets a step go back; None accepts every step."""
+    updates: Callable[[float], float] | None = None
+    """How many of its updates `Adam` makes at most: a function of the chance that the next response
+    is a new one. Where it makes n of N, each goes `sqrt(N / n)` times as far. If None, and where
+    that chance is not known, it makes them all."""
     pull: Pull[Any] = proximal
     """How the magnet pulls."""
 
     def __post_init__(self) -> None:
         require_callable("pull", self.pull, "`proximal`")
+        if self.updates is not None:
+            require_callable("updates", self.updates, "`ByRepeats(2.0, 8.0)`")
+            require_kind("minimise", self.minimise, Adam, "`Adam()`, where `updates` is given")
 
     def __call__(
         self,
         policy: TokenPolicy,
-        q: Any,
+        q: Rollouts,
         magnet: TokenPolicy,
         *,
         eta: Number,
@@ -48,7 +57,7 @@ class SolvedBy:
         solve = replace(
             policy.proximal,
             objective=self.objective,
-            minimise=self.minimise,
+            minimise=self._minimiser(q.unseen),
             minibatches=1,
             guard=self.guard,
         )
@@ -56,3 +65,25 @@ class SolvedBy:
             replace(policy, proximal=solve), q, magnet, eta=eta, alpha=alpha, player=player
         )
         return stepped
+
+    def count(self, unseen: float | None) -> int | None:
+        """How many updates `Adam` makes, given the chance that the next response is a new one.
+
+        None for another minimiser.
+        """
+        if not isinstance(self.minimise, Adam):
+            return None
+        most = self.minimise.epochs
+        if self.updates is None or unseen is None:
+            return most
+        return max(1, round(min(self.updates(unseen), most)))
+
+    def _minimiser(self, unseen: float | None) -> Minimiser:
+        """The minimiser of this step."""
+        full, few = self.minimise, self.count(unseen)
+        if few is None or not isinstance(full, Adam) or few == full.epochs:
+            return full
+        # Updates of noisy gradients are a random walk, which goes as far as the root of their
+        # number.
+        further = (full.epochs / few) ** 0.5
+        return replace(full, epochs=few, schedule=lambda t: further * full.schedule(t))

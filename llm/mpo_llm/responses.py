@@ -132,6 +132,12 @@ class Responses:
         """True at the tokens of the responses and False at padding, `(N, T)`."""
         return np.asarray(np.arange(self.tokens.shape[1]) < self.lengths[:, None])
 
+    def equals(self, other: Responses) -> bool:
+        """Whether these are the same responses to the same prompts, in the same order."""
+        names = ("prompt_of", "tokens", "lengths")
+        same = (np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
+        return self.prompts == other.prompts and all(same)
+
     def ids(self, row: int) -> Ids:
         """The token ids of one response."""
         return tuple(self.tokens[row, : self.lengths[row]].tolist())

@@ -21,9 +21,10 @@ from mpo_games.protocol import Array, Game, Indices, Mixture, P, State
 from mpo_llm.estimates import Estimate
 from mpo_llm.gap import by_prompt, estimated_gap
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.repeats import ByRepeats
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
-from mpo_llm.step.scoring import log_probs_and_states
+from mpo_llm.step.scoring import HiddenStates, log_probs_and_states
 from mpo_llm.strength import NOISE
 from mpo_llm.visits import Texts, Visits
 
@@ -35,6 +36,10 @@ ORDER = "visits/order"
 
 MEMORY = 0.9
 """The weight of what was known in the running mean of the noise."""
+
+
+Read = tuple[Array, HiddenStates | None]
+"""Log-probabilities of tokens, and the states that they come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,13 @@ class Revisited:
     """Prompts seen before at which a step learns too."""
     explore: float = 0.125
     """The share of the responses that the start policy draws."""
+    texts: Callable[[float], float] = ByRepeats(1.0, 6.0)
+    """The most texts that a step learns from, in units of the responses that it draws: a function
+    of the chance that the next response is a new one. The last visit of the prompts that are asked
+    is always among them, then come their earlier visits, then the other prompts."""
 
     def __post_init__(self) -> None:
+        require_callable("texts", self.texts, "`ByRepeats(1.0, 6.0)`")
         require_callable("feedback", self.feedback, "`optimistic`")
         require_count("visits", self.visits)
         require_count("others", self.others, least=0)
@@ -151,6 +161,7 @@ class _Revisit:
     ) -> None:
         self.game, self.settings = game, settings
         self.visits, self.order, self.noise = visits, order, noise
+        self.last: tuple[TokenPolicy, Responses, Read] | None = None
 
     @property
     def players(self) -> int:
@@ -178,9 +189,8 @@ class _Revisit:
         )
         before = self.visits.take(np.isin(self.visits.prompt_of, asked)).responses(game.prompts)
         mismatch, drawn, foreign = self._ask(policy, asked, rng)
-        learnt = self._with_others(asked, rng)
-        texts = Texts.of(self.visits.take(np.isin(self.visits.prompt_of, learnt)), game.prompts)
-        behaviour, hidden = log_probs_and_states(policy, texts.responses)
+        unseen, texts = self._learnt(asked, rng)
+        behaviour, hidden = self._read(policy, texts.responses)
         now = behaviour.sum(axis=1)
         share = texts.weights(now)
         opponent = policy if opponent is None else opponent
@@ -203,12 +213,13 @@ class _Revisit:
         worth = np.where(responses.mask, advantages(met)[:, None], 0.0)
         return Rollouts(
             responses,
-            share / len(learnt),
+            share / len(np.unique(texts.responses.prompt_of)),
             worth,
             behaviour,
             mismatch=mismatch,
             hidden=hidden,
             gap=gap,
+            unseen=unseen,
         )
 
     def _ask(
@@ -231,7 +242,9 @@ class _Revisit:
         log_probs = np.full(len(distinct), -np.inf)
         mismatch, at = 0.0, 0
         for each, n, responses, often, engine in drawn:
-            now = each.log_probs(distinct).sum(axis=1)
+            known = each is policy
+            found = self._read(policy, distinct)[0] if known else each.log_probs(distinct)
+            now = found.sum(axis=1)
             log_probs = np.logaddexp(log_probs, now + np.log(n / count))
             apart = np.abs(now[where[at : at + len(responses)]] - engine)
             mismatch += float(often @ apart) / (count * len(asked))
@@ -246,11 +259,38 @@ class _Revisit:
         nobody = own.take(np.zeros(0, dtype=np.int64))
         return mismatch, (own, own_times), drawn[1][2] if len(drawn) > 1 else nobody
 
-    def _with_others(self, asked: Indices, rng: np.random.Generator) -> Indices:
-        """The prompts that were asked, and some that were seen before."""
-        seen = np.setdiff1d(self.visits.prompt_of, asked)
-        others = rng.choice(seen, min(self.settings.others, len(seen)), replace=False)
-        return np.sort(np.concatenate([asked, others]))
+    def _read(self, policy: TokenPolicy, responses: Responses) -> Read:
+        """The log-probabilities of tokens by the policy that draws, and its states before them.
+
+        Where nothing but the new responses is learnt from, they are asked for twice.
+        """
+        last = self.last
+        if last is None or last[0] is not policy or not last[1].equals(responses):
+            last = self.last = policy, responses, log_probs_and_states(policy, responses)
+        return last[2]
+
+    def _learnt(self, asked: Indices, rng: np.random.Generator) -> tuple[float, Texts]:
+        """The chance that the next response is a new one, and what the step learns from.
+
+        These are the texts of the prompts that were asked, and of others that were seen before, as
+        far as there is room for them.
+        """
+        settings, visits, prompts = self.settings, self.visits, self.game.prompts
+        seen = np.setdiff1d(visits.prompt_of, asked)
+        others = rng.choice(seen, min(settings.others, len(seen)), replace=False)
+        now = np.isin(visits.prompt_of, asked)
+        texts = Texts.of(visits.take(now), prompts)
+        unseen = texts.unseen()
+        room = settings.texts(unseen) * self.game.samples * len(asked)
+        ages, last = visits.ages, settings.visits
+        while len(texts.responses) > room and last > 1:
+            last -= 1
+            texts = Texts.of(visits.take(now & (ages < last)), prompts)
+        left = room - len(texts.responses)
+        more = Texts.of(visits.take(np.isin(visits.prompt_of, others)), prompts)
+        sizes = np.bincount(more.responses.prompt_of, minlength=len(prompts))[others]
+        also = np.isin(visits.prompt_of, others[np.cumsum(sizes) <= left])
+        return unseen, Texts.of(visits.take(now & (ages < last) | also), prompts)
 
     def _measure(
         self, texts: Texts, now: Array, share: Array, advantages: Callable[[Array], Array]

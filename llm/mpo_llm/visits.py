@@ -78,9 +78,14 @@ class Visits:
             np.concatenate([self.log_prob, log_prob]),
             visit,
         )
-        newest = numbers - 1
-        newest[drawn.prompt_of] += 1
-        return found.take(visit > newest[found.prompt_of] - last)
+        return found.take(found.ages < last)
+
+    @property
+    def ages(self) -> Indices:
+        """How many visits of its prompt came after that of each response, `(R,)`."""
+        newest = np.zeros(self.prompt_of.max(initial=0) + 1, dtype=np.int64)
+        np.maximum.at(newest, self.prompt_of, self.visit)
+        return np.asarray(newest[self.prompt_of] - self.visit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +120,15 @@ class Texts:
         weight = np.exp(log_weight - peak[prompt_of])
         total = np.bincount(prompt_of, weight, minlength=count)
         return np.asarray(weight / np.where(total > 0.0, total, 1.0)[prompt_of])
+
+    def unseen(self) -> float:
+        """The chance that the next draw is a response that is not among the visits.
+
+        Its estimate by Good and Turing (Good 1953): the share of draws whose response was drawn
+        once. 1 without a draw.
+        """
+        times = np.bincount(self.where, self.visits.times)
+        return float((times == 1).sum() / times.sum()) if len(times) else 1.0
 
     def log_inclusion(self, rows: Mask | None = None) -> Array:
         r"""$\log\pi$ of each response, `(N,)`; infinity for one that is not among the records."""

@@ -345,10 +345,13 @@ def test_a_game_without_the_geometry_is_refused() -> None:
 
 
 def test_its_decisions_are_in_the_trace() -> None:
-    trace = mg.solve(egpo(1003), mg.AutoMPO(), 1000).trace
+    trace = mg.solve(egpo(1003), mg.AutoMPO(), 1000, at=range(1001)).trace
     assert (trace["eta"][1:] > 0.0).all()
     assert (np.diff(trace["moved"]) >= 0).all()
-    np.testing.assert_allclose(trace["weight"], 1.0 / (trace["step"] - trace["moved"] + 2))
+    # A step is anchored where the magnet stood before it, and the magnet moves after it.
+    np.testing.assert_array_equal(trace["step"], range(1001))
+    k = trace["step"][:-1] - trace["moved"][:-1]
+    np.testing.assert_allclose(trace["weight"], [0.0, *(1.0 / (k + 2))])
     assert (trace["moved"] <= trace["step"]).all()
     assert trace["leaps"][-1] >= 0
 
@@ -378,4 +381,12 @@ def test_a_game_brings_its_own_choices() -> None:
         own.probs, mg.solve(game, game.self_tuning, 40).policy.probs, strict=True
     )
     assert isinstance(game, mg.capabilities.SelfTuned)
+    # The magnet's share is that of these choices.
+    weight = mg.solve(game, mg.AutoMPO(), 40).trace["weight"]
+    np.testing.assert_allclose(weight, [0.0, *[0.05 / 1.05] * (len(weight) - 1)])
+
+
+def test_without_a_pull_the_magnet_has_no_share() -> None:
+    trace = mg.solve(mg.NoisyGame(egpo(1003), 0.1), mg.AutoMPO(), 20).trace
+    assert not trace["weight"].any()
     assert not isinstance(COMAL, mg.capabilities.SelfTuned)

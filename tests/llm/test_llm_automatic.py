@@ -18,12 +18,13 @@ import tiny
 from mpo_llm import algorithms, cli
 from mpo_llm.choices import Algorithm
 from mpo_llm.config import Config
+from mpo_llm.preset import ACCURATELY
 from mpo_llm.results.evaluation import evaluate_run
 from mpo_llm.results.export import export
 from mpo_llm.training import assemble, checkpoint, config_file, trackers
 from mpo_llm.training.answers import Answers
 from mpo_llm.training.ledger import Ledger
-from mpo_llm.training.plan import plan
+from mpo_llm.training.plan import Repeating, plan
 from mpo_llm.training.sweep import variants
 from mpo_llm.training.train import train
 from mpo_llm.visits import Texts, Visits
@@ -32,25 +33,27 @@ from runs import lines, same
 YAML = """\
 model: {{name: {folder}/model}}
 prompts: {{source: {folder}/prompts.jsonl}}
-generation: {{max_tokens: 5}}
+generation: {{max_tokens: {length}}}
 judge: {{factory: "tiny:judge", options: {{name: cyclic}}}}
-solver: {{algorithm: auto, samples: 4, prompts: 2}}
+solver: {{samples: 4, prompts: 2}}
 budget: {{steps: {steps}}}
 output: {{folder: {folder}/{run}, checkpoint_every: 2, trackers: [], table_every: 2}}
 """
 
 
-def minimal(folder: Path, steps: int = 4, run: str = "run", count: int = 4) -> Config:
-    """A file that names AutoMPO and the sizes of its sample, as it is read."""
+def minimal(
+    folder: Path, steps: int = 4, run: str = "run", count: int = 4, length: int = 1
+) -> Config:
+    """A file without a word on the solver but its sample sizes, as it is read."""
     if not (folder / "model").is_dir():
         tiny.save(folder / "model")
         tiny.prompts(folder, count)
     path = folder / f"{run}.yaml"
-    path.write_text(YAML.format(folder=folder, steps=steps, run=run))
+    path.write_text(YAML.format(folder=folder, steps=steps, run=run, length=length))
     return config_file.load(path)
 
 
-def test_auto_needs_no_other_setting(tmp_path: Path) -> None:
+def test_a_file_without_settings_of_the_solver_runs_auto_mpo(tmp_path: Path) -> None:
     config = minimal(tmp_path)
     assert assemble.chosen(config) is ml.ON_TOKENS
     assert algorithms.completed(config).solver.algorithm == "auto"
@@ -60,11 +63,14 @@ def test_auto_needs_no_other_setting(tmp_path: Path) -> None:
     assert [row["noise"] is None for row in rows] == [True, True, False, False]
     assert [row["alpha"] for row in rows[:2]] == [0.2, 0.2]
     assert all(0.02 <= row["alpha"] <= 0.2 for row in rows)
-    assert len({row["rate"] for row in rows}) == 1
+    rates = [row["rate"] for row in rows]
+    assert len({*rates} - {None}) == 1
     assert all(0.0 <= row["kept"] <= 1.0 for row in rows)
     assert {name for row in rows for name in row} - set(trackers.COUNTS) <= set(trackers.TAGS)
-    # 16 gradients a step, and one that measured the rate.
-    assert summary.counts["gradient_steps"] == 4 * 16 + 1
+    # As many gradients as repeats are worth, and one that measures the rate until it is known.
+    measured = [before is None for before in [None, *rates[:-1]]]
+    spent = [ACCURATELY.count(row["unseen"]) + new for row, new in zip(rows, measured, strict=True)]
+    assert [row["gradient_steps"] for row in rows] == np.cumsum(spent).tolist()
     assert summary.counts["samples"] == 4 * 2 * 4
     saved = checkpoint.config_of(tmp_path / "run")
     assert saved == algorithms.completed(config)
@@ -86,12 +92,20 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
 
 
 def test_prompts_that_are_seen_once_keep_the_strongest_magnet(tmp_path: Path) -> None:
-    config = minimal(tmp_path, 3, count=8)
-    train(config)
+    train(minimal(tmp_path, 3, count=8))
     rows = lines(tmp_path / "run")
     assert [(row["alpha"], row["noise"]) for row in rows] == [(0.2, None)] * 3
-    # Nothing learnt before is lost: each step learns at all prompts that have been asked.
-    assert [row["kept"] > 0.0 for row in rows] == [True] * 3
+
+
+def test_a_step_on_long_texts_learns_from_what_it_draws(tmp_path: Path) -> None:
+    """By two gradients, however often its prompts have been asked."""
+    summary = train(minimal(tmp_path, 5, length=12))
+    rows = lines(tmp_path / "run")
+    assert [(row["unseen"], row["distinct"]) for row in rows] == [(1.0, 8)] * 5
+    assert all(row["alpha"] == 0.2 for row in rows)
+    assert summary.counts["gradient_steps"] == 5 * 2 + 1
+    # Each pair of the four responses to a prompt.
+    assert summary.counts["judge_calls"] <= 5 * 2 * 6
 
 
 def test_texts_that_never_repeat_have_importance_weights() -> None:
@@ -180,11 +194,9 @@ def test_a_setting_without_an_algorithm_means_what_it_meant(tmp_path: Path) -> N
         "{solver: {samples: 4, prompts: 2}, step: {micro_batch: 3, micro_tokens: 99}}"
     )
     config = config_file.load(tmp_path / "a.yaml")
-    assert algorithms.completed(config).solver.algorithm == "mmd"
-    named = config_file.changed(config, {"solver.algorithm": "auto"})
-    assert assemble.chosen(named) is ml.ON_TOKENS
-    assert assemble.solved(named).micro_batch == 3
-    assert assemble.solved(named).micro_tokens == 99
+    assert assemble.chosen(config) is ml.ON_TOKENS
+    assert assemble.solved(config).micro_batch == 3
+    assert assemble.solved(config).micro_tokens == 99
 
 
 PAGE = (Path(__file__).parents[2] / "llm" / "configs" / "README.md").read_text("utf-8")
@@ -229,16 +241,18 @@ def test_the_published_file_of_comal_is_the_algorithm() -> None:
 def test_a_dry_run_plans_it(tmp_path: Path) -> None:
     config = minimal(tmp_path, 7)
     found = plan(config)
-    assert (found.algorithm, found.prompts, found.responses, found.gradients) == ("auto", 2, 8, 16)
-    # Eight responses more in each step, up to four prompts' last eight visits of four responses.
-    assert found.learnt == 7 * 8
-    assert plan(minimal(tmp_path, 20)).learnt == 4 * 8 * 4
+    assert (found.algorithm, found.prompts, found.responses, found.gradients) == ("auto", 2, 8, 2)
+    assert found.comparisons == 2 * 6
+    # Four visits of each of the four prompts, as far as seven steps make them; the last one's new
+    # responses meet each other and those of three visits before.
+    assert found.repeating == Repeating(56, 2 * 6 + 8 * 12, 16)
+    full = plan(minimal(tmp_path, 20)).repeating
+    assert full == Repeating(4 * 8 * 4, 2 * 6 + 8 * 28, 16)
     assert found.steps == 7
     assert "solver    auto" in str(found)
-    assert "learns from up to 56" in str(found)
-    moving = plan(
-        config_file.changed(config, {"solver.algorithm": "mmd", "solver.magnet.every": 50})
-    )
+    assert "up to 56 are learnt from, with 108 comparisons and 16 gradients" in str(found)
+    moving = plan(config_file.changed(config, {"solver.magnet.every": 50}))
+    assert moving.algorithm == "mmd"
     # A policy, the average, what the guard tries, and the policy before the old one more.
     assert found.memory.device["policies"] > moving.memory.device["policies"]
     assert not (tmp_path / "run").exists()
@@ -286,8 +300,9 @@ def test_only_solvers_of_mirror_steps_are_counted() -> None:
 @pytest.mark.parametrize(
     ("flags", "solver"),
     [
-        ([], mg.MMD(2.0, 0.01)),
-        (["--solver.algorithm", "auto", "--step.micro-batch", "None"], ml.ON_TOKENS),
+        ([], ml.ON_TOKENS),
+        (["--solver.prompts", "3", "--step.micro-batch", "None"], ml.ON_TOKENS),
+        (["--solver.algorithm", "mmd"], mg.MMD(2.0, 0.01)),
         (["--solver.algorithm", "nash_md"], mg.NashMD(2.0, 0.01)),
         (["--solver.algorithm", "nash_md", "--solver.eta", "0.5"], mg.NashMD(0.5, 0.01)),
         (["--solver.magnet", "every", "7"], mg.MPO(2.0, 0.01, 7)),
@@ -300,9 +315,7 @@ def test_flags_choose_the_solver(
     seen: list[Config] = []
     monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     minimal(tmp_path)
-    path = tmp_path / "run.yaml"
-    path.write_text(path.read_text().replace("algorithm: auto, ", ""))
-    assert cli.main(["train", str(path), "--dry-run", *flags]) == 0
+    assert cli.main(["train", str(tmp_path / "run.yaml"), "--dry-run", *flags]) == 0
     assert assemble.chosen(seen[0]) == solver
 
 

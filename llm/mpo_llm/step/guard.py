@@ -12,7 +12,7 @@ import torch
 from mpo_games.checks import require_count, require_positive
 from mpo_llm.networks.workbench import Weights, Workbench
 from mpo_llm.step.minimisers import Minimised
-from mpo_llm.step.sample import Sample
+from mpo_llm.step.sample import Sample, predicted
 
 ROUNDING = 1e-4
 """KLs below this, in nats a response, are rounding errors of single precision."""
@@ -44,8 +44,8 @@ class Guard:
         of its way that is kept.
         """
         start = dict(bench.drafts)
-        before, _ = _mean(samples)
-        limit = self.far * float(np.mean([s.predicted() for s in samples])) + ROUNDING
+        before, kl = predicted(samples)
+        limit = self.far * kl + ROUNDING
         done = minimise()
         end, kept = dict(bench.drafts), 1.0
         for left in reversed(range(self.tries)):

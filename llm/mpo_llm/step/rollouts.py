@@ -53,6 +53,9 @@ class Rollouts:
     gap: Estimate | None = None
     """The estimated duality gap of the policy that drew the responses, see `mpo_llm.gap`; None if
     they were not compared with each other, are fewer than 4 to a prompt, or all tie."""
+    unseen: float | None = None
+    """The chance that the next response to these prompts is none of those that were drawn; None if
+    it was not estimated."""
 
     def hidden_states(self, policy: Scorable) -> HiddenStates:
         """The states of `policy` over the responses: `hidden`, if it drew them, or new ones."""
@@ -105,6 +108,7 @@ class Rollouts:
             self.mismatch_ratio,
             hidden,
             self.gap,
+            self.unseen,
         )
 
     def parts(self, limits: Limits, *, shared: bool = False) -> tuple[Self, ...]:

@@ -56,18 +56,32 @@ class Sample:
         found = np.sum(self.processes.gather((loss, kl)), axis=0)
         return float(found[0]), float(found[1])
 
-    def predicted(self) -> float:
-        """KL(closed form || old) on the sample, in nats a response, at the weights of the old."""
+    def begun(self) -> tuple[float, list[Array]]:
+        """At the weights of the old policy: the loss, and the prompt, weight and z of each response
+        of this process."""
+        loss = 0.0
         columns: list[list[Array]] = []
         with torch.no_grad():
             for part in self.parts:
                 batch = part()
+                loss += float(batch.weights @ SequenceLevel()(batch))
                 z = (batch.advantages[:, 0] - batch.drift) / batch.total
                 rows = (batch.prompt_of, batch.weights, z)
                 columns.append([column.double().cpu().numpy() for column in rows])
-        prompt_of, weights, exponents = (np.concatenate(c) for c in zip(*columns, strict=True))
-        own = closed_form_kl(prompt_of, weights, exponents)
-        return float(np.sum(self.processes.gather(own)))
+        whole = float(np.sum(self.processes.gather(loss)))
+        return whole, [np.concatenate(c) for c in zip(*columns, strict=True)]
+
+
+def predicted(samples: Sequence[Sample]) -> tuple[float, float]:
+    """The loss at the weights of the old policy, and KL(closed form || old) in nats a response.
+
+    Both are those of the mean of the `samples`. The closed form is one distribution over all of
+    their responses to a prompt.
+    """
+    losses, columns = zip(*(sample.begun() for sample in samples), strict=True)
+    prompt_of, weights, z = (np.concatenate(c) for c in zip(*columns, strict=True))
+    own = closed_form_kl(prompt_of, weights / len(samples), z)
+    return float(np.mean(losses)), float(np.sum(samples[0].processes.gather(own)))
 
 
 def closed_form_kl(prompt_of: Array, weights: Array, z: Array) -> float:

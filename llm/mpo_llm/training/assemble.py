@@ -34,7 +34,7 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.preset import ACCURATELY, ON_TOKENS, UPDATES
+from mpo_llm.preset import ACCURATELY, ON_TOKENS
 from mpo_llm.prompts import Prompts, Room
 from mpo_llm.responses import Decoding, Ids
 from mpo_llm.step import kl_forms
@@ -314,11 +314,16 @@ def solved(config: Config) -> Proximal:
     )
 
 
-def gradients(config: Config) -> int:
-    """The most gradients of a mirror step, beside those that measure a rate in the first one."""
+def gradients(config: Config, unseen: float) -> int:
+    """The most gradients of a mirror step, beside those that measure a rate in the first one.
+
+    `unseen` is the chance that the next response is a new one, on which `auto` depends.
+    """
     config = completed(config)
     if config.solver.algorithm == "auto":
-        return UPDATES
+        found = ACCURATELY.count(unseen)
+        assert found is not None
+        return found
     return known(config.step.epochs) * known(config.step.minibatches)
 
 

@@ -25,6 +25,27 @@ GIB = 2.0**30
 VISITS = Revisited()
 """What `auto` learns from."""
 
+NEW = 1.0
+"""The chance that the next response is a new one, of texts that never repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeating:
+    """The most of a step that learns from the responses of earlier steps as well."""
+
+    learnt: int
+    """Responses that it learns from, of all processes together."""
+    comparisons: int
+    """Comparisons."""
+    gradients: int
+    """Gradients."""
+
+    def __str__(self) -> str:
+        return (
+            f"where responses repeat, up to {self.learnt:,} are learnt from, with "
+            f"{self.comparisons:,} comparisons and {self.gradients} gradients"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -39,11 +60,11 @@ class Plan:
     tokens: int
     """The most tokens that a step can draw."""
     comparisons: int
-    """The most comparisons that a step without a pool can ask for."""
-    learnt: int
-    """The most responses that a step learns from, of all processes together."""
+    """The most comparisons that a step without a pool can ask for, if no response repeats."""
     gradients: int
-    """Gradients a step."""
+    """Gradients a step, if no response repeats."""
+    repeating: Repeating | None
+    """What a step of `auto` can come to where responses repeat; None for other solvers."""
     memory: Memory
     """Bytes of one process by what they hold, an estimate."""
     seconds: Mapping[str, float]
@@ -60,14 +81,13 @@ class Plan:
         whole = (
             "" if self.steps is None else f"; {self.steps:,} steps in {duration(self.steps * step)}"
         )
-        # Where a step learns from what it has drawn, there is nothing to say.
-        learnt = "" if self.learnt == self.responses else f", learns from up to {self.learnt:,}"
         return "\n".join(
             [
                 f"solver    {self.algorithm}",
                 f"a step    {self.prompts:,} prompts, {self.responses:,} responses of at most "
                 f"{self.tokens:,} tokens in all, {self.comparisons:,} comparisons, "
-                f"{self.gradients} gradients{learnt}",
+                f"{self.gradients} gradients",
+                *([] if self.repeating is None else [f"          {self.repeating}"]),
                 f"memory    about {_listed(self.memory.device)}",
                 *([f"          and about {_listed(host)}, in CPU memory"] if host else []),
                 f"          {_size(self.peak)} were in use in the probe",
@@ -85,21 +105,19 @@ def plan(config: Config) -> Plan:
     assert isinstance(network, TransformersNetwork)
     prompts = game.prompts_per_step or len(game.prompts)
     responses = prompts * solver.samples
-    updates = assemble.gradients(config)
+    updates = assemble.gradients(config, NEW)
     spent, taken = _probe(run)
     # The probe has one prompt; a process has its share of the prompts.
     share = math.ceil(prompts / run.processes.size)
     seconds = {name: s * share for name, s in spent.items()}
     seconds["step"] *= updates / taken
     steps = _steps(config, responses, updates)
-    learnt, compared = responses, responses * (solver.samples - 1) // 2
+    # The pairs of responses to a prompt.
+    compared = responses * (solver.samples - 1) // 2
+    repeating = None
     if solver.algorithm == "auto":
-        at, kept = min(prompts + VISITS.others, len(game.prompts)), VISITS.visits * solver.samples
-        learnt, mean = _growing(responses, at * kept, steps)
-        # Each new response meets the others of its visit, and those of the visits before.
-        compared += responses * (kept - solver.samples)
-        for name in ("scoring", "step"):
-            seconds[name] *= mean / responses
+        repeating = _repeating(config, len(game.prompts), prompts, steps)
+    learnt = responses if repeating is None else repeating.learnt
     part = math.ceil(learnt / run.processes.size)
     return Plan(
         str(solver.algorithm),
@@ -107,8 +125,8 @@ def plan(config: Config) -> Plan:
         responses,
         responses * game.start.decoding.max_tokens,
         compared,
-        learnt,
         updates,
+        repeating,
         memory.estimate(config, network, max(map(len, game.prompts)), part),
         seconds,
         peak_memory(run.device),
@@ -146,17 +164,17 @@ def _probe(run: Run) -> tuple[Mapping[str, float], int]:
     return ledger.seconds, ledger.counts["gradient_steps"]
 
 
-def _growing(responses: int, bound: int, steps: int | None) -> tuple[int, float]:
-    """Of the numbers of responses that steps learn from, the last, and their mean.
-
-    A step has `responses` more than the one before, up to `bound`.
-    """
-    full = bound / responses
-    if steps is None:
-        return bound, float(bound)
-    grown = min(steps, math.floor(full))
-    total = responses * grown * (grown + 1) / 2 + bound * (steps - grown)
-    return min(bound, responses * steps), total / steps
+def _repeating(config: Config, known: int, asked: int, steps: int | None) -> Repeating:
+    """The most of a step of `auto` that asks so many of the `known` prompts."""
+    samples = config.solver.samples
+    # A prompt is asked once in an epoch.
+    asked_before = VISITS.visits if steps is None else math.ceil(steps * asked / known)
+    visits = min(VISITS.visits, asked_before)
+    drawn = math.inf if steps is None else steps * asked * samples
+    learnt = int(min(min(asked + VISITS.others, known) * visits * samples, drawn))
+    # Each new response meets the others of its visit, and those of the visits before.
+    each = (samples - 1) / 2 + samples * (visits - 1)
+    return Repeating(learnt, int(asked * samples * each), assemble.gradients(config, 0.0))
 
 
 def _steps(config: Config, responses: int, gradients: int) -> int | None:

@@ -29,7 +29,8 @@ TABLE_PROMPTS = 4
 
 def response_metrics(q: Rollouts) -> dict[str, float | None]:
     """Measures of a step's responses: lengths in tokens, entropy, mismatch in nats a response and
-    as the mean ratio of token probabilities, the estimated gap of the policy that drew them."""
+    as the mean ratio of token probabilities, the estimated gap of the policy that drew them; with
+    `auto` also the chance that the next response is a new one."""
     lengths, surprise = q.responses.lengths, -q.behaviour.sum(axis=1)
     # The width of the rows is the length of the longest response.
     whole = q.responses.tokens.shape[1]
@@ -42,6 +43,8 @@ def response_metrics(q: Rollouts) -> dict[str, float | None]:
         "mismatch": q.mismatch,
         "mismatch_ratio": q.mismatch_ratio,
         **_with_ends("estimated_gap", q.gap),
+        # Only `auto` estimates it.
+        **({} if q.unseen is None else {"unseen": q.unseen}),
     }
 
 

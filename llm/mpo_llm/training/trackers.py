@@ -26,6 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "longest",
         "entropy",
         "distinct",
+        "unseen",
         "mismatch",
         "mismatch_ratio",
         "estimated_gap",
