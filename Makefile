@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 # Python compiles a module at its first import. Of the packages only a part is ever imported.
 INSTALL := -m pip install -q --no-compile
 
-.PHONY: reproduce reproduce-all test pytest test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-demo-vllm llm-demo-gpu gpu-minutes clean help
+.PHONY: reproduce reproduce-all test pytest test-browser test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-demo-vllm llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -21,12 +21,15 @@ reproduce-all: $(VENV)/all  ## Recompute every figure from scratch.
 test: lint pytest  ## Set up and run all checks; `make -j 2 test` runs the two side by side.
 
 pytest: $(VENV)/dev  ## The tests alone.
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm and not browser"
 
 lint: $(VENV)/dev  ## Formatting, style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+test-browser: $(VENV)/dev  ## The playground in Chromium (Debian: `apt-get install chromium`), skipped without.
+	$(BIN)/python -m pytest -rs -m browser tests/browser
 
 hooks: $(VENV)/dev  ## Run the checks of `make lint` before every commit.
 	git config core.hooksPath .githooks
@@ -55,6 +58,7 @@ fuzz: $(VENV)/dev  ## Some 100 000 generated inputs: each is a result, or refuse
 
 docs: $(VENV)/docs  ## Build the documentation site: docs/_build/html/index.html.
 	$(BIN)/python -m sphinx -q -W docs docs/_build/html
+	$(BIN)/python docs/raw_marks.py docs/_build/html experiments/index.html
 
 tried-models: $(VENV)/dev  ## Try every causal language model of transformers: docs/tried_models.md.
 	PYTHONPATH=.:llm:tests/llm $(BIN)/python -W ignore tests/llm/tried_models.py

@@ -32,6 +32,7 @@ nb_execution_mode = "off"  # `make notebooks` executes them
 html_theme = "furo"
 html_title = "mpo-games"
 html_static_path = ["_static"]
+html_extra_path = ["../experiments/playground.html"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sphinx = False
@@ -63,6 +64,8 @@ def formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
     text = re.sub(r"\$\$(.+?)\$\$", displayed, text, flags=re.S)
     text = re.sub(r"(?<![\w$\\])\$([^$\n]+(?:\n[^$\n]+)?)\$", r":math:`\1`", text)
+    # A role ends at the backtick only if no letter follows; the escaped space shows nothing.
+    text = re.sub(r"(:math:`[^`]+`)(?=\w)", r"\1\\ ", text)
     if what == "attribute":  # napoleon takes what stands before the first colon for a type
         text = ": " + text
     lines[:] = text.split("\n")

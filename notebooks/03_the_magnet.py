@@ -114,8 +114,9 @@ assert game.duality_gap(game.policy(way[-1] / way[-1].sum())) < 0.01
 # $$\mathrm{KL}(p^*_\alpha\|p_{t+1}) \;\le\; \frac{1}{1+\eta\alpha}\;\mathrm{KL}(p^*_\alpha\|p_t).$$
 #
 # *Why.* Write $D_t = \mathrm{KL}(p^*_\alpha\|p_t)$. The three-point inequality of a mirror step gives
-# $(1+\eta\alpha) D_{t+1} = D_t - \mathrm{KL}(p_{t+1}\|p_t)
-# + \eta\langle F(p_t) - F(p_{t+1}),\,p_{t+1}-p^*_\alpha\rangle - \eta\alpha\,\mathrm{KL}(p_{t+1}\|p^*_\alpha)$
+#
+# $$(1+\eta\alpha)\, D_{t+1} = D_t - \mathrm{KL}(p_{t+1}\|p_t) - \eta\alpha\,\mathrm{KL}(p_{t+1}\|p^*_\alpha) + \eta\langle F(p_t) - F(p_{t+1}),\,p_{t+1}-p^*_\alpha\rangle$$
+#
 # (the game itself contributes nothing: it is zero-sum). The scalar product is at most
 # $L\,\|p_t - p_{t+1}\|_1\,\|p_{t+1} - p^*_\alpha\|_1$; by Young's and Pinsker's inequalities the two KL
 # terms pay for it exactly when $\eta L^2\le\alpha$.

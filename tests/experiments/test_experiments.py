@@ -111,6 +111,25 @@ def test_the_page_has_the_computed_table_of_the_estimated_gap():
     assert table in page.read_text(encoding="utf-8")
 
 
+def test_failures_come_first_and_are_counted_by_source():
+    records = {n: json.loads((harness.HERE / "results" / f"{n}.json").read_text()) for n in NAMES}
+    table = claims.collect(MODULES, records)
+    failed = [claim.statement for _, claim in claims.failures(table)]
+    assert set(failed) == set().union(*NOT_REPRODUCED.values())
+    sources = claims.by_source(table)
+    assert sum(s.claims for s in sources) == sum(map(len, table.values()))
+    assert [s.failed for s in sources] == sorted((s.failed for s in sources), reverse=True)
+    assert sum(s.failed for s in sources) == len(failed)
+    rows = claims.as_markdown(table).split("| claim |")[1].splitlines()[2:]
+    assert [("**no**" in row) for row in rows] == [i < len(failed) for i in range(len(rows))]
+    text = page.render(MODULES, records, table, harness.HERE / "figures")
+    # The animation is the first picture, and the playground lies beside the page.
+    assert text.index("data:image/gif") < text.index("<section")
+    assert '<a href="playground.html">' in text
+    assert (harness.HERE / "playground.html").exists()
+    assert text.index('class="no">fails') < text.rindex('class="yes">holds')
+
+
 def square(x):
     if (count := Path(COUNTER)).parent.exists():
         count.write_text(count.read_text() + "." if count.exists() else ".")

@@ -87,7 +87,8 @@ class Tried:
     @property
     def line(self) -> str:
         said = "; ".join((self.said, *(f"**fault: {fault}**" for fault in self.faults)))
-        return f"| `{self.kind}` | `{self.name}` | {said} |"
+        name = f"`{self.name}`" if self.name else "-"
+        return f"| `{self.kind}` | {name} | {said} |"
 
 
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
