@@ -12,10 +12,10 @@ from mpo_games.checks import distributions, finite, require_kind, slack
 from mpo_games.games.shown import batch, html
 from mpo_games.labelled import Labelled, Labels, names_of, read
 from mpo_games.policies.best_responses import greedy, regularised_regret
+from mpo_games.policies.means import arithmetic_mean
 from mpo_games.policies.mirror_maps import SmoothedEntropy
 from mpo_games.policies.tabular import (
     TabularPolicy,
-    arithmetic_mean,
     probabilities,
     require_policies,
 )

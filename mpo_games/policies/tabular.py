@@ -15,7 +15,6 @@ from mpo_games.checks import (
     distributions,
     has_verbs,
     legal_mask,
-    require_kind,
     require_no_pull,
     require_shape,
     require_share,
@@ -35,8 +34,10 @@ ILLEGAL = np.array(-np.inf)
 """The coordinate of an illegal action. It is an array, because a comparison with an array takes
 half the time of a comparison with a float."""
 
+_put = object.__setattr__
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class TabularPolicy:
     """A row-wise distribution over actions, `(..., rows, actions)`, in a geometry.
 
@@ -55,6 +56,20 @@ class TabularPolicy:
     """The names of the actions, a tuple for each row or one for all rows; or nothing."""
     rows: Labels = ()
     """The names of the rows, or nothing."""
+
+    def __init__(
+        self,
+        coordinates: Array,
+        geometry: Geometry = Entropy(),
+        actions: tuple[Labels, ...] = (),
+        rows: Labels = (),
+    ) -> None:
+        # By hand, because a step makes a policy and the generated constructor is slower.
+        put = _put
+        put(self, "coordinates", coordinates)
+        put(self, "geometry", geometry)
+        put(self, "actions", actions)
+        put(self, "rows", rows)
 
     @classmethod
     def uniform(
@@ -382,12 +397,3 @@ def require_policies(*policies: object) -> None:
                 "A policy is wanted, like `game.policy(probabilities)`, "
                 f"got {type(policy).__name__}."
             )
-
-
-def arithmetic_mean(mixture: Mixture[TabularPolicy]) -> TabularPolicy:
-    """The policy whose probabilities are the mixture's; weights sum to 1."""
-    require_kind("mixture", mixture, Mixture, "a `Mixture(policies, weights)`")
-    first = mixture.policies[0]
-    require_policies(*mixture.policies)
-    probs = probabilities(mixture)
-    return first.replace(first.geometry.coordinates(probs, first.legal))
