@@ -209,15 +209,16 @@ class Sweep:
 
 TRAIN_HELP = """Train a language model by self-play on preferences.
 
-CONFIG.yaml holds the settings below, by section; a flag overrides the file. None here is `null`
-there. A choice is a word, or a word with a number: the flags for `magnet: fixed` and `magnet:
-{every: 50}` in the file are `--solver.magnet fixed` and `--solver.magnet every 50`, or
-`--solver.magnet.every 50`.
+CONFIG.yaml comes first and holds the settings below, by section; a flag overrides the file. None
+here is `null` there. A choice is a word, or a word with a number: the flags for `magnet: fixed` and
+for `magnet: {every: 50}` in the file are `--solver.magnet fixed` and `--solver.magnet every 50`, or
+as one word `--solver.magnet.every 50`.
 
-`--judge.options name value ...` adds to the options of the judge in the file, and `--judge.options
-None` takes them away; `--generation.options` does so for the engine. At the end the result is
-compared with the start on held-out prompts (`evaluation.source`), or on 16 of its own, and the
-page of the run is written.
+Options of the judge: `--judge.options name value ...` adds to those in the file, and
+the flag `--judge.options None` takes them away; `--generation.options` does so for the engine.
+
+At the end the result is compared with the start on held-out prompts (`evaluation.source`), or on 16
+of its own, and the page of the run is written.
 
 examples:
   mpo-llm train run.yaml --dry-run

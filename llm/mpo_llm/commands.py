@@ -226,7 +226,8 @@ class WritePage:
             own_engine=self.own_engine,
             compare_checkpoints=self.league,
         )
-        return "\n".join([*map(str, found), f"page      {out}"])
+        reports = [str(report) for report in found if report is not None]
+        return "\n".join([*reports, f"page      {out}"])
 
 
 @dataclass(frozen=True)

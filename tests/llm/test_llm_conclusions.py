@@ -46,6 +46,7 @@ def test_the_guide_from_a_model_to_an_export(
         said = capsys.readouterr().out
         if words[0] != "export":
             assert "page      runs/short/page.html" in said
+            assert "None" not in said
             assert re.search(r"win rate +0\.\d+ \[0\.\d+, [01]\.\d+\]", said)
     transformers.AutoModelForCausalLM.from_pretrained("aligned")
     assert "prompts that it was trained on" in Path("runs/short/page.html").read_text()
