@@ -8,6 +8,8 @@
 
 # %%
 import json
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -49,6 +51,16 @@ def ask(text):
 def say(ids):
     """The text of an answer."""
     return tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def show(label, text):
+    """Print an answer in lines that fit a page; dots where it was stopped at its last token."""
+    whole = text if text.endswith((".", "!", "?")) else f"{text} ..."
+    print(
+        textwrap.fill(
+            " ".join(whole.split()), 88, initial_indent=label, subsequent_indent=" " * len(label)
+        )
+    )
 
 
 def table(judge, question, answers):
@@ -128,9 +140,13 @@ print(
     f"preferred to the start's answers: {report.win_rate['start'].value:.2f} ({low:.2f} to {high:.2f})"
 )
 print(f"exact KL to the start, nats an answer: {report.kl['start']}")
-drawn = ml.sample(policies[-1], ids, 3, np.random.default_rng(2))
+# It was trained on answers of at most 16 tokens; here they may have 64.
+longer = replace(policies[-1], decoding=replace(decoding, max_tokens=64))
+drawn = ml.sample(longer, ids, 3, np.random.default_rng(2))
 for i in range(6):
-    print(f"{questions[drawn.prompt_of[i]]:34} {say(drawn.ids(i))!r}")
+    if i % 3 == 0:
+        print(f"\n{questions[drawn.prompt_of[i]]}")
+    show("  - ", say(drawn.ids(i)))
 assert low > 0.5
 assert report.kl["start"].value > 1.0
 
@@ -142,7 +158,8 @@ assert report.kl["start"].value > 1.0
 # ## Further
 #
 # `make llm-demo` takes thirty smaller steps on 36 questions and asks all of that, on 32 questions held
-# out. This is what it came to (`llm/demo/found.json`):
+# out. This is what it came to (`llm/demo/found.json`). There an answer has at most 24 tokens, so most are
+# stopped before their end (...):
 
 # %%
 found = json.loads(Path("../llm/demo/found.json").read_text())
@@ -172,7 +189,9 @@ for name, evaluation in found["judges"].items():
         low, high = interval(other[kind])
         print(f"  {kind.replace('_', ' '):20} {other[kind]['value']:.2f} ({low:.2f} to {high:.2f})")
 for question, before, after in found["said"][:4]:
-    print(f"\n{question}\n  before: {before!r}\n  after:  {after!r}")
+    print(f"\n{question}")
+    show("  before: ", before)
+    show("  after:  ", after)
 
 # %% [markdown]
 # ## The league: is one model enough?

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+PATIENCE = 300
+"""Seconds of silence after which a browser is given up, so that no test waits for ever."""
 
 
 def found() -> str | None:
@@ -159,6 +163,8 @@ class Browser:
     def _receive(self) -> dict[str, Any]:
         """The next message; events are kept on the way."""
         while b"\0" not in self._left:
+            if not select.select([self._in], [], [], PATIENCE)[0]:
+                raise RuntimeError(f"The browser has said nothing for {PATIENCE} seconds.")
             some = os.read(self._in, 1 << 20)
             if not some:
                 raise RuntimeError("The browser has ended.")

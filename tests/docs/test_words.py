@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,14 @@ def test_the_glossary_explains_every_name_of_the_figures() -> None:
     assert set(STYLES) <= set(explained), set(STYLES) - set(explained)
     for word in ("gap", "NashConv", "exploitability", "QRE", "magnet"):
         assert any(word in entry for entry in explained), word
+
+
+def test_results_count_the_claims_that_fail() -> None:
+    rows = json.loads((ROOT / "experiments" / "results" / "claims.json").read_text())
+    failed = sum(not row["holds"] for row in rows)
+    names = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert f"{names[failed]} of {len(rows)} claims do not hold" in page
 
 
 @pytest.mark.parametrize("name", NAMES)
