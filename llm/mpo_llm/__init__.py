@@ -69,6 +69,7 @@ from mpo_llm.step.rollouts import Rollouts as Rollouts
 from mpo_llm.strength import ByNoise as ByNoise
 from mpo_llm.trees.game import TextTreeGame as TextTreeGame
 from mpo_llm.trees.policy import TreePolicy as TreePolicy
+from mpo_llm.trees.preset import ON_EPISODES as ON_EPISODES
 from mpo_llm.trees.preset import ON_TREES as ON_TREES
 
 Generator = Engine

@@ -46,6 +46,14 @@ def liars_dice(sides: int = 6) -> Wording:
     )
 
 
+def leduc_signs(label: str) -> tuple[str, ...]:
+    """Leduc poker in few words, for `compact`: the card, the first round's moves, the card for all,
+    and the second round's moves."""
+    own, public, first, second = _leduc_parts(label)
+    cards = () if public is None else (f"card {public}",)
+    return (f"card {own}", *first, *cards, *second)
+
+
 def _kuhn(label: str) -> str:
     found = re.fullmatch(r"([0-2])(|p|b|pb)", label)
     if found is None:
@@ -60,17 +68,23 @@ def _kuhn(label: str) -> str:
 
 
 def _leduc(label: str) -> str:
-    own = re.search(r"\[Observer: (\d)\]\[Private: (\d)\]", label)
-    rounds = [re.search(rf"\[Round{n}: ([\d ]*)\]", label) for n in (1, 2)]
-    if own is None or rounds[0] is None or rounds[1] is None:
+    own, public, first, second = _leduc_parts(label)
+    seat = int("[Observer: 1]" in label)
+    told = [f"Your card: {_card(own)}.", *_moves("First round", first, seat)]
+    if public is not None:
+        told.append(f"The card for all: {_card(public)}.")
+        told += _moves("Second round", second, seat)
+    return " ".join([*told, "Fold, call or raise?"])
+
+
+def _leduc_parts(label: str) -> tuple[str, str | None, list[str], list[str]]:
+    """The own card, the card for all if it is known, and the moves of both rounds."""
+    own = re.search(r"\[Private: (\d)\]", label)
+    first, second = (re.search(rf"\[Round{n}: ([\d ]*)\]", label) for n in (1, 2))
+    if own is None or first is None or second is None:
         raise ValueError(_unknown(label, "Leduc poker"))
     public = re.search(r"\[Public: (\d)\]", label)
-    seat = int(own[1])
-    told = [f"Your card: {_card(own[2])}.", *_moves("First round", rounds[0][1].split(), seat)]
-    if public is not None:
-        told.append(f"The card for all: {_card(public[1])}.")
-        told += _moves("Second round", rounds[1][1].split(), seat)
-    return " ".join([*told, "Fold, call or raise?"])
+    return own[1], None if public is None else public[1], first[1].split(), second[1].split()
 
 
 def _card(number: str) -> str:

@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 
 from mpo_games import exact
-from mpo_games.checks import require_kind
+from mpo_games.checks import require_callable, require_count, require_kind, require_share
+from mpo_games.games.estimated import required
 from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.labelled import shown
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Mixture, Number, Solver
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.trees.answers import Answers, Describe, Say
+from mpo_llm.trees.episodes import Estimate, Log, counted_deals, estimated
 from mpo_llm.trees.fitting import Fit
 from mpo_llm.trees.policy import TreePolicy
-from mpo_llm.trees.preset import ON_TREES
+from mpo_llm.trees.preset import ON_EPISODES, ON_TREES
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +37,13 @@ class TextTreeGame:
     play is normalised over the legal actions; how much of its probability is legal is measured
     (`legal`), and learned with every step.
 
-    Feedback, gaps and best responses are exact, those of the tree. `ValueError` for two information
-    states with one description, an answer that begins with another one, a tree too large to be
-    listed, and answers that the policy never gives.
+    Gaps and best responses are exact, those of the tree. So is feedback, unless there are
+    `episodes`: then it is estimated from so many episodes of self-play a step, at whose decisions
+    uniform play among the legal actions takes the place of the network's with the probability
+    `explore`. Only what has been seen counts. `Pooled` keeps the episodes of earlier steps.
+
+    `ValueError` for two information states with one description, an answer that begins with another
+    one, a tree too large to be listed, and answers that the policy never gives.
     """
 
     tree: SequenceFormGame
@@ -46,6 +52,12 @@ class TextTreeGame:
     """Where learning starts: the policy of both seats, or one a seat."""
     answers: Answers
     """The prompts and answers."""
+    episodes: int | None
+    """Episodes of self-play a feedback; None if feedback is exact."""
+    explore: float
+    """The share of uniform play in episodes, at every decision."""
+    estimate: Estimate
+    """What is made of the episodes."""
     fit: Fit
     """How networks are fitted to a mirror step."""
 
@@ -55,10 +67,17 @@ class TextTreeGame:
         start: TokenPolicy | Sequence[TokenPolicy],
         describe: Describe,
         say: Say,
+        episodes: int | None = None,
         *,
+        explore: float = 0.5,
+        estimate: Estimate = counted_deals,
         fit: Fit = Fit(),
     ) -> None:
         require_kind("tree", tree, SequenceFormGame, "a tree, like `load('kuhn_poker')`")
+        if episodes is not None:
+            require_count("episodes", episodes)
+        require_share("explore", explore)
+        require_callable("estimate", estimate, "`balanced`")
         require_kind("fit", fit, Fit, "a `Fit()`")
         seats = (start,) if isinstance(start, TokenPolicy) else tuple(_several(start))
         answers = Answers.of(tree.tree, len(seats), describe, say)
@@ -66,6 +85,9 @@ class TextTreeGame:
         object.__setattr__(self, "tree", tree)
         object.__setattr__(self, "start", seats)
         object.__setattr__(self, "answers", answers)
+        object.__setattr__(self, "episodes", episodes)
+        object.__setattr__(self, "explore", explore)
+        object.__setattr__(self, "estimate", estimate)
         object.__setattr__(self, "fit", fit)
 
     @property
@@ -75,8 +97,8 @@ class TextTreeGame:
 
     @property
     def self_tuning(self) -> Solver:
-        """What `AutoMPO` is on this game: `ON_TREES`."""
-        return ON_TREES
+        """What `AutoMPO` is on this game: `ON_TREES`, or `ON_EPISODES` if feedback is sampled."""
+        return ON_TREES if self.episodes is None else ON_EPISODES
 
     @property
     def bound(self) -> Array:
@@ -105,9 +127,31 @@ class TextTreeGame:
         player: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """The tree's gradient in sequence form, `(sequences,)`; `rng` is not used."""
+        """The tree's gradient in sequence form, `(sequences,)`, or what new episodes tell of it.
+
+        Episodes need `rng`, else `ValueError`; exact feedback does not use it.
+        """
         met = policy if opponent is None else opponent
+        if self.episodes is not None:
+            return self.learned(self.play(policy, rng), met, player)
         return self.tree.feedback(policy.play, _at_table(met), player=player)
+
+    def play(self, policy: TreePolicy, rng: np.random.Generator | None) -> Log:
+        """New episodes, both seats played by `policy`, which explores. `ValueError` without `rng`,
+        and in a game without `episodes`."""
+        if self.episodes is None:
+            raise ValueError("Episodes are played in a game with `episodes` only: pass them.")
+        behaviour = policy.play.smooth(self.explore)
+        return Log.drawn(self.tree, behaviour, self.episodes, required(rng))
+
+    def learned(
+        self, log: Log, opponent: TreePolicy | Mixture[TreePolicy], player: int | None = None
+    ) -> Array:
+        """The feedback against `opponent`, `(sequences,)`, of the tree that the log tells of."""
+        met = _at_table(opponent)
+        plan = met.policies[0] if isinstance(met, Mixture) else met
+        told = estimated(self.tree, log, self.estimate)
+        return told.feedback(plan, met, player=player)
 
     def smoothed(self, policy: TreePolicy) -> tuple[TreePolicy, float]:
         """The same play in the tree's smoothed geometry, and the evaluations that this costs."""
