@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from mpo_games.checks import require_kind, require_positive
+from mpo_games.checks import require_kind, require_positive, require_share
 from mpo_llm.networks.workbench import Workbench
-from mpo_llm.step.minimisers import Adam, Loss, Minimised, Moments, constant
+from mpo_llm.step.minimisers import Adam, Gradient, Loss, Minimised, Moments, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,11 @@ class Following:
         default_factory=lambda: Adam(16, 3e-3, constant, betas=(0.9, 0.99), keep_first=True)
     )
     """Its `rate` is the largest."""
-    slope: float = 0.1
+    slope: float = 0.05
     """The rate, in units of the root of the loss."""
+    until: float | None = None
+    """The share of the loss at which a step ends before all its updates are made; None makes all.
+    It needs an `adam` that keeps both moments, at a constant rate."""
 
     searches: ClassVar[bool] = False
 
@@ -38,6 +41,13 @@ class Following:
         require_kind("adam", self.adam, Adam, "an `Adam(rate=...)`")
         require_kind("adam.rate", self.adam.rate, float, "a number, the largest rate")
         require_positive("slope", self.slope)
+        if self.until is not None:
+            require_share("until", self.until)
+            if not (self.adam.keep_first and self.adam.schedule is constant):
+                raise ValueError(
+                    "`until` needs `Adam(..., schedule=constant, keep_first=True)`: a step that "
+                    "ends early has no end for a rate to fall to."
+                )
 
     def __call__(self, bench: Workbench, losses: Sequence[Loss], moments: Moments, /) -> Minimised:
         first = losses[0]
@@ -55,4 +65,15 @@ class Following:
         assert isinstance(most, float)
         # A rate of 0 is none: at the target itself rounding may leave a loss below 0.
         rate = min(most, max(self.slope * max(ahead, 0.0) ** 0.5, 1e-6 * most))
-        return replace(self.adam, rate=rate)(bench, losses, moments)
+        adam = replace(self.adam, rate=rate)
+        if self.until is None:
+            return adam(bench, losses, moments)
+        found: list[Gradient] = []
+        once = replace(adam, epochs=1)
+        for _ in range(adam.epochs):
+            done = once(bench, losses, moments)
+            moments = done.moments
+            found += done.gradients
+            if found[-1].loss <= self.until * ahead:
+                break
+        return Minimised(moments, found)

@@ -83,6 +83,11 @@ class TreePolicy:
         """
         pull = None if magnet is None else magnet.play
         target = self.play.mirror_step(q, pull, eta=eta, alpha=alpha, player=player)
+        return self.towards(target, player)
+
+    def towards(self, target: TreeplexPolicy, player: int | None = None) -> Self:
+        """The networks after one fit to a point of the tree, such as uniform play: that teaches a
+        language model which answers are legal, before it learns which are good."""
         return self._with(self.fit.fitted(self.answers, self.tokens, target, player))
 
     def penalise(self, q: Array, magnet: Self, *, alpha: Number) -> Array:
