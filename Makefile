@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 # Python compiles a module at its first import. Of the packages only a part is ever imported.
 INSTALL := -m pip install -q --no-compile
 
-.PHONY: reproduce reproduce-all test pytest test-browser test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-demo-vllm llm-demo-gpu gpu-minutes clean help
+.PHONY: reproduce reproduce-all test pytest test-browser test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-poker llm-demo-vllm llm-demo-gpu gpu-minutes clean help
 
 reproduce: $(VENV)/core  ## Set up, recompute the core figures and the claims table, say where they are.
 	$(BIN)/python experiments
@@ -66,13 +66,16 @@ tried-models: $(VENV)/dev  ## Try every causal language model of transformers: d
 bench: $(VENV)/bench  ## Side by side with peers, as ratios.
 	$(BIN)/python benchmarks
 
-llm-demo llm-demo-rps: export OMP_NUM_THREADS := $(shell getconf _NPROCESSORS_ONLN)
+llm-demo llm-demo-rps llm-poker: export OMP_NUM_THREADS := $(shell getconf _NPROCESSORS_ONLN)
 
 llm-demo: $(VENV)/dev  ## Align a small language model on the CPU; a page with curves and samples.
 	$(BIN)/python llm/demo
 
 llm-demo-rps: $(VENV)/dev  ## The same where the equilibrium is known, beside a single reward.
 	$(BIN)/python llm/demo/rock_paper_scissors.py
+
+llm-poker: $(VENV)/dev  ## SmolLM2 learns to play Kuhn poker in English; its exploitability is exact.
+	$(BIN)/python llm/demo/kuhn_poker.py
 
 llm-demo-vllm: $(VENV)/dev $(VENV)-vllm/ready  ## vLLM beside the built-in engine, on the CPU.
 	$(BIN)/python llm/demo/with_vllm.py --python $(VENV)-vllm/bin/python

@@ -23,6 +23,7 @@ from mpo_games.choices.feedback import current as current
 from mpo_games.choices.feedback import half_step as half_step
 from mpo_games.choices.feedback import optimistic as optimistic
 from mpo_games.choices.feedback import popov as popov
+from mpo_games.choices.feedback import reflected as reflected
 from mpo_games.choices.geometry import as_given as as_given
 from mpo_games.choices.geometry import smoothed as smoothed
 from mpo_games.choices.magnets import Ema as Ema

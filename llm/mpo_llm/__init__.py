@@ -28,6 +28,7 @@ if _typing.TYPE_CHECKING:
     from mpo_llm import divergence as divergence
     from mpo_llm import judges as judges
     from mpo_llm import preferences as preferences
+    from mpo_llm import trees as trees
     from mpo_llm.averages import WeightAveraged as WeightAveraged
     from mpo_llm.engines import Autoregressive as Autoregressive
     from mpo_llm.engines import Colocated as Colocated
@@ -61,7 +62,9 @@ if _typing.TYPE_CHECKING:
     from mpo_llm.results.export import export_policy as export_policy
     from mpo_llm.revisits import Revisited as Revisited
     from mpo_llm.step import kl_forms as kl_forms
+    from mpo_llm.step.following import Following as Following
     from mpo_llm.step.guard import Guard as Guard
+    from mpo_llm.step.likelihood import CrossEntropy as CrossEntropy
     from mpo_llm.step.minimisers import LBFGS as LBFGS
     from mpo_llm.step.minimisers import Adam as Adam
     from mpo_llm.step.minimisers import constant as constant
@@ -74,5 +77,9 @@ if _typing.TYPE_CHECKING:
     from mpo_llm.step.rates import Reaching as Reaching
     from mpo_llm.step.rollouts import Rollouts as Rollouts
     from mpo_llm.strength import ByNoise as ByNoise
+    from mpo_llm.trees.game import TextTreeGame as TextTreeGame
+    from mpo_llm.trees.policy import TreePolicy as TreePolicy
+    from mpo_llm.trees.preset import ON_EPISODES as ON_EPISODES
+    from mpo_llm.trees.preset import ON_TREES as ON_TREES
 
 __getattr__, __dir__ = _exported(__name__)

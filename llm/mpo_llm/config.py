@@ -53,6 +53,9 @@ class ModelConfig:
     """The adapters' output is scaled by `lora_alpha / lora_rank`; None is twice the rank."""
     lora_targets: str = "all-linear"
     """Layers that get adapters: `all-linear`, or names separated by commas."""
+    lora_top: int | None = None
+    """Adapters in so many of the uppermost blocks alone; None is all of them. What the blocks below
+    make of a prompt is then computed once."""
     lora_dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type in which new LoRA adapters are run."""
     adapters: Literal["merge", "continue"] = "merge"
@@ -75,6 +78,12 @@ class ModelConfig:
         _at_least("model.lora_rank", self.lora_rank, 0)
         if self.lora_alpha is not None:
             _at_least("model.lora_alpha", self.lora_alpha, 1)
+        if self.lora_top is not None:
+            _at_least("model.lora_top", self.lora_top, 1)
+            if not self.lora_rank:
+                raise ValueError(
+                    "`model.lora_top` is for new adapters: set `model.lora_rank`, too."
+                )
         if self.lora_dtype != "float32" and not self.lora_rank:
             raise ValueError(
                 f"`model.lora_dtype: {self.lora_dtype}` is for new adapters: set `model.lora_rank`."

@@ -79,6 +79,24 @@ def popov(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State
     return state.advance(policy, 1.0, memory, seen)
 
 
+def reflected(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
+    """`p' = prox(p, 2 q - q_previous), q = F(p)`: `optimistic` that keeps its feedback (Malitsky &
+    Tam 2020).
+
+    As with `popov` the gap of the policy is free and a step size can be measured, by the same two
+    opening steps. There is no base point: all that is kept are policies that were played. That is
+    what a network needs, whose step does not end where it was meant to.
+    """
+    if "previous" not in state.memory:
+        return _opening(game, state, prox, rng)
+    p, q = state.policy, state.q
+    # The policy that the opening tried was not played, so there is no trend to go on with.
+    ahead = 2.0 * q - state.memory["previous_q"] if "base" in state.memory else q
+    policy = prox(p, ahead)
+    memory = {"base": policy, "previous": p, "previous_q": q}
+    return state.advance(policy, 1.0, memory, game.feedback(policy, rng=rng))
+
+
 def half_step(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> State[P]:
     """`h = prox(p, F(p)), p' = prox(p, F(p | h))`: extragradient (Korpelevich 1976).
 

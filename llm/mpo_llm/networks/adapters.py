@@ -38,6 +38,7 @@ def fresh(model: Any, settings: ModelConfig, seed: int) -> Any:
         r=settings.lora_rank,
         lora_alpha=alpha,
         target_modules=_targets(model, settings.lora_targets),
+        exclude_modules=_below(model, settings.lora_top),
         task_type="CAUSAL_LM",
     )
     # The fork keeps the caller's random numbers as they were. `torch.manual_seed` would seed the
@@ -73,6 +74,29 @@ def _targets(model: nn.Module, named: str) -> str | list[str]:
             f"names such as {', '.join(near)}."
         )
     return targets
+
+
+def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The model's blocks in their order, by name: the modules that `_no_split_modules` names."""
+    names = getattr(model, "_no_split_modules", None) or ()
+    return [(name, m) for name, m in model.named_modules() if type(m).__name__ in names]
+
+
+def _below(model: nn.Module, top: int | None) -> list[str] | None:
+    """The names of all modules below the uppermost `top` blocks; None if all blocks get adapters.
+
+    `ValueError` for more blocks than there are.
+    """
+    if top is None:
+        return None
+    found = blocks(model)
+    if top > len(found):
+        raise ValueError(
+            f"`model.lora_top` must be at most the number of the model's blocks, {len(found)}, "
+            f"got {top}."
+        )
+    lower = found[: len(found) - top]
+    return [f"{name}.{part}" for name, block in lower for part, _ in block.named_modules() if part]
 
 
 def config_of(source: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any, final
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from mpo_games.protocol import Indices, Mask
 from mpo_llm.networks import adapters
 from mpo_llm.networks.base import Head, Network
+from mpo_llm.networks.below import Below
 from mpo_llm.networks.decoders import CachedDecoder, Decoder, RecomputingDecoder
 from mpo_llm.networks.final import Final, final_of
 from mpo_llm.networks.inputs import Branches, Inputs, Rows, to_device
@@ -89,6 +91,7 @@ class TransformersNetwork(Network):
         self._model = module
         self._text = module.config.get_text_config()
         self._switch = _rope_switch(self._text)
+        self._below = Below.of(module, self.layers)
         self._accepted = {part: _accepted(part) for part in (module, module.base_model)}
         with refusal(type(module).__name__, "cannot be run on token ids alone"):
             self._final = self._after_the_head()
@@ -127,8 +130,7 @@ class TransformersNetwork(Network):
     @property
     def layers(self) -> list[nn.Module]:
         """The model's blocks, which `shard` divides: the modules that `_no_split_modules` names."""
-        names = getattr(self._model, "_no_split_modules", None) or ()
-        return [m for m in self._model.modules() if type(m).__name__ in names]
+        return [block for _, block in adapters.blocks(self._model)]
 
     @property
     def head_parameters(self) -> list[nn.Parameter]:
@@ -215,7 +217,12 @@ class TransformersNetwork(Network):
         # Padding follows a row, so a causal model cannot see it, and it needs no mask. (With one,
         # windows that hold padding alone give NaN in some models.)
         longest = inputs.ids.shape[1] if self._switch is None else int(inputs.lengths.max())
-        states, _ = self._run(inputs.ids[:, :longest])
+        run = partial(self._run, inputs.ids[:, :longest])
+        # Sharded layers cannot be left out, because processes put them together in turn.
+        if self._below is None or inputs.rows is None or self.sharded:
+            states, _ = run()
+        else:
+            states, _ = self._below.run(inputs.rows.ids[:, :longest], run)
         return states[inputs.row, inputs.column]
 
     def _branching(self, rows: Branches) -> Tensor:

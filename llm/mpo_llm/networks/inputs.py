@@ -88,7 +88,7 @@ class Branches:
     behind them, `(M,)`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Inputs:
     """R left-aligned rows, and the M positions whose states are asked for, on the network's device.
 

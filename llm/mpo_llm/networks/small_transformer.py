@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from mpo_games.checks import require_count
+from mpo_llm.networks.trie import Trie, attention
 
 LARGEST = 2**28
 """The largest number of weights: a GiB in single precision."""
@@ -60,6 +63,14 @@ class SmallTransformer(nn.Module):
         logits: Tensor = self.head(self.norm(x))
         return logits
 
+    def on_trie(self, trie: Trie) -> Tensor:
+        """Next-token logits `(N, V)` after each beginning of a trie, as `forward` has them."""
+        x = self.token(trie.tokens) + self.position(trie.depths)
+        for block in self.blocks:
+            x = cast(_Block, block).on_trie(x, trie)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
 
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
@@ -80,5 +91,14 @@ class _Block(nn.Module):
         )
         seen = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(seen.transpose(1, 2).flatten(-2))
+        added: Tensor = x + self.mlp(self.norms[1](x))
+        return added
+
+    def on_trie(self, x: Tensor, trie: Trie) -> Tensor:
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1))
+            for part in self.mixed(self.norms[0](x)).chunk(3, dim=-1)
+        )
+        x = x + self.out(attention(q, k, v, trie).flatten(-2))
         added: Tensor = x + self.mlp(self.norms[1](x))
         return added

@@ -70,15 +70,16 @@ def render(
     return document(f"{Path(config.model.name).name}, aligned by self-play", sections, config)
 
 
-def document(title: str, sections: Mapping[str, str], config: Config) -> str:
+def document(title: str, sections: Mapping[str, str], settings: Config | str) -> str:
     """A page of sections, HTML by their titles, and the settings of the run at its end."""
+    shown = settings if isinstance(settings, str) else config_file.dump(settings)
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'>",
         f"<title>{_text(title)}</title><style>{STYLE}</style>",
         f"<h1>{_text(title)}</h1>",
         *(f"<h2>{_text(name)}</h2>\n{section}" for name, section in sections.items()),
-        f"<details><summary>Settings</summary><pre>{_text(config_file.dump(config))}</pre></details>",
+        f"<details><summary>Settings</summary><pre>{_text(shown)}</pre></details>",
     ]
     return "\n".join(parts)
 
