@@ -148,8 +148,8 @@ class Solve:
         failures: list[str] = []
         for what, path, write in (
             ("strategy", self.strategy, lambda path: solution.table().to_csv(path)),
-            ("saved", self.save, inputs.sourced(solution, self.game, self.kind).save),
-            ("plot", self.plot, partial(pictures.write, partial(_drawn, solution, label))),
+            ("saved", self.save, inputs.sourced(solution, self.game, self.kind, label).save),
+            ("plot", self.plot, partial(pictures.write, partial(pictures.gap, solution, label))),
         ):
             if path is None:
                 continue
@@ -160,7 +160,9 @@ class Solve:
             except Exception as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 failures.append(f"{str(path)!r} could not be written: {reason.rstrip('.')}.")
-        policies = {_answer(solver).partition(" of ")[0]: solution.policy}
+        answer = _answer(solver)
+        # The head of a column must be short.
+        policies = {answer if answer in ("average", LAST) else "answer": solution.policy}
         if self.average:
             policies = {LAST: solution.iterate, "average": solution.policy}
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
@@ -261,8 +263,3 @@ class List:
         if "games" in chosen:
             lines[0].append(ELSEWHERE)
         return "\n\n".join("\n".join(part) for part in lines)
-
-
-def _drawn(solution: mg.Solution[Any], label: str) -> Any:
-    """The figure of the gap against the evaluations."""
-    return mg.plot.convergence({label: solution.trace}).figure

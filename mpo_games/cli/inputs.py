@@ -214,10 +214,11 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
     return solution
 
 
-def sourced(solution: mg.Solution[P], game: str, kind: meaning.Kind) -> mg.Solution[P]:
-    """The solution with a note of what the command line called its game, for `show`."""
+def sourced(solution: mg.Solution[P], game: str, kind: meaning.Kind, solver: str) -> mg.Solution[P]:
+    """The solution with a note of what the command line called game and solver, for `show`."""
     named = str(Path(game).resolve()) if _is_file(Path(game)) else game
-    provenance = {**solution.provenance, "source": {"game": named, "kind": kind}}
+    source = {"game": named, "kind": kind, "solver": solver}
+    provenance = {**solution.provenance, "source": source}
     return replace(solution, provenance=provenance)
 
 

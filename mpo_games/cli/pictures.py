@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mpo_games as mg
 from mpo_games.atomic import write_bytes
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -28,3 +29,10 @@ def write(drawn: Callable[[], Any], path: Path) -> None:
     with plot.theme():
         figure.savefig(content, format=path.suffix[1:])
     write_bytes(path, content.getvalue())
+
+
+def gap(solution: mg.Solution[Any], label: str) -> Any:
+    """The figure of the gap against the evaluations, under the name of the solver."""
+    if not label:
+        return solution.plot().figure
+    return mg.plot.convergence({label: solution.trace}).figure

@@ -20,11 +20,14 @@ class Lines:
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
-        self.began = monotonic()
-        self.due = self.began + FIRST
+        self.began = self.due = 0.0
 
     def __call__(self, solution: mg.Solution[Any]) -> None:
         """Print how far the run is, if it is time."""
+        if not self.due:
+            # The first record: what was loaded and compiled before it is not the run.
+            self.began = monotonic()
+            self.due = self.began + FIRST
         if monotonic() < self.due:
             return
         self.due = monotonic() + LATER

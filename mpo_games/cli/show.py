@@ -33,7 +33,9 @@ class Show:
         name, solution = inputs.saved(self.file, self.game, self.kind)
         rows = [("game", name), ("file", str(self.file))]
         if self.plot is not None:
-            pictures.write(lambda: solution.plot().figure, self.plot)
+            source = solution.provenance.get("source", {})
+            label = str(source.get("solver", "")) if isinstance(source, dict) else ""
+            pictures.write(lambda: pictures.gap(solution, label), self.plot)
             rows.append(("plot", str(self.plot)))
         if self.strategy is not None:
             solution.table().to_csv(self.strategy)

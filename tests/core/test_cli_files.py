@@ -104,7 +104,10 @@ def test_the_command_exits_with_its_code(tmp_path: Path) -> None:
         )
 
     good = command("solve", "comal", "mpo", "--budget", "100")
-    assert (good.returncode, good.stderr) == (0, "")  # no progress bar off a terminal
+    assert good.returncode == 0
+    # No progress bar off a terminal; on a slow machine a line now and then.
+    assert all(" of 100 evaluations, gap " in line for line in good.stderr.splitlines())
+    assert good.stderr.replace("\n", "").isprintable()
     bad = command("solve", "missing.csv", "mpo")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "missing.csv" in bad.stderr
