@@ -200,10 +200,8 @@ def test_a_wrong_choice_on_the_command_line(capsys: pytest.CaptureFixture[str]) 
         (["--solver.magnet", "every"], "needs a number"),
         (["--solver.magnet.every", "{"], "`solver.magnet.every` must be a int, got '{'"),
     ):
-        with pytest.raises(SystemExit):
-            cli.main(["train", *flags])
-        shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
-        assert said in shown
+        assert cli.main(["train", *flags]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_the_help_shows_choices(capsys: pytest.CaptureFixture[str]) -> None:
