@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from joblib.externals import cloudpickle
 
 import mpo_games as mg
 from mpo_games.method import race, tune
@@ -67,6 +68,18 @@ def test_workers_and_order_change_nothing():
 def test_processes_give_the_same_numbers():
     one, two = (compare({"Mine": Mine(0.3)}, workers=n) for n in (1, 2))
     np.testing.assert_array_equal(one.gaps("Mine"), two.gaps("Mine"))
+
+
+def test_a_class_that_only_this_session_has_is_sent_to_other_processes():
+    @dataclass(frozen=True)
+    class Local(Mine):
+        share: float = 1.0
+
+    # As joblib sends what no file defines: a class of a notebook.
+    sent = cloudpickle.loads(cloudpickle.dumps(Local(0.3)))
+    np.testing.assert_array_equal(
+        compare({"Mine": sent}).gaps("Mine"), compare({"Mine": Local(0.3)}).gaps("Mine")
+    )
 
 
 def test_a_seed_draws_the_game_and_the_noise():
