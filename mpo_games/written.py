@@ -77,7 +77,8 @@ def _object(value: Any) -> str:
     defaults = {}
     for part in fields(value):
         if part.repr and part.init:
-            made, plain = part.default_factory, part.default
+            made: Any = part.default_factory
+            plain = part.default
             # Not by identity: a class that was sent to another process has a `MISSING` of its own.
             if not isinstance(made, type(MISSING)):
                 defaults[part.name] = made()
