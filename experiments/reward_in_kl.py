@@ -75,6 +75,8 @@ def plot(results: dict[str, Any]) -> Any:
                 "MPO-RT": runs["rewarded"],
             },
             ax=left,
+            # Told apart by their widths, below.
+            looks={"MPO, matched": draw.STYLES["MPO"]},
         )
         # The matched run lies under MPO-RT's: broad and faint, it shows on both sides.
         left.lines[0].set(linewidth=1.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 QUANTILES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9, "worst": 1.0}
 """The columns of the table: quantiles over games and seeds."""
 
-MOST = 20
+MOST = 15
 """The most rows that a comparison prints."""
 
 FAILED = 3
@@ -174,10 +175,11 @@ class Comparison:
         table = self._shown()
         cut = len(self.solvers) - len(table)
         more = [f"... and {cut} more; .table() has all"] if cut else []
-        return "\n".join([self._head(), str(table), *more, *self.sentences()])
+        said = [fill(sentence, 110) for sentence in self.sentences()]
+        return "\n".join([self._head(), str(table), *more, *said])
 
     def _repr_html_(self) -> str:
-        said = [self._head(), self.table()._repr_html_(), *map(escape, self.sentences())]
+        said = [self._head(), self._shown()._repr_html_(), *map(escape, self.sentences())]
         return "".join(f"<p>{line}</p>" if not line.startswith("<table") else line for line in said)
 
     def to_pandas(self) -> Any:

@@ -77,8 +77,13 @@ def _object(value: Any) -> str:
     defaults = {}
     for part in fields(value):
         if part.repr and part.init:
-            made = part.default_factory
-            defaults[part.name] = part.default if made is MISSING else made()
+            made: Any = part.default_factory
+            plain = part.default
+            # Not by identity: a class that was sent to another process has a `MISSING` of its own.
+            if not isinstance(made, type(MISSING)):
+                defaults[part.name] = made()
+            else:
+                defaults[part.name] = MISSING if isinstance(plain, type(MISSING)) else plain
     return _call(kind.__name__, defaults, {name: getattr(value, name) for name in defaults})
 
 

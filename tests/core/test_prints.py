@@ -72,6 +72,11 @@ INSTANCES: dict[str, Callable[[], list[Any]]] = {
     "Ema": lambda: [mg.Ema(0.1)],
     "WhenGapFell": lambda: [mg.WhenGapFell(0.5)],
     "WhenInnerSolved": lambda: [mg.WhenInnerSolved(0.5)],
+    "Method": lambda: [mg.Method("Mine", "yours", mg.MPO, {"eta": (0.1, 0.2)})],
+    "Baseline": lambda: list(mg.baselines().values()),
+    "Comparison": lambda: [
+        mg.compare(mg.baselines(), {"small": SMALL, "tree": TREE}, 4, progress=False)
+    ],
     "Leap": lambda: [mg.Leap(mg.WhenGapFell(0.5))],
 }
 """Objects of every public class, small ones and ones with very many numbers."""
@@ -89,7 +94,7 @@ def test_a_public_object_prints_shortly(name: str) -> None:
         for text in (repr(thing), str(thing)):
             assert " at 0x" not in text
             lines = text.splitlines()
-            assert 0 < len(lines) <= (30 if name == "Table" else 1), text
+            assert 0 < len(lines) <= (30 if name in ("Table", "Comparison") else 1), text
             assert len(max(lines, key=len)) < 260, text
         html = getattr(thing, "_repr_html_", str)()
         assert html.count("<tr>") <= 30
