@@ -100,8 +100,8 @@ def test_the_choices_of_mmd_make_it_another_method(run: Run) -> None:
 def test_the_choices_of_mmd_are_named(run: Run) -> None:
     for schedule, said in (
         (("fixed",), "magnet=Fixed()"),
-        (("ema", "--rate", 0.1), "magnet=Ema(rate=0.1)"),
-        (("when-gap-fell", "--ratio", 0.5), "magnet=WhenGapFell(ratio=0.5, check=10)"),
+        (("ema", "--rate", 0.1), "magnet=Ema(0.1)"),
+        (("when-gap-fell", "--ratio", 0.5), "magnet=WhenGapFell(0.5)"),
     ):
         code, out, _ = run("solve", "rps", "mmd", "--feedback", "popov", "--budget", 20, *schedule)
         assert code == 0
