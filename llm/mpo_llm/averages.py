@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpo_games.capabilities import answer_of
 from mpo_games.checks import is_number, require_solver
 from mpo_games.labelled import shown
 from mpo_games.protocol import Game, Solver, State
+from mpo_games.written import written
 from mpo_llm.policy import TokenPolicy
 
 
@@ -20,12 +22,15 @@ class WeightAveraged:
     (\theta_{t+1} - \bar\theta_t)$$
 
     So it is the plain mean of all policies at first, and forgets old ones later. It is for networks
-    what `mg.Averaged` is for tables: the average is the answer that `mg.solve` measures and
-    returns. The iterates are those of `solver`, bit for bit. `ValueError` unless `0 < rate <= 1`.
+    what `mg.Averaged` is for tables, with one difference: the answer that `mg.solve` measures and
+    returns stays that of `solver`, the last iterate. `mg.metrics.average_gap` measures the average.
+    The iterates are those of `solver`, bit for bit. `ValueError` unless `0 < rate <= 1`.
     """
 
     solver: Solver
     rate: float = 0.05
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_solver(self.solver)
@@ -33,9 +38,8 @@ class WeightAveraged:
             raise ValueError(f"`rate` must lie in (0, 1], got {shown(self.rate)}.")
 
     def answer(self, game: Game[TokenPolicy, object], state: State[TokenPolicy]) -> TokenPolicy:
-        """The average; before the first step the start."""
-        average: TokenPolicy = state.memory.get("average", state.policy)
-        return average
+        """That of `solver`: the average stands beside it, and is no better everywhere."""
+        return answer_of(self.solver, game, state)
 
     def step(
         self,

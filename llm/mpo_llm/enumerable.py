@@ -124,6 +124,16 @@ class EnumerableGame:
         object.__setattr__(self, "sampled", sampled)
 
     @property
+    def title(self) -> str:
+        """The size of the language."""
+        return f"a language of {self.twin.payoff.shape[-1]} responses"
+
+    def __repr__(self) -> str:
+        how = "exact feedback" if self.sampled is None else f"{self.sampled.samples} samples"
+        prompts, responses = self.twin.payoff.shape[-3:-1]
+        return f"EnumerableGame: {responses} responses, prompts: {prompts}, {how}"
+
+    @property
     def players(self) -> int:
         """1: the same policy plays both seats."""
         return 1

@@ -100,6 +100,17 @@ class TextPreferenceGame:
             raise ValueError(f"`truncation` must be at least 1, got {shown(self.truncation)}.")
 
     @property
+    def title(self) -> str:
+        """How many prompts there are."""
+        return f"texts for {len(self.prompts)} prompts"
+
+    def __repr__(self) -> str:
+        # Only its kind: a judge may hold a model, or very many answers.
+        judge = getattr(self.judge, "__name__", type(self.judge).__name__)
+        many = f"prompts: {len(self.prompts)}, samples: {self.samples}"
+        return f"TextPreferenceGame: {many}, judge: {judge}"
+
+    @property
     def players(self) -> int:
         """1: the same policy plays both seats."""
         return 1

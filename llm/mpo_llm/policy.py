@@ -68,6 +68,10 @@ class TokenPolicy:
         require_kind("proximal", proximal, Proximal, "a `Proximal()`")
         return cls(network, decoding, ((1.0, network.weights()),), proximal)
 
+    def __repr__(self) -> str:
+        mixture = f", a mixture of {len(self.parts)}" if len(self.parts) > 1 else ""
+        return f"TokenPolicy: {self.network!r}, {self.decoding!r}{mixture}"
+
     @property
     def weights(self) -> Weights:
         """The weights of the first part."""

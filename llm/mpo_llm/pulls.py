@@ -9,6 +9,7 @@ from typing import Any
 from mpo_games.checks import require_callable, require_kind
 from mpo_games.choices.pull import Pull, proximal
 from mpo_games.protocol import Number
+from mpo_games.written import written
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.guard import Guard
 from mpo_llm.step.minimisers import Adam, Minimiser
@@ -36,6 +37,8 @@ class SolvedBy:
     that chance is not known, it makes them all."""
     pull: Pull[Any] = proximal
     """How the magnet pulls."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("pull", self.pull, "`proximal`")

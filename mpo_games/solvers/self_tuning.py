@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from mpo_games.capabilities import answer_of
 from mpo_games.choices.feedback import alternating_popov, popov
 from mpo_games.choices.geometry import self_tunable, smoothed
 from mpo_games.choices.magnets import Leap, WhenGapFell
@@ -100,6 +101,11 @@ class AutoMPO:
         # Exact feedback repeats bit for bit, so any difference means samples.
         quiet: Solver = ONE_SEAT if game.players == 1 else TWO_SEATS
         return (UNDER_NOISE if state.memory["noise"] else quiet).step(game, state, rng)
+
+    def answer(self, game: Game[P, Any], state: State[P]) -> P:
+        """That of the game's own choices; on others the policy, which is a mean under noise."""
+        own: Solver | None = getattr(game, "self_tuning", None)
+        return state.policy if own is None else answer_of(own, game, state)
 
 
 # `WhenGapFell` looks at every step, because the gap is free where feedback is kept.

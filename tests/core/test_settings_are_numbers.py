@@ -81,7 +81,15 @@ RIGHT: dict[str, dict[str, Any]] = {
 }
 """Right settings of everything that takes a float."""
 
-ELSEWHERE = {"solve", "log_spaced", "State", "Solution", "Rate", "Remembered", "SequenceFormGame"}
+ELSEWHERE = {
+    "solve",
+    "log_spaced",
+    "State",
+    "Solution",
+    "Rate",
+    "Remembered",
+    "SequenceFormGame",
+} | {"Payoff"}
 """Their numbers are results, records or parts of a tree; those of `solve` are below."""
 
 INFINITE = {

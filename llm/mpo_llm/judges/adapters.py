@@ -11,6 +11,7 @@ import numpy as np
 from mpo_games.checks import has_verbs, require_callable, require_flag
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array
+from mpo_games.written import written
 from mpo_llm.judges.protocol import JudgeError
 
 
@@ -20,6 +21,8 @@ class OneByOne:
 
     function: Callable[[str, str, str], float | None]
     """`function(prompt, a, b)`: the probability that a is preferred to b; None for a failure."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("function", self.function, "`lambda prompt, a, b: 0.5`")
@@ -52,6 +55,8 @@ class FromPairwiseJudge:
     shuffle_order: bool = False
     """Whether the TRL judge may swap the two sides by its own random numbers. `OrderDebiased`
     removes the same bias without random numbers."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         if not has_verbs(self.judge, "judge"):

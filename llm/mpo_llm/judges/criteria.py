@@ -19,6 +19,7 @@ import torch
 from mpo_games.checks import require_callable, require_kind
 from mpo_games.labelled import ordered, read
 from mpo_games.protocol import Array, Indices
+from mpo_games.written import written
 from mpo_llm.judges.encoding import Tokenizer, load_encoder, load_tokenizer
 from mpo_llm.judges.scores import Higher, Score, scored
 from mpo_llm.judges.votes import Rule, Vote, majority
@@ -46,6 +47,8 @@ class Relevance:
     """The largest number of tokens of a text; longer texts lose their beginning."""
     batch: int = 32
     """Texts in one forward pass."""
+
+    __repr__ = written
 
     @classmethod
     def minilm(cls, device: str = "cpu") -> Self:
@@ -138,6 +141,8 @@ class Standardised:
     spreads: tuple[float, ...]
     """The S standard deviations, each in the unit of its score."""
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", tuple(ordered(self.scores, "scores")[0]))
         for score in self.scores:
@@ -200,6 +205,8 @@ class RockPaperScissors:
 
     criteria: Standardised
     """The criteria in standard units, in the order of the circle."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_kind("criteria", self.criteria, Standardised, "a `Standardised` of scores")

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from mpo_games.checks import require_callable, require_positive, require_weight
 from mpo_games.protocol import Array
+from mpo_games.written import written
 from mpo_llm.judges.protocol import numbers
 
 Score = Callable[[Sequence[str], Sequence[str]], ArrayLike]
@@ -32,6 +33,8 @@ class BradleyTerry:
     scale: float = 1.0
     """The difference of scores that means odds of e to 1, in units of the score."""
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         require_callable("score", self.score, "`brevity`")
         require_positive("scale", self.scale)
@@ -47,6 +50,8 @@ class Higher:
     score: Score
     tie: float = 0.0
     """Scores that differ by at most this much tie, in units of the score."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("score", self.score, "`brevity`")

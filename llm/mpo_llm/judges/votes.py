@@ -10,6 +10,7 @@ import numpy as np
 from mpo_games.checks import require_callable
 from mpo_games.labelled import ordered
 from mpo_games.protocol import Array
+from mpo_games.written import written
 from mpo_llm.judges.protocol import Judge, ask
 
 Rule = Callable[[Array], Array]
@@ -40,6 +41,8 @@ class Vote:
     judges: tuple[Judge, ...]
     rule: Rule = majority
     """`majority`, `mean` or a function of your own."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         judges, _ = ordered(self.judges, "judges")

@@ -14,6 +14,7 @@ import numpy as np
 from mpo_games.checks import require_callable, require_count, require_share, require_weight
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, Indices
+from mpo_games.written import written
 from mpo_llm.judges.protocol import Judge, JudgeError, ask
 
 GRACE = 10
@@ -29,6 +30,8 @@ class OrderDebiased:
     """
 
     judge: Judge
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("judge", self.judge, "`Higher(score)`")
@@ -48,6 +51,8 @@ class Cached:
     counts: Counter[str] = field(default_factory=Counter)
     """`cached`: comparisons that were not put to the judge again."""
     _known: dict[bytes, float] = field(default_factory=dict, repr=False)
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("judge", self.judge, "`Higher(score)`")
@@ -92,6 +97,8 @@ class Retried:
     counts: Counter[str] = field(default_factory=Counter)
     """Numbers of comparisons: `comparisons`, answered or not; `asked`, put to the judge, with all
     repetitions; `retried`, the repetitions alone; `failed`, unanswered to the end."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_callable("judge", self.judge, "`Higher(score)`")

@@ -71,6 +71,11 @@ class Network(ABC):
         """The parameters that are trained, and whose weights they hold."""
         self._heads: WeakValueDictionary[int, Head] = WeakValueDictionary()
 
+    def __repr__(self) -> str:
+        trained = sum(parameter.numel() for parameter in self.workbench.parameters.values())
+        module = type(self._module).__name__
+        return f"{type(self).__name__}({module}), {trained:,} trained parameters"
+
     @property
     def trainable(self) -> Mapping[str, nn.Parameter]:
         """The module's parameters that are trained, by name."""

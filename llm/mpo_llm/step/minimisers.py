@@ -22,6 +22,7 @@ from mpo_games.checks import (
     require_weight,
 )
 from mpo_games.labelled import shown
+from mpo_games.written import written
 from mpo_llm.networks.pieces import Drafts, give_back, groups
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.networks.workbench import Weights, Workbench, single
@@ -147,6 +148,8 @@ class Adam:
 
     searches: ClassVar[bool] = False
 
+    __repr__ = written
+
     def __post_init__(self) -> None:
         require_count("epochs", self.epochs)
         if not isinstance(self.rate, Reaching):
@@ -262,6 +265,8 @@ class LBFGS:
     """Stop when no entry of the gradient is larger."""
 
     searches: ClassVar[bool] = True
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_count("iterations", self.iterations)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mpo_games.checks import is_number, require_callable, require_count
 from mpo_games.labelled import shown
+from mpo_games.written import written
 from mpo_llm.networks.base import Weights
 from mpo_llm.networks.inputs import Inputs, to_device
 from mpo_llm.networks.processes import Processes, in_step, share
@@ -82,6 +83,8 @@ class Proximal:
     guard: Guard | None = None
     """What lets a step go back that has not lowered the loss, or has gone too far. None accepts
     every step."""
+
+    __repr__ = written
 
     def __post_init__(self) -> None:
         require_count("minibatches", self.minibatches)
