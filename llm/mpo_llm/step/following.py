@@ -29,7 +29,7 @@ class Following:
         default_factory=lambda: Adam(16, 3e-3, constant, betas=(0.9, 0.99), keep_first=True)
     )
     """Its `rate` is the largest."""
-    slope: float = 0.05
+    slope: float = 0.1
     """The rate, in units of the root of the loss."""
     until: float | None = None
     """The share of the loss at which a step ends before all its updates are made; None makes all.
