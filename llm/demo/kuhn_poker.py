@@ -151,7 +151,8 @@ def _page(
         texts = [tokenizer.decode(rows.ids(i)).strip() for i in range(len(rows))]
         said.append([", ".join(texts[8 * i : 8 * i + 8]) for i in range(len(labels))])
     told = [kuhn().describe(label) for label in labels]
-    gaps = record["exploitability"]
+    # The record begins after the first fit, and the page with the model as it was.
+    untaught, learned = 0.5 * float(game.duality_gap(start)), record["exploitability"][-1]
     advantage = game.advantage(policy, start)
     return page.document(
         "A language model learns Kuhn poker",
@@ -160,7 +161,7 @@ def _page(
             "In numbers": page.table(
                 ("", "before", "after"),
                 [
-                    ("exploitability, in antes a game", f"{gaps[0]:.4f}", f"{gaps[-1]:.4f}"),
+                    ("exploitability, in antes a game", f"{untaught:.4f}", f"{learned:.4f}"),
                     *(
                         (f"legal answers, {name}", f"{a:.4f}", f"{b:.4f}")
                         for name, a, b in (
