@@ -186,7 +186,8 @@ def plot(results: dict[str, Any]) -> Any:
 
 def _curves(figure: Any, grid: Any, entries: Mapping[str, Any]) -> None:
     """The gap against three costs."""
-    first, labels = None, []
+    first: Any = None
+    labels: list[tuple[str, float, str]] = []
     for i, cost in enumerate(("steps", "samples", "gradients")):
         ax = figure.add_subplot(grid[0, 2 * i : 2 * i + 2], sharey=first)
         first = first or ax
