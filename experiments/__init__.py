@@ -27,5 +27,6 @@ NAMES = (
     "transformer_ablation",
     "transformer_exact",
     "estimated_gap",
+    "many_prompts",
 )
 """Every experiment, in the order of the page."""

@@ -23,7 +23,13 @@ MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAME
 ON_TREES = ("poker", "beyond_poker", "tree_size", "trees", "thousand", "leduc", "ingredients")
 """The experiments that compute on OpenSpiel's games."""
 
-WITH_TORCH = ("transformer_gap", "transformer_ablation", "transformer_exact", "estimated_gap")
+WITH_TORCH = (
+    "transformer_gap",
+    "transformer_ablation",
+    "transformer_exact",
+    "estimated_gap",
+    "many_prompts",
+)
 """The experiments that train networks."""
 
 
@@ -128,6 +134,14 @@ def test_failures_come_first_and_are_counted_by_source():
     assert '<a href="playground.html">' in text
     assert (harness.HERE / "playground.html").exists()
     assert text.index('class="no">fails') < text.rindex('class="yes">holds')
+
+
+def test_the_page_has_the_computed_tables_of_many_prompts():
+    record = json.loads((harness.HERE / "results" / "many_prompts.json").read_text())
+    figure, page = MODULES["many_prompts"], harness.HERE.parent / "docs" / "language_models.md"
+    text = page.read_text(encoding="utf-8")
+    assert figure.as_markdown(record["results"]) in text
+    assert figure.costs(record["results"]) in text
 
 
 def square(x):

@@ -42,7 +42,11 @@ def test_the_key_covers_code_at_second_hand(figure, module):
     assert module in sources.reached(f"experiments.{figure}", MODULES)
 
 
-WITH_MODELS = ("experiments.transformer", "experiments.estimated_gap")
+WITH_MODELS = (
+    "experiments.transformer",
+    "experiments.estimated_gap",
+    "experiments.many_prompts",
+)
 """How the names of the figures begin that train networks."""
 
 
