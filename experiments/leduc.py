@@ -19,6 +19,7 @@ from experiments.lab import arenas, methods, tuning
 from experiments.lab.harness import Claim, Run
 from mpo_games import exact
 from mpo_games import plot as draw
+from mpo_games.capabilities import answer_of
 from mpo_games.method import run
 
 TITLE = "Leduc poker, by evaluations and by seconds"
@@ -58,7 +59,7 @@ def trajectory(method: str, setting: dict[str, float], budget: float) -> dict[st
         if state.moved_at == state.step > 0:
             moved.append(state.evaluations)
         if state.evaluations >= mark:
-            gap = float(contestant.output(seen, state))
+            gap = float(seen.duality_gap(answer_of(solver, seen, state)))
             rows.append((state.evaluations, spent, max(gap, 0.0) / 2.0))
             # Marks a few per cent apart, and at least an evaluation.
             mark = max(state.evaluations + 1.0, 1.06 * state.evaluations)

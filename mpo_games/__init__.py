@@ -223,6 +223,7 @@ __all__ = [
     "probabilities",
     "q_values",
     "rank",
+    "reflected",
     "smoothed",
     "solve",
     "theory",

@@ -30,6 +30,8 @@ BATCH = mg.MatrixGame(RNG.normal(size=(20, 30, 3, 3)))
 SOLVER = mg.MPO(eta=0.3, alpha=0.1, period=5)
 RUNS = [mg.solve(game, SOLVER, 20) for game in (SMALL, LARGE, TREE, MANY, BATCH)]
 
+BATTLES = mg.Battles.of([(f"model {i}", f"model {j}", "a") for i in range(60) for j in range(i)])
+
 INSTANCES: dict[str, Callable[[], list[Any]]] = {
     "MatrixGame": lambda: [LARGE, BATCH, mg.load("rps")],
     "PreferenceGame": lambda: [SMALL, MANY, mg.load("condorcet", n=200)],
@@ -74,6 +76,8 @@ INSTANCES: dict[str, Callable[[], list[Any]]] = {
     "WhenInnerSolved": lambda: [mg.WhenInnerSolved(0.5)],
     "Method": lambda: [mg.Method("Mine", "yours", mg.MPO, {"eta": (0.1, 0.2)})],
     "Baseline": lambda: list(mg.baselines().values()),
+    "Battles": lambda: [BATTLES],
+    "Ranking": lambda: [mg.rank(BATTLES, resamples=10)],
     "Comparison": lambda: [
         mg.compare(mg.baselines(), {"small": SMALL, "tree": TREE}, 4, progress=False)
     ],
@@ -94,7 +98,7 @@ def test_a_public_object_prints_shortly(name: str) -> None:
         for text in (repr(thing), str(thing)):
             assert " at 0x" not in text
             lines = text.splitlines()
-            assert 0 < len(lines) <= (30 if name in ("Table", "Comparison") else 1), text
+            assert 0 < len(lines) <= (30 if name in ("Table", "Comparison", "Ranking") else 1), text
             assert len(max(lines, key=len)) < 260, text
         html = getattr(thing, "_repr_html_", str)()
         assert html.count("<tr>") <= 30

@@ -19,6 +19,8 @@ TREE = mg.build_tree(
     tree_builder.Decision(0, "s", {"a": tree_builder.Payoff(1.0), "b": tree_builder.Payoff(0.0)})
 )
 
+BATTLES = [("Ada", "Bob", "model_a"), ("Bob", "Cleo", "model_a"), ("Cleo", "Ada", "tie")]
+
 RIGHT: dict[str, dict[str, Any]] = {
     "AgainstMixture": {"weight": 0.5},
     "AnnealedMMD": {"eta": 0.1, "alpha": 0.1, "power": 0.5},
@@ -57,6 +59,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "RTCFRPlus": {"alpha": 0.1, "period": 5},
     "RegretMatching": {"plus": True, "floor": 0.1, "alpha": 0.1},
     "RegularisedGap": {"alpha": 0.1},
+    "compare": {"solvers": {"MD": mg.MirrorDescent(0.1)}, "games": GAME, "budget": 4.0},
+    "rank": {"battles": BATTLES, "prior": 0.5, "level": 0.9, "resamples": 10},
     "Restarted": {"solver": mg.MirrorDescent(0.1), "ratio": 0.5},
     "SmoothPRMPlus": {"floor": 0.1},
     "SmoothedEntropy": {"gamma": 0.5},
@@ -89,7 +93,9 @@ ELSEWHERE = {
     "Rate",
     "Remembered",
     "SequenceFormGame",
-} | {"Payoff"}
+    "Payoff",
+    "Ranking",
+}
 """Their numbers are results, records or parts of a tree; those of `solve` are below."""
 
 INFINITE = {

@@ -19,6 +19,8 @@ from mpo_llm.visits import Texts, Visits
 
 PROMPTS = ((4,), (5,), (5, 1))
 ONE_TOKEN = ml.Decoding(1, vocabulary=4)
+EVERYTHING = ml.Revisited(texts=ml.ByRepeats(1000.0, 0.0))
+"""A step that learns from all texts, however few of them repeat."""
 
 
 def language(
@@ -160,9 +162,9 @@ def test_noise_is_zero_without_noise() -> None:
 
 
 def test_noise_is_known_once_a_prompt_was_asked_twice() -> None:
-    _, state = asked(language(4, 1), ml.Revisited(), steps=3)
+    _, state = asked(language(4, 1), EVERYTHING, steps=3)
     assert NOISE not in state.memory
-    _, state = asked(language(4, 1), ml.Revisited(), steps=4)
+    _, state = asked(language(4, 1), EVERYTHING, steps=4)
     assert 0.0 < state.memory[NOISE] <= 1.0
 
 
@@ -170,7 +172,7 @@ def test_fewer_draws_have_more_noise() -> None:
     noise = []
     for samples in (2, 8, 32, 128):
         game = language(samples)
-        found = [asked(game, ml.Revisited(), 2, seed)[1].memory[NOISE] for seed in range(8)]
+        found = [asked(game, EVERYTHING, 2, seed)[1].memory[NOISE] for seed in range(8)]
         noise.append(np.mean(found))
     assert noise == sorted(noise, reverse=True)
     assert noise[0] > 0.3
@@ -265,7 +267,7 @@ def test_settings_out_of_range_are_refused(wrong: Any) -> None:
 
 def test_prompts_of_the_step_and_others_that_were_seen() -> None:
     game = language(4, 1)
-    q, state = asked(game, ml.Revisited(others=1), steps=3)
+    q, state = asked(game, replace(EVERYTHING, others=1), steps=3)
     assert len(np.unique(q.responses.prompt_of)) == 2
     assert q.weights.sum() == pytest.approx(1.0)
     assert len(state.memory[ORDER]) == 0

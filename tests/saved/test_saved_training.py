@@ -38,6 +38,9 @@ LATER = (
     "estimated_gap",
     "gap",
     "mismatch_ratio",
+    "prompts",
+    "low",
+    "high",
 )
 """Columns and results that a later release has added."""
 
@@ -85,11 +88,16 @@ def facts(name: str) -> dict[str, Any]:
     }
 
 
+def without_later(text: str) -> Any:
+    """What stands in a JSON text, without the results that a later release has added."""
+    return json.loads(text, object_hook=lambda d: {k: d[k] for k in d if k not in LATER})
+
+
 def judged(name: str, command: str, options: Sequence[str] = ()) -> Any:
     """What `evaluate` or `league` finds."""
     out = Path(f"{name}-{command}.json")
     do(command, f"runs/{name}", *options, "--samples", "4", "--out", str(out))
-    return {k: v for k, v in json.loads(out.read_text()).items() if k not in LATER}
+    return without_later(out.read_text())
 
 
 @pytest.fixture
@@ -123,6 +131,7 @@ def test_a_saved_run_goes_on(name: str, folder: Path) -> None:
 def test_a_saved_run_is_judged(folder: Path) -> None:
     """By the configuration and the checkpoints that lie there."""
     stored, exact = expected(EXPECTED)
+    stored = without_later(json.dumps(stored))
     follow(judged("optimistic", "evaluate"), stored["evaluate"], exact)
     follow(judged("optimistic", "league"), stored["league"], exact)
     follow(judged("optimistic", "evaluate", LEARNED), stored["evaluate by another"], exact)
