@@ -86,6 +86,9 @@ def reflected(game: Game[P, Any], state: State[P], prox: Prox[P], rng: Rng) -> S
     As with `popov` the gap of the policy is free and a step size can be measured, by the same two
     opening steps. There is no base point: all that is kept are policies that were played. That is
     what a network needs, whose step does not end where it was meant to.
+
+    >>> MMD(eta=0.5, alpha=0.1, feedback=reflected)
+    MMD(eta=0.5, alpha=0.1, feedback=reflected)
     """
     if "previous" not in state.memory:
         return _opening(game, state, prox, rng)

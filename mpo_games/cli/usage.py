@@ -47,7 +47,8 @@ def sentence(said: str, arguments: Sequence[str]) -> str:
         choices = ", ".join(re.findall(r"'([^']*)'", found[3]))
         name = f"`{found[2]}`" if found[2].startswith("-") else found[2].upper()
         return f"{name} must be one of {choices}; got {found[1]}."
-    if found := re.search(r"Missing value for argument '(.+?)'", text):
+    # Older versions of tyro quote all names of the option.
+    if found := re.search(r"Missing value for argument ['\"(]*([\w-]+)", text):
         return f"`{found[1]}` needs a value."
     if found := re.search(r"Missing from (.+?): ", text):
         # Each argument that is needed: its name, what it is, and `(required)`.
