@@ -33,8 +33,9 @@ class SolvedBy:
     """What lets a step go back; None accepts every step."""
     updates: Callable[[float], float] | None = None
     """How many of its updates `Adam` makes at most: a function of the chance that the next response
-    is a new one. Where it makes n of N, each goes `sqrt(N / n)` times as far. If None, and where
-    that chance is not known, it makes them all."""
+    is a new one. Where it makes n of N, each goes `sqrt(N / n)` times as far, or
+    `sqrt(1 + m / n)` times while it has made only m updates before. If None, and where that chance
+    is not known, it makes them all."""
     pull: Pull[Any] = proximal
     """How the magnet pulls."""
 
@@ -60,7 +61,7 @@ class SolvedBy:
         solve = replace(
             policy.proximal,
             objective=self.objective,
-            minimise=self._minimiser(q.unseen),
+            minimise=self._minimiser(q.unseen, policy.moments.count),
             minibatches=1,
             guard=self.guard,
         )
@@ -81,12 +82,13 @@ class SolvedBy:
             return most
         return max(1, round(min(self.updates(unseen), most)))
 
-    def _minimiser(self, unseen: float | None) -> Minimiser:
-        """The minimiser of this step."""
+    def _minimiser(self, unseen: float | None, made: int) -> Minimiser:
+        """The minimiser of this step, where `made` updates went before it."""
         full, few = self.minimise, self.count(unseen)
         if few is None or not isinstance(full, Adam) or few == full.epochs:
             return full
-        # Updates of noisy gradients are a random walk, which goes as far as the root of their
-        # number.
-        further = (full.epochs / few) ** 0.5
+        # A first moment that averages the noisy gradients of k steps is shorter by the root of k,
+        # and may go that much further. The first step has nothing to average: at the full factor
+        # it went far too far, and what the second moment met there slowed all later steps.
+        further = min(full.epochs / few, 1.0 + made / few) ** 0.5
         return replace(full, epochs=few, schedule=lambda t: further * full.schedule(t))

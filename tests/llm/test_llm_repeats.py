@@ -17,6 +17,7 @@ from languages import FIXED, preferences, transformer
 from mpo_games.choices.pull import proximal
 from mpo_llm.judges import Higher
 from mpo_llm.repeats import ByRepeats
+from mpo_llm.step.minimisers import constant
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.visits import Texts, Visits
 
@@ -126,6 +127,26 @@ def test_a_language_whose_responses_come_back_is_learnt_whole() -> None:
     _, other = steps(game, 5, texts=lambda unseen: np.inf)
     assert one.policy.report.gradients == 16
     assert all(torch.equal(w, other.policy.weights[n]) for n, w in one.policy.weights.items())
+
+
+def test_few_updates_go_further_once_there_is_something_to_average() -> None:
+    """The first step goes as far as its own gradients say: it would go too far otherwise."""
+    torch.manual_seed(0)
+    pull = ml.SolvedBy(ml.Adam(16, 1e-3, constant, keep_first=True), updates=lambda unseen: 2.0)
+    tried: list[ml.Adam] = []
+
+    def noted(policy: ml.TokenPolicy, *q: Any, **settings: Any) -> ml.TokenPolicy:
+        assert isinstance(policy.proximal.minimise, ml.Adam)
+        tried.append(policy.proximal.minimise)
+        stepped: ml.TokenPolicy = proximal(policy, *q, **settings)
+        return stepped
+
+    solver = mg.MMD(1.0, 0.1, feedback=ml.Revisited(), pull=replace(pull, pull=noted))
+    mg.solve(long_texts(), solver, 10, metrics={}, seed=0)
+    factors = [adam.schedule(0.0) for adam in tried]
+    assert [adam.epochs for adam in tried] == [2] * len(tried)
+    np.testing.assert_allclose(factors, np.sqrt(np.minimum(8.0, 1.0 + np.arange(len(tried)))))
+    assert len(tried) == 10
 
 
 @pytest.mark.parametrize(
