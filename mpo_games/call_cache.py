@@ -102,22 +102,32 @@ def _said(part: Any) -> Any:
         return {str(key): _said(value) for key, value in part.items()}
     if isinstance(part, (list, tuple)):
         return [_said(item) for item in part]
-    if has_verbs(part, "feedback") and type(part).__module__.split(".")[0] == OURS:
+    if has_verbs(part, "feedback") and _is_ours(part):
         # Not by its pickle: what a game has computed and kept does not make it another one.
         return [describe(part), fingerprint(part)]
     return [joblib.hash(part), *_code(part)]
+
+
+def _is_ours(game: object) -> bool:
+    """Whether a game is of this package, and so are the games within it."""
+    inner = getattr(game, "game", None)
+    ours = type(game).__module__.split(".")[0] == OURS
+    return ours and (inner is None or _is_ours(inner))
 
 
 def _code(noun: object) -> list[str]:
     """The texts of the classes and functions of others in an object, down to its fields."""
     made = noun if inspect.isroutine(noun) or isinstance(noun, type) else type(noun)
     found = []
-    if made.__module__.split(".")[0] not in (OURS, "builtins", "numpy"):
+    # What a class inherits decides as much as what it says itself.
+    for one in made.__mro__ if isinstance(made, type) else (made,):
+        if one.__module__.split(".")[0] in (OURS, "builtins", "numpy", "typing", "abc"):
+            continue
         try:
-            found.append(inspect.getsource(made))
+            found.append(inspect.getsource(one))
         except (OSError, TypeError):
             # Typed into an interpreter that keeps no text: its name has to do.
-            found.append(made.__qualname__)
+            found.append(one.__qualname__)
     if is_dataclass(noun) and not isinstance(noun, type):
         found += [text for part in fields(noun) for text in _code(getattr(noun, part.name))]
     return found

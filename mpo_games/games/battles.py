@@ -99,6 +99,8 @@ class Battles:
                 ties[j, i] += number
             else:
                 wins[(i, j) if score else (j, i)] += number
+        if not (wins.any() or ties.any()):
+            raise ValueError("There must be a battle of two different models to rank.")
         return cls(models, wins, ties, int(left_out))
 
     @classmethod

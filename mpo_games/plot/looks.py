@@ -130,6 +130,11 @@ THEME: Mapping[str, Any] = {
 """Matplotlib's settings for all figures."""
 
 
+def literal(name: object) -> str:
+    """A name as matplotlib draws it as it is: what stands between two `$` would be a formula."""
+    return str(name).replace("$", r"\$")
+
+
 def theme() -> AbstractContextManager[None]:
     """A context: figures that are drawn in it have the look of all figures."""
     import matplotlib

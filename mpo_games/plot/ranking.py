@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mpo_games.plot.looks import BLUE, GREY, ORANGE, VERMILLION, theme
+from mpo_games.plot.looks import BLUE, GREY, ORANGE, VERMILLION, literal, theme
 from mpo_games.protocol import Array, Indices
 
 MOST = 30
@@ -127,4 +127,4 @@ def _dots(ax: Any, numbers: Numbers, shown: Indices, color: str) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
+    return literal(name if len(name) <= 24 else name[:23] + "…")

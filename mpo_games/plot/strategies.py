@@ -9,7 +9,7 @@ import numpy as np
 
 from mpo_games.checks import has_verbs, require_count
 from mpo_games.labelled import shown
-from mpo_games.plot.looks import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, SAND, SKY, theme
+from mpo_games.plot.looks import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, SAND, SKY, literal, theme
 from mpo_games.protocol import Array
 from mpo_games.table import Table
 
@@ -66,13 +66,13 @@ def strategy(
                 pale = 1.0 if reach[state] > 1e-6 else 0.25
                 ax.barh(y, share, 0.78, left, color=fills[name], alpha=pale, edgecolor="white")
                 if share > READABLE:
-                    said = f"{name}\n{share:.2f}" if len(chosen) < 3 else f"{share:.2f}"
+                    said = f"{literal(name)}\n{share:.2f}" if len(chosen) < 3 else f"{share:.2f}"
                     dark = fills[name] in (BLUE, GREEN, BROWN) and pale == 1.0
                     color = "white" if dark else BLACK
                     ax.text(left + share / 2, y, said, ha="center", va="center", color=color)
                 left += share
         names = states if isinstance(states, Mapping) else {}
-        ax.set_yticks(range(len(chosen)), [str(names.get(state, state)) for state in chosen])
+        ax.set_yticks(range(len(chosen)), [literal(names.get(state, state)) for state in chosen])
         ax.invert_yaxis()
         for y in range(1, len(chosen)):
             # A line between the players.
@@ -82,7 +82,7 @@ def strategy(
         ax.grid(False)
         ax.tick_params(axis="y", length=0)
         ax.spines[["left", "bottom"]].set_visible(False)
-        patches = [Patch(color=fills[name], label=str(name)) for name in actions]
+        patches = [Patch(color=fills[name], label=literal(name)) for name in actions]
         if len(actions) <= 12:
             ax.legend(
                 handles=patches,
@@ -116,6 +116,8 @@ def preferences(
     if hasattr(given, "preferences"):
         names = names or [str(name) for name in getattr(given, "responses", ())] or None
         given = given.preferences
+    elif has_verbs(given, "feedback"):
+        raise ValueError(f"`shares` must be a table or a preference game, got {shown(given)}.")
     p = np.asarray(given, dtype=np.float64)
     p = p[0] if p.ndim == 3 and len(p) == 1 else p
     if p.ndim != 2 or p.shape[0] != p.shape[1]:
@@ -137,7 +139,7 @@ def preferences(
             x, y = float(middle[0]), float(middle[1])
             ax.text(x, y, f"{p[i, j]:.0%}", ha="center", va="center", bbox=box)
         for (x, y), name in zip(place, names, strict=True):
-            ax.text(1.12 * x, 1.12 * y, name, ha="center", va="center", fontweight="bold")
+            ax.text(1.12 * x, 1.12 * y, literal(name), ha="center", va="center", fontweight="bold")
         ax.set(xlim=(-1.25, 1.25), ylim=(place[:, 1].min() - 0.3, 1.3), aspect="equal")
         ax.axis("off")
     return ax

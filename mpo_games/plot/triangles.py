@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import require_count
-from mpo_games.plot.looks import BLACK, GREY, Palette, theme
+from mpo_games.checks import has_verbs, require_count
+from mpo_games.labelled import shown
+from mpo_games.plot.looks import BLACK, GREY, Palette, literal, theme
 from mpo_games.protocol import Array, Solver, State
 
 MOST_MAGNETS = 60
@@ -128,11 +129,20 @@ def field(
         magnet: the magnet of all steps; by default each starts at its own.
         color: the colour of the arrows.
         density: how many grid points there are along an edge.
+
+    Raises:
+        ValueError: for any other game.
     """
     import matplotlib.pyplot as plt
     import mpltern  # noqa: F401 (registers the projection)
 
     require_count("density", density, least=3)
+    start = game.initial_policy() if has_verbs(game, "initial_policy", "policy") else None
+    if np.shape(getattr(start, "probs", ())) != (1, 3):
+        raise ValueError(
+            f"`game` must be one in which a policy over three actions plays both seats, "
+            f"got {shown(game)}."
+        )
     n = density
     grid = np.array([(i, j, n - i - j) for i in range(1, n) for j in range(1, n - i)]) / n
     moved = []
@@ -163,4 +173,4 @@ def _names(policy: Any, player: int) -> list[str] | None:
     """The names of the three actions, if the policy has any."""
     rows = getattr(policy, "actions", ())
     row = rows[player if len(rows) > 1 else 0] if rows else ()
-    return [str(name) for name in row] if len(row) == 3 else None
+    return [literal(name) for name in row] if len(row) == 3 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
@@ -74,8 +75,10 @@ def rank(
         again = (found.resampled(rng) for _ in range(resamples))
         samples = [_numbers(drawn.game(prior), drawn.scores, point[2]) for drawn in again]
         tail = 0.5 - level / 2.0
-        # A model that has no battle in a resample has no win rate there.
-        ends = np.nanquantile(samples, [tail, 1.0 - tail], axis=0)
+        # A model that has no battle in a resample has no win rate there; one without any has none.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+            ends = np.nanquantile(samples, [tail, 1.0 - tail], axis=0)
     equilibrium, against, elo, win_rate = (
         Estimates(value) if ends is None else Estimates(value, *ends[:, i])
         for i, value in enumerate(point)

@@ -168,7 +168,7 @@ def _texts(numbers: Estimates, unit: float) -> list[str]:
 
 
 def _placed(numbers: Estimates, unit: float) -> list[str]:
-    """Each number after its rank; equal numbers share the better rank."""
+    """Each number after its rank; equal numbers share the better rank, and NaN has none."""
     better = numbers.value > numbers.value[:, None] + NEAR
-    texts = zip(better.sum(axis=1), _texts(numbers, unit), strict=True)
-    return [f"{1 + ahead}: {text}" for ahead, text in texts]
+    texts = zip(numbers.value, better.sum(axis=1), _texts(numbers, unit), strict=True)
+    return ["-" if np.isnan(value) else f"{1 + ahead}: {text}" for value, ahead, text in texts]

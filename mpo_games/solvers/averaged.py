@@ -68,7 +68,8 @@ class Averaged:
         if after.memory.get("average") is not own.memory.get("average"):
             after = after.remember(
                 inner_average=after.memory["average"],
-                inner_average_weight=after.memory["average_weight"],
+                # A restart of the solver begins its average anew, without a weight.
+                inner_average_weight=after.memory.get("average_weight", 0.0),
             )
         return after.remember(average=average, average_weight=total)
 

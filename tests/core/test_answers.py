@@ -86,6 +86,9 @@ def test_a_solver_inside_is_asked() -> None:
     solver = mg.Averaged(mg.CFRPlus(), degree=2)
     found = mg.solve(GAME, solver, 60, policy=START)
     assert found.policy is found.state.memory["average"]
+    restarted = mg.Restarted(mg.PCFRPlus())
+    around = mg.solve(GAME, mg.Averaged(restarted), 60, policy=START)
+    assert same(around.iterate, mg.solve(GAME, restarted, 60, policy=START).iterate)
     wrapped = mg.Restarted(mg.PlayedAverage(mg.Averaged(MPO)))
     assert answer_of(wrapped, GAME, found.state) is found.state.policy
 

@@ -1,5 +1,8 @@
 """Comparisons: the numbers are those of `solve`, whatever the order, workers and failures."""
 
+import importlib
+import linecache
+import sys
 from dataclasses import dataclass
 
 import joblib
@@ -147,6 +150,62 @@ def test_an_interrupt_keeps_what_is_done_and_a_folder_goes_on(tmp_path, monkeypa
         file.write_text("{")
     compare({"Mine": Mine(0.3)}, cache=tmp_path)
     assert len(calls) == 850
+
+
+EDITED = """
+import mpo_games as mg
+
+class Base:
+    def step(self, game, state, rng=None):
+        return mg.MirrorDescent({eta}).step(game, state, rng)
+
+class Derived(Base):
+    pass
+"""
+
+
+def test_a_folder_notices_what_a_solver_inherits(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found = []
+    for eta in (0.1, 0.9):
+        (tmp_path / "edited_solver.py").write_text(EDITED.format(eta=eta))
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        solver = importlib.import_module("edited_solver").Derived()
+        found.append(compare({"Mine": solver}, "biased_rps", cache=tmp_path).gaps("Mine"))
+        del sys.modules["edited_solver"]
+    assert not np.array_equal(*found)
+
+
+class Scaled:
+    """A game of a user, known by nothing that this package looks at."""
+
+    players = 2
+
+    def __init__(self, scale):
+        self.inside = mg.MatrixGame(scale * mg.load("biased_rps").payoff)
+
+    def feedback(self, *args, **options):
+        return self.inside.feedback(*args, **options)
+
+    def initial_policy(self):
+        return self.inside.initial_policy()
+
+    def duality_gap(self, policy):
+        return self.inside.duality_gap(policy)
+
+    @property
+    def legal(self):
+        return self.inside.legal
+
+
+def test_a_folder_tells_games_of_others_apart_within_ours(tmp_path):
+    first, other = (
+        compare({"Mine": mg.MirrorDescent(0.3)}, mg.NoisyGame(Scaled(by), 0.1), cache=tmp_path)
+        for by in (1.0, 3.0)
+    )
+    assert not np.array_equal(first.gaps("Mine"), other.gaps("Mine"))
 
 
 def test_games_of_another_kind_are_left_out_in_a_sentence():

@@ -171,3 +171,22 @@ def _bluff():
         return Decision(0, card, {"check": Payoff(showdown), "bet": call})
 
     return Chance([(0.5, ann("good", +1)), (0.5, ann("bad", -1))])
+
+
+def test_names_are_drawn_as_they_are():
+    game = mg.MatrixGame([[1, 2], [2, 1]], rows=["$5", "10$"], columns=[r"$\no$", "_"])
+    drawn = [plot.strategy(game.initial_policy()).figure]
+    drawn.append(mg.rank([("$5", r"$\no$", "a"), (r"$\no$", "10$", "a")], resamples=0).plot())
+    drawn.append(plot.preferences(np.array([[0.5, 0.9], [0.1, 0.5]]), [r"$\no$", "b"]).figure)
+    for figure in drawn:
+        figure.canvas.draw()
+    assert drawn[0].axes[0].get_legend().get_texts()[0].get_text() == r"\$5"
+
+
+@pytest.mark.parametrize("game", ["kuhn_poker", "biased_rps"])
+def test_what_has_no_triangle_or_arrows_is_refused(game):
+    if game == "kuhn_poker":
+        pytest.importorskip("pyspiel")
+    for draw in (plot.preferences, lambda game: plot.field(game, mg.MPO(0.3, 0.1, 50))):
+        with pytest.raises(ValueError, match="must be"):
+            draw(mg.load(game))

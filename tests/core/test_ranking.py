@@ -98,6 +98,15 @@ def test_a_battle_with_oneself_is_left_out_and_said() -> None:
     assert found.battles is not None
     assert found.battles.sum() == 60
     assert any("1 battles of a model with itself" in note for note in found.notes)
+    with pytest.raises(ValueError, match="two different models"):
+        mg.rank([("a1", "a1", "tie"), ("a2", "a2", "a2")])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_met_nobody_has_no_win_rate() -> None:
+    found = mg.rank([*battles(CYCLE), ("alone", "alone", "tie")], resamples=3)
+    assert np.isnan(found.win_rate.value[found.models.index("alone")])
+    assert "nan" not in str(found)
 
 
 @pytest.mark.parametrize("seed", range(3))
