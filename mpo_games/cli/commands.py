@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -20,6 +20,8 @@ from mpo_games.cli.solvers import COMMANDS, SOLVERS, Chosen, build, summary
 from mpo_games.games import catalogue
 from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.protocol import Solver
+from mpo_games.provenance import spell
+from mpo_games.written import written
 
 ELSEWHERE = (
     "  and OpenSpiel's two-player zero-sum games by their names there: kuhn_poker, "
@@ -106,16 +108,17 @@ class Solve:
         game = inputs.noisy(exact, self.noise)
         bound = float(np.max(exact.bound))
         label, plain, settings = build(self.solver, bound)
-        solver: Solver = mg.Averaged(plain) if self.average else plain
+        # A method that answers with its average keeps one already.
+        tracked = self.average and _answer(plain) == LAST
+        solver: Solver = mg.Averaged(plain) if tracked else plain
         if self.restarts:
             label, solver = f"{label} restarted", mg.Restarted(solver)
-        if self.average:
-            # The average stands beside the last iterate here, of which the first line speaks.
-            metrics = {"gap": mg.metrics.iterate_gap, "average_gap": mg.metrics.average_gap}
-        else:
-            metrics = {"gap": mg.metrics.duality_gap, "iterate_gap": mg.metrics.iterate_gap}
-        if _answer(solver) == LAST:
-            metrics.pop("iterate_gap", None)
+        metrics = {"gap": mg.metrics.duality_gap}
+        if tracked:
+            solver = Beside(solver)
+            metrics["average_gap"] = mg.metrics.average_gap
+        elif _answer(solver) != LAST:
+            metrics["iterate_gap"] = mg.metrics.iterate_gap
         tol = ROUNDING * bound if self.tol is None else self.tol or None
         resume = self._resumed(game, solver)
         # If the command that starts is given again to go on, `--start` has been used.
@@ -136,6 +139,9 @@ class Solve:
             progress=terminal,
         )
         seconds = time.perf_counter() - began
+        if isinstance(solver, Beside):
+            method = {"method": written(solver.solver)}
+            solution = replace(solution, provenance={**solution.provenance, **method})
         chosen = " ".join([label, *(tables.setting(key, value) for key, value in settings.items())])
         rows = [
             ("game", name),
@@ -163,8 +169,8 @@ class Solve:
         answer = _answer(solver)
         # The head of a column must be short.
         policies = {answer if answer in ("average", LAST) else "answer": solution.policy}
-        if self.average:
-            policies = {LAST: solution.iterate, "average": solution.policy}
+        if tracked:
+            policies["average"] = solution.state.memory.get("average", solution.policy)
         shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
         table = "\n".join([*tables.aligned(rows), "", *shown(policies)])
         if failures:
@@ -184,8 +190,7 @@ class Solve:
         self, exact: inputs.Loaded, plain: Solver, solver: Solver, solution: mg.Solution[Any]
     ) -> list[tuple[str, str]]:
         """Rows of the table: how far from equilibrium the run ended, in the game without noise."""
-        answer = LAST if self.average else _answer(solver)
-        rows = [("duality gap", f"{solution.gap:.3g} of the {answer}")]
+        rows = [("duality gap", f"{solution.gap:.3g} of the {_answer(solver)}")]
         if "iterate_gap" in solution.trace:
             rows.append(("", f"{float(solution.trace['iterate_gap'][-1]):.3g} of the {LAST}"))
         alpha = getattr(plain, "alpha", None)
@@ -196,7 +201,7 @@ class Solve:
         if isinstance(alpha, float) and alpha > 0.0 and still:
             left = exact.regularised_gap(solution.iterate, solution.state.magnet, alpha)
             rows.append(("", f"{float(left):.3g} of the last iterate in the regularised game"))
-        if self.average:
+        if "average_gap" in solution.trace:
             average = float(solution.trace["average_gap"][-1])
             rows.append(("", f"{average:.3g} of the average iterate"))
         if self.tol:
@@ -205,6 +210,21 @@ class Solve:
         elif solution.converged:
             rows.append(("tolerance", "stopped at a gap of rounding size; `--tol 0` goes on"))
         return rows
+
+
+class Beside:
+    """A solver that keeps an average and answers with its last iterate all the same."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver = solver
+
+    # Files name the solver inside, as they did before solvers declared what they answer with.
+    def __repr__(self) -> str:
+        return spell(self.solver)
+
+    def step(self, game: Any, state: Any, rng: Any = None) -> Any:
+        """A step of the solver."""
+        return self.solver.step(game, state, rng)
 
 
 def _answer(solver: Solver) -> str:

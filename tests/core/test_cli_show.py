@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,36 @@ def test_a_saved_solution_is_shown(run: Run, tmp_path: Path, extra: list[str]) -
     assert "comal" in out
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert run(*COMAL, "--budget", 150, "--resume", saved, *extra)[0] == 0
+
+
+@pytest.mark.parametrize("extra", [["regret-matching"], ["regret-matching", "--restarts"], ["cfr"]])
+def test_a_saved_average_has_the_gap_that_it_says(
+    run: Run, tmp_path: Path, extra: list[str]
+) -> None:
+    saved, game = tmp_path / "run.npz", mg.load("biased_rps")
+    name, *more = extra
+    _, out, _ = run(
+        "solve", "biased_rps", name, "--average", "--budget", 90, "--save", saved, *more
+    )
+    solution = mg.Solution.load(saved, game)
+    assert game.duality_gap(solution.policy) == solution.gap
+    assert game.duality_gap(solution.best) == solution.best_gap
+    assert gap(out) == pytest.approx(solution.gap, rel=1e-2)
+
+
+def test_a_file_from_before_answers_were_declared_shows_its_average(
+    run: Run, tmp_path: Path
+) -> None:
+    saved, game = tmp_path / "run.npz", mg.load("biased_rps")
+    metrics = {"gap": mg.metrics.iterate_gap, "average_gap": mg.metrics.average_gap}
+    solver = mg.Averaged(mg.RegretMatching())
+    replace(mg.solve(game, solver, 50, metrics=metrics), answer=None).save(saved)
+    arguments = ["solve", "biased_rps", "regret-matching", "--average", "--resume", saved]
+    code, out, _ = run(*arguments, "--budget", 90)
+    assert code == 0
+    average = mg.solve(game, solver, 90).policy.probs[0, 0]
+    first = next(line for line in out.splitlines() if line.startswith("  0"))
+    assert first.split()[2] == f"{average:.6f}"
 
 
 def test_a_saved_solution_of_a_file_is_shown_from_elsewhere(
