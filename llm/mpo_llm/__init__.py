@@ -83,3 +83,4 @@ if _typing.TYPE_CHECKING:
     from mpo_llm.trees.preset import ON_TREES as ON_TREES
 
 __getattr__, __dir__ = _exported(__name__)
+__all__ = [name for name in __dir__() if not name.startswith("_")]

@@ -63,3 +63,11 @@ def test_the_factory_everyday_is_called_with_its_options() -> None:
 @pytest.mark.parametrize("package", ["mpo_games", "mpo_llm"])
 def test_the_packages_are_typed(package: str) -> None:
     assert files(package).joinpath("py.typed").is_file()
+
+
+def test_a_star_brings_every_name() -> None:
+    """A module whose names come when asked for has to list them."""
+    names: dict[str, object] = {}
+    exec("from mpo_llm import *", names)
+    assert {"TokenPolicy", "TextPreferenceGame", "judges", "sample"} <= names.keys()
+    assert names["TokenPolicy"] is ml.TokenPolicy
