@@ -243,6 +243,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     by SIGINT, SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        from mpo_games import __version__
+
+        print(f"mpo-llm {__version__}")
+        return 0
     try:
         settings = Config()
         # Read before the flags: the file's settings are the flags' defaults, which `--help` shows.
@@ -308,12 +313,14 @@ def _parsed(kinds: Any, arguments: list[str]) -> Any:
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
                 registry=flags.registry(),
             )
-    except SystemExit:
-        refused = flags.refusal(told.getvalue())
-        if refused is not None:
-            raise ValueError(refused) from None
-        print(told.getvalue(), end="", file=sys.stderr)
-        raise
+    except SystemExit as end:
+        if not end.code:
+            raise
+        from mpo_games.cli.usage import sentence
+
+        text = told.getvalue()
+        refused = flags.refusal(text) or sentence(text, arguments, "mpo-llm")
+        raise ValueError(refused) from None
 
 
 def _run(command: Any) -> str:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mpo-games {version('mpo-games')}")
         return 0
     try:
-        command = in_sentences(partial(_parsed, arguments or ["--help"]), arguments)
+        command = in_sentences(partial(_parsed, arguments or ["--help"]), arguments, "mpo-games")
     except WrongUsage as error:
         print(f"mpo-games: {_meant(arguments) or error}", file=sys.stderr)
         return 2

@@ -18,8 +18,8 @@ class WrongUsage(ValueError):
     """The command line is wrong; the message is a sentence."""
 
 
-def in_sentences(parse: Callable[[], T], arguments: Sequence[str]) -> T:
-    """What `parse` returns; `WrongUsage` where tyro would end the program with a box of text.
+def in_sentences(parse: Callable[[], T], arguments: Sequence[str], program: str) -> T:
+    """What `parse` returns; `WrongUsage` where tyro would end `program` with a box of text.
 
     `SystemExit` goes on if it is no error, as after `--help`.
     """
@@ -30,13 +30,13 @@ def in_sentences(parse: Callable[[], T], arguments: Sequence[str]) -> T:
     except SystemExit as end:
         if not end.code:
             raise
-        raise WrongUsage(sentence(said.getvalue(), arguments)) from None
+        raise WrongUsage(sentence(said.getvalue(), arguments, program)) from None
 
 
-def sentence(said: str, arguments: Sequence[str]) -> str:
-    """One sentence for what tyro `said` about the arguments."""
+def sentence(said: str, arguments: Sequence[str], program: str) -> str:
+    """One sentence for what tyro `said` about the arguments of `program`."""
     text = _unboxed(said)
-    if found := re.search(r"Error parsing (--?[\w-]+): (.+)", text):
+    if found := re.search(r"Error parsing (--?[\w.-]+): (.+)", text):
         option = found[1]
         wanted = re.search(rf"{option} \{{?(\w+)", text.split("Argument helptext:")[-1])
         kind = NUMBERS.get(wanted[1] if wanted else "", "another value")
@@ -48,7 +48,7 @@ def sentence(said: str, arguments: Sequence[str]) -> str:
         name = f"`{found[2]}`" if found[2].startswith("-") else found[2].upper()
         return f"{name} must be one of {choices}; got {found[1]}."
     # Older versions of tyro quote all names of the option.
-    if found := re.search(r"Missing value for argument ['\"(]*([\w-]+)", text):
+    if found := re.search(r"Missing value for argument ['\"(]*([\w.-]+)", text):
         return f"`{found[1]}` needs a value."
     if found := re.search(r"Missing from (.+?): ", text):
         # Each argument that is needed: its name, what it is, and `(required)`.
@@ -56,7 +56,7 @@ def sentence(said: str, arguments: Sequence[str]) -> str:
         needed = " and ".join(words.split()[0] for words in missing if words.strip())
         return f"`{found[1]}` needs {needed or 'more'}; see `{found[1]} --help`."
     if "nrecognized" in text:
-        return _unknown(text, arguments)
+        return _unknown(text, arguments, program)
     return f"{text.split(' For full helptext')[0].rstrip('.')}."
 
 
@@ -84,21 +84,21 @@ def _first(listed: str) -> str:
     return names[0] if names else listed
 
 
-def _unknown(text: str, arguments: Sequence[str]) -> str:
+def _unknown(text: str, arguments: Sequence[str], program: str) -> str:
     """A sentence about words that no command knows at their place."""
     told = re.split(r" Perhaps you meant| Available subcommands| Arguments are applied", text)[0]
     listed = told.partition("options: ")[2]
     words = [word for word in re.split(r", | ", listed) if word in arguments]
     options = [word for word in words if word.startswith("-")]
-    command = " ".join(["mpo-games", *arguments[:1]])
+    command = " ".join([program, *arguments[:1]])
     commands = re.search(r"Available subcommands: ([\w, -]+)", text)
     if commands and words and words[0] == arguments[0]:
         return f"there is no command {words[0]!r}: the commands are {_first(commands[1])}."
     if not options:
         odd = words[0] if words else listed
         return f"`{odd}` is not expected there; see `{command} --help`."
-    meant = re.search(r"Perhaps you meant: (--[\w-]+)", text)
-    near = [m for m in re.findall(r"in (mpo-games[\w -]*?) --help", text) if " " in m]
+    meant = re.search(r"Perhaps you meant: (--[\w.-]+)", text)
+    near = [m for m in re.findall(rf"in ({program}[\w -]*?) --help", text) if " " in m]
     option = options[0].partition("=")[0]
     if meant and meant[1] == option and near:
         owners = ", ".join(dict.fromkeys(owner.split()[-1] for owner in near))

@@ -41,7 +41,7 @@ def test_wrong_usage_is_told_in_a_sentence(run: Run, words: str, said: list[str]
 
 def test_what_tyro_may_say_one_day_is_still_a_sentence() -> None:
     said = "╭─ New error ─╮\n│ Something new. │\n│ ───── │\n│ For full helptext, run x │\n╰─╯\n"
-    assert sentence(said, ["solve"]) == "Something new."
+    assert sentence(said, ["solve"], "mpo-games") == "Something new."
 
 
 def test_the_earlier_spellings_of_kinds_and_schedules(run: Run, tmp_path) -> None:

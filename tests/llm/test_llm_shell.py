@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tiny
+from mpo_games import __version__
 from mpo_llm import cli
 from mpo_llm.config import Config, GenerationConfig, JudgeConfig
 from mpo_llm.judges import loading
@@ -66,6 +67,32 @@ print("loaded", [name for name in ("torch", "transformers") if name in sys.modul
     )
     assert done.stdout.splitlines()[-1] == "loaded []", done.stderr
     assert "There is no model 'no/ne'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("trian run.yaml", "there is no command 'trian': the commands are train, "),
+        ("train --model.nam x", "`--model.nam` is no option there: did you mean `--model.name`?"),
+        ("train --model.name", "`--model.name` needs a value."),
+        ("train --solver.samples x", "`--solver.samples` "),
+        ("league", "`mpo-llm league` needs RUN; see `mpo-llm league --help`."),
+        ("chat", "`mpo-llm chat` needs MODEL; see `mpo-llm chat --help`."),
+    ],
+)
+def test_wrong_usage_is_told_in_a_sentence(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"mpo-llm: {said}")
+    assert shown.err.count("\n") == 1
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mpo-llm {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

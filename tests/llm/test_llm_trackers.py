@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -276,11 +277,14 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, output=output, judge=named)
     with pytest.raises(Exception, match="connection lost"):
         train(config)
+    # TensorBoard reads files in the order of their names, which count seconds.
+    time.sleep(1.1)
     # As if the process had been killed after a step that no checkpoint has.
     writer = TensorBoardTracker("tensorboard", config.output.folder)
     writer.start()
     writer.log({"responses/entropy": -1.0}, step=4)
     writer.finish()
+    time.sleep(1.1)
     train(config, resume=True)
     told = [(e.step, e.value) for e in events(tmp_path / "run").Scalars("responses/entropy")]
     expected = [(row["step"], row["entropy"]) for row in lines(tmp_path / "run")]
