@@ -42,7 +42,7 @@ class Recorder(Generic[P]):
         self.rows = list(zip(*(solution.trace[name] for name in self.names), strict=True))
         if self.rows:
             self.best, self.best_gap = solution.best, solution.best_gap
-            # A run saved before release 0.4 measured its iterates, and its column must go on so.
+            # A run saved before release 0.3 measured its iterates, and its column must go on so.
             if solution.answer is None:
                 self.answers = None
         # The generator is that of the earlier run, so the seed is too.

@@ -201,7 +201,7 @@ class Solution(Generic[P]):
             "step": state.step,
             "moved": state.moved_at,
             "evaluations": state.evaluations,
-            # None in files before release 0.4 too, whose solutions all speak of the last iterate.
+            # None in files before release 0.3 too, whose solutions all speak of the last iterate.
             "answer": answer,
             "best_gap": self.best_gap,
             "converged": self.converged,

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Commands from before release 0.2 have the earlier name.
     arguments = ["when-gap-fell" if word == "when-solved" else word for word in arguments]
-    # Before release 0.4 payoffs were a kind `matrix`.
+    # Before release 0.3 payoffs were a kind `matrix`.
     told = ["", *arguments]
     arguments = [
         "payoff" if (before, word) == ("--kind", "matrix") else word

@@ -126,7 +126,7 @@ def test_a_file_holds_an_average_once(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_goes_on_as_it_began(tmp_path: Path) -> None:
-    """Until release 0.3 an `Averaged` measured its iterates, and so does such a run's rest."""
+    """Before release 0.3 an `Averaged` measured its iterates, and so does such a run's rest."""
     metrics = {"gap": iterate_gap}
     before = replace(mg.solve(GAME, mg.CFRPlus(), 30, metrics=metrics), answer=None)
     loaded = mg.Solution.load(before.save(tmp_path / "run"), GAME)
