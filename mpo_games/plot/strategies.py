@@ -82,9 +82,9 @@ def strategy(
         ax.grid(False)
         ax.tick_params(axis="y", length=0)
         ax.spines[["left", "bottom"]].set_visible(False)
-        patches = [Patch(color=fills[name], label=literal(name)) for name in actions]
+        patches = [Patch(color=fills[name], label="action") for name in actions]
         if len(actions) <= 12:
-            ax.legend(
+            legend = ax.legend(
                 handles=patches,
                 loc="lower left",
                 bbox_to_anchor=(0.0, 1.0),
@@ -93,6 +93,9 @@ def strategy(
                 handlelength=1.0,
                 columnspacing=1.2,
             )
+            # Older matplotlib leaves out an artist whose label begins with an underscore.
+            for text, name in zip(legend.get_texts(), actions, strict=True):
+                text.set_text(literal(name))
     return ax
 
 

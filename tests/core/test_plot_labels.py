@@ -180,7 +180,8 @@ def test_names_are_drawn_as_they_are():
     drawn.append(plot.preferences(np.array([[0.5, 0.9], [0.1, 0.5]]), [r"$\no$", "b"]).figure)
     for figure in drawn:
         figure.canvas.draw()
-    assert drawn[0].axes[0].get_legend().get_texts()[0].get_text() == r"\$5"
+    legend = drawn[0].axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == [r"\$5", r"10\$", r"\$\no\$", "_"]
 
 
 @pytest.mark.parametrize("game", ["kuhn_poker", "biased_rps"])
