@@ -7,7 +7,9 @@ export MPLBACKEND := Agg
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
-# Python compiles a module at its first import. Of the packages only a part is ever imported.
+# Python compiles a module at its first import and keeps it, whatever the shell says: else each of the
+# many processes compiles torch and transformers anew. Of the packages only a part is ever imported.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install -q --no-compile
 
 .PHONY: reproduce reproduce-all test pytest test-browser test-lowest lint hooks fuzz kills notebooks docs tried-models vllm-server test-vllm bench bench-llm llm-demo llm-demo-rps llm-poker llm-demo-vllm llm-demo-gpu gpu-minutes clean help
