@@ -49,12 +49,12 @@ def repository(root: Path = ROOT) -> dict[str, bytes]:
 def reached(module: str, modules: Modules) -> set[str]:
     """The names of all `modules` and `LIBRARIES` that `module` runs, itself included."""
     found: set[str] = set()
+    known = modules.keys() | LIBRARIES.keys()
     pending = {module}
     while pending:
         name = pending.pop()
         found.add(name)
         if name in modules:
-            known = modules.keys() | LIBRARIES.keys()
             pending |= (imported(modules[name]) & known) - found - set(WITHOUT_NUMBERS)
     return found
 
