@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,24 @@ from mpo_llm.training import checkpoint
 from mpo_llm.training.train import train
 
 NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose run has taken one step."""
+    folder = tmp_path_factory.mktemp("one_step")
+    train(tiny.config(folder, budget={"steps": 1}))
+    return folder
+
+
+@pytest.fixture
+def begun(one_step: Path) -> Iterator[Path]:
+    """The same folder, whose run is as it was after each test."""
+    files = {path: path.read_bytes() for path in (one_step / "run").rglob("*") if path.is_file()}
+    yield one_step
+    for path, content in files.items():
+        path.write_bytes(content)
+    assert {path for path in (one_step / "run").rglob("*") if path.is_file()} == files.keys()
 
 
 @pytest.mark.parametrize(
@@ -34,30 +52,27 @@ NAN = float("nan")
         {"run": {}},
     ],
 )
-def test_a_header_of_other_numbers_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_header_of_other_numbers_is_refused(change: dict[str, Any], begun: Path) -> None:
     """A run whose step is NaN would never reach the end of its budget."""
-    train(tiny.config(tmp_path, budget={"steps": 1}))
-    file = checkpoint.last(tmp_path / "run") / checkpoint.HEADER
+    file = checkpoint.last(begun / "run") / checkpoint.HEADER
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ValueError, match=r"is not a checkpoint of this run: [^\n]+\.$"):
-        train(tiny.config(tmp_path), resume=True)
+        train(tiny.config(begun), resume=True)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null"])
-def test_a_header_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
-    train(tiny.config(tmp_path, budget={"steps": 1}))
-    (checkpoint.last(tmp_path / "run") / checkpoint.HEADER).write_text(content)
+def test_a_header_that_is_none_is_refused(content: str, begun: Path) -> None:
+    (checkpoint.last(begun / "run") / checkpoint.HEADER).write_text(content)
     with pytest.raises(ValueError, match="is not a checkpoint of this run"):
-        train(tiny.config(tmp_path), resume=True)
+        train(tiny.config(begun), resume=True)
 
 
 @pytest.mark.parametrize("line", [b"\xff\n", b"[]\n", b"{}\n", b"step\n", b'{"step": null}\n'])
-def test_records_that_no_run_wrote_are_named(line: bytes, tmp_path: Path) -> None:
-    train(tiny.config(tmp_path, budget={"steps": 1}))
-    file = tmp_path / "run" / "metrics.jsonl"
+def test_records_that_no_run_wrote_are_named(line: bytes, begun: Path) -> None:
+    file = begun / "run" / "metrics.jsonl"
     file.write_bytes(file.read_bytes() + line)
     with pytest.raises(ValueError, match=r"metrics\.jsonl' holds a line that no run has written"):
-        train(tiny.config(tmp_path), resume=True)
+        train(tiny.config(begun), resume=True)
 
 
 def activation(settings: dict[str, Any]) -> None:
