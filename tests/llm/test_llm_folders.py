@@ -108,24 +108,23 @@ SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r"
 """What `str.splitlines` takes for the end of a line, except for the line feed."""
 
 
-@pytest.mark.parametrize("separator", SEPARATORS)
-def test_any_separator_may_stand_in_a_prompt(separator: str, tmp_path: Path) -> None:
+def test_any_separator_may_stand_in_a_prompt(tmp_path: Path) -> None:
     """The run is resumed, and its files are read."""
-    text = f"a{separator}b c"
+    # The table has room for four prompts.
+    texts = [*(f"a {'b'.join(SEPARATORS[i::3])} c" for i in range(3)), "d"]
     config = tiny.config(
         tmp_path, solver={"prompts": None}, output={"table_every": 1}, budget={"steps": 2}
     )
-    (tmp_path / "prompts.jsonl").write_text(
-        json.dumps({"prompt": text}, ensure_ascii=False) + '\n{"prompt": "d"}\n', "utf-8"
-    )
+    rows = [json.dumps({"prompt": text}, ensure_ascii=False) + "\n" for text in texts]
+    (tmp_path / "prompts.jsonl").write_bytes("".join(rows).encode())
     train(config)
     longer = config_file.changed(config, {"budget.steps": 3})
     assert train(longer, resume=True).state.step == 3
     assert [row["step"] for row in checkpoint.metrics(config.output.folder)] == [1, 2, 3]
     lines = (config.output.folder / "samples.jsonl").read_bytes().split(b"\n")[:-1]
     found = [json.loads(line) for line in lines]
-    assert [row["step"] for row in found] == [1, 1, 2, 2, 3, 3]
-    assert {row["prompt"] for row in found} == {text, "d"}
+    assert [row["step"] for row in found] == [step for step in (1, 2, 3) for _ in texts]
+    assert {row["prompt"] for row in found} == set(texts)
 
 
 def test_records_are_cut_between_lines(tmp_path: Path) -> None:
