@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -75,8 +76,10 @@ def test_all_methods_are_there() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(method: str, bench: Path) -> None:
+def test_every_method_trains(method: str, bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps that move the policy, each other method elsewhere."""
+    # The tests below draw the curves of the page, which takes longer than a run.
+    monkeypatch.setattr("mpo_llm.results.page.drawing", lambda figure: plt.close(figure) or "")
     run = "run-" + re.sub(r"\W", "-", method)
     assert cli.main(["train", str(small(bench, "safety.yaml", run)), *METHODS[method]]) == 0
     rows = [json.loads(line) for line in (bench / run / "metrics.jsonl").read_text().splitlines()]
