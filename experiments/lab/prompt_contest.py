@@ -142,15 +142,17 @@ def preset(variant: str, whole: Any) -> Any:
     import mpo_llm as ml
 
     mmd = whole.solver
+    # In these languages responses come back.
+    solved = mmd.pull.again
     changed = {
         PRESET: {},
         FAIR: {"feedback": replace(mmd.feedback, feedback=mg.AgainstMixture(0.125))},
         "no visits: own responses only": {"feedback": mmd.feedback.feedback},
         "no other prompts": {"feedback": replace(mmd.feedback, others=0)},
         "4 gradients a step": {
-            "pull": replace(mmd.pull, minimise=replace(mmd.pull.minimise, epochs=4))
+            "pull": replace(solved, minimise=replace(solved.minimise, epochs=4))
         },
-        "no guard": {"pull": replace(mmd.pull, guard=None)},
+        "no guard": {"pull": replace(solved, guard=None)},
         "magnet weight .1": {"alpha": 0.1},
         "magnet fixed": {"magnet": mg.Fixed()},
     }

@@ -55,6 +55,7 @@ if _typing.TYPE_CHECKING:
     from mpo_llm.policy import TokenPolicy as TokenPolicy
     from mpo_llm.preset import ON_EXACT_TOKENS as ON_EXACT_TOKENS
     from mpo_llm.preset import ON_TOKENS as ON_TOKENS
+    from mpo_llm.pulls import ByNovelty as ByNovelty
     from mpo_llm.pulls import SolvedBy as SolvedBy
     from mpo_llm.repeats import ByRepeats as ByRepeats
     from mpo_llm.responses import Decoding as Decoding

@@ -9,7 +9,8 @@ obstacle on which fixed settings fail.
 | magnet weight | `ByNoise` | the pull that many prompts need is too strong for one prompt |
 | magnet | `WeightEma(.02)` | a mean of networks is one network |
 | pull | `SolvedBy` | the step is solved well: 16 gradients of Adam, one descent through all steps |
-| its cost | `ByRepeats` | long texts never come back, so those of earlier steps say little |
+| its cost | `ByRepeats` | long texts seldom come back, so those of earlier steps say little |
+| two of them | `ByNovelty` | what fits the texts of a step says little of texts that are new |
 | its guard | `Guard` | a late step that goes far too far |
 | its rate | `Reaching` | the rate that suits a network depends on its width |
 
@@ -29,11 +30,12 @@ from mpo_games.choices.feedback import optimistic
 from mpo_games.solvers.magnetic import MMD
 from mpo_llm.averages import WeightAveraged
 from mpo_llm.magnets import WeightEma
-from mpo_llm.pulls import SolvedBy
+from mpo_llm.pulls import ByNovelty, SolvedBy
 from mpo_llm.repeats import ByRepeats
 from mpo_llm.revisits import Revisited
 from mpo_llm.step.guard import Guard
 from mpo_llm.step.minimisers import Adam, falling
+from mpo_llm.step.objectives import TokenLevel
 from mpo_llm.step.rates import Reaching
 from mpo_llm.strength import ByNoise
 
@@ -50,7 +52,25 @@ ACCURATELY = SolvedBy(
     updates=ByRepeats(2.0, 8.0),
 )
 
-ON_TOKENS = WeightAveraged(MMD(ETA, ByNoise(), WeightEma(DRIFT), Revisited(), ACCURATELY), MEAN)
+
+def doubled(progress: float) -> float:
+    """A learning rate that falls linearly to 0, from twice its height."""
+    return 2.0 * falling(progress)
+
+
+# Where no text comes back, the first gradient is all that the responses say. Losses of whole
+# responses are no good here: after one update some response of the sample is a thousand times as
+# likely as before, and the second gradient is its own. The rate is what two updates need to go .2
+# nats a response and more.
+BOLDLY = SolvedBy(
+    Adam(2, Reaching(), doubled, betas=(0.9, 0.99)),
+    TokenLevel(),
+    guard=Guard(8.0, by_token=True),
+)
+
+SOLVED = ByNovelty(ACCURATELY, BOLDLY)
+
+ON_TOKENS = WeightAveraged(MMD(ETA, ByNoise(), WeightEma(DRIFT), Revisited(), SOLVED), MEAN)
 """`AutoMPO` on games of texts."""
 
 # All responses are known, so there is nothing to revisit and no noise: the least pull will do.

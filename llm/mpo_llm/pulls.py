@@ -1,4 +1,4 @@
-"""The pull that only networks have: it says how the mirror step is solved."""
+"""Pulls that only networks have: they say how the mirror step is solved."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mpo_games.choices.pull import Pull, proximal
 from mpo_games.protocol import Number
 from mpo_games.written import written
 from mpo_llm.policy import TokenPolicy
+from mpo_llm.repeats import all_new
 from mpo_llm.step.guard import Guard
 from mpo_llm.step.minimisers import Adam, Minimiser
 from mpo_llm.step.objectives import Objective, SequenceLevel
@@ -92,3 +93,39 @@ class SolvedBy:
         # it went far too far, and what the second moment met there slowed all later steps.
         further = min(full.epochs / few, 1.0 + made / few) ** 0.5
         return replace(full, epochs=few, schedule=lambda t: further * full.schedule(t))
+
+
+@dataclass(frozen=True, slots=True)
+class ByNovelty:
+    """One way to solve a step where responses come back, another where nearly all are new.
+
+    They are new where the chance that the next response was never drawn before is above .95.
+    """
+
+    again: SolvedBy
+    """Where responses come back, and where that chance is not known."""
+    new: SolvedBy
+    """Where they do not."""
+
+    __repr__ = written
+
+    def __post_init__(self) -> None:
+        require_kind("again", self.again, SolvedBy, "`SolvedBy(Adam(16))`")
+        require_kind("new", self.new, SolvedBy, "`SolvedBy(Adam(2))`")
+
+    def of(self, unseen: float | None) -> SolvedBy:
+        """The one of the two, given the chance that the next response is a new one."""
+        return self.new if all_new(unseen) else self.again
+
+    def __call__(
+        self,
+        policy: TokenPolicy,
+        q: Rollouts,
+        magnet: TokenPolicy,
+        *,
+        eta: Number,
+        alpha: Number,
+        player: int | None,
+    ) -> TokenPolicy:
+        pull = self.of(q.unseen)
+        return pull(policy, q, magnet, eta=eta, alpha=alpha, player=player)

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from mpo_games.checks import require_positive, require_weight
 
+NEW = 0.95
+"""From this chance on that the next response was never drawn before, responses count as new."""
+
+
+def all_new(unseen: float | None) -> bool:
+    """Whether responses do not come back, given that chance; False where it is not known."""
+    return unseen is not None and unseen > NEW
+
 
 @dataclass(frozen=True, slots=True)
 class ByRepeats:

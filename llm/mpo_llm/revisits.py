@@ -25,7 +25,7 @@ from mpo_llm.repeats import ByRepeats
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.step.scoring import HiddenStates, log_probs_and_states
-from mpo_llm.strength import NOISE
+from mpo_llm.strength import NOISE, UNSEEN
 from mpo_llm.visits import Texts, Visits
 
 IN_MEMORY = tuple(f"visits/{part.name}" for part in fields(Visits))
@@ -96,6 +96,8 @@ class Revisited:
         found = dict(zip(IN_MEMORY, arrays, strict=True)) | {ORDER: play.order}
         if play.noise is not None:
             found[NOISE] = play.noise
+        if play.unseen is not None:
+            found[UNSEEN] = play.unseen
         return state.remember(**found)
 
 
@@ -161,6 +163,7 @@ class _Revisit:
     ) -> None:
         self.game, self.settings = game, settings
         self.visits, self.order, self.noise = visits, order, noise
+        self.unseen: float | None = None
         self.last: tuple[TokenPolicy, Responses, Read] | None = None
 
     @property
@@ -190,6 +193,7 @@ class _Revisit:
         before = self.visits.take(np.isin(self.visits.prompt_of, asked)).responses(game.prompts)
         mismatch, drawn, foreign = self._ask(policy, asked, rng)
         unseen, texts = self._learnt(asked, rng)
+        self.unseen = unseen
         behaviour, hidden = self._read(policy, texts.responses)
         now = behaviour.sum(axis=1)
         share = texts.weights(now)

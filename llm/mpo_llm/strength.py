@@ -9,10 +9,14 @@ from typing import Any
 from mpo_games.checks import require_positive, require_weight
 from mpo_games.labelled import shown
 from mpo_games.protocol import State
+from mpo_llm.repeats import all_new
 
 NOISE = "visits/noise"
 """The name in a state's memory of the share of noise in the advantages, in [0, 1]. `Revisited`
 writes it once a prompt has been asked twice."""
+
+UNSEEN = "visits/unseen"
+"""The name in a state's memory of the chance that the next response was never drawn before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,9 @@ class ByNoise:
     $$\alpha = \min\big(\max(\text{scale}\,\sqrt{\text{noise}},\ \text{least}),\ \text{most}\big)$$
 
     It is `most` as long as no prompt has been asked twice, or for a feedback that measures no
-    noise. All three are in units of preference. `ValueError` unless `scale` is above 0 and
-    `0 <= least <= most`.
+    noise. Where responses do not come back it is `least`: each step's noise is new, so it averages
+    out over steps, and a strong pull would undo what they have in common. All three are in units of
+    preference. `ValueError` unless `scale` is above 0 and `0 <= least <= most`.
     """
 
     scale: float = 0.4
@@ -40,6 +45,8 @@ class ByNoise:
             )
 
     def __call__(self, state: State[Any]) -> float:
+        if all_new(state.memory.get(UNSEEN)):
+            return self.least
         noise = state.memory.get(NOISE)
         if noise is None:
             return self.most

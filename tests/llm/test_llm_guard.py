@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import mpo_llm as ml
-from languages import ENDED, FIXED, PROMPTS, game, table_network
+from languages import ENDED, FIXED, PROMPTS, SYMBOLS, game, table_network
+from mpo_llm.networks.processes import OneProcess
 from mpo_llm.step.guard import Guard
+from mpo_llm.step.minimisers import Minimised, Moments
 from mpo_llm.step.sample import closed_form_kl
 
 ACCURATE = ml.Proximal(ml.SequenceLevel(), ml.LBFGS(300, 1e-6))
@@ -126,6 +128,68 @@ def test_a_step_that_only_loses_is_not_taken() -> None:
     assert kept.report.kept == 0.0
     for name, weight in start.weights.items():
         assert torch.equal(weight, kept.weights[name])
+
+
+def test_by_token_it_measures_the_exact_kl() -> None:
+    """Responses of one token: their KL is exact, whichever responses the sample has."""
+    one = ml.Decoding(1, vocabulary=SYMBOLS)
+    wild = ml.Proximal(ml.SequenceLevel(), ml.Adam(1, 1.0, ml.constant))
+    language = game(table_network(), one, wild, prompts=PROMPTS, samples=3)
+    start = language.start
+    q = language.feedback(start, rng=np.random.default_rng(1))
+    free, kept = (
+        replace(start, proximal=p).mirror_step(q, None, eta=1.5, alpha=0.0)
+        for p in (wild, guarded(wild, Guard(1.0, by_token=True)))
+    )
+    assert kept.report is not None
+    share = kept.report.kept
+    assert 0.0 < share < 1.0
+    z = 1.5 * q.advantages[:, 0]
+    limit = closed_form_kl(q.responses.prompt_of, q.weights, z) + 1e-4
+
+    def gone(share: float) -> float:
+        between = {n: torch.lerp(w, free.weights[n], share) for n, w in start.weights.items()}
+        moved = language.table(replace(start, parts=((1.0, between),)))
+        return float(moved.kl(language.table(start)).mean())
+
+    assert gone(share) < limit <= gone(3.0 * share)
+
+
+class Bench:
+    """One weight, and nothing to read it by."""
+
+    def __init__(self) -> None:
+        self.drafts = {"w": torch.zeros((), dtype=torch.float64)}
+
+    def replace(self, drafts: Any) -> None:
+        self.drafts = drafts
+
+
+@pytest.mark.parametrize("rounding", [0.0, 0.05])
+@pytest.mark.parametrize(("way", "kept"), [(0.9, 1.0), (1.1, 1 / 3), (4.0, 1 / 9)])
+def test_what_rounding_adds_is_not_too_far(rounding: float, way: float, kept: float) -> None:
+    """In half precision the least move seems to go some way, near an equilibrium further than the
+    closed form."""
+    bench: Any = Bench()
+
+    class Sampled:
+        def begun(self) -> Any:
+            # Of KL 1e-2, so that a step may go .04 far.
+            return 0.0, [np.zeros(2), np.full(2, 0.5), np.array([0.1416, -0.1416])]
+
+        processes = OneProcess()
+
+        def measured(self, *, by_token: bool) -> tuple[float, float]:
+            w = float(bench.drafts["w"])
+            return -w, 0.04 * w**2 + rounding * (w > 0.0)
+
+    def minimise() -> Any:
+        bench.replace({"w": torch.tensor(way, dtype=torch.float64)})
+        return Minimised(Moments(), [])
+
+    _, share = Guard()(bench, [Sampled()], minimise)  # type: ignore[list-item]
+    assert share == pytest.approx(kept)
+    assert float(bench.drafts["w"]) == pytest.approx(kept * way)
 
 
 def test_parts_of_a_sample_change_nothing() -> None:

@@ -16,7 +16,7 @@ from experiments.lab import language_families as families
 from languages import FIXED, game, preferences, table_network, transformer
 from mpo_games.choices.pull import in_reward
 from mpo_games.protocol import State
-from mpo_llm.strength import NOISE
+from mpo_llm.strength import NOISE, UNSEEN
 
 PROMPTS = ((4,), (5,), (5, 1))
 
@@ -128,8 +128,28 @@ def test_the_average_of_weights_stands_beside_the_iterates() -> None:
     ("noise", "alpha"), [(None, 0.2), (1.0, 0.2), (0.25, 0.2), (0.04, 0.08), (0.0, 0.02)]
 )
 def test_noise_sets_the_magnet_s_weight(noise: float | None, alpha: float) -> None:
-    state: Any = State(None, None, memory={} if noise is None else {NOISE: noise})
-    assert ml.ByNoise()(state) == pytest.approx(alpha)
+    memory = {} if noise is None else {NOISE: noise}
+    for more in ({}, {UNSEEN: 0.0}, {UNSEEN: 0.95}):
+        state: Any = State(None, None, memory=memory | more)
+        assert ml.ByNoise()(state) == pytest.approx(alpha)
+    # Noise that is new in each step averages out.
+    state = State(None, None, memory=memory | {UNSEEN: 0.96})
+    assert ml.ByNoise()(state) == 0.02
+
+
+@pytest.mark.parametrize("unseen", [None, 0.0, 0.95, 0.96, 1.0])
+def test_new_responses_are_learnt_in_another_way(unseen: float | None) -> None:
+    """Bit for bit as by the pull that is chosen."""
+    again, new = (ml.SolvedBy(ml.Adam(epochs, 1e-2), o) for epochs, o in LOSSES)
+    made = game(transformer())
+    p = made.start
+    q = replace(made.feedback(p), unseen=unseen)
+    one = ml.ByNovelty(again, new)(p, q, p, eta=1.0, alpha=0.0, player=None)
+    chosen = new if unseen is not None and unseen > 0.95 else again
+    assert same(one, chosen(p, q, p, eta=1.0, alpha=0.0, player=None))
+
+
+LOSSES = ((3, ml.SequenceLevel()), (2, ml.TokenLevel()))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +161,7 @@ def test_noise_sets_the_magnet_s_weight(noise: float | None, alpha: float) -> No
         lambda: ml.WeightAveraged(mg.MMD(1.0, 0.1), 0.0),
         lambda: ml.WeightAveraged(mg.MMD),  # type: ignore[arg-type]
         lambda: ml.SolvedBy(pull=mg.MMD),  # type: ignore[arg-type]
+        lambda: ml.ByNovelty(ml.SolvedBy(), mg.MMD),  # type: ignore[arg-type]
     ],
 )
 def test_settings_out_of_range_are_refused(make: Any) -> None:

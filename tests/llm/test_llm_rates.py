@@ -84,6 +84,38 @@ def test_parts_of_a_sample_change_nothing() -> None:
     assert parts.moments.rate == pytest.approx(whole.moments.rate, rel=1e-9)
 
 
+class Bench:
+    """Two weights and their gradient, at one place."""
+
+    def __init__(self) -> None:
+        self.drafts = {"w": torch.zeros(2, dtype=torch.float64)}
+
+    def take(self) -> dict[str, torch.Tensor]:
+        return {"w": torch.ones(2, dtype=torch.float64)}
+
+    def replace(self, drafts: dict[str, torch.Tensor]) -> None:
+        self.drafts = drafts
+
+
+@pytest.mark.parametrize("c", [1.0, 2e5, 3e9])
+@pytest.mark.parametrize("rounding", [0.0, 0.06, 0.5])
+def test_what_rounding_adds_does_not_count(c: float, rounding: float) -> None:
+    """In half precision the least move seems to go some way. The KL without it is what is reached,
+    as far as there is such a rate below .1."""
+    bench: Any = Bench()
+    rng = np.random.default_rng(0)
+
+    def kl() -> float:
+        moved = float(bench.drafts["w"].abs().max())
+        noise = rounding * (1.0 + 0.02 * rng.normal()) if moved else 0.0
+        return noise + c * moved**2
+
+    rate, sure = ml.Reaching(0.045).measured(bench, kl, 1e-8)
+    assert rate == pytest.approx(min((0.045 / c) ** 0.5, 0.1), rel=0.3 if rounding else 0.05)
+    assert sure == (c > 1.0) or rounding > 0.0
+    assert not bench.drafts["w"].any()
+
+
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="`kl`"):
         ml.Reaching(0.0)

@@ -71,7 +71,11 @@ def steps(game: Any, count: int, **changes: Any) -> tuple[list[Rollouts], Any]:
     own = replace(
         mmd,
         feedback=replace(mmd.feedback, **changes),
-        pull=replace(mmd.pull, pull=watched),
+        pull=replace(
+            mmd.pull,
+            again=replace(mmd.pull.again, pull=watched),
+            new=replace(mmd.pull.new, pull=watched),
+        ),
     )
     return watched.seen, mg.solve(game, own, count, metrics={})
 

@@ -25,7 +25,11 @@ class Reaching:
     Adam's first update changes every weight by the rate. Its KL to the old policy is therefore
     about `c rate^2`, with c a number of the network: small for narrow networks and for adapters,
     large for wide and deep ones. The rate is the one at which this update alone goes `kl` far, in
-    nats a response. That costs one gradient and some five forward passes.
+    nats a response. That costs one gradient and some six forward passes.
+
+    In half precision the least change of the weights seems to go some way already, because it
+    moves what is rounded: .06 nats for SmolLM2 in bfloat16 and 24 tokens. The KL at a tenth of the
+    first rate should be a hundredth. Where it is much more, it is rounding, and does not count.
 
     The default is what a small transformer of width 32 needs, whose rate is 4e-3 to 7e-3. It gives
     1.4e-3 at width 64, and on SmolLM2 (135 million weights, responses of 24 tokens) 2e-4 for
@@ -47,17 +51,23 @@ class Reaching:
         before afterwards, and no gradients.
         """
         start, gradients = dict(bench.drafts), bench.take()
-        rate, sure = FIRST, False
-        for _ in range(LOOKS):
+
+        def gone(rate: float) -> float:
             bench.replace(_moved(start, gradients, rate, epsilon))
-            there = kl()
+            return kl()
+
+        rate, sure, there, near = FIRST, False, gone(FIRST), gone(FIRST / 10.0)
+        rounding = near if near > there / 10.0 else 0.0
+        for _ in range(LOOKS):
             # Far off, the KL is no square of the rate, and rounding may leave nothing of it.
-            factor = (self.kl / there) ** 0.5 if there > 0.0 else LEAP
+            far = there - rounding
+            factor = (self.kl / far) ** 0.5 if far > 0.0 else LEAP
             factor = min(max(factor, 1.0 / LEAP), LEAP)
             sure = abs(factor - 1.0) < NEAR
             if sure or (rate == LARGEST and factor > 1.0):
                 break
             rate = min(rate * factor, LARGEST)
+            there = gone(rate)
         bench.replace(_moved(start, {}, 0.0, epsilon))
         return rate, sure
 

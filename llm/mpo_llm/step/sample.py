@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mpo_games.protocol import Array
 from mpo_llm.networks.processes import OneProcess, Processes
@@ -31,10 +32,11 @@ class Sample:
     processes: Processes = OneProcess()
     """The whole sample is that of all processes together."""
 
-    def measured(self) -> tuple[float, float]:
+    def measured(self, *, by_token: bool = False) -> tuple[float, float]:
         """The loss of whole responses, and KL(new || old) in nats a response.
 
-        Infinity where the network returns no finite numbers.
+        The KL is estimated at the responses alone; or, `by_token`, it adds up the exact KLs of the
+        next tokens along them. Infinity where the network returns no finite numbers.
         """
         loss, kl = 0.0, 0.0
         with torch.no_grad():
@@ -45,14 +47,8 @@ class Sample:
                     # The other parts are run all the same: processes must run equally often.
                     loss = kl = np.inf
                     continue
-                # The KL is the loss of a step that is pulled to the old policy by weight 1 alone.
-                still = replace(
-                    batch,
-                    advantages=torch.zeros_like(batch.advantages),
-                    pulls=[(1.0, *batch.pulls[0][1:])],
-                )
                 loss += float(batch.weights @ SequenceLevel()(batch))
-                kl += float(batch.weights @ SequenceLevel()(still))
+                kl += float(batch.weights @ (_by_token if by_token else _by_response)(batch))
         found = np.sum(self.processes.gather((loss, kl)), axis=0)
         return float(found[0]), float(found[1])
 
@@ -70,6 +66,21 @@ class Sample:
                 columns.append([column.double().cpu().numpy() for column in rows])
         whole = float(np.sum(self.processes.gather(loss)))
         return whole, [np.concatenate(c) for c in zip(*columns, strict=True)]
+
+
+def _by_response(batch: Batch) -> Tensor:
+    """The loss of a step that is pulled to the old policy by weight 1 alone."""
+    still = replace(
+        batch,
+        advantages=torch.zeros_like(batch.advantages),
+        pulls=[(1.0, *batch.pulls[0][1:])],
+    )
+    return SequenceLevel()(still)
+
+
+def _by_token(batch: Batch) -> Tensor:
+    _, _, kl = batch.pulls[0]
+    return kl.sum(1)
 
 
 def predicted(samples: Sequence[Sample]) -> tuple[float, float]:
