@@ -50,6 +50,11 @@ def written(value: object) -> str:
     return ADDRESS.sub("", " ".join(repr(value).split()))
 
 
+def counted(number: float, noun: str, many: str = "") -> str:
+    """A number of things in words: "1 battle", "1,200 battles"; `many` is an irregular plural."""
+    return f"{number:,.10g} {noun if number == 1 else many or noun + 's'}"
+
+
 Shorthand = tuple[Callable[..., Any], Mapping[str, Any]]
 """A function, and the arguments with which it makes a value."""
 

@@ -127,8 +127,11 @@ def _game_of(text: str, table: Table, kind: meaning.Kind) -> tuple[str, Loaded]:
     return f"{text}, read as {size} {meaning.WORDS[read_as]}", game
 
 
-def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> Battles:
-    """What the file `text` tells `rank`: battles, numbers of wins, or preferences."""
+def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> tuple[Battles, str]:
+    """What the file `text` tells `rank`: battles, numbers of wins, or preferences.
+
+    With a sentence on how its columns were read, if their names do not tell.
+    """
     path = Path(text)
     suffix = path.suffix.lower()
     if suffix not in TABLES:
@@ -136,11 +139,11 @@ def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> Battles:
     if suffix == ".npy":
         if kind == "battles":
             raise ValueError(f"{text!r} holds numbers, and no battles.")
-        return meaning.battles(text, Table(_array(path)), kind)
+        return meaning.battles(text, Table(_array(path)), kind), ""
     battles = battle_list.read(path, kind == "battles") if kind in ("auto", "battles") else None
     if battles is not None:
         return battles
-    return meaning.battles(text, read_csv(path, missing=True), cast(meaning.Kind, kind))
+    return meaning.battles(text, read_csv(path, missing=True), cast(meaning.Kind, kind)), ""
 
 
 def _array(path: Path) -> Array:
