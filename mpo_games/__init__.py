@@ -46,6 +46,7 @@ from mpo_games.compat.earlier_names import Mixed as Mixed
 from mpo_games.compat.earlier_names import WhenSettled as WhenSettled
 from mpo_games.compat.earlier_names import WhenSolved as WhenSolved
 from mpo_games.compat.earlier_names import build as build
+from mpo_games.explained import explain as _explain
 from mpo_games.games import builders as builders
 from mpo_games.games import catalogue as catalogue
 from mpo_games.games import families as families
@@ -230,6 +231,8 @@ __all__ = [
     "to_efg",
     "to_nfg",
 ]
+
+_explain(globals()[_name] for _name in __all__)
 
 # More earlier names: of `exact.trees`, and two functions of `catalogue`.
 describe = catalogue.describe

@@ -28,6 +28,7 @@ class Trace:
     """
 
     columns: Mapping[str, Array]
+    """The numbers of every record, by the name of what was recorded."""
 
     def __getitem__(self, name: str) -> Array:
         if name not in self.columns:
