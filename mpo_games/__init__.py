@@ -32,6 +32,10 @@ from mpo_games.choices.magnets import Fixed as Fixed
 from mpo_games.choices.magnets import Leap as Leap
 from mpo_games.choices.magnets import WhenGapFell as WhenGapFell
 from mpo_games.choices.magnets import WhenInnerSolved as WhenInnerSolved
+from mpo_games.choices.pull import in_reward as in_reward
+from mpo_games.choices.pull import mutation as mutation
+from mpo_games.choices.pull import proximal as proximal
+from mpo_games.choices.pull import squared as squared
 from mpo_games.choices.strength import Adaptive as Adaptive
 from mpo_games.choices.strength import Anchored as Anchored
 from mpo_games.choices.strength import Decaying as Decaying
@@ -214,19 +218,23 @@ __all__ = [
     "exact",
     "families",
     "half_step",
+    "in_reward",
     "iterate",
     "load",
     "log_spaced",
     "metrics",
+    "mutation",
     "optimistic",
     "plot",
     "popov",
     "probabilities",
+    "proximal",
     "q_values",
     "rank",
     "reflected",
     "smoothed",
     "solve",
+    "squared",
     "theory",
     "to_efg",
     "to_nfg",

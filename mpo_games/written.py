@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from math import ceil, log10
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,13 @@ def written(value: object) -> str:
 def counted(number: float, noun: str, many: str = "") -> str:
     """A number of things in words: "1 battle", "1,200 battles"; `many` is an irregular plural."""
     return f"{number:,.10g} {noun if number == 1 else many or noun + 's'}"
+
+
+def up_to(number: float, error: float) -> float:
+    """A number without the digits that an error of this size makes meaningless."""
+    digits = 12 if error <= 1e-12 else ceil(-log10(error))
+    # Adding 0 turns -0 into 0.
+    return round(number, digits) + 0.0
 
 
 Shorthand = tuple[Callable[..., Any], Mapping[str, Any]]

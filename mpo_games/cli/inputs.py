@@ -25,6 +25,7 @@ from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.games.noisy import NoisyGame
 from mpo_games.protocol import Array, Game, P, Solver
 from mpo_games.provenance import spell
+from mpo_games.written import counted
 
 TABLES = (".csv", ".tsv", ".npy")
 FILES = (*TABLES, ".efg", ".nfg")
@@ -74,7 +75,12 @@ def load(text: str, kind: meaning.Kind, max_memory: float = MAX_MEMORY) -> tuple
                 f"Parameters of a game are numbers, `NAME:key=1,other=2`, got {item!r}. A game "
                 "within a game is written in brackets, `misere(game=kuhn_poker())`."
             ) from error
-    return text, catalogue.load(name, max_memory=max_memory, **parameters)
+    try:
+        return text, catalogue.load(name, max_memory=max_memory, **parameters)
+    except ValueError as error:
+        # The argument of a function is an option here.
+        said = str(error).replace("`max_memory`", "`--max-memory`").replace("`game` must", "GAME must")
+        raise ValueError(said.replace("`name`: the", "the")) from error
 
 
 def _is_file(path: Path) -> bool:
@@ -184,7 +190,13 @@ def policy(game: Loaded, text: str) -> mg.TabularPolicy:
         return game.policy(*(rows * game.players if len(rows) == 1 else rows))
     except TypeError as error:
         raise ValueError(
-            f"`--start` must have {game.players} rows separated by `/`, got {text!r}."
+            f"`--start` must have {counted(game.players, 'row')} separated by `/`, got {text!r}."
+        ) from error
+    except ValueError as error:
+        legal = np.atleast_2d(game.initial_policy().legal)
+        wanted = " and ".join(dict.fromkeys(str(n) for n in legal.sum(axis=-1).ravel().tolist()))
+        raise ValueError(
+            f"`--start` must have {wanted} probabilities in a row, which sum to 1, got {text!r}."
         ) from error
 
 
