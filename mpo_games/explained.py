@@ -38,12 +38,14 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-class _Doc:
-    """The docstring of a class, with its fields: read from the source when somebody asks."""
+class _Doc(str):
+    """The docstring of a class, with its fields: read from the source when somebody asks.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.whole: str | None = None
+    A text itself, because `help()` takes it as it is where a metaclass has a docstring of its own,
+    as that of protocols has. Such a docstring names its fields.
+    """
+
+    whole: str | None = None
 
     def __get__(self, one: object, kind: type) -> str:
         if self.whole is None:
@@ -55,7 +57,7 @@ class _Doc:
                 )
                 for name, meaning in meanings.items()
             ]
-            text = inspect.cleandoc(self.text)
+            text = inspect.cleandoc(str(self))
             self.whole = "\n".join([text, "", FIELDS, *lines]) if lines else text
         return self.whole
 

@@ -157,9 +157,10 @@ class Solve:
             ("seconds", f"{seconds:.3g}"),
         ]
         failures: list[str] = []
+        sourced = inputs.sourced(solution, self.game, self.kind, label, self.save)
         for what, path, write in (
             ("strategy", self.strategy, lambda path: solution.table().to_csv(path)),
-            ("saved", self.save, inputs.sourced(solution, self.game, self.kind, label).save),
+            ("saved", self.save, sourced.save),
             ("plot", self.plot, partial(pictures.write, partial(pictures.gap, solution, label))),
         ):
             if path is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 from ast import literal_eval
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -229,10 +231,21 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
     return solution
 
 
-def sourced(solution: mg.Solution[P], game: str, kind: meaning.Kind, solver: str) -> mg.Solution[P]:
-    """The solution with a note of what the command line called game and solver, for `show`."""
-    named = str(Path(game).resolve()) if _is_file(Path(game)) else game
-    source = {"game": named, "kind": kind, "solver": solver}
+def sourced(
+    solution: mg.Solution[P], game: str, kind: meaning.Kind, solver: str, path: Path | None
+) -> mg.Solution[P]:
+    """The solution with a note of what the command line called game and solver, for `show`.
+
+    The file of a game is noted twice: by its place, and by the way to it from the folder of `path`,
+    where the solution is saved. The second holds when a folder with both is moved.
+    """
+    source = {"game": game, "kind": kind, "solver": solver}
+    if _is_file(Path(game)):
+        source["game"] = str(Path(game).resolve())
+        # There is no way between two drives of Windows.
+        with suppress(ValueError):
+            folder = Path() if path is None else path.parent
+            source["beside"] = relpath(source["game"], folder.resolve())
     provenance = {**solution.provenance, "source": source}
     return replace(solution, provenance=provenance)
 
@@ -253,7 +266,7 @@ def _source(path: Path) -> tuple[str, meaning.Kind]:
     """What the command line called the game of a saved solution, and the kind of its table."""
     try:
         source = json.loads(str(npz.read(path)["header"]))["provenance"].get("source")
-        named = None if source is None else (str(source["game"]), source["kind"])
+        named = None if source is None else (_found(path, source), source["kind"])
     except FileNotFoundError as error:
         raise ValueError(f"There is no file {str(path)!r} to show.") from error
     # A foreign file can fail in any way: zip, zlib, JSON, shapes.
@@ -265,6 +278,12 @@ def _source(path: Path) -> tuple[str, meaning.Kind]:
             f"`mpo-games show {path} GAME`."
         )
     return named
+
+
+def _found(path: Path, source: Mapping[str, str]) -> str:
+    """The game of a saved solution: where it stands from the file, if it is there still."""
+    beside = path.parent / source.get("beside", "")
+    return str(beside if _is_file(beside) else source["game"])
 
 
 def require_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:

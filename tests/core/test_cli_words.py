@@ -63,11 +63,12 @@ def test_the_list_is_as_wide_as_the_terminal(
     assert " ".join(commands.ELSEWHERE.split()) in words
 
 
-def test_no_option_has_the_default_none(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_option_has_the_default_none(run: Run) -> None:
     for command in ("solve", "rank", "show"):
-        with pytest.raises(SystemExit):
-            run(command, "--help")
-        assert "None" not in capsys.readouterr().out
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert "(optional)" in out
+        assert "None" not in out
 
 
 def test_one_thing_is_not_many() -> None:
@@ -107,3 +108,29 @@ def test_a_warning_is_a_line_without_a_file(
         )
         assert run("list") == (0, "done\n", "mpo-games: warning: the disk is nearly full.\n")
     assert warnings.formatwarning is before
+
+
+def test_a_saved_run_finds_its_game_where_both_were_moved(run: Run, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "runs").mkdir(parents=True)
+    (old / "a.csv").write_text("3,-1\n-1,1\n")
+    saved = old / "runs" / "a.npz"
+    assert run("solve", old / "a.csv", "--save", saved)[0] == 0
+    before = run("show", saved)[1]
+    old.rename(new)
+    code, out, _ = run("show", new / "runs" / "a.npz")
+    assert code == 0
+    assert out.splitlines()[3:] == before.splitlines()[3:]
+    (new / "a.csv").unlink()
+    refused(run("show", new / "runs" / "a.npz"), "a.csv")
+
+
+def test_payoffs_that_differ_in_the_last_digit_are_said_to(tmp_path: Path) -> None:
+    payoff = [[3.0, -1.0], [-1.0, 0.3]]
+    path = mg.solve(mg.MatrixGame(payoff), mg.AutoMPO(), 10).save(tmp_path / "a.npz")
+    payoff[1][1] = 0.1 + 0.2
+    with pytest.raises(ValueError, match="differ in one last digit"):
+        mg.Solution.load(path, mg.MatrixGame(payoff))
+    with pytest.raises(ValueError, match="not of") as caught:
+        mg.Solution.load(path, mg.MatrixGame([[3.0, -1.0, 0.0], [-1.0, 0.3, 0.0]]))
+    assert "digit" not in str(caught.value)
