@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mpo_games.choices.feedback import optimistic
 from mpo_games.choices.geometry import as_given
 from mpo_games.choices.magnets import Ema, Every
 from mpo_games.games.behavioural import BehaviouralGame
+from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.method import Grid, Method
 from mpo_games.policies.dilation import payoff_scaled
 from mpo_games.policies.mirror_maps import Euclidean

@@ -108,7 +108,9 @@ def require_solver(solver: object) -> None:
         return
     example = "`MPO(eta=0.3, alpha=0.1, period=50)`"
     if has_verbs(solver, "feedback"):
-        raise WrongKind(f"`solver` is a game: the game comes first, `solve(game, {example[1:-1]})`.")
+        raise WrongKind(
+            f"`solver` is a game: the game comes first, `solve(game, {example[1:-1]})`."
+        )
     if has_verbs(solver, "solver", "plays"):
         raise WrongKind(
             f"`solver` is a baseline ({shown(solver)}): `.solver(game)` is its solver for a game."
@@ -122,7 +124,8 @@ def require_game(game: object, *verbs: str) -> None:
     """`ValueError` unless `game` has `feedback`, and these other methods."""
     if has_verbs(game, "step") and not has_verbs(game, "initial_policy"):
         raise WrongKind(
-            f"`game` is a solver, {shown(game)}: the game comes first, `solve(game, solver, budget)`."
+            f"`game` is a solver, {shown(game)}: the game comes first, "
+            "`solve(game, solver, budget)`."
         )
     if not has_verbs(game, "feedback"):
         raise WrongKind(f'`game` must be a game like `load("comal")`, got {shown(game)}.')

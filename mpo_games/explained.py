@@ -24,9 +24,7 @@ class _Parameter(inspect.Parameter):
 
     def __str__(self) -> str:
         default = self.default if self.default is self.empty else _Text(written(self.default))
-        plain = inspect.Parameter(
-            self.name, self.kind, default=default, annotation=self.annotation
-        )
+        plain = inspect.Parameter(self.name, self.kind, default=default, annotation=self.annotation)
         return str(plain)
 
 
@@ -52,8 +50,12 @@ class _Doc(str):
             meanings = _meanings(kind)
             lines = [
                 textwrap.fill(
-                    f"{name}: {' '.join(meaning.split())}", 96, subsequent_indent="        ",
-                    initial_indent="    ", break_long_words=False, break_on_hyphens=False,
+                    f"{name}: {' '.join(meaning.split())}",
+                    96,
+                    subsequent_indent="        ",
+                    initial_indent="    ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
                 )
                 for name, meaning in meanings.items()
             ]

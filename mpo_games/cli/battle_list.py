@@ -64,7 +64,9 @@ def _require_order(path: Path, cells: Cells, head: list[str]) -> None:
     by_place = any(row[-1].lower().replace(" ", "_") in (*FIRST, *SECOND) for _, row in cells[1:])
     a, b = head[:2]
     swapped = by_place and a[:-1] == b[:-1] and a[-1:] > b[-1:]
-    elsewhere = any(name in COLUMNS and name != role for name, role in zip(head, COLUMNS))
+    elsewhere = any(
+        name in COLUMNS and name != role for name, role in zip(head, COLUMNS, strict=True)
+    )
     outcome_early = any(word & set(OUTCOMES) for word in words[:2])
     if swapped or elsewhere or outcome_early or words[2] & set(LOSERS):
         refuse(

@@ -70,13 +70,14 @@ class Solve:
     budget: float = 10_000
     """Feedback evaluations to spend (extragradient needs two a step)."""
     tol: Annotated[
-        float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 1e-13 of the largest payoff)")
+        float | None,
+        tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 1e-13 of the largest payoff)"),
     ] = None
     """Stop when the duality gap is at most this, in payoffs; 0 never stops before the budget."""
     start: Annotated[
         str | None, tyro.conf.arg(metavar="P,P,...", help_behavior_hint="(default: uniform)")
     ] = None
-    """The first policy and magnet: probabilities `0.2,0.5,0.3`, the players' rows separated by `/`."""
+    """The first policy and magnet: probabilities `0.2,0.5,0.3`, players' rows separated by `/`."""
     average: bool = False
     """Track the average iterate too."""
     restarts: bool = False
@@ -89,17 +90,27 @@ class Solve:
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
     max_memory: float = MAX_MEMORY
     """GiB that a named game may take: a larger one is refused."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = (
+        None
+    )
     """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
-    strategy: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")] = None
+    strategy: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")
+    ] = None
     """Write the strategy: a row for each action at each information state, with their names."""
-    save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")] = None
+    save: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")
+    ] = None
     """Save the solution: `mpo-games show` reads it, Python can load it, and --resume can go on."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")] = None
+    resume: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")
+    ] = None
     """Go on from a saved solution up to --budget, with the same game and solver.
     If it is the file of --checkpoint and does not exist yet, the run starts: one command does both.
     """
-    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")] = None
+    checkpoint: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")
+    ] = None
     """Save there every minute, at the end, on Ctrl-C, SIGTERM and SIGHUP, and on any error."""
 
     def run(self) -> str:

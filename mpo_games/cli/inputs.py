@@ -81,7 +81,9 @@ def load(text: str, kind: meaning.Kind, max_memory: float = MAX_MEMORY) -> tuple
         return text, catalogue.load(name, max_memory=max_memory, **parameters)
     except ValueError as error:
         # The argument of a function is an option here.
-        said = str(error).replace("`max_memory`", "`--max-memory`").replace("`game` must", "GAME must")
+        said = (
+            str(error).replace("`max_memory`", "`--max-memory`").replace("`game` must", "GAME must")
+        )
         raise ValueError(said.replace("`name`: the", "the")) from error
 
 

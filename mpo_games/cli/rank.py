@@ -45,9 +45,13 @@ class Rank:
     """The share of the resamples that an interval covers."""
     seed: int = 0
     """The seed of the resamples."""
-    table: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")] = None
+    table: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")
+    ] = None
     """Write the ranking with all digits."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = (
+        None
+    )
     """Draw the win rates of all pairs and the rankings, to a .png, .svg or .pdf file."""
 
     def run(self) -> str:

@@ -126,7 +126,7 @@ class SampledGame(_EstimatedTables):
 
 @dataclass(frozen=True, repr=False)
 class BanditGame(_EstimatedTables):
-    r"""Reveals only the payoff of the action that was played in `game`, `samples` times in each row.
+    r"""Reveals only the payoff of the action that was played in `game`, `samples` times a row.
 
     The side that learns draws its action from
     $b = (1-\text{exploration})\,p + \text{exploration}\cdot$uniform, and its opponent draws as in

@@ -1,8 +1,8 @@
 """How figures look: one colour and dash per algorithm, everywhere, and the theme around them.
 
 The colours are those of Okabe and Ito (2008), four of Tol (2021), and a violet and a pink that are
-far from all of these also for colour-blind readers. There are more algorithms than colours: two of one
-colour differ in their dash, and rivals in one figure never by dashes against dashes with dots.
+far from all of these also for colour-blind readers. There are more algorithms than colours: two of
+one colour differ in their dash, and rivals never by dashes against dashes with dots.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from itertools import combinations
-from os.path import commonprefix
 from typing import Literal
 
 import numpy as np
@@ -127,7 +126,8 @@ def misspelt(one: Hashable, other: Hashable) -> bool:
 
 
 def _one_edit(a: str, b: str) -> bool:
-    begin = len(commonprefix([a, b]))
+    pairs = enumerate(zip(a, b, strict=False))
+    begin = next((i for i, (one, other) in pairs if one != other), min(len(a), len(b)))
     # Few mistakes are in the first letter, and many names rhyme.
     if not (begin and a.isalpha() and b.isalpha() and min(len(a), len(b)) >= SHORTEST):
         return False

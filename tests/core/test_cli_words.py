@@ -34,7 +34,8 @@ def test_chess_fits_no_machine(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(1.5, "about 1.5 GiB"), (2e24, "about 10^24 GiB"), (999.0, "about 999 GiB")]
+    ("number", "said"),
+    [(1.5, "about 1.5 GiB"), (2e24, "about 10^24 GiB"), (999.0, "about 999 GiB")],
 )
 def test_a_number_of_bytes_that_nobody_has_is_a_power_of_ten(number: float, said: str) -> None:
     assert size(number * GIB) == said

@@ -60,7 +60,7 @@ def test_baselines_print_as_a_short_table_and_name_what_is_close():
     assert len(lines) <= 30
     assert max(map(len, lines)) <= 120
     assert lines[0] == f"{len(found)} baselines"
-    assert lines[1].split() == "name games settings on tables settings on trees".split()
+    assert " ".join(lines[1].split()) == "name games settings on tables settings on trees"
     assert all(name in " ".join(lines) for name in found)
     assert all(name in found._repr_html_() for name in ("MPO", "CFR+", "<table>"))
     assert len(found.table()) == len(found)
