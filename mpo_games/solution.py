@@ -22,7 +22,7 @@ from mpo_games.provenance import other_payoffs
 from mpo_games.saved import numbers, parts_of, stored
 from mpo_games.table import Table
 from mpo_games.trace import Trace
-from mpo_games.written import up_to
+from mpo_games.written import plural, up_to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +126,8 @@ class Solution(Generic[P]):
 
     def __repr__(self) -> str:
         what = f"{self.method} on {self._title}"
-        spent = f"after {self.state.evaluations:.10g} evaluations"
+        count = self.state.evaluations
+        spent = f"after {count:.10g} {plural(count, 'evaluation')}"
         if "gap" not in self.trace or not len(self.trace):
             return f"{what}: {spent}"
         return f"{what}: {'largest ' * (self.trace['gap'].ndim > 1)}gap {self.gap:.2g} {spent}"

@@ -53,7 +53,12 @@ def written(value: object) -> str:
 
 def counted(number: float, noun: str, many: str = "") -> str:
     """A number of things in words: "1 battle", "1,200 battles"; `many` is an irregular plural."""
-    return f"{number:,.10g} {noun if number == 1 else many or noun + 's'}"
+    return f"{number:,.10g} {plural(number, noun, many)}"
+
+
+def plural(number: float, noun: str, many: str = "") -> str:
+    """The noun for this number of things."""
+    return noun if number == 1 else many or f"{noun}s"
 
 
 def up_to(number: float, error: float) -> float:
