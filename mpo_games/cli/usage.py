@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -28,7 +28,8 @@ def warnings_in_sentences(program: str) -> Iterator[None]:
         return f"{program}: warning: {' '.join(str(message).split())}\n"
 
     # Not `showwarning`: who records warnings, such as a test, still gets them.
-    warnings.formatwarning = line
+    # Python passes the file and its line by position, and nothing else is wanted of them here.
+    warnings.formatwarning = cast(Any, line)
     try:
         yield
     finally:
