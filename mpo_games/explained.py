@@ -98,7 +98,7 @@ def _meanings(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         found |= dict(_texts(one)) if is_dataclass(one) else {}
-    wanted = [part.name for part in fields(kind) if part.init]  # type: ignore[arg-type]
+    wanted = [part.name for part in fields(kind) if part.init]
     return {name: found[name] for name in wanted if name in found}
 
 

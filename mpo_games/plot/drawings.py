@@ -121,7 +121,7 @@ def convergence(
         ax.set_xlabel(x)
         # Curves that are added to axes with bands keep the words for these.
         if banded or BAND not in ax.get_ylabel():
-            explained = f": {BAND} {100 * band[0]:g} % to {100 * band[1]:g} %" if banded else ""
+            explained = f"\n{BAND} {100 * band[0]:g} % to {100 * band[1]:g} %" if banded else ""
             ax.set_ylabel(f"{_QUANTITY.get(metric, metric)}{explained}")
         if labels:
             drawn.label(ax)

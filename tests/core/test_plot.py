@@ -189,7 +189,7 @@ def test_the_axis_says_what_line_and_band_are_and_a_piece_of_line_shows_the_dash
     lone = mg.Trace({"evaluations": np.arange(3.0), "gap": np.ones(3)})
     assert plot.convergence({"MPO": lone}).get_ylabel() == "duality gap"
     ax = plot.convergence({"RM+": several, "MMD": several}, band=(0.25, 0.75))
-    said = "duality gap: median, band 25 % to 75 %"
+    said = "duality gap\nmedian, band 25 % to 75 %"
     assert plot.convergence({"MPO": lone}, ax=ax).get_ylabel() == said
     (pieces,) = [c for c in ax.collections if isinstance(c, LineCollection)]
     # RM+ and MMD have one colour; the labels of the first call were replaced.
