@@ -132,7 +132,8 @@ class Comparison:
         the first mark and beyond the budget, where nothing is known.
         """
         first, budget = self.marks[0], self.marks[-1]
-        end, notes = budget if at is None else at, ()
+        end = budget if at is None else at
+        notes: tuple[str, ...] = ()
         if not (is_number(end) and first <= end <= budget):
             raise ValueError(
                 f"`at` must lie between {first:g} and {budget:g} evaluations, the first and the "
