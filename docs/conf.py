@@ -14,6 +14,8 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
+from mpo_games.explained import FIELDS
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
@@ -57,6 +59,8 @@ for notebook in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
 def formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings write maths between dollars, as Markdown does; autodoc reads reStructuredText."""
     text = "\n".join(lines)
+    # `help()` shows the fields in the docstring of the class; autodoc lists them one by one.
+    text = text.partition(f"\n{FIELDS}\n")[0]
 
     def displayed(match: re.Match[str]) -> str:
         body = " ".join(match[1].split())

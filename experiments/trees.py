@@ -70,16 +70,17 @@ def plot(results: dict[str, Any]) -> Any:
     marks, names = results["marks"], list(results["methods"])
     with draw.theme():
         figure, (top, bottom) = plt.subplots(2, 1, figsize=(11.4, 10.0))
-        ends = []
+        ends, dashes = [], []
         for name in names:
             look = draw.style(name) or draw.Style(draw.GREY)
             curve = _mean(_split(results, name)[1])
             width = 3.4 if name == "AutoMPO" else 2.0
             top.loglog(marks, curve, color=look.color, linestyle=look.dash, linewidth=width)
             ends.append((name, float(curve[-1]), look.color))
+            dashes.append(look.dash)
         top.set(xlim=(marks[0], marks[-1]), xlabel="evaluations", ylabel="exploitability")
         top.set_title("twenty perturbed games, geometric mean")
-        draw.label_ends(top, ends)
+        draw.label_ends(top, ends, dashes)
         power = np.log10(
             [
                 [*plain[:, -1], _mean(rest)[-1], rest[:, -1].max()]

@@ -32,6 +32,10 @@ from mpo_games.choices.magnets import Fixed as Fixed
 from mpo_games.choices.magnets import Leap as Leap
 from mpo_games.choices.magnets import WhenGapFell as WhenGapFell
 from mpo_games.choices.magnets import WhenInnerSolved as WhenInnerSolved
+from mpo_games.choices.pull import in_reward as in_reward
+from mpo_games.choices.pull import mutation as mutation
+from mpo_games.choices.pull import proximal as proximal
+from mpo_games.choices.pull import squared as squared
 from mpo_games.choices.strength import Adaptive as Adaptive
 from mpo_games.choices.strength import Anchored as Anchored
 from mpo_games.choices.strength import Decaying as Decaying
@@ -46,6 +50,7 @@ from mpo_games.compat.earlier_names import Mixed as Mixed
 from mpo_games.compat.earlier_names import WhenSettled as WhenSettled
 from mpo_games.compat.earlier_names import WhenSolved as WhenSolved
 from mpo_games.compat.earlier_names import build as build
+from mpo_games.explained import explain as _explain
 from mpo_games.games import builders as builders
 from mpo_games.games import catalogue as catalogue
 from mpo_games.games import families as families
@@ -213,23 +218,29 @@ __all__ = [
     "exact",
     "families",
     "half_step",
+    "in_reward",
     "iterate",
     "load",
     "log_spaced",
     "metrics",
+    "mutation",
     "optimistic",
     "plot",
     "popov",
     "probabilities",
+    "proximal",
     "q_values",
     "rank",
     "reflected",
     "smoothed",
     "solve",
+    "squared",
     "theory",
     "to_efg",
     "to_nfg",
 ]
+
+_explain(globals()[_name] for _name in __all__)
 
 # More earlier names: of `exact.trees`, and two functions of `catalogue`.
 describe = catalogue.describe

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mpo_games.checks import WrongKind
 from mpo_games.choices.feedback import optimistic
 from mpo_games.choices.geometry import as_given
 from mpo_games.choices.magnets import Ema, Every
@@ -20,8 +19,8 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.method import Grid, Method
 from mpo_games.policies.dilation import payoff_scaled
 from mpo_games.policies.mirror_maps import Euclidean
-from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Solver
+from mpo_games.rivals import Baseline, Baselines
 from mpo_games.solvers import magnetic, regret, self_tuning
 from mpo_games.solvers.averaged import Averaged
 from mpo_games.solvers.classic import FictitiousPlay, GradientAscent
@@ -267,57 +266,6 @@ def on_trees(steps: int) -> Mapping[str, Method]:
     return {method.name: method.lasting(steps) for method in ON_TREES}
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """A rival by name: how it plays tables, and how it plays trees.
-
-    `compare` takes it as it is; `solver(game)` is its plain solver.
-
-    >>> baselines()["CFR+"]
-    CFR+: a baseline on trees
-    """
-
-    name: str
-    """Its name in tables and figures."""
-    tables: Method | None
-    """How it plays matrices and preferences; None if it is made for trees."""
-    trees: Method | None
-    """How it plays trees; None if it is made for tables."""
-
-    def __repr__(self) -> str:
-        return f"{self.name}: a baseline on {self.made_for}"
-
-    @property
-    def made_for(self) -> str:
-        """The games that it plays, in words."""
-        kinds = {"tables": self.tables, "trees": self.trees}
-        return " and ".join(kind for kind, method in kinds.items() if method is not None)
-
-    def plays(self, game: Any) -> bool:
-        """Whether it is made for games of this kind."""
-        if isinstance(game, SequenceFormGame):
-            return self.trees is not None
-        return self.tables is not None and isinstance(game.initial_policy(), TabularPolicy)
-
-    def method(self, game: Any) -> Method:
-        """How it plays `game`; `ValueError` where it is made for games of another kind."""
-        found = self.trees if isinstance(game, SequenceFormGame) else self.tables
-        if found is None or not self.plays(game):
-            raise WrongKind(
-                f"{self.name} is a baseline on {self.made_for}, not on a {type(game).__name__}."
-            )
-        return found
-
-    def solver(self, game: Any) -> Solver:
-        """Its solver for `game`, untuned; `ValueError` as for `method`.
-
-        On trees a method may move in another geometry than the game's own: then `compare` plays
-        `method(game).view(game)`.
-        """
-        method = self.method(game)
-        return method.solver(method.default, method.unit(game))
-
-
 DEFAULTS_ON_TABLES: Mapping[str, Mapping[str, float]] = {
     "MPO": {"eta": 0.5, "alpha": 0.2, "period": 30},
     "Optimistic MPO": {"eta": 0.5, "alpha": 0.05, "period": 200},
@@ -370,7 +318,7 @@ SHORT = {
 """Names of methods on trees as `baselines` has them."""
 
 
-def baselines() -> dict[str, Baseline]:
+def baselines() -> Baselines:
     """The methods that the figures of this project compare, by name, to hand to `compare`.
 
     Each has its published form, and one setting for all tables and one for all trees, which the
@@ -389,7 +337,7 @@ def baselines() -> dict[str, Baseline]:
         for m in (*ON_TREES, *CLASSICS_ON_TREES)
     }
     names = dict.fromkeys((*tables, *trees))
-    return {name: Baseline(name, tables.get(name), trees.get(name)) for name in names}
+    return Baselines({n: Baseline(n, tables.get(n), trees.get(n)) for n in names})
 
 
 def _untuned(method: Method, defaults: Mapping[str, Mapping[str, float]]) -> Method:

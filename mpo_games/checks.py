@@ -104,15 +104,29 @@ def has_verbs(noun: object, *verbs: str) -> bool:
 def require_solver(solver: object) -> None:
     """`ValueError` unless `solver` has a `step` that a solver has."""
     # The geometries have a `step` too, that of a policy.
-    if not has_verbs(solver, "step") or has_verbs(solver, "coordinates"):
+    if has_verbs(solver, "step") and not has_verbs(solver, "coordinates"):
+        return
+    example = "`MPO(eta=0.3, alpha=0.1, period=50)`"
+    if has_verbs(solver, "feedback"):
         raise WrongKind(
-            "`solver` must be a solver with its settings, like `MPO(eta=0.3, alpha=0.1, "
-            f"period=50)`, got {getattr(solver, '__name__', shown(solver))} without them."
+            f"`solver` is a game: the game comes first, `solve(game, {example[1:-1]})`."
         )
+    if has_verbs(solver, "solver", "plays"):
+        raise WrongKind(
+            f"`solver` is a baseline ({shown(solver)}): `.solver(game)` is its solver for a game."
+        )
+    name = getattr(solver, "__name__", None)
+    got = shown(solver) if name is None else f"{name} without them"
+    raise WrongKind(f"`solver` must be a solver with its settings, like {example}, got {got}.")
 
 
 def require_game(game: object, *verbs: str) -> None:
     """`ValueError` unless `game` has `feedback`, and these other methods."""
+    if has_verbs(game, "step") and not has_verbs(game, "initial_policy"):
+        raise WrongKind(
+            f"`game` is a solver, {shown(game)}: the game comes first, "
+            "`solve(game, solver, budget)`."
+        )
     if not has_verbs(game, "feedback"):
         raise WrongKind(f'`game` must be a game like `load("comal")`, got {shown(game)}.')
     for verb in verbs:

@@ -53,7 +53,8 @@ def compare(
     arguments alone, however many workers there are.
 
     A run that fails (an exception, a gap that is not finite) is listed with its reason, and the
-    others go on. Ctrl-C returns what is done until then.
+    others go on. Ctrl-C returns what is done until then, also while methods are tuned: then there
+    are no runs yet, and a sentence says so.
 
     Args:
         solvers: solvers by the names that tables and figures give them:
@@ -92,6 +93,7 @@ def compare(
     played = _instances(games, "games", drawn)
     marks = [m for m in log_spaced(budget, PER_DECADE) if m > 0.0]
     kept = CallCache(None if cache is None else Path(cache).expanduser())
+    own = tuple(name for name, one in entrants.items() if not isinstance(one, Baseline))
     notes = _left_out(entrants, played)
     cells = [
         _Cell(name, _method(name, entrant, instance).lasting(budget), game, seed, instance)
@@ -109,7 +111,14 @@ def compare(
             _chosen, calls, workers=workers, what="methods tuned", progress=progress
         )
         if not whole:
-            raise KeyboardInterrupt
+            stopped = sum(one is None for one in found)
+            kept_in = "`cache` keeps the others, and the same call goes on"
+            lost = "with `cache=` a folder would have kept the others"
+            notes.append(
+                f"Interrupted: {stopped} of {len(calls)} methods are not tuned yet, and nothing "
+                f"has run; {lost if cache is None else kept_in}."
+            )
+            return Comparison((), np.array(marks), own, tuple(notes))
         tuned = {key: one for key, one in zip(keys, found, strict=True) if one is not None}
     calls = []
     for cell in cells:
@@ -135,8 +144,7 @@ def compare(
         for cell, call, outcome in zip(cells, calls, outcomes, strict=True)
         if outcome is not None
     ]
-    own = [name for name, entrant in entrants.items() if not isinstance(entrant, Baseline)]
-    return Comparison(tuple(runs), np.array(marks), tuple(own), tuple(notes))
+    return Comparison(tuple(runs), np.array(marks), own, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpo_games.checks import require_positive
+from mpo_games.checks import is_number
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array
 from mpo_games.table import Table
 from mpo_games.trace import Trace
+from mpo_games.written import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,21 +127,31 @@ class Comparison:
     def table(self, at: float | None = None) -> Table:
         """A row for each solver, ranked as `solvers`: quantiles of the gap, runs, failed runs.
 
-        `at` says after how many evaluations; by default after all.
+        `at` says after how many evaluations; by default after all. Gaps are known at the `marks`
+        only: between two of them the table shows the earlier one, and says so. `ValueError` before
+        the first mark and beyond the budget, where nothing is known.
         """
-        if at is not None:
-            require_positive("at", at)
+        first, budget = self.marks[0], self.marks[-1]
+        end = budget if at is None else at
+        notes: tuple[str, ...] = ()
+        if not (is_number(end) and first <= end <= budget):
+            raise ValueError(
+                f"`at` must lie between {first:g} and {budget:g} evaluations, the first and the "
+                f"last mark, got {shown(at)}."
+            )
         # The last mark that is not beyond `at`.
-        end = len(self.marks) if at is None else int(np.searchsorted(self.marks, at, "right"))
+        mark = int(np.searchsorted(self.marks, end, "right")) - 1
+        if self.marks[mark] != end:
+            notes = (f"Gaps after {self.marks[mark]:g} evaluations, the last mark before {end:g}.",)
         rows: list[tuple[Any, ...]] = []
-        for name, last in self._ranked(mark=max(end - 1, 0)).items():
+        for name, last in self._ranked(mark=mark).items():
             cells = [
                 float(np.quantile(last, q)) if last.size else np.inf for q in QUANTILES.values()
             ]
             failed = sum(run.solver == name for run in self.failures)
             rows.append((name, *cells, int(last.size), failed))
         formats = dict.fromkeys(QUANTILES, ".2g")
-        return Table(("solver", *QUANTILES, "runs", "failed"), tuple(rows), formats)
+        return Table(("solver", *QUANTILES, "runs", "failed"), tuple(rows), formats, notes)
 
     def sentences(self) -> list[str]:
         """What the table does not say: which solvers were left out, which runs failed and why."""
@@ -168,7 +179,7 @@ class Comparison:
             "game": len(self.games),
             "seed": len({run.seed for run in self.runs}),
         }
-        said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items())
+        said = ", ".join(counted(n, what) for what, n in counts.items())
         return f"Duality gap after {self.marks[-1]:g} evaluations: {said}"
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ from mpo_games.games.preference import PreferenceGame
 from mpo_games.labelled import Labels, read
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array
+from mpo_games.written import counted
 
 TIE = 1e-12
 """Win rates this close to 1/2 are ties."""
@@ -60,7 +61,8 @@ class ContextReport:
     def __repr__(self) -> str:
         winner = f"Condorcet winner {self.condorcet_winner}"
         return (
-            f"ContextReport: {len(self.scores)} responses, cyclic share {self.cyclic_share:.3g}, "
+            f"ContextReport: {counted(len(self.scores), 'response')}, "
+            f"cyclic share {self.cyclic_share:.3g}, "
             f"{'no Condorcet winner' if self.condorcet_winner is None else winner}, "
             f"gap of the reward's winner {self.reward_gap:.3g}"
         )
@@ -113,7 +115,7 @@ class CyclicityReport:
 
     def __repr__(self) -> str:
         return (
-            f"CyclicityReport: {len(self.contexts)} contexts, cyclic share "
+            f"CyclicityReport: {counted(len(self.contexts), 'context')}, cyclic share "
             f"{self.cyclic_share:.3g}, with a Condorcet winner {self.condorcet_share:.3g}, "
             f"gap of the reward's winner {self.reward_gap:.3g}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from difflib import get_close_matches
 from itertools import islice
 from numbers import Real
 from typing import Any, Self
@@ -354,8 +355,31 @@ def _listed(labels: Iterable[Hashable]) -> str:
     return ", ".join(first[:6]) + (", ..." if len(first) > 6 else "")
 
 
+def closest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """The known names for which `name` may be a slip: other capitals, a beginning, a few letters.
+
+    >>> closest("mpo", ["MPO", "MMD"])
+    ['MPO']
+    """
+    plain = {one: _letters(one) for one in known}
+    wanted = _letters(name)
+    if same := [one for one, text in plain.items() if text == wanted]:
+        return same[:n]
+    near = get_close_matches(wanted, plain.values(), n=n)
+    begun = [text for text in plain.values() if len(wanted) > 2 and text.startswith(wanted)]
+    texts = dict.fromkeys([*near, *begun])
+    return [one for text in texts for one in plain if plain[one] == text][:n]
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower().replace("+", "plus"))) or name
+
+
 def shown(value: object) -> str:
     """A value in a sentence, not longer than a line."""
+    # A class where an instance is wanted: its address in a package says nothing.
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     try:
         text = " ".join(repr(value).split())
     except Exception:

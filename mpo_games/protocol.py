@@ -91,7 +91,9 @@ class Mixture(Generic[P]):
     """
 
     policies: tuple[P, ...]
+    """The policies that are combined."""
     weights: tuple[float, ...]
+    """The weight of each, which may be below 0."""
 
     def __post_init__(self) -> None:
         if not all(isinstance(part, (tuple, list)) for part in (self.policies, self.weights)):

@@ -22,6 +22,7 @@ from mpo_games.provenance import other_payoffs
 from mpo_games.saved import numbers, parts_of, stored
 from mpo_games.table import Table
 from mpo_games.trace import Trace
+from mpo_games.written import plural, up_to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,14 +117,17 @@ class Solution(Generic[P]):
             facts += [(f"duality gap of the {what}", self.gap), ("best gap", self.best_gap)]
             facts += [(f"exploitability of the {what}", self.exploitability)]
         if has_verbs(self.game, "value") and np.ndim(value := self.value) == 0:
-            facts += [("value", value)]
+            # Digits below the gap say nothing.
+            known = "gap" in self.trace and len(self.trace) and np.isfinite(self.gap)
+            facts += [("value", up_to(float(value), abs(self.gap)) if known else value)]
         facts += [("evaluations", self.state.evaluations), ("steps", self.state.step)]
         facts += [("reached `tol`", self.converged), ("seed", self.provenance["seed"])]
         return Table(("fact", "value"), tuple(facts))
 
     def __repr__(self) -> str:
         what = f"{self.method} on {self._title}"
-        spent = f"after {self.state.evaluations:.10g} evaluations"
+        count = self.state.evaluations
+        spent = f"after {count:.10g} {plural(count, 'evaluation')}"
         if "gap" not in self.trace or not len(self.trace):
             return f"{what}: {spent}"
         return f"{what}: {'largest ' * (self.trace['gap'].ndim > 1)}gap {self.gap:.2g} {spent}"

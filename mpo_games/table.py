@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo_games.atomic import write_bytes
+from mpo_games.written import counted
 
 LISTED = 20
 """The most rows that a table prints."""
@@ -39,6 +40,8 @@ class Table:
     """The cells of each row, not rounded."""
     formats: Mapping[str, str] = field(default_factory=dict)
     """How numbers of a column are printed, as in f-strings; `.4g` where nothing is said."""
+    notes: tuple[str, ...] = ()
+    """Sentences that are printed below the table."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
@@ -115,9 +118,10 @@ class Table:
         ]
 
     def _rest(self) -> list[str]:
-        """A line that says how many rows are not printed, if any."""
+        """How many rows are not printed, if any, and the notes."""
         left = len(self.rows) - LISTED
-        return [f"... and {left} more rows; to_csv(path) writes all"] if left > 0 else []
+        cut = [f"... and {counted(left, 'more row')}; to_csv(path) writes all"] if left > 0 else []
+        return [*cut, *self.notes]
 
 
 def _text(cell: object, form: str) -> str:

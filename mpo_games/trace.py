@@ -10,6 +10,7 @@ import numpy as np
 
 from mpo_games.protocol import Array
 from mpo_games.table import Table
+from mpo_games.written import counted, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Trace:
     """
 
     columns: Mapping[str, Array]
+    """The numbers of every record, by the name of what was recorded."""
 
     def __getitem__(self, name: str) -> Array:
         if name not in self.columns:
@@ -42,11 +44,12 @@ class Trace:
 
     def __repr__(self) -> str:
         metrics = [name for name in self.columns if name not in ("step", "evaluations")]
-        what = f"Trace: {len(self)} records of {', '.join(metrics) or 'nothing'}"
+        what = f"Trace: {counted(len(self), 'record')} of {', '.join(metrics) or 'nothing'}"
         if not len(self):
             return what
         ends = [f"{name} {np.max(self.columns[name][-1]):.4g}" for name in metrics]
-        until = f" until {self.columns['evaluations'][-1]:.10g} evaluations"
+        end = self.columns["evaluations"][-1]
+        until = f" until {end:.10g} {plural(end, 'evaluation')}"
         return f"{what}{until}" + (f"; last: {', '.join(ends)}" if ends else "")
 
     def _repr_html_(self) -> str:

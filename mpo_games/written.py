@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from math import ceil, log10
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,23 @@ def written(value: object) -> str:
         pairs = [f"{written(key)}: {written(item)}" for key, item in list(value.items())[:SHORT]]
         return f"{{{', '.join(pairs + ['...'] * (len(value) > SHORT))}}}"
     return ADDRESS.sub("", " ".join(repr(value).split()))
+
+
+def counted(number: float, noun: str, many: str = "") -> str:
+    """A number of things in words: "1 battle", "1,200 battles"; `many` is an irregular plural."""
+    return f"{number:,.10g} {plural(number, noun, many)}"
+
+
+def plural(number: float, noun: str, many: str = "") -> str:
+    """The noun for this number of things."""
+    return noun if number == 1 else many or f"{noun}s"
+
+
+def up_to(number: float, error: float) -> float:
+    """A number without the digits that an error of this size makes meaningless."""
+    digits = 12 if error <= 1e-12 else ceil(-log10(error))
+    # Adding 0 turns -0 into 0.
+    return round(number, digits) + 0.0
 
 
 Shorthand = tuple[Callable[..., Any], Mapping[str, Any]]

@@ -242,6 +242,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 2: bad input or a run that failed, with a sentence on standard error. 130, 143: stopped
     by SIGINT, SIGTERM.
     """
+    # The core's commands import quickly; what needs torch is imported by `run()`.
+    from mpo_games.cli.usage import warnings_in_sentences
+
+    with warnings_in_sentences("mpo-llm"):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         from mpo_games import __version__

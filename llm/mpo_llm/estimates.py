@@ -33,6 +33,9 @@ class Estimate:
     """How many independent values it rests on, such as prompts; None where they are not counted."""
     bounds: tuple[float, float] = (-inf, inf)
     """The least and the largest mean that is possible."""
+    freedom: int | None = None
+    """The degrees of freedom of the error, if these are not one less than `independent`: X (K - 1)
+    where the variances of K values at each of X prompts are averaged."""
 
     @property
     def half(self) -> float:
@@ -71,7 +74,8 @@ class Estimate:
     def _quantile(self) -> float:
         if self.independent is None:
             return NORMAL
-        return float(stdtrit(self.independent - 1, 0.975)) if self.independent >= FEWEST else nan
+        freedom = self.independent - 1 if self.freedom is None else self.freedom
+        return float(stdtrit(freedom, 0.975)) if self.independent >= FEWEST else nan
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {f'{self.half:.2g}' if isfinite(self.half) else 'unknown'}"

@@ -92,6 +92,7 @@ class Ema:
     """
 
     rate: float
+    """The share of the way to the policy that the magnet goes in a step, in logarithms."""
 
     __repr__ = written
 
@@ -164,7 +165,9 @@ class WhenInnerSolved:
     """
 
     ratio: float
+    """How far the regularised game is to be solved: smaller moves later."""
     check: int = 10
+    """Steps between two looks."""
 
     __repr__ = written
 

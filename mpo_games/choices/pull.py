@@ -28,7 +28,11 @@ class Pull(Protocol[P]):
 
 
 def proximal(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player: int | None) -> P:
-    r"""KL in the step: $p' \propto [p\,\rho^{\eta\alpha} e^{\eta q}]^{1/(1+\eta\alpha)}$ (MMD)."""
+    r"""KL in the step: $p' \propto [p\,\rho^{\eta\alpha} e^{\eta q}]^{1/(1+\eta\alpha)}$ (MMD).
+
+    >>> MMD(eta=0.3, alpha=0.1, pull=proximal) == MMD(eta=0.3, alpha=0.1)
+    True
+    """
     return policy.mirror_step(q, magnet, eta=eta, alpha=alpha, player=player)
 
 
@@ -36,6 +40,9 @@ def in_reward(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, playe
     r"""KL in the reward: $p' \propto p\,e^{\eta(q - \alpha\log p/\rho)}$ (MPO-RT, R-NaD).
 
     In tables the same map as `proximal` at step size $\eta/(1-\eta\alpha)$.
+
+    >>> MMD(eta=0.3, alpha=0.1, magnet=Every(50), pull=in_reward)
+    MPO_RT(eta=0.3, alpha=0.1, period=50)
     """
     penalised = policy.penalise(q, magnet, alpha=alpha)
     # No magnet and no `alpha`, here and below: the pull is in the feedback already.
@@ -56,6 +63,9 @@ def mutation(
     This is the gradient of the reverse KL. The ratio is unbounded. It is cut at
     `exp(LOG_RATIO_LIMIT)`, because it would overflow and end as NaN. `ValueError` for a policy that
     is not a table.
+
+    >>> MMD(eta=0.3, alpha=0.1, magnet=Every(50), pull=mutation)
+    M2WU(eta=0.3, alpha=0.1, period=50)
     """
     require_table(policy)
     # Log-probabilities are -inf at illegal actions, and -inf - -inf is NaN.
@@ -77,6 +87,9 @@ def squared(
     r"""Squared distance in the feedback: $q - \alpha(p - \rho)$ (APMD, Abe et al. 2024).
 
     `ValueError` for a policy that is not a table.
+
+    >>> MMD(eta=0.3, alpha=0.1, magnet=Every(50), pull=squared)
+    APMD(eta=0.3, alpha=0.1, period=50)
     """
     require_table(policy)
     # Illegal actions need no mask here: both probabilities are 0.

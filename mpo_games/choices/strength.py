@@ -44,7 +44,9 @@ class Decaying:
     """
 
     start: float
+    """The setting of the first step."""
     power: float
+    """How fast it falls."""
 
     __repr__ = written
 

@@ -15,7 +15,7 @@ from mpo_games.cli.commands import SOLVE_HELP, Export, List, Solve
 from mpo_games.cli.rank import RANK_HELP, Rank
 from mpo_games.cli.show import Show
 from mpo_games.cli.solvers import SOLVERS
-from mpo_games.cli.usage import WrongUsage, in_sentences
+from mpo_games.cli.usage import WrongUsage, in_sentences, warnings_in_sentences
 from mpo_games.exact.tables import CertificateError
 
 COMMANDS = ("solve", "rank", "show", "export", "list")
@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done. 2: bad input; a sentence on standard error says what is wrong. 130: interrupted.
     """
+    with warnings_in_sentences("mpo-games"):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Commands from before release 0.2 have the earlier name.
     arguments = ["when-gap-fell" if word == "when-solved" else word for word in arguments]

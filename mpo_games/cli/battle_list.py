@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
+from typing import NoReturn
 
 from mpo_games.cli.csv_table import Cells, is_name, read_cells, refuse
-from mpo_games.games.battles import COLUMNS, Battles, Misread, verdict
+from mpo_games.games.battles import COLUMNS, FIRST, SECOND, Battles, Misread, verdict
 
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 """Three columns of 0 and 1 in place of the winner, as some data sets have it."""
@@ -15,31 +16,82 @@ FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 WINNERS = ("model_a", "model_b", "tie")
 
 
-def read(path: Path, told: bool) -> Battles | None:
-    """The battles in the file; None if it holds something else, unless it was `told` to be battles.
+LOSERS = ("loser", "lost", "loses", "worse", "worst", "rejected")
+"""Names of a column that holds the model that did not win."""
 
-    The columns are `model_a`, `model_b` and `winner`, among others, or `FLAGS` for the winner.
-    Without these names a file of exactly three columns is read in this order. `ValueError`, with
-    the line and the cell, for what is no battle.
+OUTCOMES = ("winner", "won", "wins", "outcome", "result", "verdict", "preferred", "better", *LOSERS)
+"""Names of a column that holds how a battle ended."""
+
+
+def read(path: Path, told: bool) -> tuple[Battles, str] | None:
+    """The battles in the file, and a sentence on its columns if they were read by place.
+
+    None if the file holds something else, unless it was `told` to be battles. The columns are
+    `model_a`, `model_b` and `winner`, among others, or `FLAGS` for the winner. Without these names
+    a file of exactly three columns is read in this order. `ValueError`, with the line and the cell,
+    for what is no battle, and for names of columns that contradict this order.
     """
     cells = read_cells(path)
-    head = [cell.lower().replace(" ", "_").replace("-", "_") for cell in cells[0][1]]
+    head = _plain(cells[0][1])
     wanted = next((w for w in (COLUMNS, (*COLUMNS[:2], *FLAGS)) if set(w) <= set(head)), None)
     if wanted is not None:
-        return _counted(path, cells[1:], [head.index(name) for name in wanted])
+        return _counted(path, cells[1:], [head.index(name) for name in wanted]), ""
     # A header of other names is no battle, but the next row is one.
     first = next((i for i, (_, row) in enumerate(cells[:2]) if _is_battle(row, told)), None)
-    if first is not None:
-        return _counted(path, cells[first:], [0, 1, 2])
-    if told:
-        line, row = cells[0]
+    if first is None:
+        # No table of numbers has two names in a row.
+        if told or (len(cells) > 1 and sum(map(is_name, cells[1][1])) > 1):
+            _refuse_names(path, cells)
+        return None
+    if first == 0:
+        said = f"No name of a column is known, so they were read by place: {', '.join(COLUMNS)}."
+    else:
+        _require_order(path, cells, head)
+        names = [f"{name} as {role}" for name, role in zip(cells[0][1], COLUMNS, strict=True)]
+        said = f"The columns were read by place: {', '.join(names)}."
+    return _counted(path, cells[first:], [0, 1, 2]), said
+
+
+def _plain(names: list[str]) -> list[str]:
+    """Names of columns in one spelling."""
+    return [name.lower().replace(" ", "_").replace("-", "_") for name in names]
+
+
+def _require_order(path: Path, cells: Cells, head: list[str]) -> None:
+    """Refuse three names of columns that say something else than their places."""
+    words = [set(name.split("_")) for name in head]
+    # `llm2, llm1, winner`: whether "a" is the first column or the first model is not known.
+    by_place = any(row[-1].lower().replace(" ", "_") in (*FIRST, *SECOND) for _, row in cells[1:])
+    a, b = head[:2]
+    swapped = by_place and a[:-1] == b[:-1] and a[-1:] > b[-1:]
+    elsewhere = any(
+        name in COLUMNS and name != role for name, role in zip(head, COLUMNS, strict=True)
+    )
+    outcome_early = any(word & set(OUTCOMES) for word in words[:2])
+    if swapped or elsewhere or outcome_early or words[2] & set(LOSERS):
         refuse(
             path,
-            line,
+            cells[0][0],
             None,
-            f"battles need the columns {', '.join(COLUMNS)}, got {', '.join(row)}."[:300],
+            f"the columns {', '.join(cells[0][1])} do not say which two hold the models, and which "
+            f"one the winner: name them {', '.join(COLUMNS)}.",
         )
-    return None
+
+
+def _refuse_names(path: Path, cells: Cells) -> NoReturn:
+    """Refuse battles whose columns are not known, or whose first winner is none."""
+    line, row = cells[1] if len(cells) > 1 else cells[0]
+    if len(row) == 3 and len(cells) > 1:
+        try:
+            verdict(*row)
+        except Misread as error:
+            refuse(path, line, error.field, f"the file looks like battles, but {error}")
+    refuse(
+        path,
+        cells[0][0],
+        None,
+        f"battles need the columns {', '.join(COLUMNS)}, got {', '.join(cells[0][1])}."[:300],
+    )
 
 
 def _is_battle(row: list[str], told: bool) -> bool:

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -24,7 +26,7 @@ from mpo_games.provenance import spell
 from mpo_games.written import written
 
 ELSEWHERE = (
-    "  and OpenSpiel's two-player zero-sum games by their names there: kuhn_poker, "
+    "and OpenSpiel's two-player zero-sum games by their names there: kuhn_poker, "
     "leduc_poker, liars_dice:dice_sides=4"
 )
 """The last line of `list games`: OpenSpiel's names are too many to list."""
@@ -36,8 +38,8 @@ LAST = "last iterate"
 
 SOLVE_HELP = """Solve a game and print the strategy.
 
-GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon; a
-.csv, .tsv or .npy file that holds a matrix; or a file of Gambit, .efg or .nfg. A square matrix P
+GAME is a name of `mpo-games list games` or of OpenSpiel, with its parameters after a colon; a file
+that holds a matrix, .csv, .tsv or .npy; or a file of Gambit, .efg or .nfg. A square matrix P
 with entries in [0, 1] and P + P.T = 1 is read as a preference game, any other as the row player's
 payoffs, unless it looks like numbers of wins or rounded preferences: then --kind must say what it
 is. A .csv file may have names in its first row and column.
@@ -67,12 +69,15 @@ class Solve:
     """The solver; each has its own --help. AutoMPO by default."""
     budget: float = 10_000
     """Feedback evaluations to spend (extragradient needs two a step)."""
-    tol: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    """Stop when the duality gap is at most this, in units of payoff. By default a run stops at a
-    gap of rounding size, 1e-13 times the largest payoff; 0 never stops before the budget."""
-    start: Annotated[str | None, tyro.conf.arg(metavar="P,P,...")] = None
-    """The first policy and magnet: probabilities `0.2,0.5,0.3`, the players' rows separated by `/`.
-    Uniform by default."""
+    tol: Annotated[
+        float | None,
+        tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 1e-13 of the largest payoff)"),
+    ] = None
+    """Stop when the duality gap is at most this, in payoffs; 0 never stops before the budget."""
+    start: Annotated[
+        str | None, tyro.conf.arg(metavar="P,P,...", help_behavior_hint="(default: uniform)")
+    ] = None
+    """The first policy and magnet: probabilities `0.2,0.5,0.3`, players' rows separated by `/`."""
     average: bool = False
     """Track the average iterate too."""
     restarts: bool = False
@@ -85,16 +90,27 @@ class Solve:
     """What a table holds: payoffs, preferences, or how often the row beat the column."""
     max_memory: float = MAX_MEMORY
     """GiB that a named game may take: a larger one is refused."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = (
+        None
+    )
     """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
-    strategy: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    strategy: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")
+    ] = None
     """Write the strategy: a row for each action at each information state, with their names."""
-    save: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    save: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")
+    ] = None
     """Save the solution: `mpo-games show` reads it, Python can load it, and --resume can go on."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Go on from a saved solution up to --budget, with the same game and solver. If it is the file
-    of --checkpoint and does not exist yet, the run starts: one command starts and goes on."""
-    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    resume: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")
+    ] = None
+    """Go on from a saved solution up to --budget, with the same game and solver.
+    If it is the file of --checkpoint and does not exist yet, the run starts: one command does both.
+    """
+    checkpoint: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.npz", help_behavior_hint="(optional)")
+    ] = None
     """Save there every minute, at the end, on Ctrl-C, SIGTERM and SIGHUP, and on any error."""
 
     def run(self) -> str:
@@ -152,9 +168,10 @@ class Solve:
             ("seconds", f"{seconds:.3g}"),
         ]
         failures: list[str] = []
+        sourced = inputs.sourced(solution, self.game, self.kind, label, self.save)
         for what, path, write in (
             ("strategy", self.strategy, lambda path: solution.table().to_csv(path)),
-            ("saved", self.save, inputs.sourced(solution, self.game, self.kind, label).save),
+            ("saved", self.save, sourced.save),
             ("plot", self.plot, partial(pictures.write, partial(pictures.gap, solution, label))),
         ):
             if path is None:
@@ -171,8 +188,12 @@ class Solve:
         policies = {answer if answer in ("average", LAST) else "answer": solution.policy}
         if tracked:
             policies["average"] = solution.state.memory.get("average", solution.policy)
-        shown = tables.on_tree if isinstance(exact, mg.SequenceFormGame) else tables.strategies
-        table = "\n".join([*tables.aligned(rows), "", *shown(policies)])
+        if isinstance(exact, mg.SequenceFormGame):
+            shown = tables.on_tree(policies)
+        else:
+            many = "context" if isinstance(exact, mg.PreferenceGame) else "player"
+            shown = tables.strategies(policies, many)
+        table = "\n".join([*tables.aligned(rows), "", *shown])
         if failures:
             print(table, flush=True)
             raise OSError(" ".join(failures))
@@ -276,10 +297,8 @@ class List:
         solvers = [(name, summary(constructor)) for name, (_, constructor, _) in SOLVERS.items()]
         parts = {"games": games, "solvers": solvers}
         chosen = parts if self.what == "all" else {self.what: parts[self.what]}
-        lines = [
-            [title, *(f"  {line}" for line in tables.aligned(rows))]
-            for title, rows in chosen.items()
-        ]
+        lines = [[title, *tables.listing(rows)] for title, rows in chosen.items()]
         if "games" in chosen:
-            lines[0].append(ELSEWHERE)
+            wide = max(get_terminal_size().columns, tables.NARROWEST)
+            lines[0] += wrap(ELSEWHERE, wide, initial_indent="  ", subsequent_indent="  ")
         return "\n\n".join("\n".join(part) for part in lines)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 from ast import literal_eval
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -25,6 +27,7 @@ from mpo_games.games.memory import MAX_MEMORY
 from mpo_games.games.noisy import NoisyGame
 from mpo_games.protocol import Array, Game, P, Solver
 from mpo_games.provenance import spell
+from mpo_games.written import counted
 
 TABLES = (".csv", ".tsv", ".npy")
 FILES = (*TABLES, ".efg", ".nfg")
@@ -74,7 +77,14 @@ def load(text: str, kind: meaning.Kind, max_memory: float = MAX_MEMORY) -> tuple
                 f"Parameters of a game are numbers, `NAME:key=1,other=2`, got {item!r}. A game "
                 "within a game is written in brackets, `misere(game=kuhn_poker())`."
             ) from error
-    return text, catalogue.load(name, max_memory=max_memory, **parameters)
+    try:
+        return text, catalogue.load(name, max_memory=max_memory, **parameters)
+    except ValueError as error:
+        # The argument of a function is an option here.
+        said = (
+            str(error).replace("`max_memory`", "`--max-memory`").replace("`game` must", "GAME must")
+        )
+        raise ValueError(said.replace("`name`: the", "the")) from error
 
 
 def _is_file(path: Path) -> bool:
@@ -127,8 +137,11 @@ def _game_of(text: str, table: Table, kind: meaning.Kind) -> tuple[str, Loaded]:
     return f"{text}, read as {size} {meaning.WORDS[read_as]}", game
 
 
-def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> Battles:
-    """What the file `text` tells `rank`: battles, numbers of wins, or preferences."""
+def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> tuple[Battles, str]:
+    """What the file `text` tells `rank`: battles, numbers of wins, or preferences.
+
+    With a sentence on how its columns were read, if their names do not tell.
+    """
     path = Path(text)
     suffix = path.suffix.lower()
     if suffix not in TABLES:
@@ -136,11 +149,11 @@ def ranked(text: str, kind: meaning.Kind | Literal["battles"]) -> Battles:
     if suffix == ".npy":
         if kind == "battles":
             raise ValueError(f"{text!r} holds numbers, and no battles.")
-        return meaning.battles(text, Table(_array(path)), kind)
+        return meaning.battles(text, Table(_array(path)), kind), ""
     battles = battle_list.read(path, kind == "battles") if kind in ("auto", "battles") else None
     if battles is not None:
         return battles
-    return meaning.battles(text, read_csv(path, missing=True), cast(meaning.Kind, kind))
+    return meaning.battles(text, read_csv(path, missing=True), cast(meaning.Kind, kind)), ""
 
 
 def _array(path: Path) -> Array:
@@ -181,7 +194,13 @@ def policy(game: Loaded, text: str) -> mg.TabularPolicy:
         return game.policy(*(rows * game.players if len(rows) == 1 else rows))
     except TypeError as error:
         raise ValueError(
-            f"`--start` must have {game.players} rows separated by `/`, got {text!r}."
+            f"`--start` must have {counted(game.players, 'row')} separated by `/`, got {text!r}."
+        ) from error
+    except ValueError as error:
+        legal = np.atleast_2d(game.initial_policy().legal)
+        wanted = " and ".join(dict.fromkeys(str(n) for n in legal.sum(axis=-1).ravel().tolist()))
+        raise ValueError(
+            f"`--start` must have {wanted} probabilities in a row, which sum to 1, got {text!r}."
         ) from error
 
 
@@ -214,10 +233,21 @@ def resumed(path: Path, game: Game[P, Any], solver: Solver) -> mg.Solution[P]:
     return solution
 
 
-def sourced(solution: mg.Solution[P], game: str, kind: meaning.Kind, solver: str) -> mg.Solution[P]:
-    """The solution with a note of what the command line called game and solver, for `show`."""
-    named = str(Path(game).resolve()) if _is_file(Path(game)) else game
-    source = {"game": named, "kind": kind, "solver": solver}
+def sourced(
+    solution: mg.Solution[P], game: str, kind: meaning.Kind, solver: str, path: Path | None
+) -> mg.Solution[P]:
+    """The solution with a note of what the command line called game and solver, for `show`.
+
+    The file of a game is noted twice: by its place, and by the way to it from the folder of `path`,
+    where the solution is saved. The second holds when a folder with both is moved.
+    """
+    source = {"game": game, "kind": kind, "solver": solver}
+    if _is_file(Path(game)):
+        source["game"] = str(Path(game).resolve())
+        # There is no way between two drives of Windows.
+        with suppress(ValueError):
+            folder = Path() if path is None else path.parent
+            source["beside"] = relpath(source["game"], folder.resolve())
     provenance = {**solution.provenance, "source": source}
     return replace(solution, provenance=provenance)
 
@@ -238,7 +268,7 @@ def _source(path: Path) -> tuple[str, meaning.Kind]:
     """What the command line called the game of a saved solution, and the kind of its table."""
     try:
         source = json.loads(str(npz.read(path)["header"]))["provenance"].get("source")
-        named = None if source is None else (str(source["game"]), source["kind"])
+        named = None if source is None else (_found(path, source), source["kind"])
     except FileNotFoundError as error:
         raise ValueError(f"There is no file {str(path)!r} to show.") from error
     # A foreign file can fail in any way: zip, zlib, JSON, shapes.
@@ -250,6 +280,12 @@ def _source(path: Path) -> tuple[str, meaning.Kind]:
             f"`mpo-games show {path} GAME`."
         )
     return named
+
+
+def _found(path: Path, source: Mapping[str, str]) -> str:
+    """The game of a saved solution: where it stands from the file, if it is there still."""
+    beside = path.parent / source.get("beside", "")
+    return str(beside if _is_file(beside) else source["game"])
 
 
 def require_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:

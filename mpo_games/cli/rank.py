@@ -13,6 +13,7 @@ import mpo_games as mg
 from mpo_games.cli import inputs
 from mpo_games.cli.pictures import ENDINGS, write
 from mpo_games.games.battles import Battles
+from mpo_games.written import counted
 
 RANK_HELP = """Rank models by their battles: equilibrium, Bradley-Terry, win rates.
 
@@ -44,20 +45,25 @@ class Rank:
     """The share of the resamples that an interval covers."""
     seed: int = 0
     """The seed of the resamples."""
-    table: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    table: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")
+    ] = None
     """Write the ranking with all digits."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = (
+        None
+    )
     """Draw the win rates of all pairs and the rankings, to a .png, .svg or .pdf file."""
 
     def run(self) -> str:
         """Read the file, rank the models, draw; returns the table and the findings."""
         inputs.require_writable("--plot", self.plot, ENDINGS)
         inputs.require_writable("--table", self.table, (".csv",))
-        found = inputs.ranked(str(self.file), self.kind)
+        found, how = inputs.ranked(str(self.file), self.kind)
         ranking = mg.rank(
             found, prior=self.prior, resamples=self.resamples, level=self.level, seed=self.seed
         )
-        told = f"{self.file}: {_size(found, len(ranking.models))}\n\n{ranking}"
+        size = f"{self.file}: {_size(found, len(ranking.models))}"
+        told = "\n".join(filter(None, [size, how])) + f"\n\n{ranking}"
         if self.table is not None:
             told += f"\ntable  {ranking.table().to_csv(self.table)}"
         if self.plot is not None:
@@ -71,4 +77,4 @@ def _size(found: Battles, models: int) -> str:
     if not found.counted:
         return f"preferences between {models} models"
     battles, ties = (float(np.triu(table).sum()) for table in (found.played, found.ties))
-    return f"{battles:,g} battles of {models} models, {ties:,g} of them ties"
+    return f"{counted(battles, 'battle')} of {models} models, {ties:,g} of them ties"

@@ -17,13 +17,21 @@ class Show:
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
     """The file of --save or --checkpoint, or of `solution.save`."""
-    game: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")] = None
+    game: Annotated[
+        str | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="GAME", help_behavior_hint="(optional)"),
+    ] = None
     """Its game, as for `solve`, if the file does not name it: that of --checkpoint does not."""
     kind: meaning.Kind = "auto"
     """What a table holds, if GAME is one."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = (
+        None
+    )
     """Draw the gap against the evaluations, to a .png, .svg or .pdf file."""
-    strategy: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    strategy: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")
+    ] = None
     """Write the strategy: a row for each action at each information state, with their names."""
 
     def run(self) -> str:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import ceil, log10
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 
 import mpo_games as mg
 from mpo_games.table import Table
+from mpo_games.written import counted, up_to
 
 SUPPORT = 1e-6
 """An action belongs to the support if its probability is above this."""
+
+NARROWEST = 30
+"""The least width of a column of descriptions."""
 
 LISTED = 20
 """The most actions of a row, or information states of a tree, that the final table lists."""
 
 
-def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
+def strategies(policies: Mapping[str, Any], side: str = "player") -> Iterable[str]:
     """Lines with the action probabilities of each row, by the name of each policy.
 
+    `side` says what a row is, if there are several: a player, or a context of preferences.
     If a row has more than `LISTED` actions, the likeliest are listed and the rest is summed up.
     """
     if not all(isinstance(policy, mg.TabularPolicy) for policy in policies.values()):
@@ -31,8 +37,8 @@ def strategies(policies: Mapping[str, Any]) -> Iterable[str]:
     for r, (row, mask) in enumerate(zip(probs, legal, strict=True)):
         actions = np.flatnonzero(mask)
         support = int(np.sum(row[actions, 0] > SUPPORT))
-        title = f"row {r}" if len(probs) > 1 else "strategy"
-        yield f"{title}: support {support} of {len(actions)} actions"
+        title = f"{side} {r}" if len(probs) > 1 else "strategy"
+        yield f"{title}: support {support} of {counted(len(actions), 'action')}"
         shown = actions
         if len(actions) > LISTED:
             shown = actions[np.argsort(-row[actions, 0], kind="stable")[:LISTED]]
@@ -69,10 +75,8 @@ def value(game: Any, policy: Any, gap: float) -> list[tuple[str, str]]:
     """
     if isinstance(game, mg.PreferenceGame):
         return []
-    who = "player 0" if isinstance(game, mg.SequenceFormGame) else "the row player"
-    digits = 12 if gap <= 1e-12 else ceil(-log10(gap))
-    # Adding 0 turns -0 into 0.
-    known = round(float(game.value(policy)), digits) + 0.0
+    who = "player 0" if isinstance(game, mg.SequenceFormGame) else "player 0, who plays the rows"
+    known = up_to(float(game.value(policy)), gap)
     return [("game value", f"{known:.6g} to {who}, up to the gap")]
 
 
@@ -87,6 +91,18 @@ def setting(name: str, value: object) -> str:
 def listed(table: Table) -> str:
     """A table as it prints, with the option that writes the rest."""
     return str(table).replace("to_csv(path) writes all", "--strategy FILE.csv writes all")
+
+
+def listing(rows: Iterable[tuple[str, str]], indent: str = "  ") -> list[str]:
+    """Names and descriptions as lines that are not wider than the terminal."""
+    rows = list(rows)
+    left = max(len(name) for name, _ in rows) + 2
+    wide = max(get_terminal_size().columns - left - len(indent), NARROWEST)
+    lines = []
+    for name, text in rows:
+        first, *more = wrap(text, wide, break_on_hyphens=False)
+        lines += [f"{indent}{name.ljust(left)}{first}", *(indent + " " * left + m for m in more)]
+    return lines
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:

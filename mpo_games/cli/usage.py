@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
-from typing import TypeVar
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -16,6 +17,23 @@ NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
 
 class WrongUsage(ValueError):
     """The command line is wrong; the message is a sentence."""
+
+
+@contextmanager
+def warnings_in_sentences(program: str) -> Iterator[None]:
+    """Within this context a warning is one line on standard error, without a file and its code."""
+    before = warnings.formatwarning
+
+    def line(message: Warning | str, *_: object) -> str:
+        return f"{program}: warning: {' '.join(str(message).split())}\n"
+
+    # Not `showwarning`: who records warnings, such as a test, still gets them.
+    # Python passes the file and its line by position, and nothing else is wanted of them here.
+    warnings.formatwarning = cast(Any, line)
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def in_sentences(parse: Callable[[], T], arguments: Sequence[str], program: str) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from mpo_games.games.matrix import MatrixGame
 from mpo_games.games.memory import MAX_MEMORY, require_limit, require_memory
 from mpo_games.games.preference import PreferenceGame
 from mpo_games.games.sequence_form import SequenceFormGame
-from mpo_games.labelled import shown
+from mpo_games.labelled import closest, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def load(
             return openspiel.compile_game(
                 openspiel.spell(name, parameters), progress=True, max_memory=max_memory
             )
-        close = difflib.get_close_matches(name, [*CATALOGUE, *elsewhere], n=3)
+        close = closest(name, [*CATALOGUE, *elsewhere])
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
         if not elsewhere:
             hint += ' Poker and the like need OpenSpiel: run `pip install "mpo-games[openspiel]"`.'

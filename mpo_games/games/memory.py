@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from math import log10
+
 from mpo_games.checks import require_positive
 
 GIB = 2.0**30
 """Bytes in a GiB."""
+
+MOST = 1e6
+"""More GiB than any machine has."""
 
 MAX_MEMORY = 1.0
 """The GiB that a game may take unless the caller allows more."""
@@ -30,5 +35,6 @@ def require_memory(what: str, needed: float, max_memory: float) -> None:
 
 
 def size(needed: float) -> str:
-    """A number of bytes as a text in GiB."""
-    return f"about {needed / GIB:.3g} GiB"
+    """A number of bytes as a text in GiB; of one that nobody has, the power of ten."""
+    number = needed / GIB
+    return f"about {number:.3g} GiB" if number < MOST else f"about 10^{log10(number):.0f} GiB"

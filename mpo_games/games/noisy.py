@@ -54,7 +54,7 @@ class _EstimatedTables(EstimatedGame[TabularPolicy]):
 
 @dataclass(frozen=True, repr=False)
 class NoisyGame(_EstimatedTables):
-    """Adds independent noise `N(0, sigma^2)` to the feedback of every legal action.
+    """Adds independent noise `N(0, sigma^2)` to the feedback of every legal action of `game`.
 
     This is the noisy feedback of Abe et al. 2023. `ValueError` unless `sigma` is finite and at
     least 0.
@@ -86,7 +86,7 @@ class NoisyGame(_EstimatedTables):
 
 @dataclass(frozen=True, repr=False)
 class SampledGame(_EstimatedTables):
-    """Evaluates every own action against the same sampled actions of the opponent.
+    """Evaluates every own action of `game` against the same sampled actions of the opponent.
 
     In each row the opponent draws `samples` actions, and `q` is the mean over them. The policies of
     a `Mixture` are sampled separately but *with the same random numbers*. In `2 p - p_previous`
@@ -126,13 +126,14 @@ class SampledGame(_EstimatedTables):
 
 @dataclass(frozen=True, repr=False)
 class BanditGame(_EstimatedTables):
-    r"""Reveals only the payoff of the action that was played, `samples` times in each row.
+    r"""Reveals only the payoff of the action that was played in `game`, `samples` times a row.
 
     The side that learns draws its action from
     $b = (1-\text{exploration})\,p + \text{exploration}\cdot$uniform, and its opponent draws as in
     `SampledGame`. The payoff $r$ is divided by the probability of the action,
     $\hat q(a) = r\,1[a\text{ played}] / b(a)$. This is unbiased wherever $b > 0$. Its variance is
-    of order `1 / b`, which `exploration` bounds.
+    of order `1 / b`, which `exploration` bounds. With `duels` a payoff is the outcome of one
+    comparison.
 
     >>> BanditGame(load('comal'), samples=8)
     BanditGame(samples=8, exploration=0.0, duels=False) of comal: preferences among 3 responses

@@ -17,7 +17,7 @@ from mpo_games.protocol import Array, Indices, Mixture
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OutcomeSampling(EstimatedGame[TreeplexPolicy]):
-    r"""A tree whose feedback is an unbiased estimate from sampled games.
+    r"""A tree, `game`, whose feedback is an unbiased estimate from sampled games.
 
     Each side learns from `trajectories` games. The side that learns plays $b$, its policy with
     a share `exploration` of uniform play mixed in at every information state; chance and the

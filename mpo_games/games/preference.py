@@ -20,6 +20,7 @@ from mpo_games.policies.tabular import (
     require_policies,
 )
 from mpo_games.protocol import Array, Mask, Mixture
+from mpo_games.written import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +100,12 @@ class PreferenceGame:
     @property
     def title(self) -> str:
         """The name of the game, or its size."""
-        return self.name or f"a preference game of {self.payoff.shape[-1]} responses"
+        return self.name or f"a preference game of {counted(self.payoff.shape[-1], 'response')}"
 
     def __repr__(self) -> str:
         *many, contexts, responses, _ = self.payoff.shape
         where = f" at {contexts} contexts" if contexts > 1 else ""
-        what = f"preferences among {responses} responses{where}"
+        what = f"preferences among {counted(responses, 'response')}{where}"
         return f"{self.name or type(self).__name__}: {batch(many)}{what}"
 
     def _repr_html_(self) -> str:

@@ -55,6 +55,7 @@ class SequenceFormGame:
     """
 
     tree: Tree
+    """The sequences and information states of both players."""
     row: Indices
     """CSR row pointer over the sequences of both players, `(sequences + 1,)`."""
     column: Indices

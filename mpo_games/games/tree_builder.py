@@ -39,6 +39,7 @@ class Chance:
     """
 
     outcomes: Sequence[tuple[float, Node]]
+    """The probability of each node, and the node."""
 
 
 @dataclass(frozen=True, slots=True)

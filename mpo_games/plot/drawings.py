@@ -12,17 +12,23 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mpo_games.checks import require_kind, require_weight
-from mpo_games.plot.looks import BLACK, DASHED, GREY, THEME, Palette, Style, theme
+from mpo_games.plot.looks import BLACK, DASHED, GREY, THEME, Dash, Palette, Style, theme
 from mpo_games.protocol import Array
 from mpo_games.trace import Trace
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
-    from matplotlib.text import Text
 
 FAINT = "#DDDDDD"
 """The colour of curves without a name."""
+
+PIECE = 0.085
+"""The length of the piece of line before a label, in widths of the axes."""
+
+BAND = "median, band"
+"""What a label of an axis says where several runs are drawn."""
 
 _QUANTITY = {"gap": "duality gap", "average_gap": "duality gap of the average"}
 
@@ -54,7 +60,8 @@ def convergence(
         x: the column on the horizontal axis.
         log_x: whether that axis is logarithmic; then the records at 0 are left out.
         bound: a function of `x` that is drawn dashed.
-        band: the two quantiles of several runs between which the area is shaded.
+        band: the two quantiles of several runs between which the area is shaded; the vertical
+            axis says so.
         floor: smaller numbers, which are rounding, are drawn at this height, those of `bound` too.
         labels: whether each label is written at the end of its line; a lone one becomes the title.
         looks: looks of some labels; that of another is its algorithm's (`style`), or a spare one.
@@ -85,6 +92,7 @@ def convergence(
         if log_x:
             ax.set_xscale("log")
         at: Array = np.empty(0)
+        banded = False
         for label, group in traces.items():
             at, runs = _runs(label, group if isinstance(group, Sequence) else [group], metric, x)
             shown = at > 0 if log_x else np.full(at.shape, True)
@@ -102,6 +110,7 @@ def convergence(
             if runs.shape[1] > 1:
                 low, high = np.quantile(runs, band, axis=1)
                 ax.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0)
+                banded = True
             drawn.curves.append(_Curve(name, tuple((settings or {}).get(label, ())), line, look))
         if bound is not None:
             low_bound = np.maximum(bound(at), floor)
@@ -110,7 +119,10 @@ def convergence(
             )
             drawn.curves.append(_Curve("bound", (), line, Style(GREY, DASHED)))
         ax.set_xlabel(x)
-        ax.set_ylabel(_QUANTITY.get(metric, metric))
+        # Curves that are added to axes with bands keep the words for these.
+        if banded or BAND not in ax.get_ylabel():
+            explained = f"\n{BAND} {100 * band[0]:g} % to {100 * band[1]:g} %" if banded else ""
+            ax.set_ylabel(f"{_QUANTITY.get(metric, metric)}{explained}")
         if labels:
             drawn.label(ax)
     return ax
@@ -131,7 +143,7 @@ class _Drawn:
 
     def __init__(self) -> None:
         self.curves: list[_Curve] = []
-        self.texts: list[Text] = []
+        self.beside: list[Artist] = []
         self.title = ""
 
     def names(self) -> list[str]:
@@ -148,9 +160,9 @@ class _Drawn:
 
     def label(self, ax: Axes) -> None:
         """Write each label at the end of its curve; that of a lone curve is the title."""
-        for text in self.texts:
-            text.remove()
-        self.texts = []
+        for artist in self.beside:
+            artist.remove()
+        self.beside = []
         if len(self.curves) == 1:
             # A lone line needs no label beside it, and a long one wraps.
             self.title = ", ".join([self.curves[0].name, *self.curves[0].settings])
@@ -164,21 +176,29 @@ class _Drawn:
             curve.line.set_label(name)
             end = float(np.asarray(curve.line.get_ydata())[-1])
             ends.append((name, end, str(curve.line.get_color())))
-        before = len(ax.texts)
-        label_ends(ax, ends)
-        self.texts = list(ax.texts[before:])
+        colors = [curve.look.color for curve in self.curves]
+        # Where two have one colour, a piece of the line beside the label shows its dash.
+        alike = len(set(colors)) < len(colors)
+        dashes = [curve.look.dash for curve in self.curves] if alike else []
+        before = set(ax.get_children())
+        label_ends(ax, ends, dashes)
+        self.beside = [artist for artist in ax.get_children() if artist not in before]
 
 
 _CURVES: WeakKeyDictionary[Axes, _Drawn] = WeakKeyDictionary()
 """What was drawn into which axes, so that later curves differ from earlier ones."""
 
 
-def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
+def label_ends(
+    ax: Axes, ends: Sequence[tuple[str, float, str]], dashes: Sequence[Dash] = ()
+) -> None:
     """Write labels to the right of the axes at the heights `y`, apart where they would overlap.
 
-    `ends` holds `(label, y, colour)`, `y` in the units of the data. Call it last: the heights are
-    those at the limits that the axes have now.
+    `ends` holds `(label, y, colour)`, `y` in the units of the data. With `dashes`, one for each
+    label, a piece of line in this dash stands before it. Call it last: the heights are those at the
+    limits that the axes have now.
     """
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     to_axes = ax.transData + ax.transAxes.inverted()
@@ -187,8 +207,20 @@ def label_ends(ax: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     points = ax.get_position().height * cast(Figure, ax.figure).get_figheight() * 72.0
     size = float(THEME["legend.fontsize"])
     spots = _spread(np.clip(heights, 0.0, 0.96), 1.2 * size / points)
+    # A collection, because the lines of the axes are the curves.
+    pieces = LineCollection(
+        [[(1.02, spot), (1.02 + PIECE, spot)] for spot in spots[: len(dashes)]],
+        colors=[color for _, _, color in ends],
+        linestyles=list(dashes) or "-",
+        linewidths=float(THEME["lines.linewidth"]),
+        transform=ax.transAxes,
+        clip_on=False,
+    )
+    if dashes:
+        ax.add_collection(pieces, autolim=False)
+    left = 1.02 + (PIECE + 0.02) * bool(dashes)
     for (label, _, color), spot in zip(ends, spots, strict=True):
-        ax.text(1.02, spot, label, color=color, fontsize=size, va="center", transform=ax.transAxes)
+        ax.text(left, spot, label, color=color, fontsize=size, va="center", transform=ax.transAxes)
 
 
 def heatmap(ax: Axes, powers: Array, rows: Sequence[str], columns: Sequence[str]) -> None:

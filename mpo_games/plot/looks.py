@@ -1,7 +1,8 @@
 """How figures look: one colour and dash per algorithm, everywhere, and the theme around them.
 
-The colours are those of Okabe and Ito (2008) and four of Tol (2021); colour-blind readers can tell
-them apart. There are more algorithms than colours: two of one colour differ in their dash.
+The colours are those of Okabe and Ito (2008), four of Tol (2021), and a violet and a pink that are
+far from all of these also for colour-blind readers. There are more algorithms than colours: two of
+one colour differ in their dash, and rivals never by dashes against dashes with dots.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ Dash = str | tuple[int, tuple[float, ...]]
 BLACK, ORANGE, SKY, GREEN = "#222222", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
 WINE, INDIGO, OLIVE, SAND = "#882255", "#332288", "#999933", "#DDCC77"
+VIOLET, PINK = "#7800F0", "#F0A8C0"
 CRIMSON, BROWN, MAGENTA = "#E6194B", "#6B3E00", "#FF00FF"
 """Colours of solvers that are not the library's: those above belong to its methods."""
 
@@ -51,13 +53,17 @@ STYLES: Mapping[str, Style] = {
     "MD": Style(BLACK),
     "GDA": Style(ORANGE),
     "Optimistic MD": Style(SKY, DASHED),
+    "Optimistic MD, average": Style(VIOLET, DOTTED),
     "Optimistic MD, weighted": Style(PURPLE, DASH_DOTTED),
     "Extragradient": Style(BLUE, DASHED),
     "SPO/SPPO": Style(PURPLE, DASHED),
     "Fictitious play": Style(ORANGE, DOTTED),
     "RM": Style(GREEN, DOTTED),
+    "RM, average": Style(PINK, DASHED),
     "RM+": Style(BLUE, DOTTED),
+    "RM+, average": Style(PINK, DOTTED),
     "PRM+": Style(PURPLE, DOTTED),
+    "PRM+, average": Style(PINK),
     "PRM+ restarted": Style(INDIGO, DOTTED),
     "Smooth PRM+": Style(OLIVE, DOTTED),
     "Smooth PRM+ restarted": Style(OLIVE, DASHED),
@@ -74,9 +80,9 @@ STYLES: Mapping[str, Style] = {
     "PCFR+ restarted": Style(INDIGO, DASHED),
     "RT-CFR+": Style(VERMILLION, DOTTED),
     "DCFR": Style(VERMILLION, DASH_DOTTED),
-    "PDCFR+": Style(BLACK, DASH_DOTTED),
-    "HS-DCFR": Style(ORANGE, DASH_DOTTED),
-    "HS-PCFR+": Style(SKY, DASH_DOTTED),
+    "PDCFR+": Style(SAND, DASHED),
+    "HS-DCFR": Style(VIOLET, DASHED),
+    "HS-PCFR+": Style(VIOLET),
     "The recipe": Style(WINE, DASH_DOTTED),
     "Self-play PG": Style(GREY, DASH_DOTTED),
     "SPPO": Style(INDIGO, DASH_DOTTED),

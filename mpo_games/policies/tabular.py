@@ -39,7 +39,7 @@ _put = object.__setattr__
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class TabularPolicy:
-    """A row-wise distribution over actions, `(..., rows, actions)`, in a geometry.
+    """A row-wise distribution over actions, `(..., rows, actions)`, in a `geometry`.
 
     Rows are players (`MatrixGame`), contexts (`PreferenceGame`) or information states. Leading
     axes are a batch of independent runs. Shorter rows are padded with illegal actions

@@ -24,6 +24,7 @@ from mpo_games.checks import (
 from mpo_games.kernels import trees as kernels
 from mpo_games.labelled import read
 from mpo_games.protocol import Array, Indices
+from mpo_games.written import plural
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +96,9 @@ class Tree:
     @property
     def size(self) -> str:
         """The size of the tree in words."""
-        many = "s" * (self.states != 1)
-        return f"{self.states} information state{many}, {self.sequences} sequences"
+        return (
+            f"{self.states} {plural(self.states, 'information state')}, {self.sequences} sequences"
+        )
 
     def __repr__(self) -> str:
         return f"Tree: {self.size}"

@@ -20,7 +20,7 @@ from mpo_games.table import Table
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TreeplexPolicy:
-    """A behavioural policy of both players, `(..., sequences)`, in a geometry of its tree.
+    """A behavioural policy of both players, `(..., sequences)`, in a `geometry` of its `tree`.
 
     Leading axes are a batch of independent runs. Build one with `uniform` or `from_probs`.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
 from mpo_games.games.battles import Battles
 from mpo_games.protocol import Array, Indices
+from mpo_games.written import counted
 
 ELO = 400.0 / np.log(10.0)
 """Elo points in a unit of Bradley-Terry's log-odds."""
@@ -19,6 +22,16 @@ standard deviation is 3.2 in log-odds, or 550 Elo points."""
 
 FEW = 8
 """A model with fewer battles has intervals that say little."""
+
+
+WORD = re.compile(r"[^\W\d_]+|\d+")
+"""A run of letters, or a number."""
+
+JOINED = re.compile(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)")
+"""What may be left out of a name; between two digits it keeps them apart."""
+
+SHORTEST = 4
+"""The letters of a word in which one edit looks like a mistake."""
 
 
 def linked(wins: Array, connection: Literal["strong", "weak"] = "strong") -> Indices:
@@ -55,7 +68,8 @@ def on_battles(found: Battles) -> list[str]:
     """What was assumed where battles are missing or too few."""
     notes, names = [], found.models
     if found.left_out:
-        notes.append(f"{found.left_out:,} battles of a model with itself were left out.")
+        was = "was" if found.left_out == 1 else "were"
+        notes.append(f"{counted(found.left_out, 'battle')} of a model with itself {was} left out.")
     if never_met := unplayed(found):
         pairs = [f"{a} and {b}" for a, b in never_met]
         notes.append(
@@ -88,11 +102,38 @@ def on_battles(found: Battles) -> list[str]:
     few = [str(n) for n, c in zip(names, found.played.sum(axis=1), strict=True) if c < FEW]
     if few and found.counted:
         notes.append(f"Fewer than {FEW} battles, so intervals say little: {listed(few)}.")
-    lower = [str(name).lower() for name in names]
-    alike = [str(n) for n, low in zip(names, lower, strict=True) if lower.count(low) > 1]
-    if alike:
-        notes.append(f"These names differ in capitals only: {listed(alike)}.")
+    if alike := [f"{str(a)!r} and {str(b)!r}" for a, b in combinations(names, 2) if misspelt(a, b)]:
+        notes.append(
+            f"Perhaps one model under two spellings: {listed(alike)}. They are ranked as different "
+            "models."
+        )
     return notes
+
+
+def misspelt(one: Hashable, other: Hashable) -> bool:
+    """Whether two names may be meant for one model.
+
+    They are if only capitals, blanks and hyphens differ, or one word of four or more letters by one
+    edit: a letter more, less or another one, or two neighbours swapped. Digits and short words are
+    versions: `gpt-4` and `gpt-4o` are two models.
+    """
+    a, b = (str(name).lower().strip() for name in (one, other))
+    if JOINED.sub("", a) == JOINED.sub("", b):
+        return True
+    words, others = WORD.findall(a), WORD.findall(b)
+    differ = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
+    return len(words) == len(others) and len(differ) == 1 and _one_edit(*differ[0])
+
+
+def _one_edit(a: str, b: str) -> bool:
+    pairs = enumerate(zip(a, b, strict=False))
+    begin = next((i for i, (one, other) in pairs if one != other), min(len(a), len(b)))
+    # Few mistakes are in the first letter, and many names rhyme.
+    if not (begin and a.isalpha() and b.isalpha() and min(len(a), len(b)) >= SHORTEST):
+        return False
+    a, b = a[begin:], b[begin:]
+    swapped = a[:2] == b[:2][::-1] and a[2:] == b[2:]
+    return swapped or a[1:] == b[1:] or a[1:] == b or a == b[1:]
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

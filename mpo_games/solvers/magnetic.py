@@ -60,17 +60,17 @@ class MMD:
     """
 
     eta: Setting
-    """Step size."""
+    """Step size, in 1 / payoff: a number, or a function of the state."""
     alpha: Setting
-    """Weight of the KL to the magnet, in units of payoff."""
+    """Weight of the KL to the magnet, in units of payoff: a number, or a function of the state."""
     magnet: MagnetSchedule = Fixed()
-    """When the magnet moves."""
+    """When the magnet moves: `Fixed()`, `Every(50)`, `Ema(0.01)`, `WhenGapFell(0.3)` and others."""
     feedback: Feedback = current
-    """Which feedback is followed."""
+    """At which policy the feedback is taken: `current`, `optimistic`, `half_step` and others."""
     pull: Pull[Any] = proximal
-    """How the magnet pulls."""
+    """How the magnet pulls: by the KL in the step (`proximal`), or in the reward (`in_reward`)."""
     geometry: Shape = as_given
-    """In which geometry."""
+    """The geometry of a run: that of the policy (`as_given`), or `smoothed`."""
 
     __repr__ = written
 

@@ -207,6 +207,15 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
     assert page.run("document.scrollingElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_main_controls_are_seen_at_once(page: Browser, width: int, height: int) -> None:
+    page.view(width, height)
+    page.open(PAGE.as_uri())
+    for name in ("presets", "simplex", "player", "methods", "settings"):
+        box = page.run(f"(({{top, bottom}}) => [top, bottom])($('{name}').getBoundingClientRect())")
+        assert 0 <= box[0] < box[1] <= height, name
+
+
 def test_it_is_dark_where_the_reader_wants_it(page: Browser) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.run(paper)

@@ -75,6 +75,12 @@ def test_wins_and_preferences_are_ranked(run: Run, tmp_path: Path, content: str,
         ("model_a,model_b,winner\n", ["at least two models"]),
         ("model_a,model_b,winner\nx,x,tie\n", ["at least two models"]),
         ("x,y,x\nx,y,q\n", ["line 2, cell 3", "'q'"]),
+        ("llm1,llm2,outcome\nx,y,1\n", ["line 2, cell 3", "looks like battles", "'1'"]),
+        ("id,llm1,llm2,outcome\n1,x,y,x\n", ["battles need the columns", "id, llm1, llm2"]),
+        ("llm1,llm2,loser\nx,y,x\n", ["llm1, llm2, loser do not say", "model_a, model_b"]),
+        ("result,llm1,llm2\nx,y,x\n", ["result, llm1, llm2 do not say"]),
+        ("model_b,model_a,outcome\nx,y,x\n", ["model_b, model_a, outcome do not say"]),
+        ("llm 2,llm 1,outcome\nx,y,a\n", ["llm 2, llm 1, outcome do not say"]),
         ("x,y\n0,-3\n2,0\n", ["line 2, cell 2", "negative"]),
         ("x,y\n.5,.7\n,.5\n", ["line 3, cell 1", "empty"]),
         ("x,y,z\n1,2,3\n", ["model_a, model_b and winner", "1 x 3"]),
@@ -88,6 +94,27 @@ def test_what_cannot_be_ranked_is_refused_at_its_place(
     path = tmp_path / "t.csv"
     path.write_text(content)
     refused(run("rank", path, *QUICK), *words)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("llm1,llm2,outcome\n", "llm1 as model_a, llm2 as model_b, outcome as winner"),
+        ("llm2,llm1,winner\n", "llm2 as model_a, llm1 as model_b, winner as winner"),
+        ("", "by place: model_a, model_b, winner."),
+        ("model_a,model_b,winner\n", None),
+    ],
+)
+def test_columns_that_are_read_by_place_are_said(
+    run: Run, tmp_path: Path, head: str, said: str | None
+) -> None:
+    path = tmp_path / "b.csv"
+    path.write_text(head + "x,y,x\n")
+    code, out, _ = run("rank", path, *QUICK)
+    assert code == 0
+    assert f"{path}: 1 battle of 2 models, 0 of them ties\n" in out
+    assert ("by place" in out) is (said is not None)
+    assert said is None or said in out
 
 
 def test_kinds_that_are_told(run: Run, tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def test_the_value_is_that_of_the_row_player_and_has_no_digits_below_the_gap(
     table.write_text("3,-1,0\n-1,1,0.5\n")
     exact = mg.exact.nash(mg.MatrixGame([[3, -1, 0], [-1, 1, 0.5]])).value
     _, out, _ = run("solve", table)
-    assert f"game value   {exact:.6g} to the row player" in out
+    assert f"game value   {exact:.6g} to player 0, who plays the rows" in out
     _, out, _ = run("solve", "biased_rps", "cfr-plus", "--budget", 300)
-    assert "game value   0 to the row player" in out
+    assert "game value   0 to player 0, who plays the rows" in out
     assert "game value" not in run("solve", "comal")[1]
 
 

@@ -240,6 +240,47 @@ def test_a_grid_that_is_larger_than_the_baselines_is_said():
     assert result.notes == ("Mine chose among 13 settings, the baselines among 12.",)
 
 
+@dataclass(frozen=True)
+class Stopped(Mine):
+    """A solver in whose step the user presses Ctrl-C."""
+
+    def step(self, game, state, rng=None):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_methods_are_tuned_is_a_sentence_and_a_folder_goes_on(tmp_path):
+    grid = {"eta": (0.1, 0.3)}
+    mine, stopped = (mg.Method(c.__name__, "yours", c, grid) for c in (Mine, Stopped))
+    for cache, word in ((None, "with `cache=`"), (tmp_path, "the same call goes on")):
+        result = compare({"A": mine, "B": stopped}, "rps", 20, tune_on="biased_rps", cache=cache)
+        (said,) = result.notes
+        assert said.startswith("Interrupted: 1 of 2 methods are not tuned yet, and nothing has run")
+        assert word in said
+        assert said in " ".join(str(result).split())
+        assert said.replace("'", "&#x27;") in result._repr_html_()
+        assert (result.runs, result.solvers, result.games, result.own) == ((), (), (), ("A", "B"))
+        assert len(result.table()) == 0
+        with pytest.raises(ValueError, match="nothing to draw"):
+            result.plot()
+    assert len(list(tmp_path.glob("*.json"))) == 1
+    whole = compare({"A": mine}, "rps", 20, tune_on="biased_rps", cache=tmp_path)
+    assert whole.solvers == ("A",)
+
+
+def test_a_table_says_which_mark_it_shows():
+    result = compare({"Mine": Mine(0.3)}, "rps", 20)
+    for mark in result.marks:
+        assert result.table(at=mark).notes == ()
+    between = result.table(at=10.5)
+    assert between.rows == result.table(at=10).rows
+    assert between.notes == ("Gaps after 10 evaluations, the last mark before 10.5.",)
+    assert between.notes[0] in str(between)
+    assert between.notes[0] in between._repr_html_()
+    for bad in (0.5, 0, -1, 20.5, np.inf, np.nan, "all", True):
+        with pytest.raises(ValueError, match="between 1 and 20 evaluations"):
+            result.table(at=bad)
+
+
 def test_the_table_ranks_and_always_has_your_own():
     many = {f"MD {i}": mg.Baseline(f"MD {i}", FEW["MPO"].tables, None) for i in range(25)}
     result = compare({"Mine": mg.MirrorDescent(3.0), **many}, "rps", 20)

@@ -1,4 +1,4 @@
-from itertools import islice, pairwise
+from itertools import combinations, islice, pairwise
 
 import matplotlib
 
@@ -7,10 +7,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 import mpo_games as mg
 from mpo_games import plot
+from mpo_games.plot.looks import DASH_DOTTED, DASHED
 
 GAME = mg.PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
 START = GAME.policy([0.2, 0.5, 0.3])
@@ -37,7 +40,7 @@ def test_no_two_algorithms_look_alike():
         ("MPO", "MPO"),
         ("MPO, K = 50", "MPO"),
         ("MPO-RT", "MPO-RT"),
-        ("RM+, average", "RM+"),
+        ("RM+, K = 50", "RM+"),
         ("MMD(eta=0.3, alpha=0.1)", "MMD"),
     ],
 )
@@ -167,3 +170,30 @@ def test_a_heatmap_writes_what_it_colours():
     assert [text.get_text() for text in ax.texts] == ["-3", "0", "-3", "-9"]
     assert [text.get_fontweight() for text in ax.texts] == ["bold", "normal", "bold", "bold"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a\nb", "c"]
+
+
+@pytest.mark.parametrize("kind", ["tables", "trees"])
+def test_no_two_baselines_of_one_figure_look_alike(kind):
+    names = [name for name, one in mg.baselines().items() if getattr(one, kind) is not None]
+    looks = {name: plot.style(name) for name in names}
+    for one, other in combinations(names, 2):
+        if looks[one].color == looks[other].color:
+            dashes = {looks[one].dash, looks[other].dash}
+            # Dashes, and dashes with dots, are hard to tell apart where lines are short.
+            assert len(dashes) == 2, (one, other)
+            assert dashes != {DASHED, DASH_DOTTED}, (one, other)
+
+
+def test_the_axis_says_what_line_and_band_are_and_a_piece_of_line_shows_the_dash():
+    several = mg.Trace({"evaluations": np.arange(3.0), "gap": np.ones((3, 4))})
+    lone = mg.Trace({"evaluations": np.arange(3.0), "gap": np.ones(3)})
+    assert plot.convergence({"MPO": lone}).get_ylabel() == "duality gap"
+    ax = plot.convergence({"RM+": several, "MMD": several}, band=(0.25, 0.75))
+    said = "duality gap\nmedian, band 25 % to 75 %"
+    assert plot.convergence({"MPO": lone}, ax=ax).get_ylabel() == said
+    (pieces,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    # RM+ and MMD have one colour; the labels of the first call were replaced.
+    assert len(pieces.get_segments()) == len(ax.texts) == len(ax.lines) == 3
+    assert [tuple(color) for color in pieces.get_colors()] == [
+        to_rgba(line.get_color()) for line in ax.lines
+    ]

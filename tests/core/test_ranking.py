@@ -9,7 +9,7 @@ from scipy.special import expit
 import mpo_games as mg
 from mpo_games import bradley_terry
 from mpo_games.games.battles import Misread, verdict
-from mpo_games.ranking.evidence import ELO
+from mpo_games.ranking.evidence import ELO, misspelt
 
 CYCLE = {("a1", "b2"): 7, ("b2", "a1"): 3, ("b2", "c3"): 8, ("c3", "b2"): 2, ("c3", "a1"): 6} | {
     ("a1", "c3"): 4
@@ -97,7 +97,7 @@ def test_a_battle_with_oneself_is_left_out_and_said() -> None:
     found = mg.rank([*battles(CYCLE), ("a1", "a1", "tie")], resamples=0)
     assert found.battles is not None
     assert found.battles.sum() == 60
-    assert any("1 battles of a model with itself" in note for note in found.notes)
+    assert any("1 battle of a model with itself was left out" in note for note in found.notes)
     with pytest.raises(ValueError, match="two different models"):
         mg.rank([("a1", "a1", "tie"), ("a2", "a2", "a2")])
 
@@ -284,3 +284,28 @@ def test_the_picture_shows_every_model_in_order() -> None:
             (line,) = ax.lines
             np.testing.assert_array_equal(line.get_xdata(), numbers.value[found.order])
         plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "suspected"),
+    [
+        ("gpt-4o", "GPT-4o ", True),
+        ("gpt 4o", "gpt_4o", True),
+        ("claude", "cluade", True),
+        ("claude", "claud", True),
+        ("mistral", "mistrol", True),
+        ("gpt-4", "gpt-4o", False),
+        ("llama-7b", "llama-8b", False),
+        ("llama-2-7b", "llama-27b", False),
+        ("qwen1.5", "qwen15", False),
+        ("model_a", "model_b", False),
+        ("milk", "silk", False),
+        ("tea", "teas", False),
+    ],
+)
+def test_names_that_look_misspelt_are_suspected(one: str, other: str, suspected: bool) -> None:
+    assert misspelt(one, other) is misspelt(other, one) is suspected
+    ranking = mg.rank([(one, other, "a")] * 9 + [(other, one, "a")], resamples=0)
+    said = any("Perhaps one model under two spellings" in note for note in ranking.notes)
+    assert said is suspected
+    assert set(ranking.models) == {one, other}

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from mpo_llm.estimates import FEWEST, NORMAL, Estimate, clustered, plain
+from mpo_llm.measures import report
 
 
 def shares(values: list[float]) -> Estimate:
@@ -23,6 +24,19 @@ def test_a_mean_has_students_interval() -> None:
     assert clustered(values, np.arange(12)).interval == pytest.approx(tuple(expected))
     # Where nobody has counted, the error is taken for known.
     assert Estimate(3.0, 0.5).interval == pytest.approx((3.0 - NORMAL / 2, 3.0 + NORMAL / 2))
+
+
+def test_variances_within_prompts_have_a_degree_of_freedom_less_for_each_prompt() -> None:
+    """The interval of a sum of means with one variance: X (K - 1) degrees of freedom."""
+    each = np.random.default_rng(1).normal(np.arange(5.0)[:, None], 1.0, size=(5, 3))
+    found = report._over_prompts(each, bounds=(-inf, inf))
+    pooled = each.var(axis=1, ddof=1).mean()
+    assert found.error == pytest.approx(np.sqrt(pooled / each.size))
+    assert (found.independent, found.freedom) == (15, 10)
+    assert found.half == pytest.approx(stats.t.ppf(0.975, 10) * found.error)
+    # A single draw to each prompt has no variance within.
+    with np.errstate(all="ignore"):
+        assert isnan(Estimate(0.0, float("nan"), 9, freedom=0).half)
 
 
 @pytest.mark.parametrize("wins", [0, 1, 7, 39, 40])

@@ -100,8 +100,8 @@ def _over_prompts(each: Array, *more: Array, bounds: tuple[float, float]) -> Est
     """
     variances = sum(part.var(axis=1, ddof=1) / part.shape[1] for part in (each, *more))
     error = float(np.sqrt(np.sum(variances)) / len(each))
-    # The draws are independent, also those to one prompt.
-    return Estimate(float(each.mean()), error, each.size, bounds)
+    # The draws are independent, also those to one prompt. Each prompt has a mean of its own.
+    return Estimate(float(each.mean()), error, each.size, bounds, each.size - len(each))
 
 
 def _win_rate(table: Array) -> Estimate:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpo_games.written import counted
 from mpo_llm.estimates import FEWEST, Estimate, plain
 from mpo_llm.measures import START as START
 from mpo_llm.measures.averaging import Averaging
@@ -79,8 +80,9 @@ class Evaluation:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.policy}: {self.prompts} prompts, {self.samples} responses to each, of "
-            f"{self.length} characters; the judge failed on {self.failures} comparisons"
+            f"{self.policy}: {counted(self.prompts, 'prompt')}, "
+            f"{counted(self.samples, 'response')} to each, of {self.length} characters; "
+            f"the judge failed on {counted(self.failures, 'comparison')}"
         ]
         for name, o in self.opponents.items():
             lines += [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from mpo_games.games.memory import GIB
+from mpo_games.games.memory import GIB, MOST, size
 from mpo_games.games.openspiel.source import pyspiel_module, shown
 from mpo_games.games.tree_builder import TreeBuilder
 
@@ -131,8 +131,10 @@ def refuse(source: pyspiel.Game, has: str, needed: float, limit: float) -> NoRet
 
 def too_large(what: str, has: str, needed: float, limit: float) -> str:
     """The sentence that refuses a game: what it has, and the bytes that this takes."""
+    way = "Pass a larger `max_memory`, or smaller parameters of the game."
+    if needed > MOST * GIB:
+        way = "No machine has as much, so no `max_memory` helps: take a smaller game."
     return (
-        f"`game` must fit into memory: {what} has {has}, which takes about "
-        f"{needed / GIB:.3g} GiB, and the limit is {limit / GIB:g} GiB. Pass a larger "
-        "`max_memory`, or smaller parameters of the game."
+        f"`game` must fit into memory: {what} has {has}, which takes {size(needed)}, and the limit "
+        f"is {limit / GIB:g} GiB. {way}"
     )
