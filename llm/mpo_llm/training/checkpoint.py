@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,8 +29,12 @@ from mpo_llm.config import Config
 from mpo_llm.networks.base import Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.rows import complete_lines
-from mpo_llm.training import answers, assemble, config_file, fingerprint
+from mpo_llm.training import answers, assemble, config_file, fingerprint, tables
 from mpo_llm.training.fingerprint import Identity
+from mpo_llm.trees.policy import TreePolicy
+
+Kept = TokenPolicy | TreePolicy
+"""The policies of a run: of texts, or of a game."""
 
 STATE, HEADER = "state.safetensors", "state.json"
 
@@ -45,8 +49,8 @@ ANSWERS = "answers"
 class Checkpoint:
     """A run after one of its steps."""
 
-    state: State[TokenPolicy]
-    """The solver's state."""
+    state: State[Any]
+    """The solver's state, whose policies are `Kept`."""
     rng: Mapping[str, Any]
     """The state of the random generator, which draws the prompts as well as the responses."""
     counts: Mapping[str, int]
@@ -71,12 +75,14 @@ def save(
     state = checkpoint.state
     target = folder / f"step-{state.step:06d}"
     items: dict[str, Any] = {"policy": state.policy, "magnet": state.magnet}
+    # Runs of texts do not keep it.
+    items |= {} if state.q is None else {"q": state.q}
     items |= {f"memory {name}": item for name, item in state.memory.items()}
     arrays: dict[str, np.ndarray] = {}
     aliases: dict[str, str] = {}
     known: dict[Place, str] = {}
     for name, item in items.items():
-        if not isinstance(item, TokenPolicy):
+        if not isinstance(item, Kept):
             arrays[f"{name}/array"] = np.asarray(item)
             continue
         arrays |= {f"{name}/{part}": array for part, array in item.numbers().items()}
@@ -101,8 +107,9 @@ def save(
         # The name in release 0.1.0, whose checkpoints are still read.
         "moved": state.moved_at,
         "evaluations": state.evaluations,
-        "eta": state.eta,
-        "alpha": state.alpha,
+        # Some solvers give arrays without axes.
+        "eta": None if state.eta is None else float(state.eta),
+        "alpha": None if state.alpha is None else float(state.alpha),
         "rng": checkpoint.rng,
         "counts": checkpoint.counts,
         "seconds": checkpoint.seconds,
@@ -156,8 +163,8 @@ def _hidden(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
-    """Read a checkpoint, bit for bit; the network of `start` runs its policies.
+def load(path: Path, start: Kept, only: str = "") -> Checkpoint:
+    """Read a checkpoint, bit for bit; the network of `start` runs its policies, of its kind.
 
     With `only`, the name of a policy such as "policy" or "memory average", nothing else is read:
     this is the state's policy then, the magnet is `start`, and memory is empty. `ValueError` for
@@ -183,7 +190,8 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
             header["step"],
             header["moved"],
             header["evaluations"],
-            {name.removeprefix("memory "): item for name, item in found.items()},
+            {n.removeprefix("memory "): item for n, item in found.items() if n != "q"},
+            q=found.get("q"),
             # Checkpoints of release 0.1 have neither; the next step sets both.
             eta=header.get("eta"),
             alpha=header.get("alpha"),
@@ -251,11 +259,18 @@ def load_policy(path: str | Path, average: bool = False) -> tuple[TokenPolicy, A
     It loads the model that the run started from. `average` as in `policy_of`. `ValueError` if there
     is no checkpoint.
     """
-    start, tokenizer = assemble.start(config_of(path))
+    config = config_of(path)
+    if config.game.name:
+        table = tables.table(config)
+        return policy_of(path, table.game.initial_policy(), average).tokens[0], table.tokenizer
+    start, tokenizer = assemble.start(config)
     return policy_of(path, start, average), tokenizer
 
 
-def policy_of(path: str | Path, start: TokenPolicy, average: bool = False) -> TokenPolicy:
+P = TypeVar("P", TokenPolicy, TreePolicy)
+
+
+def policy_of(path: str | Path, start: P, average: bool = False) -> P:
     """The policy of a checkpoint, or of a run's newest one, run by the network of `start`.
 
     With `average` it has the average of the weights that the run has played. `ValueError` if
@@ -269,16 +284,18 @@ def policy_of(path: str | Path, start: TokenPolicy, average: bool = False) -> To
         )
     found = load(last(Path(path)), start, only=AVERAGE if average else "policy")
     marks = {} if found.identity is None else found.identity.marks
+    first = start.tokens[0] if isinstance(start, TreePolicy) else start
     for name, what, mark in (
         ("weights", "weights", fingerprint.weights),
         ("architecture", "settings (`config.json`)", fingerprint.architecture),
     ):
-        if name in marks and marks[name] != mark(start):
+        if name in marks and marks[name] != mark(first):
             raise ValueError(
                 f"The model that {str(path)!r} was trained from has other {what} today: restore "
                 "those that the run was begun with."
             )
-    return found.state.policy
+    policy: P = found.state.policy
+    return policy
 
 
 def _holds(path: Path, name: str) -> bool:
@@ -287,7 +304,7 @@ def _holds(path: Path, name: str) -> bool:
         return f"{name}/exponents" in set(file.keys())
 
 
-def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
+def _item(parts: dict[str, np.ndarray], start: Kept) -> Any:
     """An array, a number or a policy."""
     if "array" in parts:
         array = parts["array"]
@@ -302,14 +319,22 @@ def _reunited(items: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str,
     """
     known: dict[frozenset[str], Weights] = {}
     found = dict(items)
+
+    def shared(prefix: str, policy: TokenPolicy) -> TokenPolicy:
+        parts = []
+        for i, (exponent, weights) in enumerate(policy.parts):
+            keys = [f"{prefix}part {i} {n}" for n in weights]
+            saved = frozenset(aliases.get(key, key) for key in keys)
+            parts.append((exponent, known.setdefault(saved, weights)))
+        return replace(policy, parts=tuple(parts))
+
     for name, item in items.items():
         if isinstance(item, TokenPolicy):
-            parts = []
-            for i, (exponent, weights) in enumerate(item.parts):
-                keys = [f"{name}/part {i} {n}" for n in weights]
-                saved = frozenset(aliases.get(key, key) for key in keys)
-                parts.append((exponent, known.setdefault(saved, weights)))
-            found[name] = replace(item, parts=tuple(parts))
+            found[name] = shared(f"{name}/", item)
+        elif isinstance(item, TreePolicy):
+            each = enumerate(item.tokens)
+            tokens = tuple(shared(f"{name}/network {i} ", p) for i, p in each)
+            found[name] = replace(item, tokens=tokens)
     return found
 
 
