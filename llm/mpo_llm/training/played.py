@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpo_llm.training.tables import Table
 from mpo_llm.trees.answers import actions_of, labels_of
 from mpo_llm.trees.policy import TreePolicy
-from mpo_llm.training.tables import Table
 
 MOST_STATES = 36
 """The most information states whose strategy is shown to people, the likeliest first."""

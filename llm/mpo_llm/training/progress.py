@@ -51,7 +51,7 @@ class Lines(AbstractContextManager["Lines"]):
     def __exit__(self, *error: object) -> None:
         return None
 
-    def set_postfix_str(self, said: str, refresh: bool = True) -> None:  # noqa: ARG002
+    def set_postfix_str(self, said: str, refresh: bool = True) -> None:
         """What the next lines say of the steps so far; it has tqdm's name."""
         self.said = f", {said}" if said else ""
 

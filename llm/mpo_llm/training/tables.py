@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -79,7 +80,11 @@ def table(
     """
     config = completed(config)
     settings, device = config.game, device or model_loading.device()
-    tree = mg.load(settings.name)
+    try:
+        tree = mg.load(settings.name)
+    except ValueError as error:
+        said = str(error).removeprefix("`name`: ")
+        raise ValueError(f"`game.name: {settings.name}`: {said}") from error
     if not isinstance(tree, SequenceFormGame):
         raise ValueError(
             f"`game.name: {settings.name}` is no game of moves and hidden information: name one of "
@@ -209,7 +214,7 @@ def _signs(name: str) -> Callable[[str], Any] | None:
 def _actions(tree: SequenceFormGame) -> list[tuple[int | str, ...]]:
     """The actions of each information state."""
     names, offset = actions_of(tree.tree), tree.tree.offset.tolist()
-    return [tuple(names[a:b]) for a, b in zip(offset, offset[1:], strict=False)]
+    return [tuple(names[a:b]) for a, b in pairwise(offset)]
 
 
 def _names(tree: SequenceFormGame) -> dict[tuple[str, int | str], str]:
@@ -219,9 +224,7 @@ def _names(tree: SequenceFormGame) -> dict[tuple[str, int | str], str]:
         return {}
     return {
         (label, action): named[offset[j] + k]
-        for j, (label, actions) in enumerate(
-            zip(labels_of(tree.tree), _actions(tree), strict=True)
-        )
+        for j, (label, actions) in enumerate(zip(labels_of(tree.tree), _actions(tree), strict=True))
         for k, action in enumerate(actions)
     }
 

@@ -115,9 +115,8 @@ class Texts:
         """What the judge has said, where the run has to remember it."""
         return {} if self.answers is None else self.answers.known
 
-    def first(self, ledger: Ledger) -> None:  # noqa: ARG002
+    def first(self, ledger: Ledger) -> None:
         """Steps start from the model as it is."""
-        return None
 
     def count(self, state: State[TokenPolicy], ledger: Ledger) -> None:
         """Judge and engine have told the ledger."""

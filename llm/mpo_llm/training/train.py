@@ -171,7 +171,7 @@ class Run:
             write_bytes(self.folder / "config.yaml", config_file.dump(self.config).encode())
             # Steps after the checkpoint are taken again, and recorded again.
             for name in ("metrics.jsonl", "samples.jsonl"):
-                records.truncate(self.folder / name, step)
+                records.truncate(self.folder / name, -1 if self.state is None else step)
             self.trackers.start(step)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -184,6 +184,7 @@ class Run:
         begun = None
         with Signals(STOPS) as signals, self._progress(lines) as bar:
             try:
+                # Where it makes a policy of its own, the record begins with that.
                 first = None
                 if self.state is None:
                     with self.ledger.passes(network):
@@ -200,6 +201,8 @@ class Run:
                     # The first state is where the run begins: no step has been taken yet.
                     if begun is None:
                         begun = state.step
+                        if first is not None:
+                            self._record(state)
                     else:
                         self._record(state, bar)
                         self._warn_of_contention()
@@ -248,7 +251,7 @@ class Run:
         known = dict(self.subject.known)
         return Checkpoint(state, rng, counts, seconds, self.identity, known)
 
-    def _record(self, state: State[Any], bar: Any) -> None:
+    def _record(self, state: State[Any], bar: Any = None) -> None:
         """Write a line of metrics, and now and then an evaluation and samples."""
         output, step = self.config.output, state.step
         row: dict[str, Any] = {
@@ -270,9 +273,10 @@ class Run:
         self.saver.record()
         self.trackers.log(row, step)
         self.trackers.show(entries, step)
-        if "exploitability" in row:
-            bar.set_postfix_str(f"exploitability {row['exploitability']:.4f}", refresh=False)
-        bar.update(1)
+        if bar is not None:
+            gap = row.get("exploitability")
+            bar.set_postfix_str("" if gap is None else f"exploitability {gap:.4f}", refresh=False)
+            bar.update(1)
 
     def _warn_of_contention(self) -> None:
         # To wait for a GPU, or for the gradients of other processes, is normal.
