@@ -145,15 +145,20 @@ def at_table(config: Config) -> Config:
 
 def _require_game_alone(config: Config) -> None:
     """`ValueError` for a setting that has no place in a run that plays a game."""
-    default = Config()
+    default, drawn = Config(), config.game.draws == "engine"
     allowed = {
         "prompts": (),
         "judge": (),
-        "generation": ("end", "temperature"),
+        "generation": ("end", "temperature", *(ENGINE if drawn else ())),
         "step": () if config.model.name == SMALL else ("micro_batch", "micro_tokens"),
         "evaluation": ("every",),
         "solver": ("algorithm", *GAME),
-        "budget": ("steps", "gradient_steps", "episodes"),
+        "budget": (
+            "steps",
+            "gradient_steps",
+            "episodes",
+            *(("samples", "tokens") if drawn else ()),
+        ),
     }
     for section, names in allowed.items():
         ours, theirs = getattr(config, section), getattr(default, section)
@@ -180,10 +185,14 @@ def _require_game_alone(config: Config) -> None:
         )
 
 
+ENGINE = ("batch", "engine", "options")
+"""Settings of what draws tokens."""
+
 INSTEAD: Mapping[str, str] = {
     "prompts": "a game takes the place of `prompts` and `judge`",
     "judge": "a game takes the place of `prompts` and `judge`",
-    "generation": "answers are as long as the game's words, and their probabilities are computed",
+    "generation": "answers are as long as the game's words, and without `game.draws: engine` no "
+    "token is drawn",
     "step": "how the model is fitted to a step of a game is said by `fit`",
     "evaluation": "a game has no held-out prompts, and its distances are exact",
 }

@@ -45,13 +45,16 @@ class AtTable:
         shard: bool = False,
     ) -> AtTable:
         """Load the game and the model, and compute what it plays."""
-        table = tables.table(config, device, processes, shard=shard)
+        table = tables.table(config, device, processes, shard=shard, meter=ledger.engine)
         identity = fingerprint.of_table(config, table)
-        # Nothing is drawn from the model, and nobody judges.
-        for name in ("samples", "judge_calls", "judge_failures", "tokens"):
+        drawn = table.game.speaker is not None
+        # Nobody judges, and mostly nothing is drawn from the model.
+        for name in ("judge_calls", "judge_failures", *(() if drawn else ("samples", "tokens"))):
             del ledger.counts[name]
-        for name in ("generation", "judging"):
+        for name in ("judging", *(() if drawn else ("generation",))):
             del ledger.seconds[name]
+        if drawn:
+            ledger.counts["illegal"] = 0
         if config.game.episodes is not None:
             ledger.counts["episodes"] = 0
         solver = tables.chosen(config, table.game)
@@ -83,10 +86,14 @@ class AtTable:
         return policy
 
     def count(self, state: State[TreePolicy], ledger: Ledger) -> None:
-        """The episodes that the state remembers."""
+        """The episodes that the state remembers, and the illegal answers of the last ones."""
         log = Log.remembered(state.memory)
         if log is not None:
             ledger.counts["episodes"] = round(log.episodes)
+        speaker = self.game.speaker
+        if speaker is not None:
+            ledger.counts["illegal"] += speaker.illegal
+            speaker.illegal = 0
 
     def row(self, state: State[TreePolicy], ledger: Ledger) -> Mapping[str, Any]:
         """The strength of the step and the loss of its fit; and exactly, where an evaluation is

@@ -17,6 +17,7 @@ from mpo_games.games.sequence_form import SequenceFormGame
 from mpo_games.protocol import MagnetSchedule, Solver
 from mpo_llm.algorithms import completed
 from mpo_llm.config import Config, Every, FitConfig, GameConfig
+from mpo_llm.engines import Engine
 from mpo_llm.game_settings import SMALL
 from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.plain import PlainNetwork
@@ -27,7 +28,8 @@ from mpo_llm.responses import Ids
 from mpo_llm.step.following import Following
 from mpo_llm.training import assemble
 from mpo_llm.trees import english
-from mpo_llm.trees.answers import actions_of, labels_of
+from mpo_llm.trees.answers import Describe, Say, actions_of, labels_of
+from mpo_llm.trees.drawing import Speaker
 from mpo_llm.trees.episodes import Estimate, balanced, counted_deals, own_ratios
 from mpo_llm.trees.fitting import Fit
 from mpo_llm.trees.game import TextTreeGame
@@ -72,9 +74,11 @@ def table(
     processes: Processes = OneProcess(),
     *,
     shard: bool = False,
+    meter: Callable[[Engine], Engine] = lambda engine: engine,
 ) -> Table:
     """The table of a run's configuration; the model is on `device`, as in `assemble.start`.
 
+    `meter` wraps the engine that draws episodes, where one does, such as to count what it draws.
     `ValueError` for a game that does not exist, is no two-player zero-sum tree, or has no wording
     of this kind, and for a model that cannot be loaded or cannot give the answers.
     """
@@ -90,9 +94,10 @@ def table(
             f"`game.name: {settings.name}` is no game of moves and hidden information: name one of "
             f"OpenSpiel's, such as {', '.join(ENGLISH)}, or a file of Gambit (`.efg`)."
         )
+    engine = meter(assemble.engine(config)) if settings.draws == "engine" else None
     # Before the model is loaded, which takes longer than to find that words are missing.
     if config.model.name == SMALL:
-        return _small(config, tree, device, processes)
+        return _small(config, tree, engine, device, processes)
     wording = _wording(settings, tree)
     network, tokenizer = assemble.network(config, device, processes, shard=shard)
     describe, say = wording.encoded(tokenizer, chat=settings.chat)
@@ -107,12 +112,17 @@ def table(
         ends = ()
     longest = max(map(len, said.values()))
     decoding = replace(start.decoding, max_tokens=longest, eos=ends)
-    game = _game(config, tree, replace(start, decoding=decoding), describe, lambda *at: said[at])
+    start = replace(start, decoding=decoding)
+    game = _game(config, tree, start, describe, lambda *at: said[at], engine)
     return Table(settings.name, game, tokenizer, wording.describe, wording.say)
 
 
 def _small(
-    config: Config, tree: SequenceFormGame, device: torch.device, processes: Processes
+    config: Config,
+    tree: SequenceFormGame,
+    engine: Engine | None,
+    device: torch.device,
+    processes: Processes,
 ) -> Table:
     words: Compact = compact(tree, _signs(config.game.name))
     torch.manual_seed(config.seed)
@@ -121,7 +131,7 @@ def _small(
     decoding = replace(words.decoding, temperature=config.generation.temperature)
     # Without limits: tokens that answers begin with alike are then run once.
     start = TokenPolicy.of(network, decoding)
-    game = _game(config, tree, start, words.describe, words.say)
+    game = _game(config, tree, start, words.describe, words.say, engine)
     names = _names(tree)
 
     def said(label: str, action: int | str) -> str:
@@ -131,7 +141,12 @@ def _small(
 
 
 def _game(
-    config: Config, tree: SequenceFormGame, start: TokenPolicy, describe: Any, say: Any
+    config: Config,
+    tree: SequenceFormGame,
+    start: TokenPolicy,
+    describe: Describe,
+    say: Say,
+    engine: Engine | None,
 ) -> TextTreeGame:
     settings = config.game
     return TextTreeGame(
@@ -143,6 +158,7 @@ def _game(
         explore=settings.explore,
         estimate=ESTIMATES[settings.estimate],
         fit=fit(config.fit),
+        speaker=None if engine is None else Speaker(engine),
     )
 
 
