@@ -278,8 +278,11 @@ class Serve:
     def run(self) -> str:
         """Serve; returns when a signal has come."""
         config = config_file.load(self.config)
-        if config.game.name:
-            raise ValueError("A run that plays a game draws nothing, so it needs no server.")
+        if config.game.name and config.game.draws != "engine":
+            raise ValueError(
+                "This run plays a game and draws no token, so it needs no server: set "
+                "`game.draws: engine`, or leave the server out."
+            )
         from mpo_llm.training.serving import serve
 
         serve(

@@ -43,9 +43,9 @@ class GameConfig:
     explore: float = 0.5
     """The share of uniform play in episodes, at every decision, in [0, 1]."""
     draws: Literal["table", "engine"] = "table"
-    """What draws episodes. `table`: the play that is computed, without a token. `engine`: the engine
-    of `generation` draws every answer; in the place of an illegal one, which is counted, an action
-    is drawn from the play over the legal ones."""
+    """What draws episodes. `table`: the play that is computed, without a token. `engine`: that of
+    `generation` draws every answer; in the place of an illegal one, which is counted, an action is
+    drawn from the play over the legal ones."""
     estimate: Literal["counted_deals", "balanced", "own_ratios"] = "counted_deals"
     """What is made of the episodes. `counted_deals`: what was dealt is counted, which needs to be
     known after an episode. `balanced`: how often an ending was seen, over how often all policies so

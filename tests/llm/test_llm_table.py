@@ -17,14 +17,14 @@ import mpo_games as mg
 from mpo_games.games import openspiel
 from mpo_llm import ON_EPISODES, ON_TREES, cli
 from mpo_llm.config import Config
+from mpo_llm.engines import Drawn
+from mpo_llm.responses import Ids, Responses
 from mpo_llm.results import tables as results
 from mpo_llm.results.conclusion import conclude
 from mpo_llm.training import checkpoint, config_file, tables
 from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
 from mpo_llm.training.train import Run, train
-from mpo_llm.engines import Drawn
-from mpo_llm.responses import Ids, Responses
 from mpo_llm.trees import Pooled, Speaker
 from mpo_llm.trees.episodes import rows_of
 from runs import lines, same
@@ -257,7 +257,7 @@ def test_a_language_model_plays_in_english(tmp_path: Path) -> None:
     folder = str(speller(tmp_path / "model"))
     settings = config(
         tmp_path / "run",
-        2,
+        1,
         model={"name": folder, "lora_rank": 2, "lora_top": 1},
         solver={"algorithm": "optimistic_mpo"},
     )
@@ -269,9 +269,9 @@ def test_a_language_model_plays_in_english(tmp_path: Path) -> None:
     assert "Your card: jack. Nobody bet yet. Pass or bet?" in said
     page = (tmp_path / "run" / "page.html").read_text(encoding="utf-8")
     assert "What it says, 8 draws" in page
-    assert page.count("Your card: king. The other player bet. Pass or bet?") == 3
+    # Twice for its moves, once for what is said.
+    assert page.count("<td>Your card: king. The other player bet. Pass or bet?") == 3
     assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "plain")]) == 0
-    assert plan(settings).tokens > 1000
 
 
 def test_answers_that_begin_alike_are_ended(tmp_path: Path) -> None:

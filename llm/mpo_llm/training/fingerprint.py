@@ -154,6 +154,9 @@ def of_table(config: Config, table: Table) -> Identity:
         marks["tokenizer"] = _of_tokenizer(table.tokenizer)
         if config.game.chat:
             marks["template"] = _of(getattr(table.tokenizer, "chat_template", None))
+    drawn = config.generation
+    if drawn.engine:
+        marks["engine"] = _of_factory(drawn.engine, drawn.options)
     return Identity(fixed(config), marks, _versions())
 
 

@@ -41,7 +41,7 @@ class TextTreeGame:
     Gaps and best responses are exact, those of the tree. So is feedback, unless there are
     `episodes`: then it is estimated from so many episodes of self-play a step, at whose decisions
     uniform play among the legal actions takes the place of the network's with the probability
-    `explore`. Only what has been seen counts. `Pooled` keeps the episodes of earlier steps. Episodes
+    `explore`. Only what has been seen counts. `Pooled` keeps the episodes of earlier steps. They
     are drawn from the play that is computed; with a `speaker` its engine draws every answer.
 
     `ValueError` for two information states with one description, an answer that begins with another
