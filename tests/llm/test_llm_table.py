@@ -20,7 +20,6 @@ from mpo_llm.config import Config
 from mpo_llm.engines import Drawn
 from mpo_llm.responses import Ids, Responses
 from mpo_llm.results import tables as results
-from mpo_llm.results.conclusion import conclude
 from mpo_llm.training import checkpoint, config_file, tables
 from mpo_llm.training.plan import plan
 from mpo_llm.training.sweep import sweep, variants
@@ -208,9 +207,11 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     text = said("league", str(run), "--every", "3")
     assert "start is" not in text
     assert text.splitlines()[-1].startswith("step-000004 ")
-    text = said("page", str(run), "--out", str(tmp_path / "page.html"), "--league")
+    said("page", str(run), "--out", str(tmp_path / "page.html"), "--league")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 1
+    # There is no language to speak.
+    assert "What it says" not in page
     assert "Its checkpoints against each other" in page
     # What has no meaning for a game is refused.
     assert "`--samples` is for runs on texts" in said(
@@ -220,25 +221,11 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "Only models of transformers" in said("export", str(run), str(tmp_path / "x"), code=2)
 
 
-def test_a_run_that_is_attended_tells_its_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(config_file.dump(config(tmp_path / "run", 1)))
-    assert cli.main(["train", str(path)]) == 0
-    out, errors = capsys.readouterr()
-    assert "result    exploitability " in out
-    assert "Bet " in out
-    assert (tmp_path / "run" / "page.html").is_file()
-    assert "exploitability" in errors
-    assert cli.main(["train", str(path), "--dry-run"]) == 0
-    assert "12 information states with 24 answers" in capsys.readouterr().out
-
-
 def test_a_dry_run_and_a_sweep(tmp_path: Path) -> None:
     settings = config(tmp_path / "run", 1)
     found = plan(settings)
     assert (found.gradients, found.steps) == (3, 1)
+    assert "12 information states with 24 answers" in str(found)
     assert not (tmp_path / "run").exists()
     runs = sweep(variants(settings, {"game.lessons": [0, 1]}), backend="threading")
     assert [", exploitability" in run.said for run in runs] == [True, True]
@@ -250,28 +237,6 @@ def test_leduc_and_dice_in_tokens_of_their_own(tmp_path: Path) -> None:
         assert table.game.tree.tree.states == states
         # Not every action is legal everywhere, and the first policy does not know where.
         assert table.game.initial_policy().legal.min() < 0.9
-
-
-def test_a_language_model_plays_in_english(tmp_path: Path) -> None:
-    """Adapters of the top block alone; what it says is on the page, and it can be exported."""
-    folder = str(speller(tmp_path / "model"))
-    settings = config(
-        tmp_path / "run",
-        1,
-        model={"name": folder, "lora_rank": 2, "lora_top": 1},
-        solver={"algorithm": "optimistic_mpo"},
-    )
-    summary = train(settings, attended=True)
-    first, last = summary.comparison.opponents["start"], summary.comparison
-    # Of all the characters that could be said, "Pass" and "Bet" are hardly any at first.
-    assert first.legal < last.legal
-    said = conclude(settings, summary)
-    assert "Your card: jack. Nobody bet yet. Pass or bet?" in said
-    page = (tmp_path / "run" / "page.html").read_text(encoding="utf-8")
-    assert "What it says, 8 draws" in page
-    # Twice for its moves, once for what is said.
-    assert page.count("<td>Your card: king. The other player bet. Pass or bet?") == 3
-    assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "plain")]) == 0
 
 
 def test_answers_that_begin_alike_are_ended(tmp_path: Path) -> None:
@@ -322,6 +287,13 @@ def test_the_guide(
         assert program == "mpo-llm"
         assert cli.main(words) == 0, capsys.readouterr().err
         assert "exploitability" in capsys.readouterr().out
+    page = Path("runs/poker/page.html").read_text(encoding="utf-8")
+    assert "What it says, 8 draws" in page
+    # Twice for its moves, once for what is said.
+    assert page.count("<td>Your card: king. The other player bet. Pass or bet?") == 3
+    rows = lines(Path("runs/poker"))
+    # Of all the characters that could be said, "Pass" and "Bet" are hardly any at first.
+    assert rows[0]["legal"] < rows[-1]["legal"]
     # The settings in its table, one by one.
     for row in re.findall(r"^\| .* \| (.*) \|$", text, re.M):
         for setting in re.findall(r"`(\w+: .+?)`", row):

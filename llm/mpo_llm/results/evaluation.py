@@ -267,8 +267,7 @@ class _Bench:
     ) -> _Bench:
         require_count("samples", samples)
         require_count("seed", seed, least=0)
-        config = checkpoint.config_of(path)
-        _require_texts(path, config)
+        config = checkpoint.config_of_texts(path)
         config = assemble.own_engine(config) if own_engine else config
         asked = _asked(config.evaluation, source)
         if not asked.source:
@@ -299,8 +298,7 @@ class _Bench:
         if name == START:
             return self.start
         if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
-            config = checkpoint.config_of(name)
-            _require_texts(name, config)
+            config = checkpoint.config_of_texts(name)
             model = config.model
             # A run's policy reads the prompts by the template that it was trained with.
             own = config.prompts
@@ -353,15 +351,6 @@ class _Bench:
             raise ValueError(f"The prompts have no column {column!r} with their categories.")
         kinds = np.array([str(row[column]) for row in rows])
         return {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
-
-
-def _require_texts(name: str, config: Config) -> None:
-    """`ValueError` for a run that plays a game, and answers no prompts."""
-    if config.game.name:
-        raise ValueError(
-            f"{name!r} plays {config.game.name}, and has no responses to judge: see "
-            "`mpo_llm.results.tables`."
-        )
 
 
 def _asked(own: EvaluationConfig, source: str | EvaluationConfig) -> EvaluationConfig:

@@ -247,6 +247,17 @@ def config_of(path: str | Path) -> Config:
     return config_file.load(last(Path(path)).parents[1] / "config.yaml")
 
 
+def config_of_texts(path: str | Path) -> Config:
+    """`config_of`, and `ValueError` for a run that plays a game, and answers no prompts."""
+    config = config_of(path)
+    if config.game.name:
+        raise ValueError(
+            f"{str(path)!r} plays {config.game.name}, and has no responses to judge: see "
+            "`mpo_llm.results.tables`."
+        )
+    return config
+
+
 def metrics(run: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, one a step."""
     # A run that is still going on may be in the middle of its last line.
