@@ -87,8 +87,8 @@ def table(
     try:
         tree = mg.load(settings.name)
     except ValueError as error:
-        said = str(error).removeprefix("`name`: ")
-        raise ValueError(f"`game.name: {settings.name}`: {said}") from error
+        reason = str(error).removeprefix("`name`: ")
+        raise ValueError(f"`game.name: {settings.name}`: {reason}") from error
     if not isinstance(tree, SequenceFormGame):
         raise ValueError(
             f"`game.name: {settings.name}` is no game of moves and hidden information: name one of "
