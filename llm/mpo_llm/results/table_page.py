@@ -83,7 +83,7 @@ def render(
         "In numbers, all exact": page.table(("", "before", "after"), numbers),
         "The strategy": page.table(("is told", "says", "before", "after"), rows),
     }
-    said = spoken(at, checkpoint.policy_of(run, at.game.initial_policy()))
+    said = spoken(at, checkpoint.answer_of_run(run, at, at.game.initial_policy()))
     if said:
         title = f"What it says, {DRAWS} draws"
         sections[title] = page.table(("is told", "before", "after"), said)

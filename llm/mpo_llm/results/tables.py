@@ -193,9 +193,9 @@ class _Hall:
                 )
             # The same model that is told the same: then it is in memory only once.
             if _seat(config) == _seat(self.config):
-                return checkpoint.policy_of(name, self.start)
-            start = tables.table(config).game.initial_policy()
-            return checkpoint.policy_of(name, start)
+                return checkpoint.answer_of_run(name, self.table, self.start)
+            other = tables.table(config)
+            return checkpoint.answer_of_run(name, other, other.game.initial_policy())
         settings = replace(self.config.game, wording=None)
         config = replace(self.config, model=ModelConfig(name), game=settings)
         return tables.table(config).game.initial_policy()

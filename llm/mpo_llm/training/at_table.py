@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpo_games.capabilities import answer_of
 from mpo_games.protocol import Solver, State
 from mpo_llm.config import Config
 from mpo_llm.networks.base import Network
@@ -97,8 +98,8 @@ class AtTable:
 
     def row(self, state: State[TreePolicy], ledger: Ledger) -> Mapping[str, Any]:
         """The strength of the step and the loss of its fit; and exactly, where an evaluation is
-        due, how far the play is from equilibrium and how much of it is legal."""
-        policy, report = state.policy, ledger.report
+        due, how far the answer is from equilibrium and how much of it is legal."""
+        report = ledger.report
         row: dict[str, Any] = {
             "evaluations": state.evaluations,
             "eta": None if state.eta is None else float(state.eta),
@@ -107,8 +108,10 @@ class AtTable:
             "loss": None if report is None else report.loss,
         }
         if state.step % self.config.evaluation.every == 0:
+            policy = self.answer(state)
             row |= {
-                "exploitability": 0.5 * float(self.game.duality_gap(policy)),
+                "exploitability": played.exploitability(self.table, policy),
+                "iterate_exploitability": played.exploitability(self.table, state.policy),
                 "legal": float(np.mean(policy.legal)),
                 "least_legal": float(np.min(policy.legal)),
             }
@@ -118,6 +121,10 @@ class AtTable:
         """No responses are drawn: the whole strategy is known."""
         return ()
 
+    def answer(self, state: State[TreePolicy]) -> TreePolicy:
+        """What the solver answers with: the last iterate, or an average of weights."""
+        return answer_of(self.solver, self.game, state)
+
     def compared(self, state: State[TreePolicy]) -> Played:
-        """The play of the last policy and of the start."""
-        return played.beside(self.table, state.policy, {"start": self.start})
+        """The play of the answer and of the start."""
+        return played.beside(self.table, self.answer(state), {"start": self.start})

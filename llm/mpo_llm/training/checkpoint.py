@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from mpo_games.capabilities import answer_of
 from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.networks.base import Weights
@@ -31,6 +32,7 @@ from mpo_llm.policy import TokenPolicy
 from mpo_llm.rows import complete_lines
 from mpo_llm.training import answers, assemble, config_file, fingerprint, tables
 from mpo_llm.training.fingerprint import Identity
+from mpo_llm.training.tables import Table
 from mpo_llm.trees.policy import TreePolicy
 
 Kept = TokenPolicy | TreePolicy
@@ -273,7 +275,9 @@ def load_policy(path: str | Path, average: bool = False) -> tuple[TokenPolicy, A
     config = config_of(path)
     if config.game.name:
         table = tables.table(config)
-        return policy_of(path, table.game.initial_policy(), average).tokens[0], table.tokenizer
+        play = table.game.initial_policy()
+        found = policy_of(path, play, True) if average else answer_of_run(path, table, play)
+        return found.tokens[0], table.tokenizer
     start, tokenizer = assemble.start(config)
     return policy_of(path, start, average), tokenizer
 
@@ -294,6 +298,21 @@ def policy_of(path: str | Path, start: P, average: bool = False) -> P:
             "from its first step on."
         )
     found = load(last(Path(path)), start, only=AVERAGE if average else "policy")
+    _require_start(path, found, start)
+    policy: P = found.state.policy
+    return policy
+
+
+def answer_of_run(path: str | Path, table: Table, start: TreePolicy) -> TreePolicy:
+    """What a run that plays a game answers with at a checkpoint, or at its newest one: the last
+    iterate, or an average of weights where its solver says so. Errors are those of `policy_of`."""
+    found = load(last(Path(path)), start)
+    _require_start(path, found, start)
+    return answer_of(tables.chosen(config_of(path), table.game), table.game, found.state)
+
+
+def _require_start(path: str | Path, found: Checkpoint, start: Kept) -> None:
+    """`ValueError` if `start` has other weights or settings than the run began with."""
     marks = {} if found.identity is None else found.identity.marks
     first = start.tokens[0] if isinstance(start, TreePolicy) else start
     for name, what, mark in (
@@ -305,14 +324,12 @@ def policy_of(path: str | Path, start: P, average: bool = False) -> P:
                 f"The model that {str(path)!r} was trained from has other {what} today: restore "
                 "those that the run was begun with."
             )
-    policy: P = found.state.policy
-    return policy
 
 
 def _holds(path: Path, name: str) -> bool:
     """Whether a checkpoint has a policy of this name."""
     with safe_open(path / STATE, framework="numpy") as file:
-        return f"{name}/exponents" in set(file.keys())
+        return any(key.startswith(f"{name}/") for key in file.keys())  # noqa: SIM118
 
 
 def _item(parts: dict[str, np.ndarray], start: Kept) -> Any:

@@ -58,6 +58,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "averaged_exploitability",
         "averaging_loss",
         "exploitability",
+        "iterate_exploitability",
         "legal",
         "least_legal",
     ),
