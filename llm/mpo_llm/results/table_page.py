@@ -97,7 +97,7 @@ def league(found: tables.TableLeague) -> str:
     rows = [
         (
             name,
-            *(f"{value:+.4f}" for value in row),
+            *map(tables.payoff, row),
             f"{found.equilibrium[name]:.2f}",
             f"{found.exploitability[name]:.4f}",
         )

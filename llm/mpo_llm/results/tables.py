@@ -20,9 +20,13 @@ from mpo_llm.training.tables import Table
 from mpo_llm.trees.policy import TreePolicy
 
 
-def plays(path: str) -> bool:
-    """Whether a run, or the run of a checkpoint, plays a game. `ValueError` if it is none."""
-    return bool(checkpoint.config_of(path).game.name)
+SMALLEST = 1e-4
+"""The smallest loss a game that is told, in units of payoff: reports have four digits."""
+
+
+def payoff(value: float) -> str:
+    """A payoff with its sign, in four digits; a loss that rounds to 0 has no sign of its own."""
+    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def evaluate(path: str, against: Sequence[str] = (START,)) -> Played:
@@ -51,8 +55,8 @@ def report(path: str, found: Played) -> str:
         lines += [
             f"against {name} (exploitability {other.exploitability:.4f}, "
             f"legal answers {other.legal:.4f})",
-            f"  payoff a game      {other.payoff:+.4f}: {first:+.4f} in the first seat, "
-            f"{second:+.4f} in the second",
+            f"  payoff a game      {payoff(other.payoff)}: {payoff(first)} in the first seat, "
+            f"{payoff(second)} in the second",
         ]
     return "\n".join([*lines, *strategy(found)])
 
@@ -104,7 +108,7 @@ class TableLeague:
             f"{'payoff of':{width}}{head}  exploitability",
         ]
         for name, row in zip(self.names, self.payoffs, strict=True):
-            numbers = "".join(f"{value:>+{width}.4f}" for value in row)
+            numbers = "".join(f"{payoff(value):>{width}}" for value in row)
             lines.append(
                 f"{name:{width}}{numbers}{self.equilibrium[name]:>{width}.3f}"
                 f"  {self.exploitability[name]:.4f}"
@@ -114,8 +118,8 @@ class TableLeague:
         last = self.names[-1]
         verdict = (
             f"loses {losses[best]:.4f} a game to {best}: no other entrant wins more against it"
-            if losses[best] > 0.0
-            else "is beaten by no entrant"
+            if losses[best] >= SMALLEST
+            else f"loses less than {SMALLEST} a game to each entrant"
         )
         return "\n".join(
             [
