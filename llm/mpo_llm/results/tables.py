@@ -19,7 +19,6 @@ from mpo_llm.training.played import MOST_STATES, Move, Played, beside
 from mpo_llm.training.tables import Table
 from mpo_llm.trees.policy import TreePolicy
 
-
 SMALLEST = 1e-4
 """The smallest loss a game that is told, in units of payoff: reports have four digits."""
 

@@ -308,7 +308,8 @@ def answer_of_run(path: str | Path, table: Table, start: TreePolicy) -> TreePoli
     iterate, or an average of weights where its solver says so. Errors are those of `policy_of`."""
     found = load(last(Path(path)), start)
     _require_start(path, found, start)
-    return answer_of(tables.chosen(config_of(path), table.game), table.game, found.state)
+    state: State[TreePolicy] = found.state
+    return answer_of(tables.chosen(config_of(path), table.game), table.game, state)
 
 
 def _require_start(path: str | Path, found: Checkpoint, start: Kept) -> None:
