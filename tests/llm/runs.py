@@ -22,6 +22,9 @@ def weights(run: Path, step: int) -> dict[str, np.ndarray]:
 
 def lines(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """Without times and memory, which differ from run to run."""
+    # A run that plays a game draws no samples.
+    if name == "samples.jsonl" and not (run / name).exists():
+        return []
     rows = [json.loads(line) for line in (run / name).read_text().splitlines()]
     spent = ("seconds", "peak_memory")
     return [{k: v for k, v in row.items() if not k.startswith(spent)} for row in rows]

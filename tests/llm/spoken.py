@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tokenizers
@@ -28,6 +29,27 @@ def characters() -> Any:
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="<end>", unk_token="?"
     )
+
+
+def speller(folder: Path) -> Path:
+    """A tiny model that reads and writes characters."""
+    tokenizer = characters()
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        eos_token_id=1,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def network(words: Compact, *, seed: int = 0, double: bool = False, prefixes: bool = False) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import tiny
-from mpo_llm import choices, cli, config
+from mpo_llm import choices, cli, config, game_settings, run_settings
 from mpo_llm.algorithms import completed
 from mpo_llm.config import Config, SolverConfig
 from mpo_llm.training import config_file
@@ -141,7 +141,8 @@ def test_the_command_line_overrides_the_file(
 
 
 def test_every_setting_is_documented() -> None:
-    files = [Path(module.__file__ or "") for module in (config, choices)]
+    modules = (config, choices, game_settings, run_settings)
+    files = [Path(module.__file__ or "") for module in modules]
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     assert {c.name for c in classes} == {

@@ -154,9 +154,9 @@ def test_held_out_prompts_of_the_same_data_set_come_from_their_own_split(tmp_pat
         evaluation={"source": str(folder), "split": "test"},
     )
     run = Run.of(config)
-    assert run.held_out is not None
-    assert [run.game.decode(ids) for ids in run.game.prompts] == ["a"]
-    assert [run.held_out.decode(ids) for ids in run.held_out.prompts] == ["b"]
+    assert run.subject.held_out is not None
+    assert [run.subject.game.decode(ids) for ids in run.subject.game.prompts] == ["a"]
+    assert [run.subject.held_out.decode(ids) for ids in run.subject.held_out.prompts] == ["b"]
     train(config)
     assert evaluate_run(str(config.output.folder)).prompts == 1
     other = Config(
@@ -256,7 +256,7 @@ def test_held_out_prompts_may_have_a_column_of_their_own(tmp_path: Path) -> None
         evaluation={"source": str(tmp_path / "held.jsonl"), "column": "conversations"},
     )
     run = Run.of(config)
-    assert run.held_out is not None
-    assert [run.held_out.decode(ids) for ids in run.held_out.prompts] == ["b"]
+    assert run.subject.held_out is not None
+    assert [run.subject.held_out.decode(ids) for ids in run.subject.held_out.prompts] == ["b"]
     train(config)
     assert evaluate_run(str(config.output.folder)).prompts == 1

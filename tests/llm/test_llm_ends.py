@@ -183,7 +183,7 @@ def test_no_judge_and_no_reader_sees_the_end(end: Any, tmp_path: Path) -> None:
     listed = {"generation": {"end": end if isinstance(end, str) else list(end)}}
     config = tiny.config(tmp_path, judge={"options": {"name": "watching"}}, **listed)
     run = Run.of(config)
-    run.game.feedback(run.game.start, rng=np.random.default_rng(0))
+    run.subject.game.feedback(run.subject.game.start, rng=np.random.default_rng(0))
     assert seen
     assert not any("rock" in text.split() for text in seen)
     policy, tokenizer, _ = chat.load(config.model.name, 5, 1.0)

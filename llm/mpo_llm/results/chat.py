@@ -34,6 +34,11 @@ def load(
     """
     trained = _is_run(model)
     config = checkpoint.config_of(model) if trained else Config(ModelConfig(model))
+    if config.game.name:
+        raise ValueError(
+            f"{model!r} plays {config.game.name} and does not chat: `mpo-llm evaluate {model}` "
+            "shows its strategy."
+        )
     generation = replace(config.generation, max_tokens=max_tokens, temperature=temperature)
     config = replace(config, generation=generation)
     config = assemble.own_engine(config) if own_engine else config

@@ -9,11 +9,12 @@ from typing import Any
 from mpo_games.atomic import write_bytes
 from mpo_llm.config import Config, EvaluationConfig, JudgeConfig
 from mpo_llm.estimates import FEWEST
-from mpo_llm.results import page
+from mpo_llm.results import page, table_page
 from mpo_llm.results.evaluation import evaluate_run, evaluation_of, league
 from mpo_llm.results.outcomes import PAGE, START, Evaluation, League
 from mpo_llm.training import checkpoint
 from mpo_llm.training.comparison import PROMPTS, RESULT
+from mpo_llm.training.played import Played
 from mpo_llm.training.summary import Summary
 
 SHOWN, LONGEST = 3, 160
@@ -25,6 +26,8 @@ def conclude(config: Config, summary: Summary) -> str:
     found = summary.comparison
     if found is None:
         return str(summary)
+    if isinstance(found, Played):
+        return table_page.conclude(config, summary, found)
     kls = {START: found.kl}
     reached = evaluation_of(found.table, found.texts, RESULT, kls)
     where = f"on {len(found.prompts)} {'held-out prompts' if found.held_out else 'of its prompts'}"

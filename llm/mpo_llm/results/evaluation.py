@@ -267,7 +267,7 @@ class _Bench:
     ) -> _Bench:
         require_count("samples", samples)
         require_count("seed", seed, least=0)
-        config = checkpoint.config_of(path)
+        config = checkpoint.config_of_texts(path)
         config = assemble.own_engine(config) if own_engine else config
         asked = _asked(config.evaluation, source)
         if not asked.source:
@@ -298,7 +298,7 @@ class _Bench:
         if name == START:
             return self.start
         if (Path(name) / checkpoint.HEADER).exists() or (Path(name) / "config.yaml").exists():
-            config = checkpoint.config_of(name)
+            config = checkpoint.config_of_texts(name)
             model = config.model
             # A run's policy reads the prompts by the template that it was trained with.
             own = config.prompts

@@ -303,6 +303,9 @@ def solved(config: Config) -> Proximal:
     """How the mirror step of the chosen solver is solved by gradient."""
     config = completed(config)
     step = config.step
+    if config.game.name:
+        # The game's fit has the rest.
+        return Proximal(micro_batch=step.micro_batch, micro_tokens=step.micro_tokens)
     if config.solver.algorithm != "auto":
         return proximal(step)
     return Proximal(

@@ -17,20 +17,26 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from mpo_games.capabilities import answer_of
 from mpo_games.protocol import State
 from mpo_llm.config import Config
 from mpo_llm.networks.base import Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.rows import complete_lines
-from mpo_llm.training import answers, assemble, config_file, fingerprint
+from mpo_llm.training import answers, assemble, config_file, fingerprint, tables
 from mpo_llm.training.fingerprint import Identity
+from mpo_llm.training.tables import Table
+from mpo_llm.trees.policy import TreePolicy
+
+Kept = TokenPolicy | TreePolicy
+"""The policies of a run: of texts, or of a game."""
 
 STATE, HEADER = "state.safetensors", "state.json"
 
@@ -45,8 +51,8 @@ ANSWERS = "answers"
 class Checkpoint:
     """A run after one of its steps."""
 
-    state: State[TokenPolicy]
-    """The solver's state."""
+    state: State[Any]
+    """The solver's state, whose policies are `Kept`."""
     rng: Mapping[str, Any]
     """The state of the random generator, which draws the prompts as well as the responses."""
     counts: Mapping[str, int]
@@ -71,12 +77,14 @@ def save(
     state = checkpoint.state
     target = folder / f"step-{state.step:06d}"
     items: dict[str, Any] = {"policy": state.policy, "magnet": state.magnet}
+    # Runs of texts do not keep it.
+    items |= {} if state.q is None else {"q": state.q}
     items |= {f"memory {name}": item for name, item in state.memory.items()}
     arrays: dict[str, np.ndarray] = {}
     aliases: dict[str, str] = {}
     known: dict[Place, str] = {}
     for name, item in items.items():
-        if not isinstance(item, TokenPolicy):
+        if not isinstance(item, Kept):
             arrays[f"{name}/array"] = np.asarray(item)
             continue
         arrays |= {f"{name}/{part}": array for part, array in item.numbers().items()}
@@ -101,8 +109,9 @@ def save(
         # The name in release 0.1.0, whose checkpoints are still read.
         "moved": state.moved_at,
         "evaluations": state.evaluations,
-        "eta": state.eta,
-        "alpha": state.alpha,
+        # Some solvers give arrays without axes.
+        "eta": None if state.eta is None else float(state.eta),
+        "alpha": None if state.alpha is None else float(state.alpha),
         "rng": checkpoint.rng,
         "counts": checkpoint.counts,
         "seconds": checkpoint.seconds,
@@ -156,8 +165,8 @@ def _hidden(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
-    """Read a checkpoint, bit for bit; the network of `start` runs its policies.
+def load(path: Path, start: Kept, only: str = "") -> Checkpoint:
+    """Read a checkpoint, bit for bit; the network of `start` runs its policies, of its kind.
 
     With `only`, the name of a policy such as "policy" or "memory average", nothing else is read:
     this is the state's policy then, the magnet is `start`, and memory is empty. `ValueError` for
@@ -183,7 +192,8 @@ def load(path: Path, start: TokenPolicy, only: str = "") -> Checkpoint:
             header["step"],
             header["moved"],
             header["evaluations"],
-            {name.removeprefix("memory "): item for name, item in found.items()},
+            {n.removeprefix("memory "): item for n, item in found.items() if n != "q"},
+            q=found.get("q"),
             # Checkpoints of release 0.1 have neither; the next step sets both.
             eta=header.get("eta"),
             alpha=header.get("alpha"),
@@ -239,6 +249,17 @@ def config_of(path: str | Path) -> Config:
     return config_file.load(last(Path(path)).parents[1] / "config.yaml")
 
 
+def config_of_texts(path: str | Path) -> Config:
+    """`config_of`, and `ValueError` for a run that plays a game, and answers no prompts."""
+    config = config_of(path)
+    if config.game.name:
+        raise ValueError(
+            f"{str(path)!r} plays {config.game.name}, and has no responses to judge: see "
+            "`mpo_llm.results.tables`."
+        )
+    return config
+
+
 def metrics(run: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, one a step."""
     # A run that is still going on may be in the middle of its last line.
@@ -251,11 +272,20 @@ def load_policy(path: str | Path, average: bool = False) -> tuple[TokenPolicy, A
     It loads the model that the run started from. `average` as in `policy_of`. `ValueError` if there
     is no checkpoint.
     """
-    start, tokenizer = assemble.start(config_of(path))
+    config = config_of(path)
+    if config.game.name:
+        table = tables.table(config)
+        play = table.game.initial_policy()
+        found = policy_of(path, play, True) if average else answer_of_run(path, table, play)
+        return found.tokens[0], table.tokenizer
+    start, tokenizer = assemble.start(config)
     return policy_of(path, start, average), tokenizer
 
 
-def policy_of(path: str | Path, start: TokenPolicy, average: bool = False) -> TokenPolicy:
+P = TypeVar("P", TokenPolicy, TreePolicy)
+
+
+def policy_of(path: str | Path, start: P, average: bool = False) -> P:
     """The policy of a checkpoint, or of a run's newest one, run by the network of `start`.
 
     With `average` it has the average of the weights that the run has played. `ValueError` if
@@ -268,26 +298,42 @@ def policy_of(path: str | Path, start: TokenPolicy, average: bool = False) -> To
             "from its first step on."
         )
     found = load(last(Path(path)), start, only=AVERAGE if average else "policy")
+    _require_start(path, found, start)
+    policy: P = found.state.policy
+    return policy
+
+
+def answer_of_run(path: str | Path, table: Table, start: TreePolicy) -> TreePolicy:
+    """What a run that plays a game answers with at a checkpoint, or at its newest one: the last
+    iterate, or an average of weights where its solver says so. Errors are those of `policy_of`."""
+    found = load(last(Path(path)), start)
+    _require_start(path, found, start)
+    state: State[TreePolicy] = found.state
+    return answer_of(tables.chosen(config_of(path), table.game), table.game, state)
+
+
+def _require_start(path: str | Path, found: Checkpoint, start: Kept) -> None:
+    """`ValueError` if `start` has other weights or settings than the run began with."""
     marks = {} if found.identity is None else found.identity.marks
+    first = start.tokens[0] if isinstance(start, TreePolicy) else start
     for name, what, mark in (
         ("weights", "weights", fingerprint.weights),
         ("architecture", "settings (`config.json`)", fingerprint.architecture),
     ):
-        if name in marks and marks[name] != mark(start):
+        if name in marks and marks[name] != mark(first):
             raise ValueError(
                 f"The model that {str(path)!r} was trained from has other {what} today: restore "
                 "those that the run was begun with."
             )
-    return found.state.policy
 
 
 def _holds(path: Path, name: str) -> bool:
     """Whether a checkpoint has a policy of this name."""
     with safe_open(path / STATE, framework="numpy") as file:
-        return f"{name}/exponents" in set(file.keys())
+        return any(key.startswith(f"{name}/") for key in file.keys())  # noqa: SIM118
 
 
-def _item(parts: dict[str, np.ndarray], start: TokenPolicy) -> Any:
+def _item(parts: dict[str, np.ndarray], start: Kept) -> Any:
     """An array, a number or a policy."""
     if "array" in parts:
         array = parts["array"]
@@ -302,14 +348,22 @@ def _reunited(items: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str,
     """
     known: dict[frozenset[str], Weights] = {}
     found = dict(items)
+
+    def shared(prefix: str, policy: TokenPolicy) -> TokenPolicy:
+        parts = []
+        for i, (exponent, weights) in enumerate(policy.parts):
+            keys = [f"{prefix}part {i} {n}" for n in weights]
+            saved = frozenset(aliases.get(key, key) for key in keys)
+            parts.append((exponent, known.setdefault(saved, weights)))
+        return replace(policy, parts=tuple(parts))
+
     for name, item in items.items():
         if isinstance(item, TokenPolicy):
-            parts = []
-            for i, (exponent, weights) in enumerate(item.parts):
-                keys = [f"{name}/part {i} {n}" for n in weights]
-                saved = frozenset(aliases.get(key, key) for key in keys)
-                parts.append((exponent, known.setdefault(saved, weights)))
-            found[name] = replace(item, parts=tuple(parts))
+            found[name] = shared(f"{name}/", item)
+        elif isinstance(item, TreePolicy):
+            each = enumerate(item.tokens)
+            tokens = tuple(shared(f"{name}/network {i} ", p) for i, p in each)
+            found[name] = replace(item, tokens=tokens)
     return found
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from mpo_games.labelled import shown
 from mpo_llm.algorithms import MMD, completed
-from mpo_llm.config import Choice, Config, Every, WeightEma
+from mpo_llm.config import Choice, Config, Every, GameConfig, WeightEma
 from mpo_llm.training import yaml_lines
 
 C = TypeVar("C")
@@ -41,6 +41,15 @@ def load(path: str | Path) -> Config:
         raise ValueError(f"{said}, line {error.line}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{said}: {error}") from error
+
+
+def of_run(path: str | Path) -> Config:
+    """The configuration of a run, given its folder or one of its checkpoints; the defaults if there
+    is none there."""
+    place = Path(path)
+    files = (folder / "config.yaml" for folder in (place, place.parent.parent))
+    found = next((file for file in files if file.is_file()), None)
+    return Config() if found is None else load(found)
 
 
 def read(content: bytes) -> Config:
@@ -75,7 +84,8 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
 
     `ValueError` for a name that is no setting and for a value of another type.
     """
-    found: dict[str, Any] = plain(config)
+    # With all sections, of which a file leaves out some.
+    found: dict[str, Any] = {f.name: plain(getattr(config, f.name)) for f in fields(config)}
     for name, value in translate(settings, config).items():
         *sections, field = name.split(".")
         place = found
@@ -109,6 +119,8 @@ def translate(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
 def parse(kind: type[C], found: Any, where: str = "") -> C:
     """A dataclass from a mapping, its types checked. `ValueError` names the field."""
+    if kind is GameConfig and isinstance(found, str):
+        found = {"name": found}
     if not isinstance(found, Mapping):
         raise ValueError(
             f"`{where or 'the file'}` must hold `name: value` lines, got {shown(found)}."
@@ -182,7 +194,7 @@ def plain(value: Any) -> Any:
         return {value.word(): number}
     if is_dataclass(value):
         each = ((f, getattr(value, f.name)) for f in fields(value))
-        return {f.name: plain(v) for f, v in each if v is not None or "open" not in f.metadata}
+        return {f.name: plain(v) for f, v in each if v != f.default or "open" not in f.metadata}
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     if isinstance(value, Mapping):

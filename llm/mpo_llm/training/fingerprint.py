@@ -34,6 +34,7 @@ from mpo_llm.networks.base import Network, Weights
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.prompts import Prompts
 from mpo_llm.training import assemble, config_file
+from mpo_llm.training.tables import Table
 
 FREE = ("budget", "output", "evaluation")
 """Sections of the settings that may change when a run is resumed."""
@@ -136,6 +137,26 @@ def identity(
         marks["held_out"] = _of([held_out.ids, held_out.texts])
     settings = config.generation
     marks["engine"] = _of_factory(settings.engine, settings.options) if settings.engine else ""
+    return Identity(fixed(config), marks, _versions())
+
+
+def of_table(config: Config, table: Table) -> Identity:
+    """The identity of a run that plays a game. All processes of a run must call it."""
+    (start,), (answers,) = table.game.start, table.game.answers.listed
+    told = [answers.prompts, answers.prompt_of.tolist(), answers.tokens.tolist()]
+    marks = {
+        "weights": weights(start),
+        "architecture": architecture(start),
+        "ends": _of(start.decoding.ends),
+        "prompts": _of(told),
+    }
+    if table.tokenizer is not None:
+        marks["tokenizer"] = _of_tokenizer(table.tokenizer)
+        if config.game.chat:
+            marks["template"] = _of(getattr(table.tokenizer, "chat_template", None))
+    drawn = config.generation
+    if drawn.engine:
+        marks["engine"] = _of_factory(drawn.engine, drawn.options)
     return Identity(fixed(config), marks, _versions())
 
 

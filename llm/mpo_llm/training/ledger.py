@@ -25,6 +25,7 @@ from mpo_llm.responses import Ids
 from mpo_llm.step.proximal import StepReport
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.training.contention import Contention
+from mpo_llm.trees.policy import TreePolicy
 
 PASSES = ("forward_tokens", "backward_tokens")
 """Names of two counts: the tokens that networks have predicted, in drawing, scoring and training,
@@ -73,7 +74,7 @@ class Ledger:
     def exhausted(self, budget: Mapping[str, int | None]) -> str | None:
         """The name of the first limit in `budget` that is reached; None if none is."""
         for name, limit in budget.items():
-            if limit is not None and self.counts[name] >= limit:
+            if limit is not None and self.counts.get(name, 0) >= limit:
                 return name
         return None
 
@@ -131,13 +132,16 @@ class Ledger:
 
         # A solver takes every mirror step by its pull: half steps, whose policies no state keeps,
         # and penalised ones, before the penalty changes the advantages.
-        def pull(policy: TokenPolicy, q: Rollouts, magnet: TokenPolicy, **choices: Any) -> Any:
+        def pull(policy: Any, q: Any, magnet: Any, **choices: Any) -> Any:
             with self.time("step"), self.contention.measured():
-                stepped: TokenPolicy = solver.pull(policy, q, magnet, **choices)
+                stepped: TokenPolicy | TreePolicy = solver.pull(policy, q, magnet, **choices)
             assert stepped.report is not None
             self.counts["gradient_steps"] += stepped.report.gradients
-            # Hidden states would be the largest tensors to stay in memory until the next step.
-            self.rollouts, self.report = replace(q, hidden=None), stepped.report
+            self.report = stepped.report
+            # In a game it is the gradient of a tree.
+            if isinstance(q, Rollouts):
+                # Hidden states would be the largest tensors to stay in memory until the next step.
+                self.rollouts = replace(q, hidden=None)
             return stepped
 
         def magnet(game: Any, state: State[Any]) -> State[Any]:

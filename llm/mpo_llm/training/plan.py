@@ -14,10 +14,13 @@ from mpo_llm.config import Config
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.revisits import Revisited
+from mpo_llm.step.following import Following
 from mpo_llm.training import assemble, memory
+from mpo_llm.training.at_table import AtTable
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.memory import Memory
 from mpo_llm.training.progress import duration
+from mpo_llm.training.texts import Texts
 from mpo_llm.training.train import Run
 
 GIB = 2.0**30
@@ -96,11 +99,92 @@ class Plan:
         )
 
 
-def plan(config: Config) -> Plan:
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """The expected cost of a run that plays a game."""
+
+    algorithm: str
+    """The name of the solver."""
+    states: int
+    """Information states, each a prompt."""
+    answers: int
+    """Their actions, each an answer."""
+    tokens: int
+    """Tokens of all prompts with their answers, which a gradient passes."""
+    gradients: int
+    """The most gradients of a step."""
+    weights: int
+    """Numbers that are trained."""
+    seconds: float
+    """Seconds of a step, from the probe."""
+    peak: int
+    """The most bytes in use during the probe, of the process or of a CUDA device."""
+    steps: int | None
+    """The steps that the budget allows; None if only the run can tell."""
+
+    def __str__(self) -> str:
+        steps = self.steps
+        whole = "" if steps is None else f"; {steps:,} steps in {duration(steps * self.seconds)}"
+        return "\n".join(
+            [
+                f"solver    {self.algorithm}",
+                f"a step    {self.states:,} information states with {self.answers:,} answers, "
+                f"{self.tokens:,} tokens in all, at most {self.gradients} gradients",
+                f"memory    {self.weights:,} weights are trained; {_size(self.peak)} were in use "
+                "in the probe",
+                f"time      about {duration(self.seconds)} a step{whole}",
+            ]
+        )
+
+
+def plan(config: Config) -> Plan | TablePlan:
     """Load the run and take one short step as a probe. Nothing is written."""
     run = Run.of(config)
+    return _of_table(run, run.subject) if isinstance(run.subject, AtTable) else _of_texts(run)
+
+
+def _of_table(run: Run, subject: AtTable) -> TablePlan:
+    (answers,), (start,) = subject.game.answers.listed, subject.game.start
+    fit = subject.game.fit.minimise
+    assert isinstance(fit, Following)
+    ledger = Ledger()
+    rng = np.random.default_rng(0)
+    states = mg.iterate(subject.game, ledger.solver(subject.solver), policy=subject.start, rng=rng)
+    next(states)
+    # Twice, because the first step compiles; and some solvers begin by steps that only measure.
+    for _ in range(2):
+        before = ledger.counts["gradient_steps"]
+        while ledger.counts["gradient_steps"] == before:
+            began = ledger.clock()
+            next(states)
+    # Of a step that ends early the other gradients are guessed.
+    taken = ledger.counts["gradient_steps"] - before
+    seconds = (ledger.clock() - began) * fit.adam.epochs / taken
+    budget = run.config.budget
+    each = run.config.game.episodes
+    limits = [budget.steps]
+    if budget.gradient_steps is not None:
+        limits.append(math.ceil(budget.gradient_steps / fit.adam.epochs))
+    if budget.episodes is not None and each is not None:
+        limits.append(math.ceil(budget.episodes / each))
+    sizes = np.array([len(prompt) for prompt in answers.prompts])
+    return TablePlan(
+        str(run.config.solver.algorithm),
+        subject.game.tree.tree.states,
+        len(answers),
+        int(np.sum(sizes[answers.prompt_of] + answers.lengths)),
+        fit.adam.epochs,
+        sum(w.numel() for w in start.weights.values()),
+        seconds,
+        peak_memory(run.device),
+        min((limit for limit in limits if limit is not None), default=None),
+    )
+
+
+def _of_texts(run: Run) -> Plan:
+    assert isinstance(run.subject, Texts)
     config = run.config
-    game, solver = run.game, config.solver
+    game, solver = run.subject.game, config.solver
     network = game.start.network
     assert isinstance(network, TransformersNetwork)
     prompts = game.prompts_per_step or len(game.prompts)
@@ -139,7 +223,8 @@ def _probe(run: Run) -> tuple[Mapping[str, float], int]:
 
     It has one gradient, except where the solver says itself how a step is solved.
     """
-    game = run.game
+    assert isinstance(run.subject, Texts)
+    game = run.subject.game
     ledger = Ledger()
     longest = int(np.argmax([len(prompt) for prompt in game.prompts]))
     start = game.start
@@ -155,7 +240,7 @@ def _probe(run: Run) -> tuple[Mapping[str, float], int]:
         engine=ledger.engine(game.engine),
     )
     states: Iterator[State[TokenPolicy]] = mg.iterate(
-        probe, ledger.solver(run.solver), rng=np.random.default_rng(0)
+        probe, ledger.solver(run.subject.solver), rng=np.random.default_rng(0)
     )
     # The first state is the start, before any step.
     next(states)

@@ -43,12 +43,17 @@ class Lines(AbstractContextManager["Lines"]):
         self.total, self.begun, self.step, self.clock = total, begun, begun, clock
         self.start = clock()
         self.told: float | None = None
+        self.said = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         return None
+
+    def set_postfix_str(self, said: str, refresh: bool = True) -> None:
+        """What the next lines say of the steps so far; it has tqdm's name."""
+        self.said = f", {said}" if said else ""
 
     def update(self, n: int) -> None:
         """`n` more steps have been taken."""
@@ -62,9 +67,10 @@ class Lines(AbstractContextManager["Lines"]):
         """The step, the seconds that a step takes, and how long the others will take."""
         each = (now - self.start) / max(self.step - self.begun, 1)
         if self.total is None:
-            return f"step {self.step:,}, {duration(each)} a step"
+            return f"step {self.step:,}, {duration(each)} a step{self.said}"
         left = duration((self.total - self.step) * each)
-        return f"step {self.step:,} of {self.total:,}, {duration(each)} a step, {left} left"
+        of = f"step {self.step:,} of {self.total:,}"
+        return f"{of}, {duration(each)} a step, {left} left{self.said}"
 
 
 def duration(seconds: float) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mpo_games.protocol import State
-from mpo_llm.policy import TokenPolicy
 from mpo_llm.training.comparison import Comparison
+from mpo_llm.training.played import Played
 from mpo_llm.training.progress import duration
 
 
@@ -17,7 +17,7 @@ from mpo_llm.training.progress import duration
 class Summary:
     """The outcome of a run."""
 
-    state: State[TokenPolicy]
+    state: State[Any]
     """The last state."""
     reached: str
     """The limit of the budget that ended the run."""
@@ -34,7 +34,7 @@ class Summary:
     changes: Sequence[Mapping[str, Any]] = ()
     """The changes that were accepted when the run was resumed: `step`, `name`, and the fingerprints
     `before` and `after`."""
-    comparison: Comparison | None = None
+    comparison: Comparison | Played | None = None
     """The last policy beside the start, if the run was `attended`."""
 
     def __str__(self) -> str:

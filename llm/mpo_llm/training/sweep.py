@@ -90,10 +90,14 @@ def _run(config: Config) -> Outcome:
         # A `MemoryError` has no words of its own.
         said = " ".join(str(error).split()) or "out of memory"
         return Outcome(folder, said, failed=True)
-    return Outcome(folder, f"{summary.state.step} steps{_win_rate(folder)}")
+    return Outcome(folder, f"{summary.state.step} steps{_result(folder)}")
 
 
-def _win_rate(folder: Path) -> str:
-    """The last win rate on held-out prompts, if there is one."""
-    rates = [row["win_rate"] for row in checkpoint.metrics(folder) if "win_rate" in row]
-    return f", win rate {rates[-1]:.3f} against the start" if rates else ""
+def _result(folder: Path) -> str:
+    """The last win rate on held-out prompts, or the last exploitability, if there is one."""
+    rows = checkpoint.metrics(folder)
+    rates = [row["win_rate"] for row in rows if "win_rate" in row]
+    if rates:
+        return f", win rate {rates[-1]:.3f} against the start"
+    gaps = [row["exploitability"] for row in rows if "exploitability" in row]
+    return f", exploitability {gaps[-1]:.4f}" if gaps else ""

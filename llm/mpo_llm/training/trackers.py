@@ -20,7 +20,18 @@ from mpo_llm.config import Config
 from mpo_llm.training import config_file
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "step": ("kl_step", "kl_magnet", "advantage_std", "alpha", "noise", "rate", "kept"),
+    "step": (
+        "kl_step",
+        "kl_magnet",
+        "advantage_std",
+        "alpha",
+        "noise",
+        "rate",
+        "kept",
+        "eta",
+        "loss",
+        "moved_at",
+    ),
     "responses": (
         "length",
         "longest",
@@ -46,9 +57,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "cyclic_share",
         "averaged_exploitability",
         "averaging_loss",
+        "exploitability",
+        "iterate_exploitability",
+        "legal",
+        "least_legal",
     ),
     "spent": (
         "samples",
+        "episodes",
+        "evaluations",
         "tokens",
         "gradient_steps",
         "forward_tokens",

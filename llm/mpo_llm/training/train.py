@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,25 @@ import torch
 import mpo_games as mg
 from mpo_games.atomic import write_bytes
 from mpo_games.interrupts import STOPS, Signals, unmasked
-from mpo_games.protocol import Solver, State
+from mpo_games.protocol import State
 from mpo_llm.algorithms import completed
 from mpo_llm.config import Config
-from mpo_llm.game import TextPreferenceGame
-from mpo_llm.judges import loading as judge_loading
-from mpo_llm.judges.sharing import shared
-from mpo_llm.judges.wrappers import tally
-from mpo_llm.measures.report import evaluate
 from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.processes import Distributed, OneProcess, Processes, asked_to_shard
-from mpo_llm.policy import TokenPolicy
-from mpo_llm.prompts import load as load_prompts
-from mpo_llm.prompts import require as require_prompts
-from mpo_llm.responses import Ids
-from mpo_llm.templates import Said, said
-from mpo_llm.training import assemble, checkpoint, config_file, fingerprint, records
-from mpo_llm.training.answers import Answers
+from mpo_llm.training import checkpoint, config_file, fingerprint, records
+from mpo_llm.training.at_table import AtTable
 from mpo_llm.training.checkpoint import Checkpoint
-from mpo_llm.training.comparison import PROMPTS, Comparison, compare
+from mpo_llm.training.comparison import Comparison
 from mpo_llm.training.fingerprint import Identity
 from mpo_llm.training.ledger import Ledger, peak_memory
 from mpo_llm.training.lock import locked
+from mpo_llm.training.played import Played
 from mpo_llm.training.progress import hidden, progress
 from mpo_llm.training.saving import Saver
 from mpo_llm.training.stops import Interrupted as Interrupted
+from mpo_llm.training.subject import Subject
 from mpo_llm.training.summary import Summary as Summary
+from mpo_llm.training.texts import Texts
 from mpo_llm.training.trackers import Trackers, named
 
 
@@ -98,27 +90,17 @@ class Run:
     """A run: the objects that its configuration describes, and its progress."""
 
     config: Config
-    game: TextPreferenceGame
-    """The game of the training prompts; the ledger counts its draws and comparisons."""
-    solver: Solver
-    held_out: TextPreferenceGame | None
-    """The same game on held-out prompts, which the ledger does not count; None without any."""
+    subject: Subject
+    """What it trains on: texts, or a game."""
     ledger: Ledger
     rng: np.random.Generator
     processes: Processes
     device: torch.device
     trackers: Trackers
     """They are told each step's metrics."""
-    shown: TextPreferenceGame
-    """The game on which the result is compared with the start: `held_out`, or some training
-    prompts. The ledger does not count it."""
-    read: Callable[[Ids], Said]
-    """Thoughts and answer in a response to a training prompt, for the table of samples."""
     identity: Identity
-    """What makes this run this run."""
-    answers: Answers | None = None
-    """What the judge has said; None where each step has responses of its own."""
-    state: State[TokenPolicy] | None = None
+    """What makes the run this run, with the changes that were accepted."""
+    state: State[Any] | None = None
     """The state after the last step; None at the start."""
     saver: Saver = field(init=False)
     """It writes the records and the checkpoints."""
@@ -136,52 +118,11 @@ class Run:
         fsdp = asked_to_shard()
         accelerator = Accelerator(cpu=model_loading.device().type == "cpu")
         processes: Processes = Distributed() if accelerator.num_processes > 1 else OneProcess()
-        # Loaded before the model, because a factory that cannot be called is found out fastest.
-        judge, engine = judge_loading.load(config.judge), assemble.engine(config)
-        for source in (config.prompts, *([config.held_out] if config.evaluation.source else [])):
-            require_prompts(source)
-        network, tokenizer = assemble.network(
-            config, accelerator.device, processes, shard=fsdp and processes.size > 1
-        )
-        policy = assemble.policy(config, network, tokenizer)
-        ledger = Ledger()
-        room = assemble.room(policy)
-        prompts = load_prompts(config.prompts, tokenizer, room)
-        shared_judge = shared(processes, judge)
-
-        # Each process has asked the judge about its share of the comparisons only.
-        def failed() -> int:
-            return sum(processes.gather(tally(judge)["failed"]))
-
-        asked = ledger.judge(shared_judge, failed)
-        # Only `auto` compares the same responses at several steps.
-        auto = config.solver.algorithm == "auto"
-        answers = Answers(asked, failed) if auto else None
-        game = assemble.game(
-            config, policy, tokenizer, prompts, answers or asked, ledger.engine(engine)
-        )
-        held_out = others = None
-        uncounted = replace(game, judge=shared_judge, prompts_per_step=None, engine=engine)
-        if config.evaluation.source:
-            others = load_prompts(config.held_out, tokenizer, room)
-            held_out = replace(
-                uncounted, prompts=others.ids, decode=assemble.decoder(others, tokenizer)
-            )
-        return cls(
-            config,
-            game,
-            assemble.chosen(config),
-            held_out,
-            ledger,
-            np.random.default_rng(config.seed),
-            processes,
-            accelerator.device,
-            trackers,
-            held_out or replace(uncounted, prompts=prompts.ids[:PROMPTS]),
-            partial(said, tokenizer, opened=prompts.opened),
-            fingerprint.identity(config, policy, tokenizer, prompts, others),
-            answers,
-        )
+        ledger, device = Ledger(), accelerator.device
+        kind: type[AtTable] | type[Texts] = AtTable if config.game.name else Texts
+        subject = kind.of(config, ledger, device, processes, shard=fsdp and processes.size > 1)
+        rng = np.random.default_rng(config.seed)
+        return cls(config, subject, ledger, rng, processes, device, trackers, subject.identity)
 
     @property
     def folder(self) -> Path:
@@ -198,7 +139,7 @@ class Run:
         other contents than those in `accept`."""
         before = config_file.load(self.folder / "config.yaml")
         fingerprint.require_same_settings(self.config, before, accept)
-        found = checkpoint.load(saved, self.game.initial_policy())
+        found = checkpoint.load(saved, self.subject.start)
         then = found.identity
         if then is None:
             warnings.warn(
@@ -219,8 +160,7 @@ class Run:
         self.rng.bit_generator.state = found.rng
         self.ledger.counts.update(found.counts)
         self.ledger.seconds.update(found.seconds)
-        if self.answers is not None:
-            self.answers.known.update(found.answers)
+        self.subject.known.update(found.answers)
 
     def open(self) -> None:
         """Make the folder, write the configuration, start the trackers, and shorten old records."""
@@ -231,7 +171,7 @@ class Run:
             write_bytes(self.folder / "config.yaml", config_file.dump(self.config).encode())
             # Steps after the checkpoint are taken again, and recorded again.
             for name in ("metrics.jsonl", "samples.jsonl"):
-                records.truncate(self.folder / name, step)
+                records.truncate(self.folder / name, -1 if self.state is None else step)
             self.trackers.start(step)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -239,23 +179,32 @@ class Run:
     def go(self, *, lines: bool = False) -> Summary:
         """Take steps until the budget is spent. Where there is no bar, `lines` tell of them."""
         output, budget = self.config.output, asdict(self.config.budget)
-        network = self.game.initial_policy().network
-        solver = self.ledger.solver(self.solver)
-        states = mg.iterate(self.game, solver, state=self.state, rng=self.rng)
+        subject, network = self.subject, self.subject.network
+        solver = self.ledger.solver(subject.solver)
         begun = None
         with Signals(STOPS) as signals, self._progress(lines) as bar:
             try:
+                # Where it makes a policy of its own, the record begins with that.
+                first = None
+                if self.state is None:
+                    with self.ledger.passes(network):
+                        first = subject.first(self.ledger)
+                states = mg.iterate(
+                    subject.game, solver, policy=first, state=self.state, rng=self.rng
+                )
                 while True:
                     with self.ledger.passes(network), self.ledger.time("scoring"):
                         state = next(states)
                     self.ledger.counts["steps"] = state.step
+                    subject.count(state, self.ledger)
                     self.state = state
                     # The first state is where the run begins: no step has been taken yet.
                     if begun is None:
                         begun = state.step
+                        if first is not None:
+                            self._record(state)
                     else:
-                        self._record(state)
-                        bar.update(1)
+                        self._record(state, bar)
                         self._warn_of_contention()
                     self.saver.whole = self._whole(state)
                     reached = self.ledger.exhausted(budget)
@@ -294,35 +243,22 @@ class Run:
             self.identity.changes,
         )
 
-    def _whole(self, state: State[TokenPolicy]) -> Checkpoint:
+    def _whole(self, state: State[Any]) -> Checkpoint:
         """The run as it is now, between two steps."""
         # Copies, because the next step may fail after it has counted something.
         counts, seconds = dict(self.ledger.counts), dict(self.ledger.seconds)
         rng = self.rng.bit_generator.state
-        answers = {} if self.answers is None else dict(self.answers.known)
-        return Checkpoint(state, rng, counts, seconds, self.identity, answers)
+        known = dict(self.subject.known)
+        return Checkpoint(state, rng, counts, seconds, self.identity, known)
 
-    def _record(self, state: State[TokenPolicy]) -> None:
+    def _record(self, state: State[Any], bar: Any = None) -> None:
         """Write a line of metrics, and now and then an evaluation and samples."""
         output, step = self.config.output, state.step
-        q, report = self.ledger.rollouts, self.ledger.report
-        assert q is not None
-        assert report is not None
         row: dict[str, Any] = {
             "step": step,
             **self.ledger.counts,
-            **records.response_metrics(q),
-            **records.step_metrics(report),
+            **self.subject.row(state, self.ledger),
         }
-        if self.config.solver.algorithm == "auto":
-            row |= records.tuning_metrics(state, report)
-        if self.held_out is not None and step % self.config.evaluation.every == 0:
-            # Random numbers of its own, because evaluation must not change the draws of training.
-            rng = np.random.default_rng([self.config.seed, step])
-            start = self.game.initial_policy()
-            samples = self.config.evaluation.samples
-            found = evaluate(self.held_out, state.policy, {"start": start}, samples, rng)
-            row |= records.evaluation_metrics(found)
         row |= {f"seconds_{name}": round(s, 3) for name, s in self.ledger.seconds.items()}
         row["peak_memory"] = peak_memory(self.device)
         # Not earlier, because all processes take part in the evaluation.
@@ -331,12 +267,16 @@ class Run:
         journal = self.saver.journal
         journal.add("metrics.jsonl", [json.dumps(row)])
         every = step % output.table_every == 0
-        entries = list(records.sample_table(self.game, q, self.read)) if every else []
+        entries = self.subject.entries(self.ledger) if every else ()
         lines = ({"step": step, **entry} for entry in entries)
         journal.add("samples.jsonl", (json.dumps(line, ensure_ascii=False) for line in lines))
         self.saver.record()
         self.trackers.log(row, step)
         self.trackers.show(entries, step)
+        if bar is not None:
+            gap = row.get("exploitability")
+            bar.set_postfix_str("" if gap is None else f"exploitability {gap:.4f}", refresh=False)
+            bar.update(1)
 
     def _warn_of_contention(self) -> None:
         # To wait for a GPU, or for the gradients of other processes, is normal.
@@ -350,14 +290,11 @@ class Run:
         step = 0 if self.state is None else self.state.step
         return progress(self.config.budget.steps, step, lines=lines) if self.writes else hidden()
 
-    def compared(self) -> Comparison | None:
+    def compared(self) -> Comparison | Played | None:
         """The last policy beside the start; None, with a warning, if that fails."""
         assert self.state is not None
-        # Random numbers of its own: another end must not change what a resumed run draws.
-        rng = np.random.default_rng([self.config.seed, self.state.step, 1])
-        samples, held_out = self.config.evaluation.samples, self.held_out is not None
         try:
-            return compare(self.shown, self.state.policy, samples, rng, held_out=held_out)
+            return self.subject.compared(self.state)
         # The run is saved, and judges and engines raise errors of any kind.
         except Exception as error:
             warnings.warn(f"The result is not compared with the start: {error}", stacklevel=3)

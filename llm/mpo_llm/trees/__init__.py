@@ -8,6 +8,7 @@ Shapes in this folder: `states` counts the information states of both players, `
 sequences, the empty ones included, as in `mpo_games.policies.tree`.
 """
 
+from mpo_llm.trees.drawing import Speaker as Speaker
 from mpo_llm.trees.english import kuhn as kuhn
 from mpo_llm.trees.english import leduc as leduc
 from mpo_llm.trees.english import leduc_signs as leduc_signs

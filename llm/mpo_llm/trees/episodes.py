@@ -61,6 +61,12 @@ class Log:
         # The probabilities of all endings add up to 1 only up to rounding.
         ends = np.searchsorted(reach, rng.uniform(size=count) * reach[-1], side="right")
         seen = np.bincount(ends, minlength=game.payoff.size).astype(np.float64)
+        return cls.ended(game, played, seen, count)
+
+    @classmethod
+    def ended(cls, game: SequenceFormGame, played: TreeplexPolicy, seen: Array, count: int) -> Self:
+        """`count` episodes in which both seats were played by `played`, by their endings."""
+        moves = played.plan[rows_of(game)] * played.plan[game.column]
         inverse = np.where(seen > 0.0, seen / np.where(seen > 0.0, moves, 1.0), 0.0)
         return cls(seen, count * moves, inverse)
 

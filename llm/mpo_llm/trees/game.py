@@ -21,6 +21,7 @@ from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Mixture, Number, Solver
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.trees.answers import Answers, Describe, Say
+from mpo_llm.trees.drawing import Speaker
 from mpo_llm.trees.episodes import Estimate, Log, counted_deals, estimated
 from mpo_llm.trees.fitting import Fit
 from mpo_llm.trees.policy import TreePolicy
@@ -40,7 +41,8 @@ class TextTreeGame:
     Gaps and best responses are exact, those of the tree. So is feedback, unless there are
     `episodes`: then it is estimated from so many episodes of self-play a step, at whose decisions
     uniform play among the legal actions takes the place of the network's with the probability
-    `explore`. Only what has been seen counts. `Pooled` keeps the episodes of earlier steps.
+    `explore`. Only what has been seen counts. `Pooled` keeps the episodes of earlier steps. They
+    are drawn from the play that is computed; with a `speaker` its engine draws every answer.
 
     `ValueError` for two information states with one description, an answer that begins with another
     one, a tree too large to be listed, and answers that the policy never gives.
@@ -60,6 +62,8 @@ class TextTreeGame:
     """What is made of the episodes."""
     fit: Fit
     """How networks are fitted to a mirror step."""
+    speaker: Speaker | None
+    """It draws the answers in episodes; None if they are drawn from the play that is computed."""
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class TextTreeGame:
         explore: float = 0.5,
         estimate: Estimate = counted_deals,
         fit: Fit = Fit(),
+        speaker: Speaker | None = None,
     ) -> None:
         require_kind("tree", tree, SequenceFormGame, "a tree, like `load('kuhn_poker')`")
         if episodes is not None:
@@ -79,6 +84,8 @@ class TextTreeGame:
         require_share("explore", explore)
         require_callable("estimate", estimate, "`balanced`")
         require_kind("fit", fit, Fit, "a `Fit()`")
+        if speaker is not None:
+            require_kind("speaker", speaker, Speaker, "a `Speaker(engine)`")
         seats = (start,) if isinstance(start, TokenPolicy) else tuple(_several(start))
         answers = Answers.of(tree.tree, len(seats), describe, say)
         answers.require_producible(seats)
@@ -89,6 +96,7 @@ class TextTreeGame:
         object.__setattr__(self, "explore", explore)
         object.__setattr__(self, "estimate", estimate)
         object.__setattr__(self, "fit", fit)
+        object.__setattr__(self, "speaker", speaker)
 
     @property
     def players(self) -> int:
@@ -142,7 +150,18 @@ class TextTreeGame:
         if self.episodes is None:
             raise ValueError("Episodes are played in a game with `episodes` only: pass them.")
         behaviour = policy.play.smooth(self.explore)
-        return Log.drawn(self.tree, behaviour, self.episodes, required(rng))
+        if self.speaker is None:
+            return Log.drawn(self.tree, behaviour, self.episodes, required(rng))
+        seen = self.speaker.endings(
+            self.tree,
+            self.answers,
+            policy.tokens,
+            policy.play,
+            self.explore,
+            self.episodes,
+            required(rng),
+        )
+        return Log.ended(self.tree, behaviour, seen, self.episodes)
 
     def learned(
         self, log: Log, opponent: TreePolicy | Mixture[TreePolicy], player: int | None = None

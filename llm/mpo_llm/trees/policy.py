@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from torch import Tensor
 
 from mpo_games.labelled import shown
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.treeplex import TreeplexPolicy
 from mpo_games.protocol import Array, Number
+from mpo_llm.networks.base import Network
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.step.proximal import StepReport
 from mpo_llm.trees.answers import Answers
@@ -52,6 +54,11 @@ class TreePolicy:
         """The play of networks in a geometry. `FloatingPointError` if they return NaN."""
         probs, legal = answers.played(tokens)
         return cls(answers, fit, tokens, _placed(answers, geometry, probs), legal)
+
+    @property
+    def network(self) -> Network:
+        """The network of the first seat, which is that of both seats if one plays both."""
+        return self.tokens[0].network
 
     @property
     def report(self) -> StepReport | None:
@@ -145,11 +152,27 @@ class TreePolicy:
 
     def arrays(self) -> dict[str, Any]:
         """What `restored` needs: the networks' arrays and the play's, by name."""
-        found: dict[str, Any] = {f"play {n}": array for n, array in self.play.arrays().items()}
-        found["legal"] = self.legal
+        found = self.numbers()
         for i, policy in enumerate(self.tokens):
             found |= {f"network {i} {name}": array for name, array in policy.arrays().items()}
         return found
+
+    def numbers(self) -> dict[str, Any]:
+        """Those of the `arrays` that are no tensors."""
+        found: dict[str, Any] = {f"play {n}": array for n, array in self.play.arrays().items()}
+        found["legal"], found["gamma"] = self.legal, np.array(self.play.geometry.gamma)
+        for i, policy in enumerate(self.tokens):
+            found |= {f"network {i} {name}": array for name, array in policy.numbers().items()}
+        return found
+
+    def tensors(self) -> dict[str, tuple[str, Tensor]]:
+        """The others, as `TokenPolicy.tensors` gives them."""
+        pairs = ((f"network {i} ", p.tensors()) for i, p in enumerate(self.tokens))
+        return {prefix + name: tensor for prefix, own in pairs for name, tensor in own.items()}
+
+    def array(self, name: str, tensor: Tensor) -> Array | None:
+        """The array of one of the `tensors`; see `TokenPolicy.array`."""
+        return self.tokens[0].array(name, tensor)
 
     def restored(self, arrays: Mapping[str, Any]) -> Self:
         """The policy whose `arrays` these are, bit for bit; `ValueError` for another game's."""
@@ -163,6 +186,10 @@ class TreePolicy:
         tokens = tuple(p.restored(of(f"network {i} ")) for i, p in enumerate(self.tokens))
         # Not measured anew: another batch of rows would round differently.
         play, legal = self.play.restored(of("play ")), np.asarray(arrays["legal"])
+        # Earlier files leave it to the policy that reads them.
+        gamma = float(arrays.get("gamma", play.geometry.gamma))
+        geometry = DilatedEntropy(play.geometry.weights, gamma)
+        play = TreeplexPolicy(play.tree, geometry, play.coordinates, play.plan)
         return replace(self, tokens=tokens, play=play, legal=legal)
 
     def _with(self, tokens: tuple[TokenPolicy, ...]) -> Self:
