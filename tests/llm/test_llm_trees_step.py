@@ -50,8 +50,10 @@ def test_the_same_solver_plays_as_on_the_tree_itself() -> None:
     policy = played.initial_policy()
     state = State(policy, policy)
     twin = State(policy.play, policy.play)
+    # Beside the average of weights, which a point of the tree does not have.
+    solver = ON_TREES.solver
     for _ in range(7):
-        state, twin = mg.AutoMPO().step(played, state), ON_TREES.step(played.tree, twin)
+        state, twin = mg.AutoMPO().step(played, state), solver.step(played.tree, twin)
         assert state.evaluations == twin.evaluations
         assert state.eta == pytest.approx(twin.eta, rel=1e-3)
         np.testing.assert_allclose(state.policy.probs, twin.policy.probs, atol=1e-4)
@@ -207,3 +209,31 @@ def test_the_rate_follows_how_far_there_is_to_go() -> None:
     assert moved(50.0, ml.Following(once, slope=1e-2))[0] == pytest.approx(1e-3, rel=1e-2)
     with pytest.raises(ValueError, match=r"`adam.rate` must be a number"):
         ml.Following(Adam(rate=ml.Reaching()))
+
+
+def test_the_answer_is_an_average_of_weights_that_play_as_well() -> None:
+    """A network of the mean of the weights, measured as such; the solver's steps do not see it."""
+    played = game(fit=Fit(Adam(2, 3e-3, constant, keep_first=True)))
+    found = mg.solve(played, mg.AutoMPO(), 12)
+    plain = mg.solve(played, ON_TREES.solver, 12)
+    assert found.state.step == plain.state.step
+    np.testing.assert_array_equal(found.iterate.probs, plain.policy.probs)
+    average = found.state.memory["average"]
+    assert found.policy is average
+    states = [found.iterate]
+    for state in mg.iterate(played, mg.AutoMPO()):
+        states.append(state.policy)
+        if state.step == found.state.step:
+            break
+    weights = [dict(policy.tokens[0].weights) for policy in states[1:]]
+    assert len(weights) > 10
+    mean = weights[0]
+    for t, newer in enumerate(weights[1:]):
+        share = max(ON_TREES.rate, 1.0 / (t + 2))
+        mean = {n: torch.lerp(w, newer[n], share) for n, w in mean.items()}
+    for name, weight in average.tokens[0].weights.items():
+        torch.testing.assert_close(weight, mean[name], rtol=0, atol=1e-6)
+    # What it plays is what a network of these weights plays, and its gap is that of its play.
+    again = played.played(average.tokens)
+    np.testing.assert_allclose(again.probs, average.probs, atol=1e-12)
+    assert found.gap == pytest.approx(float(played.duality_gap(again)), abs=1e-12)
