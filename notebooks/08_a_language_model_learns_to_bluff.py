@@ -47,7 +47,9 @@ start = ml.TokenPolicy.of(network, words.decoding)
 game = TextTreeGame(tree, start, words.describe, words.say)
 
 weights = sum(p.numel() for p in module.parameters())
-print(f"{weights} weights, prompts such as {words.describe('1pb')}, answers {words.say('1pb', 0)}")
+print(
+    f"{weights} weights, prompts such as {words.describe('1pb')}, answers {words.say('1pb', '0')}"
+)
 print(
     f"exploitability before: {float(game.duality_gap(game.initial_policy())) / 2:.3f} coins a game"
 )
@@ -160,16 +162,10 @@ before, after = bets(ours[0].policy.play), bets(final.play)
 a = min(after["0"], 1 / 3)
 with draw.theme():
     _, ax = plt.subplots(figsize=(5.6, 4.6))
-    for y, (label, (_, member)) in enumerate(family.items()):
-        ax.plot(
-            [member(0.0), member(1 / 3)],
-            [y, y],
-            color=draw.GREY,
-            lw=7,
-            alpha=0.4,
-            solid_capstyle="round",
-        )
-        ax.plot(member(a), y, "|", color=draw.BLACK, ms=13)
+    for y, label in enumerate(family):
+        spread = member(label, 0.0), member(label, 1 / 3)
+        ax.plot(spread, [y, y], color=draw.GREY, lw=7, alpha=0.4, solid_capstyle="round")
+        ax.plot(member(label, a), y, "|", color=draw.BLACK, ms=13)
         ax.plot(before[label], y, "o", color=draw.ORANGE, mfc="none")
         ax.plot(after[label], y, "o", color=draw.WINE)
     ax.plot([], [], color=draw.GREY, lw=7, alpha=0.4, label="all equilibria")
@@ -226,7 +222,7 @@ assert float(sampled.duality_gap(learned[-1].policy)) / 2 < 0.05
 
 # %%
 asked = ["0", "2", "1pb"]
-answers = {words.say("0", action): name for action, name in ((0, "pass"), (1, "bet"))}
+answers = {words.say("0", action): name for action, name in (("0", "pass"), ("1", "bet"))}
 drawn = ml.sample(
     learned[-1].policy.tokens[0],
     [words.describe(label) for label in asked],
