@@ -76,7 +76,7 @@ class Method:
     """A rival: how its solver is made, and what it is tuned over."""
 
     solver: Callable[..., Any]
-    """`solver(setting, game, steps, unit)`."""
+    """`solver(setting, game, unit)`."""
     knobs: Mapping[str, Sequence[float]]
     share: int = 1
     """A step's episodes are the table's `batch` over this number."""
@@ -90,28 +90,28 @@ class Method:
         return [dict(zip(self.knobs, s, strict=True)) for s in product(*self.knobs.values())]
 
 
-def _gradient(setting: Mapping[str, float], game: Any, steps: int, unit: float) -> Any:  # noqa: ARG001
+def _gradient(setting: Mapping[str, float], game: Any, unit: float) -> Any:  # noqa: ARG001
     from experiments.lab.self_play import Paths, SelfPlay
 
-    return SelfPlay(Paths.of(game.tree), steps, setting["rate"], setting["entropy"])
+    return SelfPlay(Paths.of(game.tree), setting["rate"], setting["entropy"])
 
 
-def _ppo(setting: Mapping[str, float], game: Any, steps: int, unit: float) -> Any:  # noqa: ARG001
+def _ppo(setting: Mapping[str, float], game: Any, unit: float) -> Any:  # noqa: ARG001
     from experiments.lab.self_play import Paths, SelfPlay
 
     entropy = setting["entropy"]
-    return SelfPlay(Paths.of(game.tree), steps, setting["rate"], entropy, 4, 0.2, critic=True)
+    return SelfPlay(Paths.of(game.tree), setting["rate"], entropy, 4, 0.2, critic=True)
 
 
-def _nash_md(setting: Mapping[str, float], game: Any, steps: int, unit: float) -> Any:  # noqa: ARG001
+def _nash_md(setting: Mapping[str, float], game: Any, unit: float) -> Any:  # noqa: ARG001
     return mg.NashMD(setting["eta"] / unit, setting["alpha"] * unit)
 
 
-def _mpo(setting: Mapping[str, float], game: Any, steps: int, unit: float) -> Any:  # noqa: ARG001
+def _mpo(setting: Mapping[str, float], game: Any, unit: float) -> Any:  # noqa: ARG001
     return mg.MPO(setting["eta"] / unit, setting["alpha"] * unit, PERIOD)
 
 
-def _pooled(setting: Mapping[str, float], game: Any, steps: int, unit: float) -> Any:  # noqa: ARG001
+def _pooled(setting: Mapping[str, float], game: Any, unit: float) -> Any:  # noqa: ARG001
     from mpo_llm.trees import Pooled
 
     eta, alpha = setting["eta"] / unit, setting["alpha"] * unit
@@ -201,8 +201,7 @@ def race(
         if rival and not rival.pooled:
             options |= {"explore": rival.explore, "estimate": own_ratios}
     game = game_of(table, seed, **options)
-    steps = int(budget // price)
-    solver = rival.solver(setting, game, steps, unit_of(game.tree)) if rival else mg.AutoMPO()
+    solver = rival.solver(setting, game, unit_of(game.tree)) if rival else mg.AutoMPO()
     looks = list(marks(budget))
     at: list[float] = []
     gaps: list[float] = []

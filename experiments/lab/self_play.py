@@ -10,8 +10,9 @@ with b the policy that played. Policy gradient takes one gradient a step, where 
 nothing, and subtracts a baseline for each role, a running mean of its returns. PPO takes several
 gradients of the clipped ratio, and its critic is a running mean of returns for each information
 state: the best that a network could learn of it. Advantages are divided by their root mean square.
-The entropy's weight falls linearly to 0 over the run. With exact feedback the chances of all
-endings take the place of the shares of the episodes that ended there.
+The entropy keeps its weight: in first trials, where the weight fell to 0 over the run, policy
+gradient ended farther from equilibrium. With exact feedback the chances of all endings take the
+place of the shares of the episodes that ended there.
 """
 
 from __future__ import annotations
@@ -97,12 +98,10 @@ class SelfPlay:
     """A solver: policy gradient, or PPO if there are several `epochs`, a `clip` and a `critic`."""
 
     paths: Paths
-    steps: int
-    """The steps after which the entropy's weight is 0."""
     rate: float
     """Adam's."""
     entropy: float
-    """The first weight of the entropy, in units of the advantages' root mean square."""
+    """The weight of the entropy, in units of the advantages' root mean square."""
     epochs: int = 1
     """Gradients a step."""
     clip: float = float("inf")
@@ -135,7 +134,7 @@ class SelfPlay:
             for part in (np.maximum(advantages, 0.0), np.minimum(advantages, 0.0))
         )
         been = np.asarray(np.bincount(at, weight, tree.states), dtype=np.float64)
-        after = self._ascended(game, policy, gains, losses, been, state.step)
+        after = self._ascended(game, policy, gains, losses, been)
         return state.advance(after, 1.0, {"baseline": known + speed * (mean - known)})
 
     def _ascended(
@@ -145,16 +144,14 @@ class SelfPlay:
         gains: Array,
         losses: Array,
         been: Array,
-        step: int,
     ) -> TreePolicy:
         """The network after the gradients of a step."""
         (answers,), (own,) = policy.answers.listed, policy.answers.sequences
         rows = np.flatnonzero(been[game.tree.tree.state_of[own]] > 0.0)
         own = own[rows]
         visits = been[game.tree.tree.state_of[own]]
-        share = max(0.0, 1.0 - step / self.steps)
         up, down, came = (torch.from_numpy(v).float() for v in (gains[own], losses[own], visits))
-        objective = Clipped(up, down, came, self.entropy * share, self.clip)
+        objective = Clipped(up, down, came, self.entropy, self.clip)
         listed = answers.take(rows)
         behaviour = np.zeros(listed.tokens.shape)
         behaviour[:, 0] = np.log(np.maximum(policy.probs[own], 1e-300))

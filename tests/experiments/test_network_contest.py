@@ -1,5 +1,6 @@
 """The contest of `poker_network`: equal grids, honest counts, and rivals that are what they say."""
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import mpo_games as mg
 from experiments import poker_network as figure
+from experiments.lab import harness
 from experiments.lab import network_contest as contest
 from mpo_games.games.behavioural import counterfactual_values
 
@@ -54,7 +56,7 @@ class Watched(SelfPlay):
 
     kept: list = field(default_factory=list)
 
-    def _ascended(self, game, policy, gains, losses, been, step):
+    def _ascended(self, game, policy, gains, losses, been):
         self.kept.append(gains + losses)
         return policy
 
@@ -63,7 +65,7 @@ class Watched(SelfPlay):
 def test_exact_ascent_follows_the_gradient_of_the_payoff(critic):
     """What an action earns is its reach times its counterfactual advantage, up to a factor."""
     game = contest.game_of("Kuhn", 0)
-    solver = Watched(Paths.of(game.tree), 2, 1e-3, 0.0, critic=critic)
+    solver = Watched(Paths.of(game.tree), 1e-3, 0.0, critic=critic)
     state = mg.State(game.initial_policy(), game.initial_policy())
     # The critic has learned the values after one step, and the role's mean is known at once.
     for _ in range(2):
@@ -99,7 +101,7 @@ def test_sampled_ascent_is_exact_in_the_mean():
     sampled = contest.game_of("Kuhn", 0, episodes=200_000, explore=0.0)
     found = []
     for game in (exact, sampled):
-        solver = Watched(Paths.of(game.tree), 1, 1e-3, 0.0, critic=True)
+        solver = Watched(Paths.of(game.tree), 1e-3, 0.0, critic=True)
         state = mg.State(game.initial_policy(), game.initial_policy())
         for _ in range(2):
             state = solver.step(game, state, np.random.default_rng(0))
@@ -138,3 +140,9 @@ def test_a_cell_that_is_missing_is_left_out():
     assert "PPO" not in entries
     assert len(entries[contest.PRESET]["runs"]) == figure.SEEDS - 1
     assert {c.measured for c in figure.claims(results)} == {0.5, 1.0}
+
+
+def test_the_page_has_the_computed_table():
+    stored = harness.HERE / "results" / "poker_network.json"
+    table = figure.as_markdown(json.loads(stored.read_text())["results"])
+    assert table in (harness.HERE.parent / "docs" / "results.md").read_text(encoding="utf-8")
