@@ -28,5 +28,6 @@ NAMES = (
     "transformer_exact",
     "estimated_gap",
     "many_prompts",
+    "poker_network",
 )
 """Every experiment, in the order of the page."""

@@ -229,6 +229,8 @@ np.testing.assert_allclose(rates + rates.T, 1.0)
 # - Optimise a simple judge for long and you get what it asks for: cheer, and words of the question. Look
 #   at what the model says, ask other judges, and keep an eye on the KL.
 #
+# Next: [8. A language model learns to bluff](08_a_language_model_learns_to_bluff.ipynb).
+#
 # ## Exercises
 #
 # **1.** Let the three judges' votes be averaged (`judges.everyday("mean")`) instead of counted. What

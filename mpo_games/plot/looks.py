@@ -88,6 +88,8 @@ STYLES: Mapping[str, Style] = {
     "SPPO": Style(INDIGO, DASH_DOTTED),
     "INPO": Style(BLUE, DASH_DOTTED),
     "Iterative DPO": Style(OLIVE, DASH_DOTTED),
+    "PPO": Style(SAND, DASHED),
+    "NFSP": Style(SAND, DOTTED),
 }
 """The look of every algorithm by its name in figures; no two look alike."""
 

@@ -20,7 +20,16 @@ matplotlib.use("Agg")
 
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in NAMES}
 
-ON_TREES = ("poker", "beyond_poker", "tree_size", "trees", "thousand", "leduc", "ingredients")
+ON_TREES = (
+    "poker",
+    "beyond_poker",
+    "tree_size",
+    "trees",
+    "thousand",
+    "leduc",
+    "ingredients",
+    "poker_network",
+)
 """The experiments that compute on OpenSpiel's games."""
 
 WITH_TORCH = (
@@ -29,6 +38,7 @@ WITH_TORCH = (
     "transformer_exact",
     "estimated_gap",
     "many_prompts",
+    "poker_network",
 )
 """The experiments that train networks."""
 

@@ -48,6 +48,7 @@ WITH_MODELS = (
     "experiments.transformer",
     "experiments.estimated_gap",
     "experiments.many_prompts",
+    "experiments.poker_network",
 )
 """How the names of the figures begin that train networks."""
 
