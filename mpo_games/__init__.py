@@ -11,7 +11,6 @@ from mpo_games import exact as exact
 from mpo_games import metrics as metrics
 from mpo_games import plot as plot
 from mpo_games import theory as theory
-from mpo_games.baselines import Baseline as Baseline
 from mpo_games.baselines import baselines as baselines
 from mpo_games.choices import feedback as _feedback
 from mpo_games.choices import magnets as _magnets
@@ -91,6 +90,7 @@ from mpo_games.protocol import Solver as Solver
 from mpo_games.protocol import State as State
 from mpo_games.ranking.rank import rank as rank
 from mpo_games.ranking.result import Ranking as Ranking
+from mpo_games.rivals import Baseline as Baseline
 from mpo_games.solution import Solution as Solution
 from mpo_games.solve import iterate as iterate
 from mpo_games.solve import log_spaced as log_spaced

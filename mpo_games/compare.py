@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mpo_games.baselines import Baseline
 from mpo_games.call_cache import CallCache
 from mpo_games.checks import has_verbs, is_number, require_count, require_game, require_solver
 from mpo_games.comparison import Comparison, Run
@@ -18,6 +17,7 @@ from mpo_games.games.catalogue import load
 from mpo_games.labelled import shown
 from mpo_games.method import TRIES, Method, race, tune
 from mpo_games.protocol import Game, Solver
+from mpo_games.rivals import Baseline
 from mpo_games.solve import log_spaced
 
 Contestant = Solver | Method | Baseline

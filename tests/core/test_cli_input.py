@@ -78,7 +78,7 @@ def test_unreadable_files(run: Run, tmp_path: Path) -> None:
         (["comal", "mpo", "--budget", "0"], ["`budget`"]),
         (["comal", "mpo", "--tol", "-1"], ["`tol`"]),
         (["comal", "mpo", "--noise", "-1"], ["`sigma`"]),
-        (["comal", "mpo", "--start", "0.5,0.5"], ["`probs`"]),
+        (["comal", "mpo", "--start", "0.5,0.5"], ["`--start`", "3 probabilities"]),
         (["comal", "mpo", "--start", "a,b,c"], ["`--start`", "a,b,c"]),
         (["comal", "mpo", "--start", "0.2,0.5,0.3/0.2,0.5,0.3"], ["`--start`"]),
         (["comal", "mpo", "--kind", "matrix"], ["`--kind`"]),
