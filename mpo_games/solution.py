@@ -22,7 +22,10 @@ from mpo_games.provenance import other_payoffs
 from mpo_games.saved import numbers, parts_of, stored
 from mpo_games.table import Table
 from mpo_games.trace import Trace
-from mpo_games.written import plural, up_to
+from mpo_games.written import plural
+
+ROUNDING = 1e-12
+"""Values of this size and below are rounding errors of 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,9 +120,8 @@ class Solution(Generic[P]):
             facts += [(f"duality gap of the {what}", self.gap), ("best gap", self.best_gap)]
             facts += [(f"exploitability of the {what}", self.exploitability)]
         if has_verbs(self.game, "value") and np.ndim(value := self.value) == 0:
-            # Digits below the gap say nothing.
-            known = "gap" in self.trace and len(self.trace) and np.isfinite(self.gap)
-            facts += [("value", up_to(float(value), abs(self.gap)) if known else value)]
+            # 2e-18 is a rounding error of 0, which a table would print with all its digits.
+            facts += [("value", value if abs(value) > ROUNDING else 0.0)]
         facts += [("evaluations", self.state.evaluations), ("steps", self.state.step)]
         facts += [("reached `tol`", self.converged), ("seed", self.provenance["seed"])]
         return Table(("fact", "value"), tuple(facts))

@@ -88,7 +88,7 @@ STYLES: Mapping[str, Style] = {
     "SPPO": Style(INDIGO, DASH_DOTTED),
     "INPO": Style(BLUE, DASH_DOTTED),
     "Iterative DPO": Style(OLIVE, DASH_DOTTED),
-    "PPO": Style(SAND, DASHED),
+    "PPO": Style(SKY, DASH_DOTTED),
     "NFSP": Style(SAND, DOTTED),
 }
 """The look of every algorithm by its name in figures; no two look alike."""
