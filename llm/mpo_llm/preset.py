@@ -30,47 +30,14 @@ from mpo_games.choices.feedback import optimistic
 from mpo_games.solvers.magnetic import MMD
 from mpo_llm.averages import WeightAveraged
 from mpo_llm.magnets import WeightEma
-from mpo_llm.pulls import ByNovelty, SolvedBy
-from mpo_llm.repeats import ByRepeats
+from mpo_llm.pulls import ACCURATELY, ByNovelty
 from mpo_llm.revisits import Revisited
-from mpo_llm.step.guard import Guard
-from mpo_llm.step.minimisers import Adam, falling
-from mpo_llm.step.objectives import TokenLevel
-from mpo_llm.step.rates import Reaching
 from mpo_llm.strength import ByNoise
 
 ETA, DRIFT, MEAN = 1.6, 0.02, 0.05
 """The step size, and the rates of the magnet's and the answer's averages of weights."""
 
-UPDATES = 16
-"""The most gradients of a step. Their rate falls to 0, because at a constant rate the last ones
-overshoot: on one prompt the guard then went back in half of the steps."""
-
-ACCURATELY = SolvedBy(
-    Adam(UPDATES, Reaching(), falling, betas=(0.9, 0.99), keep_first=True),
-    guard=Guard(),
-    updates=ByRepeats(2.0, 8.0),
-)
-
-
-def doubled(progress: float) -> float:
-    """A learning rate that falls linearly to 0, from twice its height."""
-    return 2.0 * falling(progress)
-
-
-# Where no text comes back, the first gradient is all that the responses say. Losses of whole
-# responses are no good here: after one update some response of the sample is a thousand times as
-# likely as before, and the second gradient is its own. The rate is what two updates need to go .2
-# nats a response and more.
-BOLDLY = SolvedBy(
-    Adam(2, Reaching(), doubled, betas=(0.9, 0.99)),
-    TokenLevel(),
-    guard=Guard(8.0, by_token=True),
-)
-
-SOLVED = ByNovelty(ACCURATELY, BOLDLY)
-
-ON_TOKENS = WeightAveraged(MMD(ETA, ByNoise(), WeightEma(DRIFT), Revisited(), SOLVED), MEAN)
+ON_TOKENS = WeightAveraged(MMD(ETA, ByNoise(), WeightEma(DRIFT), Revisited(), ByNovelty()), MEAN)
 """`AutoMPO` on games of texts."""
 
 # All responses are known, so there is nothing to revisit and no noise: the least pull will do.

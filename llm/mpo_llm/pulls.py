@@ -11,10 +11,11 @@ from mpo_games.choices.pull import Pull, proximal
 from mpo_games.protocol import Number
 from mpo_games.written import written
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.repeats import all_new
+from mpo_llm.repeats import ByRepeats, all_new
 from mpo_llm.step.guard import Guard
-from mpo_llm.step.minimisers import Adam, Minimiser
-from mpo_llm.step.objectives import Objective, SequenceLevel
+from mpo_llm.step.minimisers import Adam, Minimiser, falling
+from mpo_llm.step.objectives import Objective, SequenceLevel, TokenLevel
+from mpo_llm.step.rates import Reaching
 from mpo_llm.step.rollouts import Rollouts
 
 
@@ -95,6 +96,33 @@ class SolvedBy:
         return replace(full, epochs=few, schedule=lambda t: further * full.schedule(t))
 
 
+UPDATES = 16
+"""The most gradients of a step. Their rate falls to 0, because at a constant rate the last ones
+overshoot: on one prompt the guard then went back in half of the steps."""
+
+ACCURATELY = SolvedBy(
+    Adam(UPDATES, Reaching(), falling, betas=(0.9, 0.99), keep_first=True),
+    guard=Guard(),
+    updates=ByRepeats(2.0, 8.0),
+)
+
+
+def doubled(progress: float) -> float:
+    """A learning rate that falls linearly to 0, from twice its height."""
+    return 2.0 * falling(progress)
+
+
+# Where no text comes back, the first gradient is all that the responses say. Losses of whole
+# responses are no good here: after one update some response of the sample is a thousand times as
+# likely as before, and the second gradient is its own. The rate is what two updates need to go .2
+# nats a response and more.
+BOLDLY = SolvedBy(
+    Adam(2, Reaching(), doubled, betas=(0.9, 0.99)),
+    TokenLevel(),
+    guard=Guard(8.0, by_token=True),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ByNovelty:
     """One way to solve a step where responses come back, another where nearly all are new.
@@ -102,9 +130,9 @@ class ByNovelty:
     They are new where the chance that the next response was never drawn before is above .95.
     """
 
-    again: SolvedBy
+    again: SolvedBy = ACCURATELY
     """Where responses come back, and where that chance is not known."""
-    new: SolvedBy
+    new: SolvedBy = BOLDLY
     """Where they do not."""
 
     __repr__ = written

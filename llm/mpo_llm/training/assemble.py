@@ -34,8 +34,9 @@ from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.hugging_face import TransformersNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.preset import ACCURATELY, ON_TOKENS, SOLVED
+from mpo_llm.preset import ON_TOKENS
 from mpo_llm.prompts import Prompts, Room
+from mpo_llm.pulls import ACCURATELY, ByNovelty
 from mpo_llm.responses import Decoding, Ids
 from mpo_llm.step import kl_forms
 from mpo_llm.step.minimisers import LBFGS, Adam, constant, falling
@@ -324,7 +325,7 @@ def gradients(config: Config, unseen: float) -> int:
     """
     config = completed(config)
     if config.solver.algorithm == "auto":
-        found = SOLVED.of(unseen).count(unseen)
+        found = ByNovelty().of(unseen).count(unseen)
         assert found is not None
         return found
     return known(config.step.epochs) * known(config.step.minibatches)
