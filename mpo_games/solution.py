@@ -121,7 +121,7 @@ class Solution(Generic[P]):
             facts += [(f"exploitability of the {what}", self.exploitability)]
         if has_verbs(self.game, "value") and np.ndim(value := self.value) == 0:
             # 2e-18 is a rounding error of 0, which a table would print with all its digits.
-            facts += [("value", value if abs(value) > ROUNDING else 0.0)]
+            facts += [("value", value if abs(float(value)) > ROUNDING else 0.0)]
         facts += [("evaluations", self.state.evaluations), ("steps", self.state.step)]
         facts += [("reached `tol`", self.converged), ("seed", self.provenance["seed"])]
         return Table(("fact", "value"), tuple(facts))
