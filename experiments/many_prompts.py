@@ -237,7 +237,7 @@ def _ends(
                 np.median(held), row, "o", color=color, markersize=7, fillstyle="none", zorder=1
             )
     ax.set_yticks(range(len(names)), [SHORT.get(n, n) for n in names] if named else [])
-    ax.set(xscale="log", xlim=(0.008, 2.4), ylim=(-0.6, len(names) - 0.4), xlabel="duality gap")
+    ax.set(xscale="log", xlim=(0.002, 2.4), ylim=(-0.6, len(names) - 0.4), xlabel="duality gap")
     ax.tick_params(axis="y", length=0)
 
 
