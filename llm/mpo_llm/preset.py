@@ -10,7 +10,7 @@ obstacle on which fixed settings fail.
 | magnet | `WeightEma(.02)` | a mean of networks is one network |
 | pull | `SolvedBy` | the step is solved well: 16 gradients of Adam, one descent through all steps |
 | its cost | `ByRepeats` | long texts seldom come back, so those of earlier steps say little |
-| two of them | `ByNovelty` | what fits the texts of a step says little of texts that are new |
+| which solve | `ByNovelty` | where all texts are new, a good fit says little of other texts |
 | its guard | `Guard` | a late step that goes far too far |
 | its rate | `Reaching` | the rate that suits a network depends on its width |
 

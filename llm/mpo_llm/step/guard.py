@@ -60,7 +60,9 @@ class Guard:
             loss, kl = self._mean(samples)
             if kept == 1.0 and kl >= limit:
                 bench.replace(_between(start, end, LITTLE))
-                limit += self._mean(samples)[1]
+                rounding = self._mean(samples)[1]
+                # A limit of infinity would let everything pass.
+                limit += rounding if isfinite(rounding) else 0.0
                 bench.replace(_between(start, end, kept))
             if isfinite(loss) and loss < before and kl < limit:
                 break
