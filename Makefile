@@ -116,7 +116,7 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/all: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[openspiel,llm]"
+	$(BIN)/python $(INSTALL) -c constraints.txt -e ".[experiments]"
 	touch $@ $(VENV)/core
 
 # Models that transformers loads: the packages' own loaders, and what those need, are not wanted.

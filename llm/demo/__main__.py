@@ -36,6 +36,7 @@ def main(
     folder: Path = Path("runs/demo"),
     steps: int | None = None,
     samples: int = 4,
+    seed: int | None = None,
 ) -> None:
     """Train or resume a run, evaluate it, and write `FOLDER/page.html` and `FOLDER/found.json`.
 
@@ -44,11 +45,15 @@ def main(
         folder: the folder of the run and of the results.
         steps: the number of mirror steps; as in the configuration when None.
         samples: responses of each policy to each held-out prompt, in the evaluation and the league.
+        seed: draws the prompts, the responses and the first adapters; as in the configuration when
+            None.
     """
     run = config_file.load(config)
     run = replace(run, output=replace(run.output, folder=folder))
     if steps is not None:
         run = replace(run, budget=replace(run.budget, steps=steps))
+    if seed is not None:
+        run = replace(run, seed=seed)
     # Resumed, so that a demo that was stopped loses no more than the steps since its checkpoint.
     print(train(run, resume=True), flush=True)
     found = evaluate_by(JUDGES, str(folder), samples=samples)
