@@ -3,7 +3,7 @@
 An agent a seat: a Q-network learns to answer, and another network learns the average of the
 answers, which is the output (Heinrich & Silver 2016). Perceptrons of one hidden layer of 128, Adam,
 the anticipatory parameter and the exploration of OpenSpiel's example for Kuhn poker. It needs the
-package `dm-tree`.
+package `dm-tree`, which `pip install -e ".[experiments]"` brings.
 """
 
 from __future__ import annotations
