@@ -18,8 +18,11 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = {"experiments": "experiments", "mpo_games": "mpo_games", "mpo_llm": "llm/mpo_llm"}
 """The packages of this repository and where they are."""
 
-WITHOUT_NUMBERS = ("experiments", "experiments.lab.poker_panels", "mpo_games.plot")
-"""Modules that no result depends on: the list of the figures, and what only draws."""
+LIST = "experiments"
+"""The package whose own module is the list of the figures, on which no result depends."""
+
+DRAWN = ("experiments.lab.poker_panels", "mpo_games.plot")
+"""Modules and packages that only draw."""
 
 LIBRARIES = {
     "numpy": "numpy",
@@ -55,8 +58,15 @@ def reached(module: str, modules: Modules) -> set[str]:
         name = pending.pop()
         found.add(name)
         if name in modules:
-            pending |= (imported(modules[name]) & known) - found - set(WITHOUT_NUMBERS)
+            more = (imported(modules[name]) & known) - found
+            pending |= {name for name in more if counts(name)}
     return found
+
+
+def counts(name: str) -> bool:
+    """Whether results depend on a module."""
+    drawn = any(name == other or name.startswith(f"{other}.") for other in DRAWN)
+    return name != LIST and not drawn
 
 
 def digest(module: str, modules: Modules) -> str:
