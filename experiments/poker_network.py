@@ -8,7 +8,7 @@ seeds, a band reaches from the best to the worst. The preset counts the deals of
 after they are over, and it knows the payoffs at stake for its geometry; "MPO, pooled" shares the
 first of both. The stored results are a part of what `compute` asks for: cells that were not
 computed in time are left out, and the number behind a name says how many seeds are there. `python
-experiments poker_network` computes the rest, NFSP if the package `dm-tree` is installed.
+experiments poker_network` computes the rest, NFSP if the extra `experiments` is installed.
 """
 
 from __future__ import annotations
@@ -200,5 +200,5 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return ""
     gaps = ends(entry)
-    own = f"{np.median(gaps):.3f}" + (f" / {gaps.max():.3f}" if gaps.size > 1 else "")
+    own = f"{np.median(gaps):.2g}" + (f" / {gaps.max():.2g}" if gaps.size > 1 else "")
     return f"{own} ({gaps.size})"
