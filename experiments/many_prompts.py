@@ -113,7 +113,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
 def _tuned(
     method: str, family: str, steps: int, run: Run, tries: int | None = None
 ) -> tuple[Any, list[float]]:
-    """The setting of a method for a family, and the scores of its first `tries` settings, or all."""
+    """The setting of a method for a family, of its first `tries` or of all, and their scores."""
     shared = MANY[0] if family in MANY else ONE[0]
     game = family if method in NASH_MD else shared
     grid = contest.PUBLISHED[method].settings()[:tries]
