@@ -171,10 +171,10 @@ def test_smollm2_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert cli.main(command[3:]) == 0
         return "", None
 
-    for turn in range(2):
-        if turn:
-            # A new process would import for seconds what this one has.
-            monkeypatch.setitem(NAMES["trained"].__globals__, "_run", here)
+    # A new process would import for seconds what this one has.
+    monkeypatch.setitem(NAMES["trained"].__globals__, "_run", here)
+    monkeypatch.chdir(NAMES["ROOT"])
+    for _ in range(2):
         found = NAMES["trained"](tmp_path, True, 600.0, {"peak_flops": None})
         assert found["steps"] == 2
         assert found["tokens_per_second"] > 0.0
