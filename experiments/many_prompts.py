@@ -87,7 +87,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     for family in families:
         found[family] = {}
         for method in published:
-            setting, scores = _tuned(method, family, tuning, run)
+            setting, scores = _tuned(method, family, tuning, run, 2 if quick else None)
             runs = races(family, method, setting, games=games(method))
             found[family][method] = {"setting": setting, "scores": scores, "runs": runs}
         for method in (contest.FAIR, contest.RECIPE):
@@ -96,7 +96,7 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
         runs = races(family, contest.PRESET, games=games(contest.PRESET))
         found.setdefault(family, {})[contest.PRESET] = {"runs": runs}
     changed = {
-        family: {variant: races(family, variant) for variant in variants}
+        family: {variant: races(family, variant) for variant in variants[: 1 if quick else None]}
         for family, variants in ABLATED.items()
     }
     noisy = {
@@ -110,11 +110,13 @@ def compute(quick: bool, run: Run) -> dict[str, Any]:
     return {"families": found, "ablations": changed, "noise": noisy}
 
 
-def _tuned(method: str, family: str, steps: int, run: Run) -> tuple[Any, list[float]]:
-    """The setting of a method for a family, and the scores of all its settings."""
+def _tuned(
+    method: str, family: str, steps: int, run: Run, tries: int | None = None
+) -> tuple[Any, list[float]]:
+    """The setting of a method for a family, of its first `tries` or of all, and their scores."""
     shared = MANY[0] if family in MANY else ONE[0]
     game = family if method in NASH_MD else shared
-    grid = contest.PUBLISHED[method].settings()
+    grid = contest.PUBLISHED[method].settings()[:tries]
     cells = [
         {
             "method": method,

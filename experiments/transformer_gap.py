@@ -54,8 +54,8 @@ PANELS = {
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Tune every method in both panels, then race."""
-    long, short, few = (4, 3, 2) if quick else (LONG, SHORT, POOLED_STEPS)
-    games = range(2 if quick else GAMES)
+    long, short, few = (2, 2, 1) if quick else (LONG, SHORT, POOLED_STEPS)
+    games = range(1 if quick else GAMES)
     usual, pooled = (("MPO",), ("MPO",)) if quick else (USUAL, POOLED)
     entries = [(m, False, long if m in RIVALS else short) for m in usual]
     entries += [(OURS, True, long)] + [(m, True, few) for m in pooled]

@@ -49,8 +49,8 @@ ROUNDS, TURN = 15, 0.05
 """How many rounds are timed, and the seconds that a round takes at least."""
 
 
-def fastest_step(game: SequenceFormGame) -> float:
-    """Seconds of one MMD step in the fastest round."""
+def fastest_step(game: SequenceFormGame, turn: float) -> float:
+    """Seconds of one MMD step in the fastest round, each of which takes `turn` seconds."""
     states = mg.iterate(game, mg.MMD(0.1, 0.1))
     # The first steps compile.
     next(islice(states, 2, None))
@@ -60,7 +60,7 @@ def fastest_step(game: SequenceFormGame) -> float:
         next(islice(states, count - 1, None))
         least = min(least, (time.process_time() - began) / count)
         # As many steps as fill a round: one alone is shorter than the clock can tell.
-        count = max(1, int(TURN / least))
+        count = max(1, int(turn / least))
     return float(least)
 
 
@@ -72,7 +72,7 @@ def held(*owners: Any) -> int:
     return sum(distinct.values())
 
 
-def measure(name: str) -> dict[str, float]:
+def measure(name: str, turn: float = TURN) -> dict[str, float]:
     """Size, seconds and bytes of one game, compiled anew."""
     seconds = []
     # A cache of its own: the first load must compile, the second must read what it wrote.
@@ -90,7 +90,7 @@ def measure(name: str) -> dict[str, float]:
         "payoffs": game.payoff.size,
         "compile_seconds": seconds[0],
         "read_seconds": seconds[1],
-        "step_seconds": fastest_step(game),
+        "step_seconds": fastest_step(game, turn),
         "bytes": held(game, game.tree, game.initial_policy()),
     }
 
@@ -103,8 +103,10 @@ def slope(sequences: Any, cost: Any) -> float:
 
 def compute(quick: bool, run: Run) -> dict[str, Any]:
     """Every game; the quick run has the six smallest."""
-    names = list(GAMES)[: -len(LARGE)] if quick else list(GAMES)
-    return {"games": dict(zip(names, run(measure, [{"name": n} for n in names]), strict=True))}
+    cells: list[dict[str, Any]] = [{"name": n} for n in GAMES]
+    if quick:
+        cells = [cell | {"turn": TURN / 50} for cell in cells[: -len(LARGE)]]
+    return {"games": dict(zip([c["name"] for c in cells], run(measure, cells), strict=True))}
 
 
 def columns(results: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -15,7 +15,7 @@ CHECKPOINTS = (300, 1_000, 5_000, 20_000)
 MARKS = sorted({*CHECKPOINTS, *np.round(10.0 ** np.arange(1.5, 4.3, 0.125)).tolist()})
 """Evaluations on tables at which gaps are recorded."""
 
-QUICK = 300
+QUICK = 100
 """Evaluations of a quick run on trees."""
 
 TREE_MARKS = sorted({300, 1_000, 5_000, *np.round(10.0 ** np.arange(1.25, 3.7, 0.125)).tolist()})

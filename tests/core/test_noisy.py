@@ -1,6 +1,7 @@
 """Sampled feedback is unbiased, reproducible, and leaves everything exact to the inner game."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from mpo_games.games.catalogue import load
 from mpo_games.games.noisy import BanditGame, NoisyGame, SampledGame
 from mpo_games.policies.tabular import probabilities
 
-REPEATS = 2500
+REPEATS, COPIES = 2500, 50
+"""Draws of feedback, and how many of them a batch of equal games gives at once."""
 
 
 def matrix() -> MatrixGame:
@@ -50,6 +52,31 @@ WRAPPERS = [
     lambda game: BanditGame(game, samples=3, exploration=0.3),
 ]
 NAMES = ["noisy", "sampled", "bandit", "exploring"]
+
+
+def copies(game):
+    """A batch of equal games, each of which draws for itself."""
+    if isinstance(game, PreferenceGame):
+        return PreferenceGame(np.stack([game.preferences] * COPIES))
+    return MatrixGame(np.stack([game.payoff] * COPIES))
+
+
+def copied(policy, legal):
+    """The policy in each of them."""
+    if policy is None:
+        return None
+    if isinstance(policy, Mixture):
+        return replace(policy, policies=tuple(copied(p, legal) for p in policy.policies))
+    return TabularPolicy.from_probs(np.stack([policy.probs] * COPIES), legal)
+
+
+def draw_in_copies(wrap, game, policy, opponent=None) -> np.ndarray:
+    """As many draws as `draw` gives, in fewer calls."""
+    many = copies(game)
+    one, other = copied(policy, many.legal), copied(opponent, many.legal)
+    found = draw(wrap(many), one, other, repeats=REPEATS // COPIES)
+    assert found.shape == (REPEATS // COPIES, COPIES, *game.legal.shape)
+    return found.reshape(REPEATS, *game.legal.shape)
 
 
 def random_policy(game, seed: int) -> TabularPolicy:
@@ -83,7 +110,9 @@ def test_unbiased(wrap, which):
     for make in (matrix, contexts):
         game = make()
         policy, opponent = random_policy(game, 10), opponents(game)[which]
-        assert_unbiased(draw(wrap(game), policy, opponent), game.feedback(policy, opponent))
+        truth = game.feedback(policy, opponent)
+        assert_unbiased(draw_in_copies(wrap, game, policy, opponent), truth)
+        assert_unbiased(draw(wrap(game), policy, opponent, repeats=250), truth)
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS, ids=NAMES)
@@ -99,10 +128,13 @@ def test_unbiased_in_a_batch(wrap):
 def test_duels_are_unbiased_and_of_two_outcomes(opponent):
     game = contexts()
     policy = random_policy(game, 10)
-    noisy = BanditGame(game, samples=1, duels=True)
-    estimates = draw(noisy, policy, opponents(game)[opponent])
+
+    def wrap(found):
+        return BanditGame(found, samples=1, duels=True)
+
+    estimates = draw_in_copies(wrap, game, policy, opponents(game)[opponent])
     assert_unbiased(estimates, game.feedback(policy, opponents(game)[opponent]))
-    once = draw(noisy, policy, repeats=50)
+    once = draw(wrap(game), policy, repeats=50)
     outcome = (once * policy.probs)[once != 0]
     np.testing.assert_allclose(np.abs(outcome), 0.5)
 
@@ -153,9 +185,11 @@ def test_same_seed_same_result(make, wrap):
 def test_spread_falls_with_samples():
     game = contexts()
     policy = random_policy(game, 10)
-    for wrapper in (SampledGame(game, 1), BanditGame(game, 1)):
-        one = draw(wrapper, policy).var(axis=0).sum()
-        many = draw(replace(wrapper, samples=16), policy).var(axis=0).sum()
+    for wrapper in (SampledGame, BanditGame):
+        one, many = (
+            draw_in_copies(partial(wrapper, samples=samples), game, policy).var(axis=0).sum()
+            for samples in (1, 16)
+        )
         assert many == pytest.approx(one / 16, rel=0.15)
 
 
@@ -164,9 +198,10 @@ def test_common_random_numbers_tame_optimism():
     game = contexts()
     p = random_policy(game, 10)
     near = p.mix(game.initial_policy(), 1e-3)
-    noisy = SampledGame(game, samples=4)
-    plain = draw(noisy, p, p).var(axis=0).mean()
-    optimistic = draw(noisy, p, Mixture((p, near), (2.0, -1.0))).var(axis=0).mean()
+    plain, optimistic = (
+        draw_in_copies(partial(SampledGame, samples=4), game, p, opponent).var(axis=0).mean()
+        for opponent in (p, Mixture((p, near), (2.0, -1.0)))
+    )
     assert optimistic < 1.2 * plain
 
 

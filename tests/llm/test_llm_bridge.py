@@ -29,10 +29,10 @@ SOLVERS = {
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_gradient_steps_are_the_closed_form(name: str) -> None:
-    """Both walk five steps by the same solver; the network's distribution is the table's."""
+    """Both walk four evaluations by the same solver; the network's distribution is the table's."""
     language = game(table_network(), ENDED, EXACT, prompts=PROMPTS)
-    network = mg.solve(language, SOLVERS[name], 5)
-    table = mg.solve(language.twin, SOLVERS[name], 5, policy=language.table(language.start))
+    network = mg.solve(language, SOLVERS[name], 4)
+    table = mg.solve(language.twin, SOLVERS[name], 4, policy=language.table(language.start))
     walked = np.abs(table.policy.probs - language.table(language.start).probs).max()
     assert walked > 0.02
     np.testing.assert_allclose(language.table(network.policy).probs, table.policy.probs, atol=1e-5)

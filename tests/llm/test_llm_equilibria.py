@@ -56,5 +56,5 @@ def test_the_moving_magnet_arrives_where_self_play_collapses() -> None:
     twin = mg.solve(played.twin, solver, 40, policy=played.table(played.start))
     assert arrived.gap <= 0.03
     assert arrived.gap == pytest.approx(twin.gap, abs=5e-3)
-    astray = mg.solve(played, mg.MirrorDescent(2.0), 30, at=[20, 25, 30])
+    astray = mg.solve(language(12), mg.MirrorDescent(2.0), 30, at=[20, 25, 30])
     assert (astray.trace["gap"] >= 0.4).all()

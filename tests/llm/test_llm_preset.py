@@ -179,7 +179,7 @@ def test_nash_md_learns_from_the_visits_too() -> None:
 
 REGIMES = {
     "one prompt": (lambda: families.one_prompt("styles", 1, 64), 60, 0.2),
-    "many prompts": (lambda: families.many_prompts("smooth", 1), 100, 0.3),
+    "many prompts": (lambda: families.many_prompts("smooth", 1), 80, 0.3),
 }
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from shared import made_once
+
 HERE = Path(__file__).parent
 
 DEVICE = (
@@ -74,18 +76,23 @@ BUDGETS = {
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, dict[str, Any]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The outcome of each check, and the value of each measurement, by name."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "second_device"],
-        capture_output=True,
-        text=True,
-        cwd=HERE,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    def make(folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "second_device"],
+            capture_output=True,
+            text=True,
+            cwd=HERE,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / "said").write_text(done.stdout, encoding="utf-8")
+
+    text = (made_once(tmp_path_factory, "second-device", make) / "said").read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     return {row["name"]: row for row in rows}
 
 

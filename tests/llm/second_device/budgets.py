@@ -23,8 +23,8 @@ from second_device.models import SIZES, llama, policy, rollouts, stepped
 
 BROAD = {
     "vocab_size": 64,
-    "hidden_size": 256,
-    "intermediate_size": 768,
+    "hidden_size": 128,
+    "intermediate_size": 384,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,

@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -88,15 +89,27 @@ class Meter:
 def _place() -> str:
     """`file.py:line` of the innermost line of the adapter, or else of the innermost caller."""
     frame: FrameType | None = sys._getframe(1)
-    other = "backward"
+    other: FrameType | None = None
     while frame is not None:
-        file = frame.f_code.co_filename
-        if "/mpo_llm/" in file:
-            return f"{file.rpartition('/')[2]}:{frame.f_lineno}"
-        if other == "backward" and "/torch/" not in file and file not in _OWN:
-            other = f"{file.rpartition('/')[2]}:{frame.f_lineno}"
+        whose = _whose(frame.f_code.co_filename)
+        if whose == "ours":
+            return _line(frame)
+        if other is None and whose == "a caller's":
+            other = frame
         frame = frame.f_back
-    return other
+    return "backward" if other is None else _line(other)
+
+
+def _line(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+
+
+@cache
+def _whose(file: str) -> str:
+    # Remembered, because every operation looks through all frames.
+    if "/mpo_llm/" in file:
+        return "ours"
+    return "torch's" if "/torch/" in file or file in _OWN else "a caller's"
 
 
 @contextmanager
