@@ -9,12 +9,12 @@ pytest.importorskip("pyspiel")
 pytest.importorskip("torch")
 pytest.importorskip("tree")
 
-from open_spiel.python import policy, rl_environment  # noqa: E402
-from open_spiel.python.algorithms.exploitability import exploitability  # noqa: E402
-from open_spiel.python.pytorch import nfsp  # noqa: E402
+from open_spiel.python import policy, rl_environment
+from open_spiel.python.algorithms.exploitability import exploitability
+from open_spiel.python.pytorch import nfsp
 
-from experiments.lab import fictitious  # noqa: E402
-from experiments.lab import network_contest as contest  # noqa: E402
+from experiments.lab import fictitious
+from experiments.lab import network_contest as contest
 
 
 class Joint(policy.Policy):

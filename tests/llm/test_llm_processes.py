@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
-import traceback
-import warnings
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
-from torch import distributed
 
 import tiny
 import weighing
-from mpo_llm import cli
 from mpo_llm.engines.autoregressive import LOOK
 from mpo_llm.training import config_file
 from mpo_llm.training.ledger import PASSES
@@ -61,56 +54,15 @@ def written(folder: Path, run: Path, **sections: Any) -> Path:
 
 
 def launch(options: list[str], *program: str, runs: int) -> None:
-    """Start so many training runs of two processes that share weights by `accelerate launch`."""
+    """Start so many training runs of two processes by `accelerate launch`."""
     command = "accelerate.commands.launch --num_processes 2 --num_machines 1 --dynamo_backend no"
     launcher = [sys.executable, "-m", *command.split(), "--mixed_precision", "no", *options]
     done = subprocess.run(
         [*launcher, *program], capture_output=True, text=True, cwd=HERE, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("run by    2 FSDP processes") == runs
-
-
-def fork(folder: Path, paths: list[str]) -> None:
-    """Two processes as a launcher starts them, which share the work alone.
-
-    They are forked, because new ones would import torch and transformers for seconds each.
-    """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
-    children = []
-    for rank in ("0", "1"):
-        own = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": str(port)}
-        with warnings.catch_warnings():
-            # Python 3.12 warns of threads, of which the child does not see any.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child:
-            children.append(child)
-            continue
-        code = 1
-        # `finally`, because a child must never return into the tests.
-        try:
-            with (folder / f"said-{rank}").open("w") as sys.stdout:
-                sys.stderr = sys.stdout
-                os.environ.update(shared | own)
-                AcceleratorState._reset_state(True)
-                distributed.destroy_process_group = lambda *group: None
-                codes = [cli.main(["train", path]) for path in paths]
-                sys.stdout.flush()
-                code = max(codes)
-        except BaseException:
-            traceback.print_exc(file=sys.__stderr__)
-        finally:
-            os._exit(code)
-    said = []
-    for rank, child in enumerate(children):
-        _, status = os.waitpid(child, 0)
-        said.append((folder / f"said-{rank}").read_text())
-        assert status == 0, said
-    assert "".join(said).count("run by    2 processes") == len(paths)
+    kind = "2 FSDP processes" if options == FSDP else "2 processes"
+    assert done.stdout.count(f"run by    {kind}") == runs
 
 
 SHARED: dict[str, dict[str, Any]] = {
@@ -144,28 +96,23 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "alone", make)
 
 
-@pytest.fixture(scope="module", params=[[], FSDP], ids=["DDP", "FSDP"])
+@pytest.fixture(scope="module", params=[["--multi_gpu"], FSDP], ids=["DDP", "FSDP"])
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the same runs of two processes; those that share weights also go on with a run
-    that one process has begun."""
-    sharded = request.param == FSDP
+    """A folder with the same runs of two processes, which also go on with a run that one began."""
 
     def make(folder: Path) -> None:
         paths = [
             str(written(folder, folder / f"run-{number}", **sections))
             for number, sections in enumerate(SHARED.values())
         ]
-        if not sharded:
-            fork(folder, paths)
-            return
         run = folder / "begun"
         train(tiny.config(folder, budget={"steps": 2}, output={"folder": str(run)}))
         script = folder / "several.py"
         script.write_text(SEVERAL)
         begun = str(written(folder, run))
-        launch(FSDP, str(script), *paths, begun, runs=len(SHARED) + 1)
+        launch(request.param, str(script), *paths, begun, runs=len(SHARED) + 1)
 
-    return made_once(tmp_path_factory, "sharded" if sharded else "together", make)
+    return made_once(tmp_path_factory, "sharded" if request.param == FSDP else "together", make)
 
 
 @pytest.mark.slow
@@ -221,9 +168,8 @@ def test_other_ways_to_share_weights_are_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("together", [FSDP], ids=["FSDP"], indirect=True)
 def test_a_run_goes_on_with_other_processes(together: Path, tmp_path: Path) -> None:
-    """A checkpoint holds whole weights: begun by one process, ended by two that share them."""
+    """A checkpoint holds whole weights: begun by one process, ended by two."""
     train(tiny.config(tmp_path))
     ours, theirs = weights(tmp_path / "run", 4), weights(together / "begun", 4)
     for key, array in ours.items():
