@@ -195,12 +195,14 @@ def label_ends(
     """Write labels to the right of the axes at the heights `y`, apart where they would overlap.
 
     `ends` holds `(label, y, colour)`, `y` in the units of the data. With `dashes`, one for each
-    label, a piece of line in this dash stands before it. Call it last: the heights are those at the
-    limits that the axes have now.
+    label, a piece of line in this dash stands before it. No label is no text. Call it last: the
+    heights are those at the limits that the axes have now.
     """
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
+    if not ends:
+        return
     to_axes = ax.transData + ax.transAxes.inverted()
     heights = [float(to_axes.transform((ax.get_xlim()[1], y))[1]) for _, y, _ in ends]
     # Font sizes are in points, 72 an inch: the distance of two lines of text in units of the axes.

@@ -191,3 +191,11 @@ def test_what_has_no_triangle_or_arrows_is_refused(game):
     for draw in (plot.preferences, lambda game: plot.field(game, mg.MPO(0.3, 0.1, 50))):
         with pytest.raises(ValueError, match="must be"):
             draw(mg.load(game))
+
+
+def test_no_label_at_the_ends_is_no_text():
+    _, ax = plt.subplots()
+    plot.label_ends(ax, [])
+    assert not ax.texts
+    plot.label_ends(ax, [("MPO", 0.5, plot.BLUE)])
+    assert [text.get_text() for text in ax.texts] == ["MPO"]
