@@ -3,11 +3,12 @@
     python -m experiments.lab.other_networks "smooth" 41000 --rank 4
 
 prints a run's gaps on the prompts of training and on those held out: of the last iterate, and of
-the average of weights. With `--rank` only LoRA adapters on all linear layers are trained. All
-weights are random at first; with `--taught` they are those of a run of `TAUGHT` steps on another
-game. With `--constant` Adam's rate is given instead of measured. With `--table` there is no
-network: the same step size and magnet on a table, with exact feedback, exact steps and this
-constant `alpha`.
+the average of weights; then the learning rate, and how many steps the guard has refused.
+
+With `--rank` only LoRA adapters on all linear layers are trained. All weights are random at first;
+with `--taught` they are those of a run of `TAUGHT` steps on another game. With `--constant` Adam's
+rate is given instead of measured. With `--table` there is no network: the same step size and magnet
+on a table, with exact feedback, exact steps and this constant `alpha`.
 Torch is imported in the functions that need it.
 """
 
@@ -18,6 +19,8 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from experiments.lab import language_families as families
 
@@ -107,6 +110,8 @@ def on_table(game: Any, alpha: float, steps: int) -> list[tuple[int, float]]:
 
 def main() -> None:
     """Measure one run, as its arguments say."""
+    import mpo_games as mg
+
     parser = argparse.ArgumentParser(prog="python -m experiments.lab.other_networks")
     parser.add_argument("family", choices=LANGUAGES)
     parser.add_argument("seed", type=int)
@@ -122,9 +127,20 @@ def main() -> None:
         for step, gap in on_table(language.game, given.table, given.steps):
             print(f"{step:4d}  {gap:.3f}", flush=True)
         return
-    looks = families.play(language, at_rate(given.constant), given.steps, given.seed)
-    for step, (last, held), (mean, mean_held) in looks:
-        print(f"{step:4d}  {last:.3f}, {held:.3f}  average {mean:.3f}, {mean_held:.3f}", flush=True)
+    rng, refused = np.random.default_rng(given.seed), 0
+    for state in mg.iterate(language.game, at_rate(given.constant), rng=rng):
+        report = state.policy.report
+        refused += report is not None and report.kept == 0.0
+        if state.step and (state.step % 25 == 0 or state.step == given.steps):
+            last, mean = (language.gaps(p) for p in (state.policy, state.memory["average"]))
+            print(
+                f"{state.step:4d}  {last[0]:.3f}, {last[1]:.3f}  "
+                f"average {mean[0]:.3f}, {mean[1]:.3f}  "
+                f"rate {state.policy.moments.rate:.1e}, {refused} steps refused",
+                flush=True,
+            )
+        if state.step >= given.steps:
+            break
 
 
 if __name__ == "__main__":
