@@ -195,8 +195,9 @@ class TokenPolicy:
             "exponents": np.array([w for w, _ in self.parts]),
             "updates": np.array(self.moments.count),
         }
-        # Files of runs that measure no rate are those of earlier releases.
-        return found | ({"rate": np.array(self.moments.rate)} if self.moments.rate else {})
+        # Files of runs that measure no rate, and refuse no step, are those of earlier releases.
+        known = {"rate": self.moments.rate, "refused": self.moments.refused}
+        return found | {name: np.array(number) for name, number in known.items() if number}
 
     def tensors(self) -> dict[str, tuple[str, Tensor]]:
         """What becomes an array each: the weight's name and the tensor, by the name of the array.
@@ -236,8 +237,8 @@ class TokenPolicy:
                 raise ValueError("The saved weights are those of another network.")
             parts.append((exponent, saved))
         second, first = tensors("moment "), tensors("first moment ")
-        rate = float(arrays.get("rate", 0.0))
-        moments = Moments(second, int(arrays["updates"]), first, rate)
+        rate, refused = float(arrays.get("rate", 0.0)), int(arrays.get("refused", 0))
+        moments = Moments(second, int(arrays["updates"]), first, rate, refused)
         return replace(self, parts=tuple(parts), moments=moments, report=None)
 
     def _require_sibling(self, other: Self) -> None:

@@ -12,7 +12,7 @@ import torch
 import mpo_llm as ml
 from languages import ENDED, FIXED, PROMPTS, SYMBOLS, game, table_network
 from mpo_llm.networks.processes import OneProcess
-from mpo_llm.step.guard import Guard
+from mpo_llm.step.guard import IN_A_ROW, Guard
 from mpo_llm.step.minimisers import Minimised, Moments
 from mpo_llm.step.sample import closed_form_kl
 
@@ -190,6 +190,64 @@ def test_what_rounding_adds_is_not_too_far(rounding: float, way: float, kept: fl
     _, share = Guard()(bench, [Sampled()], minimise)  # type: ignore[list-item]
     assert share == pytest.approx(kept)
     assert float(bench.drafts["w"]) == pytest.approx(kept * way)
+
+
+def test_a_measured_rate_that_only_leads_back_is_halved() -> None:
+    """After so many steps in a row, else the policy would stand still for ever."""
+    moments = Moments(rate=0.5)
+
+    def step(*, falls: bool) -> float:
+        nonlocal moments
+        bench: Any = Bench()
+
+        class Sampled:
+            def begun(self) -> Any:
+                return 0.0, [np.zeros(2), np.full(2, 0.5), np.array([0.1, -0.1])]
+
+            processes = OneProcess()
+
+            def measured(self, *, by_token: bool) -> tuple[float, float]:
+                w = float(bench.drafts["w"])
+                return (-w if falls else w), 0.0
+
+        def minimise() -> Any:
+            bench.replace({"w": torch.ones((), dtype=torch.float64)})
+            return Minimised(moments, [])
+
+        done, kept = Guard()(bench, [Sampled()], minimise)  # type: ignore[list-item]
+        moments = done.moments
+        return kept
+
+    assert [step(falls=False) for _ in range(IN_A_ROW - 1)] == [0.0] * (IN_A_ROW - 1)
+    assert moments.refused == IN_A_ROW - 1
+    assert step(falls=True) == 1.0
+    assert moments.refused == 0
+    for _ in range(IN_A_ROW - 1):
+        step(falls=False)
+    assert moments.rate == 0.5
+    step(falls=False)
+    assert moments.rate == 0.25
+    assert moments.refused == 0
+
+
+def test_steps_that_were_refused_are_counted_and_saved() -> None:
+    """A run that goes on counts on; without one the files are as before."""
+
+    class Up(ml.Adam):
+        """Loses at any length."""
+
+        def __call__(self, bench: Any, losses: Any, moments: Any, /) -> Any:
+            def up() -> Any:
+                found = losses[0].parts[0]()
+                return replace(found, loss=-found.loss)
+
+            return ml.Adam.__call__(self, bench, [replace(losses[0], parts=[up])], moments)
+
+    language, _, once = stepped(guarded(ml.Proximal(ml.SequenceLevel(), Up(2, 0.05))))
+    twice = once.mirror_step(language.feedback(once), None, eta=1.5, alpha=0.0)
+    assert (once.moments.refused, twice.moments.refused) == (1, 2)
+    assert language.start.restored(twice.arrays()).moments.refused == 2
+    assert "refused" not in language.start.arrays()
 
 
 def test_parts_of_a_sample_change_nothing() -> None:

@@ -17,6 +17,9 @@ from mpo_llm.step.sample import Sample, predicted
 ROUNDING = 1e-4
 """KLs below this, in nats a response, are rounding errors of single precision."""
 
+IN_A_ROW = 8
+"""After so many steps in a row that go all the way back a measured rate is halved."""
+
 LITTLE = 0.01
 """The share of a way whose KL is rounding: of the true one it has a ten-thousandth."""
 
@@ -29,7 +32,10 @@ class Guard:
     the KL of the closed form on the sample, beside what rounding adds: that is measured at a
     hundredth of the way, where it matters. Such a step goes back to a third of its way, again and
     again, and after `tries` measurements all the way; the optimiser then forgets its first moment,
-    which led there. `ValueError` for a `far` of 0 or less, and for less than one try.
+    which led there. After `IN_A_ROW` steps that go all the way back the policy has stood still for
+    long, and a rate that was measured (`Reaching`) is halved for good.
+
+    `ValueError` for a `far` of 0 or less, and for less than one try.
     """
 
     far: float = 4.0
@@ -68,9 +74,12 @@ class Guard:
                 break
             kept = kept / 3.0 if left else 0.0
             bench.replace(_between(start, end, kept))
+        moments = replace(done.moments, refused=0 if kept else done.moments.refused + 1)
         if kept < 1.0:
-            done = replace(done, moments=replace(done.moments, first={}))
-        return done, kept
+            moments = replace(moments, first={})
+        if moments.refused == IN_A_ROW:
+            moments = replace(moments, rate=moments.rate / 2.0, refused=0)
+        return replace(done, moments=moments), kept
 
     def _mean(self, samples: Sequence[Sample]) -> tuple[float, float]:
         """The loss and the KL to the old policy of the samples together."""

@@ -68,6 +68,8 @@ class Moments:
     """Running mean of the gradients, by parameter; empty unless it is kept."""
     rate: float = 0.0
     """The learning rate that was measured; 0 if none was."""
+    refused: int = 0
+    """How many steps in a row a guard has sent all the way back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +199,7 @@ class Adam:
                 del like, p, m, v, g
         count = moments.count + updates
         means = {n: places.at_home(m) for n, m in first.tensors.items()} if self.keep_first else {}
-        return Minimised(Moments(second.tensors, count, means, measured), found)
+        return Minimised(Moments(second.tensors, count, means, measured, moments.refused), found)
 
     def _rate(
         self, bench: Workbench, losses: Sequence[Loss], moments: Moments, found: list[Gradient]
