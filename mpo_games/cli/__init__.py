@@ -50,6 +50,9 @@ def _main(argv: Sequence[str] | None) -> int:
         "payoff" if (before, word) == ("--kind", "matrix") else word
         for before, word in zip(told, arguments, strict=False)
     ]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        # Help is of a command, and there is no such one: tyro would show that of all.
+        arguments = [word for word in arguments if word not in ("-h", "--help")]
     # Before tyro, which would demand a subcommand.
     if arguments == ["--version"]:
         from importlib.metadata import version

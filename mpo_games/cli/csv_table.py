@@ -176,7 +176,9 @@ class _Reader:
         if self.missing and MISSING.fullmatch(cell):
             return math.nan
         if not cell:
-            self.fail(line, i, "the cell is empty.")
+            self.fail(
+                line, i, "the cell is empty; `mpo-games rank` reads wins, whose diagonal may be."
+            )
         text = cell.replace("\N{MINUS SIGN}", "-")
         text = text.replace(",", ".") if comma else text
         percent = text.endswith("%")

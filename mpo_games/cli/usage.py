@@ -119,9 +119,11 @@ def _unknown(text: str, arguments: Sequence[str], program: str) -> str:
     near = [m for m in re.findall(rf"in ({program}[\w -]*?) --help", text) if " " in m]
     option = options[0].partition("=")[0]
     if meant and meant[1] == option and near:
-        owners = ", ".join(dict.fromkeys(owner.split()[-1] for owner in near))
+        # Of this command alone: the parser also names those of others.
+        own = [owner for owner in near if owner.startswith(command)] or near
+        owners = ", ".join(dict.fromkeys(owner.split()[-1] for owner in own))
         return (
-            f"`{option}` is an option of {owners} and some others, and stands behind their name; "
+            f"`{option}` stands behind the name of what it belongs to, such as {owners}; "
             f"see `{command} --help`."
         )
     hint = f": did you mean `{meant[1]}`?" if meant else f"; see `{command} --help`."

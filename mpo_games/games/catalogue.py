@@ -80,8 +80,9 @@ def load(
             )
         close = closest(name, [*CATALOGUE, *elsewhere])
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(CATALOGUE)}."
-        if not elsewhere:
-            hint += ' Poker and the like need OpenSpiel: run `pip install "mpo-games[openspiel]"`.'
+        if not elsewhere and not close:
+            more = 'poker and the like need OpenSpiel: run `pip install "mpo-games[openspiel]"`.'
+            hint = f"{more} Without it {hint}"
         raise ValueError(f"`name`: the catalogue has no game {shown(name)}; {hint}")
     make = CATALOGUE[name].make
     _check(name, make, parameters)

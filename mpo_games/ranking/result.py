@@ -128,10 +128,13 @@ class Ranking:
             found.append(
                 f"No model beats every other one; the equilibrium mixes {listed(support)}."
             )
-        first = int(np.argmax(self.elo.value))
+        first, *level = np.flatnonzero(self.elo.value > self.elo.value.max() - NEAR).tolist()
         rates = self.game.preferences[0][:, first]
         rival = int(np.argmax(rates))
-        if rates[rival] > 0.5 + NEAR:
+        if level:
+            tied = listed([str(names[i]) for i in (first, *level)], 20)
+            found.append(f"Bradley-Terry ranks no model first: {tied} are level.")
+        elif rates[rival] > 0.5 + NEAR:
             left = self.cyclicity.equilibrium_gap
             found.append(
                 f"Bradley-Terry ranks {names[first]} first, which loses to {names[rival]}: "

@@ -24,8 +24,10 @@ CASES = [
     ("show", ["`mpo-games show` needs FILE.npz;"]),
     ("solve comal mpo extra", ["`extra` is not expected there; see `mpo-games solve --help`."]),
     ("solve comal mpo --average 3", ["`3` is not expected there"]),
-    ("solve comal --eta 1", ["`--eta` is an option of", "stands behind"]),
+    ("solve comal --eta 1", ["`--eta` stands behind the name of", "apmd"]),
+    ("solve comal --period 5", ["behind the name of what it belongs to, such as apmd"]),
     ("nothing", ["there is no command 'nothing': the commands are solve, rank, show, export,"]),
+    ("compare --help", ["there is no command 'compare': the commands are"]),
     ("slove comal", ["there is no command 'slove': did you mean solve?"]),
     ("solve comal mppo", ["there is no solver 'mppo': did you mean mpo"]),
 ]

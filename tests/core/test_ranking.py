@@ -218,6 +218,22 @@ def test_what_is_missing_is_said() -> None:
     assert "no intervals" in " ".join(shares.notes)
 
 
+def test_models_that_bradley_terry_cannot_tell_apart_are_level_and_none_is_first() -> None:
+    """Each won as often as it lost, so the scores are equal, but for the rounding of their fit."""
+    found = mg.rank(
+        [
+            ("tea", "milk", "model_a"),
+            ("tea", "milk", "tie"),
+            ("juice", "tea", "model_a"),
+            ("milk", "juice", "model_a"),
+        ],
+        resamples=0,
+    )
+    assert np.ptp(found.elo.value) < 1e-4
+    said = [sentence for sentence in found.findings() if "Bradley-Terry" in sentence]
+    assert said == ["Bradley-Terry ranks no model first: juice, milk, tea are level."]
+
+
 def test_of_several_equilibria_the_one_of_largest_entropy() -> None:
     found = mg.rank([("x", "y", "tie"), ("y", "z", "tie"), ("z", "x", "tie")], resamples=0)
     np.testing.assert_allclose(found.equilibrium.value, 1 / 3, atol=1e-6)
