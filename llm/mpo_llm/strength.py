@@ -26,19 +26,21 @@ class ByNoise:
     $$\alpha = \min\big(\max(\text{scale}\,\sqrt{\text{noise}},\ \text{least}),\ \text{most}\big)$$
 
     It is `most` as long as no prompt has been asked twice, or for a feedback that measures no
-    noise. Where responses do not come back it is `least`: each step's noise is new, so it averages
-    out over steps, and a strong pull would undo what they have in common. All three are in units of
-    preference. `ValueError` unless `scale` is above 0 and `0 <= least <= most`.
+    noise. Where responses do not come back it is `new`: each step's noise is new, so it averages
+    out over steps, and a strong pull would undo what they have in common. All four are in units of
+    preference. `ValueError` unless `scale` is above 0, `0 <= least <= most` and `new >= 0`.
     """
 
     scale: float = 0.4
     least: float = 0.02
     most: float = 0.2
+    new: float = 0.005
 
     def __post_init__(self) -> None:
         require_positive("scale", self.scale)
         require_weight("least", self.least)
         require_weight("most", self.most)
+        require_weight("new", self.new)
         if self.least > self.most:
             raise ValueError(
                 f"`least` must be at most `most`, got {shown(self.least)} and {shown(self.most)}."
@@ -46,7 +48,7 @@ class ByNoise:
 
     def __call__(self, state: State[Any]) -> float:
         if all_new(state.memory.get(UNSEEN)):
-            return self.least
+            return self.new
         noise = state.memory.get(NOISE)
         if noise is None:
             return self.most

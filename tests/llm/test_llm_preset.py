@@ -134,7 +134,8 @@ def test_noise_sets_the_magnet_s_weight(noise: float | None, alpha: float) -> No
         assert ml.ByNoise()(state) == pytest.approx(alpha)
     # Noise that is new in each step averages out.
     state = State(None, None, memory=memory | {UNSEEN: 0.96})
-    assert ml.ByNoise()(state) == 0.02
+    assert ml.ByNoise()(state) == 0.005
+    assert ml.ByNoise(new=0.03)(state) == 0.03
 
 
 @pytest.mark.parametrize("unseen", [None, 0.0, 0.95, 0.96, 1.0])
@@ -158,6 +159,7 @@ LOSSES = ((3, ml.SequenceLevel()), (2, ml.TokenLevel()))
         lambda: ml.ByNoise(scale=0.0),
         lambda: ml.ByNoise(least=0.3),
         lambda: ml.ByNoise(most=np.nan),
+        lambda: ml.ByNoise(new=-0.1),
         lambda: ml.WeightAveraged(mg.MMD(1.0, 0.1), 0.0),
         lambda: ml.WeightAveraged(mg.MMD),  # type: ignore[arg-type]
         lambda: ml.SolvedBy(pull=mg.MMD),  # type: ignore[arg-type]
