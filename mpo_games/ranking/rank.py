@@ -88,7 +88,9 @@ def rank(
     notes = [on_intervals(found, resamples, level, seed)] if resamples else []
     notes += on_battles(found)
     if not _is_unique(game, nash(game).policy):
-        notes.append("There are several equilibria: the one of largest entropy is shown, to six digits.")
+        notes.append(
+            "There are several equilibria: the one of largest entropy is shown, to six digits."
+        )
     return Ranking(
         models=models,
         order=order,
