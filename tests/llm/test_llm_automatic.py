@@ -62,7 +62,9 @@ def test_a_file_without_settings_of_the_solver_runs_auto_mpo(tmp_path: Path) -> 
     # Two prompts of four a step: from the third step on each prompt is asked the second time.
     assert [row["noise"] is None for row in rows] == [True, True, False, False]
     assert [row["alpha"] for row in rows[:2]] == [0.2, 0.2]
-    assert all(0.02 <= row["alpha"] <= 0.2 for row in rows)
+    for row in rows:
+        new = row["unseen"] is not None and row["unseen"] > 0.95
+        assert row["alpha"] == 0.005 if new else 0.02 <= row["alpha"] <= 0.2
     rates = [row["rate"] for row in rows]
     assert len({*rates} - {None}) == 1
     assert all(0.0 <= row["kept"] <= 1.0 for row in rows)
@@ -96,7 +98,7 @@ def test_prompts_that_are_seen_once_have_no_known_noise(tmp_path: Path) -> None:
     train(minimal(tmp_path, 3, count=8))
     rows = lines(tmp_path / "run")
     assert [row["noise"] for row in rows] == [None] * 3
-    after = [0.02 if row["unseen"] > 0.95 else 0.2 for row in rows]
+    after = [0.005 if row["unseen"] > 0.95 else 0.2 for row in rows]
     assert [row["alpha"] for row in rows] == [0.2, *after[:2]]
 
 
@@ -105,7 +107,7 @@ def test_a_step_on_long_texts_learns_from_what_it_draws(tmp_path: Path) -> None:
     summary = train(minimal(tmp_path, 5, length=12))
     rows = lines(tmp_path / "run")
     assert [(row["unseen"], row["distinct"]) for row in rows] == [(1.0, 8)] * 5
-    assert [row["alpha"] for row in rows] == [0.2] + [0.02] * 4
+    assert [row["alpha"] for row in rows] == [0.2] + [0.005] * 4
     assert summary.counts["gradient_steps"] == 5 * 2 + 1
     # Each pair of the four responses to a prompt.
     assert summary.counts["judge_calls"] <= 5 * 2 * 6
