@@ -95,6 +95,7 @@ def on_table(game: Any, alpha: float, steps: int) -> list[tuple[int, float]]:
     """The gaps of the preset's rule without a network: `(step, gap)`, every 25 steps.
 
     Feedback and steps are exact, `alpha` is constant, and the magnet drifts in log-probabilities.
+    Gaps are in units of 2 P - 1, as `Language.gaps` has them.
     """
     import mpo_games as mg
     from mpo_llm.preset import DRIFT, ETA

@@ -77,6 +77,7 @@ def main(
     print(tables.report(str(folder), found), flush=True)
     rows = checkpoint.metrics(folder)
     record = {
+        "gradients": rows[-1]["gradient_steps"],
         "exploitability": [row["exploitability"] for row in rows],
         "legal": [row["legal"] for row in rows],
         "bets": _bets(found),
