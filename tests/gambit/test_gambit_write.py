@@ -156,3 +156,13 @@ def test_large_files_are_read_in_seconds(tmp_path: Path) -> None:
     assert isinstance(game, mg.SequenceFormGame)
     assert game.tree.states == 2_003
     assert time.perf_counter() - began < 20.0
+
+
+def test_a_game_without_names_comes_back_without_names(tmp_path: Path) -> None:
+    payoff = RNG.normal(size=(2, 3))
+    unnamed = again(mg.MatrixGame(payoff), tmp_path, ".nfg")
+    assert unnamed.actions == mg.MatrixGame(payoff).actions
+    np.testing.assert_allclose(unnamed.payoff, payoff, rtol=1e-12)
+    names = [["up", "down"], ["left", "middle", "right"]]
+    named = again(mg.MatrixGame(payoff, names), tmp_path, ".nfg")
+    assert named.actions == mg.MatrixGame(payoff, names).actions

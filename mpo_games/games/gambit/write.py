@@ -63,9 +63,10 @@ def to_nfg(
 ) -> str:
     """The game as the text of a Gambit file `.nfg`, a strategic game.
 
-    Player 1 of the file is the row player. Actions and responses keep their names. In a preference
-    game the players receive `P` and `1 - P`. `ValueError` for a batch of games, for several
-    contexts, and for a tree, whose strategies are too many (see `to_efg`).
+    Player 1 of the file is the row player. Actions and responses keep their names; without names
+    the file says how many there are. In a preference game the players receive `P` and `1 - P`.
+    `ValueError` for a batch of games, for several contexts, and for a tree, whose strategies are
+    too many (see `to_efg`).
 
     >>> print(to_nfg(load('matching_pennies')).splitlines()[0])
     NFG 1 R "" { "Player 1" "Player 2" }
@@ -80,7 +81,8 @@ def to_nfg(
         )
     # The strategy of player 1 changes fastest.
     payoffs = [" ".join(_both(v, total)) for v in tables[0].T.ravel().tolist()]
-    strategies = f"{{ {' '.join(_list(side) for side in names)} }}"
+    sides = [_list(side) if game.actions else str(len(side)) for side in names]
+    strategies = f"{{ {' '.join(sides)} }}"
     return "\n".join([_header("NFG 1 R", title, players), strategies, "", *payoffs]) + "\n"
 
 
