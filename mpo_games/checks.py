@@ -6,6 +6,7 @@ for what is wrong, `x < 0`.
 
 from __future__ import annotations
 
+import inspect
 from math import inf, sqrt
 
 import numpy as np
@@ -94,11 +95,43 @@ def require_callable(name: str, value: object, example: str) -> None:
         )
 
 
+def require_takes(name: str, value: object, example: str, *what: str) -> None:
+    """`ValueError` unless `value` can be called with arguments of these names.
+
+    A name that ends in `=` is passed by name, the others by position.
+    """
+    require_callable(name, value, example)
+    try:
+        signature = inspect.signature(value)  # type: ignore[arg-type]
+        takes = ", ".join(signature.parameters)
+    except (TypeError, ValueError):
+        # Compiled functions have none; the first step shows what they take.
+        return
+    by_name = {one[:-1]: None for one in what if one.endswith("=")}
+    try:
+        signature.bind(*(None for one in what if not one.endswith("=")), **by_name)
+    except TypeError:
+        wanted = ", ".join(what)
+        raise WrongKind(
+            f"`{name}` must be a function of ({wanted}), like {example}, got {shown(value)}, a "
+            f"function of ({takes})."
+        ) from None
+
+
 def has_verbs(noun: object, *verbs: str) -> bool:
     """Whether an instance, not a class, has methods of these names."""
     # Not `isinstance` with a Protocol: it asks for every member, also for those that this solver
     # does not use, and from Python 3.12 on it overlooks what a wrapper's `__getattr__` forwards.
     return not isinstance(noun, type) and all(callable(getattr(noun, verb, None)) for verb in verbs)
+
+
+def require_verbs(needed_by: object, game: object, *verbs: str) -> None:
+    """`ValueError` unless `game` has these methods, which a solver or a choice asks for."""
+    if lacking := [f"`{verb}`" for verb in verbs if not has_verbs(game, verb)]:
+        raise WrongKind(
+            f"`{type(needed_by).__name__}` needs a game with {' and '.join(lacking)}; a "
+            f"{type(game).__name__} has none."
+        )
 
 
 def require_solver(solver: object) -> None:
@@ -152,6 +185,13 @@ def indices(name: str, values: object) -> Indices:
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
+def require_forward(eta: Number) -> None:
+    """`ValueError` unless `eta` is at least 0."""
+    # `np.all` takes as long as a step on a small game, so it is called for arrays only.
+    if not (eta >= 0.0 if isinstance(eta, (float, int)) else np.all(np.asarray(eta) >= 0.0)):
+        raise ValueError(f"`eta` must be a step size above 0, got {shown(eta)}.")
+
+
 def require_no_pull(alpha: Number) -> None:
     """`ValueError` unless `alpha` is 0, as it must be in a mirror step without a magnet."""
     # `np.any` takes as long as a step on a small game, so it is called for arrays only.
@@ -181,6 +221,12 @@ def require_count(name: str, count: int, least: int = 1) -> None:
         raise ValueError(f"`{name}` must be a whole number, at least {least}, got {shown(count)}.")
 
 
+def require_player(player: object) -> None:
+    """`ValueError` unless `player` is None, 0 or 1."""
+    if player is not None and (isinstance(player, str) or player not in (0, 1)):
+        raise WrongKind(f"`player` must be 0, 1 or None for both, got {shown(player)}.")
+
+
 def require_share(name: str, share: float) -> None:
     """`ValueError` unless `0 <= share <= 1`."""
     if not (is_number(share) and 0.0 <= share <= 1.0):
@@ -189,8 +235,11 @@ def require_share(name: str, share: float) -> None:
 
 def finite(found: Labelled, name: str) -> Array:
     """The numbers that were read; `ValueError`, naming `name`, unless they are finite."""
-    if not np.isfinite(found.values).all():
-        raise ValueError(f"`{name}` must be finite: it holds NaN or infinity.")
+    bad = ~np.isfinite(found.values)
+    if bad.any():
+        at = tuple(np.argwhere(bad)[0].tolist())
+        where = f"entry {list(at)}" if at else "it"
+        raise ValueError(f"`{name}` must be finite: {where} is {found.values[at]:g}.")
     return found.values
 
 

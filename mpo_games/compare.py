@@ -89,6 +89,11 @@ def compare(
     entrants = _entrants(solvers)
     if not (is_number(budget) and 1.0 <= budget < np.inf):
         raise ValueError(f"`budget` must be at least 1 evaluation, got {shown(budget)}.")
+    if workers is not None and (not is_number(workers) or workers % 1 or not workers):
+        raise ValueError(
+            "`workers` must be a number of processes, -1 for one on each CPU, got "
+            f"{shown(workers)}."
+        )
     drawn = _seeds(seeds)
     played = _instances(games, "games", drawn)
     marks = [m for m in log_spaced(budget, PER_DECADE) if m > 0.0]
@@ -230,6 +235,8 @@ def _instances(games: Any, what: str, seeds: Sequence[int]) -> list[tuple[str, i
         if not isinstance(games, Sequence) or not games:
             raise ValueError(f"`{what}` must be games by name, or a list, got {shown(games)}.")
         games = {g if isinstance(g, str) else f"game {i + 1}": g for i, g in enumerate(games)}
+    if not games:
+        raise ValueError(f"`{what}` is empty: pass at least one game.")
     found = []
     for name, source in games.items():
         made = load(source) if isinstance(source, str) else source

@@ -225,10 +225,14 @@ class Comparison:
             bound: a function of the evaluations that is drawn dashed, such as a theorem's.
             named: how many baselines have a name.
             options: what else `mpo_games.plot.convergence` takes.
+
+        `ValueError` for a game that was not played, and where no run came to its end.
         """
         # Matplotlib takes longer to import than most runs take.
         from mpo_games.plot import convergence, own_looks, style, theme
 
+        if game is not None and game not in self.games:
+            raise ValueError(f"`game` must be one of {', '.join(self.games)}, got {shown(game)}.")
         shown_ones = [name for name, gaps in self._ranked(game).items() if gaps.size]
         if not shown_ones:
             raise ValueError("There is nothing to draw: no run came to its end.")

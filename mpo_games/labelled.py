@@ -12,6 +12,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from itertools import islice
 from numbers import Real
+from types import FunctionType
 from typing import Any, Self
 
 import numpy as np
@@ -380,6 +381,9 @@ def shown(value: object) -> str:
     # A class where an instance is wanted: its address in a package says nothing.
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    # Its address in memory says nothing either.
+    if isinstance(value, FunctionType):
+        return f"`{value.__name__}`" if value.__name__.isidentifier() else "a function"
     try:
         text = " ".join(repr(value).split())
     except Exception:

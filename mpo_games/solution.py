@@ -79,6 +79,11 @@ class Solution(Generic[P]):
     @property
     def gap(self) -> float:
         """The last recorded duality gap (the worst of a batch); `KeyError` if none was recorded."""
+        if "gap" not in self.trace.columns:
+            raise KeyError(
+                f"No gap was recorded: a {type(self.game).__name__} has no `duality_gap`. Pass "
+                "`metrics={'gap': ...}` to `solve`, or add the method."
+            )
         return float(np.max(self.trace["gap"][-1]))
 
     @property
@@ -273,6 +278,8 @@ def npz_path(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if path.suffix == ".npz":
         return path
+    if path.is_dir():
+        raise ValueError(f"`path` is a folder, {str(path)!r}: name a file in it.")
     # `with_name` has no answer where there is no name, as in "." or "/".
     return path.with_name(path.name + ".npz") if path.name else path
 

@@ -32,6 +32,9 @@ from mpo_games.provenance import another_game, provenance
 from mpo_games.recording import Recorder
 from mpo_games.solution import Solution, npz_path
 
+IDLE = 1000
+"""A run ends with an error after so many steps in a row that charge nothing."""
+
 
 def iterate(
     game: Game[P, Any],
@@ -62,6 +65,8 @@ def iterate(
         require_generator(rng)
     if state is None:
         start = game.initial_policy() if policy is None else policy
+        if not has_verbs(start, "mirror_step", "snapshot"):
+            raise ValueError(f"`game.initial_policy()` must be a policy, got {shown(start)}.")
         state = State(start, start.snapshot() if magnet is None else magnet)
     while True:
         yield state
@@ -70,6 +75,20 @@ def iterate(
         except SystemError as error:
             # Ctrl-C as a compiled kernel returns: it is to arrive as a `KeyboardInterrupt`.
             raise unmasked(error) from None
+        except AttributeError as error:
+            # A choice of the user's own that forgets to return: the next one asks this of nothing.
+            if isinstance(error.obj, State) or not hasattr(State, error.name or ""):
+                raise
+            raise _no_state(error.obj) from error
+        if not isinstance(state, State):
+            raise _no_state(state)
+
+
+def _no_state(found: object) -> ValueError:
+    return ValueError(
+        f"A step, a feedback or a magnet returned {shown(found)} in the place of a state: it must "
+        "return the new one, such as `state.advance(policy, 1.0)` or `state.move(magnet)`."
+    )
 
 
 def solve(
@@ -196,7 +215,7 @@ def solve(
     # Counted from the last record and not from the state: the run may have stopped at a state whose
     # record was still to come. A fresh run must record its start.
     mark = min(next((m for m in marks if m > recorder.last), budget), budget)
-    bits = rng.bit_generator
+    bits, idle = rng.bit_generator, 0
     if kept is not None:
         kept.kept = state, bits.state
     # Without a checkpoint nothing could be saved, and schedulers end the process as ever.
@@ -217,7 +236,13 @@ def solve(
                         kept.write()
                     # Returns if somebody else handles the signal: then the run goes on.
                     signals.deliver()
-                state = next(states)
+                spent, state = state.evaluations, next(states)
+                idle = 0 if state.evaluations > spent else idle + 1
+                if idle >= IDLE:
+                    raise ValueError(
+                        f"{IDLE} steps in a row charged no evaluation, so the run would never end: "
+                        "return `state.advance(policy, evaluations)` with a number above 0."
+                    )
                 if kept is not None:
                     # One assignment, so that no interrupt comes between state and generator. And
                     # no call, because this is done at every step.
@@ -290,9 +315,10 @@ def _require_of(game: Game[P, Any], name: str, policy: P | None) -> None:
         return
     like = game.initial_policy()
     if type(policy) is not type(like):
+        made = ": `game.policy` makes one" if has_verbs(game, "policy") else ""
         raise ValueError(
-            f"`{name}` must be a {type(like).__name__} like `game.initial_policy()`, "
-            f"got {type(policy).__name__}."
+            f"`{name}` must be a {type(like).__name__} like `game.initial_policy()`, got "
+            f"{type(policy).__name__}{made}."
         )
     own: Array | None = getattr(like, "coordinates", None)
     given: Array | None = getattr(policy, "coordinates", None)

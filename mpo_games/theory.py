@@ -107,7 +107,8 @@ def frequency(game: object, equilibrium: object) -> float:  # noqa: ARG001
 
 
 @frequency.register
-def _(game: MatrixGame, equilibrium: TabularPolicy) -> float:
+def frequency_of_matrix(game: MatrixGame, equilibrium: TabularPolicy) -> float:
+    """The frequency of circling in a matrix game."""
     n, m = game.payoff.shape[-2:]
     game.feedback(equilibrium)  # refuses a policy of another game
     probs = equilibrium.probs
@@ -115,7 +116,8 @@ def _(game: MatrixGame, equilibrium: TabularPolicy) -> float:
 
 
 @frequency.register
-def _(game: PreferenceGame, equilibrium: TabularPolicy) -> float:
+def frequency_of_preferences(game: PreferenceGame, equilibrium: TabularPolicy) -> float:
+    """The frequency of circling in a preference game."""
     game.feedback(equilibrium)  # refuses a policy of another game
     return _largest_singular(game.payoff, equilibrium.probs, equilibrium.probs)
 

@@ -21,6 +21,7 @@ from mpo_games.checks import (
     require_positive,
     require_ratio,
     require_steps,
+    require_verbs,
 )
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array, ExactGame, Game, MagnetSchedule, Number, P, State
@@ -182,6 +183,7 @@ class WhenInnerSolved:
             raise ValueError(
                 f"`WhenInnerSolved` needs a solver whose `alpha` is a number above 0, got {alpha}."
             )
+        require_verbs(self, game, "regularised_gap", "divergence")
         exact = cast(ExactGame[P, Any], game)
         left = np.max(exact.regularised_gap(state.policy, state.magnet, alpha))
         travelled = alpha * np.min(exact.divergence(state.policy, state.magnet))

@@ -39,11 +39,18 @@ def proximal(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player
 def in_reward(policy: P, q: Any, magnet: P, *, eta: Number, alpha: Number, player: int | None) -> P:
     r"""KL in the reward: $p' \propto p\,e^{\eta(q - \alpha\log p/\rho)}$ (MPO-RT, R-NaD).
 
-    In tables the same map as `proximal` at step size $\eta/(1-\eta\alpha)$.
+    In tables the same map as `proximal` at step size $\eta/(1-\eta\alpha)$. `ValueError` unless
+    `eta alpha < 1`: beyond that the step would go to the other side of the magnet.
 
     >>> MMD(eta=0.3, alpha=0.1, magnet=Every(50), pull=in_reward)
     MPO_RT(eta=0.3, alpha=0.1, period=50)
     """
+    reach = eta * alpha
+    # `np.all` takes as long as a step on a small game, so it is called for arrays only.
+    if not (reach < 1.0 if isinstance(reach, float) else np.all(reach < 1.0)):
+        raise ValueError(
+            f"`eta * alpha` must be below 1 with `pull=in_reward`, got eta={eta} and alpha={alpha}."
+        )
     penalised = policy.penalise(q, magnet, alpha=alpha)
     # No magnet and no `alpha`, here and below: the pull is in the feedback already.
     return policy.mirror_step(penalised, None, eta=eta, alpha=0.0, player=player)

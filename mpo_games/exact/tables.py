@@ -130,7 +130,8 @@ def nash(game: object) -> Equilibrium[Any]:
 
 @nash.register
 @unmasking
-def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
+def nash_of_matrix(game: MatrixGame) -> Equilibrium[TabularPolicy]:
+    """A Nash equilibrium of a matrix game."""
     _require_single(game.payoff.ndim == 2)
     log_p, support, value, gap, _ = _optimal(game.payoff)
     return Equilibrium(game.initial_policy().replace(log_p), value, support, gap)
@@ -138,7 +139,8 @@ def _(game: MatrixGame) -> Equilibrium[TabularPolicy]:
 
 @nash.register
 @unmasking
-def _(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
+def nash_of_preferences(game: PreferenceGame) -> Equilibrium[TabularPolicy]:
+    """The Nash equilibrium of each context."""
     _require_single(game.payoff.ndim == 3)
     log_p = np.stack([_in_both_seats(context) for context in game.payoff])
     policy = game.initial_policy().replace(log_p)
@@ -176,9 +178,10 @@ def qre(game: object, alpha: float, magnet: object = None) -> QuantalResponse[An
 
 @qre.register
 @unmasking
-def _(
+def qre_of_matrix(
     game: MatrixGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
+    """The quantal response equilibrium of a matrix game."""
     _require_single(game.payoff.ndim == 2)
     # A constant changes no QRE, but costs digits.
     game = MatrixGame(centred(game.payoff, 1.0), game.actions or None)
@@ -190,9 +193,10 @@ def _(
 
 @qre.register
 @unmasking
-def _(
+def qre_of_preferences(
     game: PreferenceGame, alpha: float, magnet: TabularPolicy | None = None
 ) -> QuantalResponse[TabularPolicy]:
+    """The quantal response equilibrium of each context."""
     _require_single(game.payoff.ndim == 3)
     row = np.zeros(game.payoff.shape[-1], dtype=np.int64)
     return _quantal_response(game, list(game.payoff), row, alpha, magnet)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import LARGEST, distributions, finite, require_kind, too_large
+from mpo_games.checks import LARGEST, distributions, finite, require_kind, require_player, too_large
 from mpo_games.games.shifts import centred
 from mpo_games.games.shown import batch, html
 from mpo_games.kernels.tables import bilinear
@@ -235,6 +235,7 @@ class MatrixGame:
         # The kernel reads the matrix once for both players, but takes one game and one policy.
         if player is None and payoff.ndim == 2 and z.ndim == 2:
             return np.asarray(bilinear(payoff, x, y))
+        require_player(player)
         batch = np.broadcast_shapes(payoff.shape[:-2], z.shape[:-2])
         q = np.zeros((*batch, *z.shape[-2:]))
         if player != 1:

@@ -84,8 +84,15 @@ class PreferenceGame:
         allowed = slack(found.rounding, 2)
         if not ((table >= -allowed) & (table <= 1.0 + allowed)).all():
             raise ValueError("`preferences` must lie in [0, 1]: they are probabilities.")
-        if not np.abs(table + np.swapaxes(table, -1, -2) - 1.0).max() <= allowed:
-            raise ValueError("`preferences` must satisfy P + P.T = 1 (so 1/2 on the diagonal).")
+        off = np.abs(table + np.swapaxes(table, -1, -2) - 1.0)
+        if not off.max() <= allowed:
+            *lead, i, j = np.unravel_index(int(np.argmax(off)), off.shape)
+            one, other = (float(table[(*lead, *at)]) for at in ((i, j), (j, i)))
+            where = f"in context {int(lead[-1])} " if table.shape[-3] > 1 else ""
+            raise ValueError(
+                "`preferences` must satisfy P + P.T = 1 (so 1/2 on the diagonal): "
+                f"{where}P[{i}, {j}] + P[{j}, {i}] is {one:g} + {other:g}."
+            )
         # Made exactly antisymmetric, so that a policy wins exactly half of its games with itself.
         table = 0.5 + 0.5 * np.clip(table - np.swapaxes(table, -1, -2), -1.0, 1.0)
         table.setflags(write=False)

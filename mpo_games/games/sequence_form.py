@@ -17,6 +17,7 @@ from mpo_games.checks import (
     indices,
     require_callable,
     require_kind,
+    require_player,
     require_weight,
     too_large,
 )
@@ -177,7 +178,10 @@ class SequenceFormGame:
         sequences.
         """
         plan = self._plan(policy if opponent is None else opponent)
-        return self._gradient(self.payoff, plan, kernels.BOTH if player is None else player)
+        if player is None:
+            return self._gradient(self.payoff, plan, kernels.BOTH)
+        require_player(player)
+        return self._gradient(self.payoff, plan, player)
 
     def _gradient(self, payoff: Array, plan: Array, side: int) -> Array:
         # A single run, by far the most frequent case, is spared the reshapes.

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from mpo_games.checks import require_kind, require_weight
+from mpo_games.checks import require_callable, require_kind, require_weight
 from mpo_games.plot.looks import BLACK, DASHED, GREY, THEME, Dash, Palette, Style, theme
 from mpo_games.protocol import Array
 from mpo_games.trace import Trace
@@ -83,6 +83,8 @@ def convergence(
     for name, column in (("metric", metric), ("x", x)):
         require_kind(name, column, str, "the name of a recorded column, like 'gap'")
     require_weight("floor", floor)
+    if bound is not None:
+        require_callable("bound", bound, "`lambda evaluations: 10.0 / evaluations`")
     with theme():
         if ax is None:
             _, ax = plt.subplots(figsize=(6.4, 4.0))

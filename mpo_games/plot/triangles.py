@@ -52,6 +52,11 @@ def simplex(
     paths, known = {}, []
     for label, given in trajectories.items():
         if not np.ndim(cast(Any, given)):
+            if not isinstance(given, Iterable):
+                raise ValueError(
+                    f"Trajectory {label!r} must be probabilities (steps, 3), or states as "
+                    f"`mpo_games.iterate(game, solver)` yields them, got {shown(given)}."
+                )
             given = list(islice(cast(Iterable[State[Any]], given), steps + 1))
         if isinstance(given, Sequence) and given and isinstance(given[0], State):
             found = cast(Sequence[State[Any]], given)[: steps + 1]

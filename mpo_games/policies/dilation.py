@@ -93,7 +93,8 @@ def payoff_scaled(game: TreeGame, policy: TreeplexPolicy | None = None) -> Array
 def _tree(game: TreeGame) -> Tree:
     """The tree of `game`; `ValueError` if it is no tree."""
     tree = getattr(game, "tree", None)
-    require_kind("game", tree, Tree, "a game with a tree, like `load('kuhn_poker')`")
+    if not isinstance(tree, Tree):
+        require_kind("game", game, Tree, "a game with a tree, like `load('kuhn_poker')`")
     return cast(Tree, tree)
 
 

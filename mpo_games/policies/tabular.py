@@ -15,6 +15,7 @@ from mpo_games.checks import (
     distributions,
     has_verbs,
     legal_mask,
+    require_forward,
     require_no_pull,
     require_shape,
     require_share,
@@ -159,6 +160,7 @@ class TabularPolicy:
         (many settings in one batch). `player` changes that row only. `ValueError` for a pull
         (`alpha` other than 0) without a magnet.
         """
+        require_forward(eta)
         if magnet is None:
             require_no_pull(alpha)
         else:

@@ -9,7 +9,13 @@ from typing import Self, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_kind, require_no_pull, require_shape, require_share
+from mpo_games.checks import (
+    require_forward,
+    require_kind,
+    require_no_pull,
+    require_shape,
+    require_share,
+)
 from mpo_games.labelled import shown
 from mpo_games.policies.dilated_entropy import DilatedEntropy
 from mpo_games.policies.tables import batch, of_tree
@@ -123,6 +129,7 @@ class TreeplexPolicy:
 
         `ValueError` for a pull (`alpha` other than 0) without a magnet.
         """
+        require_forward(eta)
         if magnet is None:
             require_no_pull(alpha)
         else:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import require_kind, require_power, require_solver
+from mpo_games.checks import require_kind, require_power, require_solver, require_verbs
 from mpo_games.protocol import Array, ExactGame, Game, Mask, Mixture, Number, P, Solver, State
 from mpo_games.solvers.schedules import Power, at_step
 from mpo_games.written import Shorthand, first_that_makes, written
@@ -51,6 +51,7 @@ class Averaged:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """Add the policy that is played now to the average, then step."""
+        require_verbs(self, game, "average")
         degree = self._degree(state.step)
         weight = (state.step + 1.0) ** degree
         total = self._rescaled(state, degree) + weight

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import require_positive
+from mpo_games.checks import require_positive, require_verbs
 from mpo_games.choices.pull import require_table
 from mpo_games.policies.tabular import TabularPolicy
 from mpo_games.protocol import Array, ExactGame, Game, Mixture, P, State
@@ -18,7 +18,8 @@ from mpo_games.written import written
 class FictitiousPlay:
     """Best-respond to the opponents' average; the policy *is* the average (Brown 1951).
 
-    `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`. It needs an `ExactGame`.
+    `p_{t+1} = p_t + (best response to p_t - p_t) / (t + 2)`. It needs an `ExactGame`, else
+    `ValueError`.
 
     >>> round(solve(load('comal'), FictitiousPlay(), 1000).gap, 1)
     0.0
@@ -32,6 +33,7 @@ class FictitiousPlay:
         """Add one best response to the average."""
         # The start counts as the first play, so the first response weighs a half.
         weight = 1.0 / (state.step + 2)
+        require_verbs(self, game, "best_response", "average")
         exact = cast(ExactGame[P, Any], game)
         response = exact.best_response(state.policy)
         policy = exact.average(Mixture((state.policy, response), (1.0 - weight, weight)))

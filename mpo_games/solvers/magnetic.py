@@ -29,7 +29,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mpo_games.checks import is_number, require_callable, require_positive, require_weight
+from mpo_games.checks import is_number, require_positive, require_takes, require_weight
 from mpo_games.choices.feedback import AgainstMixture, Feedback, current, half_step, optimistic
 from mpo_games.choices.geometry import Shape, as_given
 from mpo_games.choices.magnets import Every, Fixed
@@ -38,13 +38,13 @@ from mpo_games.choices.strength import Decaying, Setting, at
 from mpo_games.protocol import Game, MagnetSchedule, Number, P, State
 from mpo_games.written import Shorthand, first_that_makes, written
 
-EXAMPLES = {
-    "magnet": "`Every(50)`",
-    "feedback": "`optimistic`",
-    "pull": "`in_reward`",
-    "geometry": "`smoothed`",
+CHOICES = {
+    "magnet": ("`Every(50)`", "game", "state"),
+    "feedback": ("`optimistic`", "game", "state", "prox", "rng"),
+    "pull": ("`in_reward`", "policy", "q", "magnet", "eta=", "alpha=", "player="),
+    "geometry": ("`smoothed`", "game", "state"),
 }
-"""An example of each choice, for error messages."""
+"""An example of each choice and what it is called with, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class MMD:
     """Magnetic mirror descent (Sokota et al., ICLR 2023, eq. 2): converges to the regularised
     equilibrium, linearly and in its last iterate, for `eta <= alpha / L^2`.
 
-    `ValueError` for `eta <= 0` or `alpha < 0`.
+    `ValueError` for `eta <= 0` or `alpha < 0`, and for `eta alpha >= 1` with `pull=in_reward`.
 
     >>> game, solver = load('comal'), MMD(eta=0.3, alpha=0.1)
     >>> bool(game.divergence(exact.qre(game, 0.1).policy, solve(game, solver, 500).policy) < 1e-12)
@@ -83,8 +83,10 @@ class MMD:
             require_positive("eta", cast(float, self.eta))
         if isinstance(self.alpha, type) or not callable(self.alpha):
             require_weight("alpha", cast(float, self.alpha))
-        for name, example in EXAMPLES.items():
-            require_callable(name, getattr(self, name), example)
+        for name, (example, *takes) in CHOICES.items():
+            require_takes(name, getattr(self, name), example, *takes)
+        if self.pull is in_reward and is_number(self.eta) and is_number(self.alpha):
+            matched_step(cast(float, self.eta), cast(float, self.alpha))
 
     def step(
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
@@ -237,7 +239,9 @@ def _readings(method: MMD) -> Iterator[Shorthand]:
     yield from ((make, {"eta": eta}) for make in (MirrorDescent, OptimisticMD, Extragradient))
     if isinstance(magnet, Every):
         settings = {"eta": eta, "alpha": alpha, "period": magnet.period}
-        yield from ((make, settings) for make in (MPO, OptimisticMPO, MPO_RT, APMD, M2WU))
+        # `MPO_RT` refuses settings that the others take.
+        rewarded = (MPO_RT,) if method.pull is in_reward else ()
+        yield from ((make, settings) for make in (*rewarded, MPO, OptimisticMPO, APMD, M2WU))
     yield M2WU, {"eta": eta, "alpha": alpha}
     if isinstance(eta, Decaying) and isinstance(alpha, Decaying):
         yield AnnealedMMD, {"eta": eta.start, "alpha": alpha.start, "power": eta.power}

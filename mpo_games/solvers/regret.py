@@ -31,6 +31,8 @@ import numpy as np
 from mpo_games.capabilities import Matching
 from mpo_games.checks import (
     STEEPEST,
+    WrongKind,
+    has_verbs,
     is_number,
     require_callable,
     require_flag,
@@ -160,6 +162,11 @@ class RegretMatching:
     ) -> State[M]:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
+        if not has_verbs(policy, "regrets", "matching"):
+            raise WrongKind(
+                "`RegretMatching` needs a policy with regrets, a table or that of a tree; a "
+                f"{type(policy).__name__} has none."
+            )
         if self.floor:
             require_table(policy)
             # With regrets of 0 the floor would play uniformly at first, whatever the start is.

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from mpo_games.capabilities import Coordinated, answer_of
-from mpo_games.checks import require_ratio, require_solver
+from mpo_games.checks import require_ratio, require_solver, require_verbs
 from mpo_games.protocol import ExactGame, Game, Mask, Number, P, Solver, State
 from mpo_games.solvers.averaged import Averaged, along
 from mpo_games.written import written
@@ -50,6 +50,7 @@ class Restarted:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """A step of `solver`, which counts steps from the last restart; then perhaps a restart."""
+        require_verbs(self, game, "duality_gap")
         exact = cast(ExactGame[P, Any], game)
         if "restarted" not in state.memory:
             gap = exact.duality_gap(state.policy)

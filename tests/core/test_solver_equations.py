@@ -195,7 +195,7 @@ def test_reward_transformation_as_its_paper_writes_it() -> None:
         q = feedback(p)
         return each(lambda p, q, m: normal(p * np.exp(0.3 * (q - 0.2 * np.log(p / m)))), p, q, m)
 
-    follow(mg.MMD(0.3, 0.2, pull=mg.MPO_RT(1, 1, 1).pull), step, magnet=MAGNET)
+    follow(mg.MMD(0.3, 0.2, pull=mg.MPO_RT(0.3, 0.2, 1).pull), step, magnet=MAGNET)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
