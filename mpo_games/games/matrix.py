@@ -185,7 +185,9 @@ class MatrixGame:
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
         """`max_i (A y)_i - min_j (A' x)_j` (NashConv) of each game, in units of payoff."""
-        return self.gap(policy, self._against(self._centred, policy))
+        gap = self.gap(policy, self._against(self._centred, policy))
+        # No gap is below 0: what is there is rounding.
+        return np.asarray(np.maximum(gap, 0.0))
 
     def gap(self, policy: TabularPolicy, q: Array) -> Array:
         """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""

@@ -190,7 +190,8 @@ class PreferenceGame:
 
     def duality_gap(self, policy: TabularPolicy) -> Array:
         """`2 max_y q(y|x)`, mean over contexts: what both seats gain by deviating (NashConv)."""
-        return self.gap(policy, self.feedback(policy))
+        # No gap is below 0: what is there is rounding.
+        return np.asarray(np.maximum(self.gap(policy, self.feedback(policy)), 0.0))
 
     def gap(self, policy: TabularPolicy, q: Array) -> Array:
         """The duality gap of `policy`, given its own feedback `q`, without another evaluation."""

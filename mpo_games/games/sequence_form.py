@@ -208,7 +208,9 @@ class SequenceFormGame:
 
     def duality_gap(self, policy: TreeplexPolicy) -> Array:
         """The sum of both players' best-response values (NashConv), over the leading axes."""
-        return self.gap(policy, self._gradient(self._centred, self._plan(policy), kernels.BOTH))
+        q = self._gradient(self._centred, self._plan(policy), kernels.BOTH)
+        # No gap is below 0: what is there is rounding.
+        return np.asarray(np.maximum(self.gap(policy, q), 0.0))
 
     def gap(self, policy: TreeplexPolicy, q: Array) -> Array:
         """The duality gap of the policy whose own feedback is `q`, without another evaluation."""
