@@ -1,6 +1,7 @@
 """What a first script gets wrong is answered in a sentence that says what to write instead."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +49,49 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: mg.plot.convergence(mg.solve(GAME, MPO, 10).trace),
         "label: solution.trace",
     ),
+    "a number for a bound": (
+        lambda: mg.plot.convergence({"MPO": mg.solve(GAME, MPO, 10).trace}, bound=3),
+        "`bound` must be a value that can be called",
+    ),
+    "a solution for a trajectory": (
+        lambda: mg.plot.simplex({"MPO": mg.solve(GAME, MPO, 10)}),
+        r"states as `mpo_games.iterate\(game, solver\)` yields them",
+    ),
+    "no games to compare on": (lambda: mg.compare({"MPO": MPO}, {}, 10), "`games` is empty"),
+    "a word for workers": (
+        lambda: mg.compare({"MPO": MPO}, "comal", 10, workers="all"),
+        "`workers` must be a number of processes",
+    ),
+    "a game that was not compared": (
+        lambda: mg.compare({"MPO": MPO}, "comal", 10, progress=False).plot("rps"),
+        "`game` must be one of comal, got 'rps'",
+    ),
+    "preferences that do not add up": (
+        lambda: mg.PreferenceGame([[0.5, 0.6], [0.5, 0.5]]),
+        r"P\[0, 1\] \+ P\[1, 0\] is 0.6 \+ 0.5",
+    ),
+    "preferences in a context that do not": (
+        lambda: mg.PreferenceGame([np.full((2, 2), 0.5), [[0.5, 0.5], [0.2, 0.5]]]),
+        r"in context 1 P\[0, 1\] \+ P\[1, 0\] is 0.5 \+ 0.2",
+    ),
+    "a cell that is empty": (
+        lambda: mg.MatrixGame([[1.0, 2.0], [float("nan"), 0.0]]),
+        r"entry \[1, 0\] is nan",
+    ),
+    "weights of a table": (
+        lambda: mg.dilation.payoff_scaled(mg.load("rps")),
+        "a game with a tree, .*, got MatrixGame",
+    ),
+    "probabilities for a policy": (
+        lambda: mg.solve(GAME, MPO, 10, policy=[0.2, 0.5, 0.3]),
+        "got list: `game.policy` makes one",
+    ),
 }
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`path` is a folder"):
+        mg.solve(GAME, MPO, 10).save(tmp_path)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
