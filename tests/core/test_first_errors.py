@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "weights of a table": (
         lambda: mg.dilation.payoff_scaled(mg.load("rps")),
-        "a game with a tree, .*, got MatrixGame",
+        "a game with a tree, .*, got rps",
     ),
     "probabilities for a policy": (
         lambda: mg.solve(GAME, MPO, 10, policy=[0.2, 0.5, 0.3]),
