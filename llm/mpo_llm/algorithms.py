@@ -157,11 +157,11 @@ def at_table(config: Config) -> Config:
 
 def _require_numbers(settings: SolverConfig) -> None:
     """`ValueError` for numbers that the solver refuses, such as a step too long for its pull."""
-    eta, alpha = known(settings.eta), known(settings.alpha)
+    eta, alpha, pull = known(settings.eta), known(settings.alpha), known(settings.pull)
     try:
-        mg.MMD(eta, alpha, pull=PULLS[known(settings.pull)])
+        mg.MMD(eta, alpha, pull=PULLS[pull])
     except ValueError as error:
-        raise ValueError(f"`solver.eta: {eta:g}`: {error}") from error
+        raise ValueError(f"`solver.eta: {eta:g}` with `solver.pull: {pull}`: {error}") from error
 
 
 def _require_game_alone(config: Config) -> None:

@@ -103,7 +103,8 @@ def test_what_the_solver_refuses_is_told_with_the_line(
         path.write_text(f"{start}\nsolver:\n  algorithm: mpo_rt\n  eta: 20\n")
         with pytest.raises(ValueError) as error:  # noqa: PT011
             config_file.load(path)
-        said = f"line 4: `solver.eta: 20`: too far: eta=20.0 and alpha={alpha}."
+        where = "line 4: `solver.eta: 20` with `solver.pull: in_reward`"
+        said = f"{where}: too far: eta=20.0 and alpha={alpha}."
         assert str(error.value) == f"{str(path)!r}, {said}"
 
 
