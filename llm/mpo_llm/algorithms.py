@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+import mpo_games as mg
+from mpo_games.choices.pull import Pull
+from mpo_games.games import openspiel
+from mpo_games.games.catalogue import CATALOGUE
 from mpo_llm.choices import Algorithm, Every, WeightEma
-from mpo_llm.config import CLIP, Config, SolverConfig, StepConfig
-from mpo_llm.game_settings import SMALL
+from mpo_llm.config import CLIP, Config, GameConfig, SolverConfig, StepConfig
+from mpo_llm.game_settings import SMALL, require_english
+from mpo_llm.spelling import meant
 
 S = TypeVar("S", SolverConfig, StepConfig)
 T = TypeVar("T")
@@ -54,6 +60,9 @@ MMD = Named(
 
 MOVING = Every(50)
 """The magnet of MPO."""
+
+PULLS: Mapping[str, Pull[Any]] = {"proximal": mg.proximal, "in_reward": mg.in_reward}
+"""The values of `solver.pull`."""
 
 ALGORITHMS: Mapping[Algorithm, Named] = {
     "mmd": Named(),
@@ -123,6 +132,7 @@ def completed(config: Config) -> Config:
         return replace(config, solver=replace(config.solver, algorithm="auto"))
     algorithm = ALGORITHMS[name]
     solver = _filled(config.solver, {**MMD.solver, **algorithm.solver, "algorithm": name})
+    _require_numbers(solver)
     return replace(config, solver=solver, step=_filled(config.step, {**MMD.step, **algorithm.step}))
 
 
@@ -140,7 +150,18 @@ def at_table(config: Config) -> Config:
             f"{', '.join(ON_GAMES)}."
         )
     values = {**GAME, **ON_GAMES[name], "algorithm": name}
-    return replace(config, solver=_filled(config.solver, values))
+    solver = _filled(config.solver, values)
+    _require_numbers(solver)
+    return replace(config, solver=solver)
+
+
+def _require_numbers(settings: SolverConfig) -> None:
+    """`ValueError` for numbers that the solver refuses, such as a step too long for its pull."""
+    eta, alpha, pull = known(settings.eta), known(settings.alpha), known(settings.pull)
+    try:
+        mg.MMD(eta, alpha, pull=PULLS[pull])
+    except ValueError as error:
+        raise ValueError(f"`solver.eta: {eta:g}` with `solver.pull: {pull}`: {error}") from error
 
 
 def _require_game_alone(config: Config) -> None:
@@ -178,11 +199,22 @@ def _require_game_alone(config: Config) -> None:
             if f.name != "name" and getattr(config.model, f.name) != getattr(default.model, f.name):
                 raise ValueError(f"`model.name: {SMALL}` has no `model.{f.name}`: leave it out.")
     needed = "compact" if config.model.name == SMALL else "english` or `verbatim"
+    close = "" if config.model.name == SMALL else meant(config.model.name, (SMALL,))
     if config.game.wording is not None and config.game.wording not in needed:
         raise ValueError(
             f"`game.wording: {config.game.wording}` is not for the model {config.model.name!r}: "
-            f"it reads `{needed}`."
+            f"it reads `{needed}`{f'; {close}' if close else '.'}"
         )
+    if config.model.name != SMALL and config.game.wording != "verbatim" and _is_tree(config.game):
+        require_english(config.game.name)
+
+
+def _is_tree(game: GameConfig) -> bool:
+    """Whether the name is that of a tree, which may take minutes to list. Others load at once."""
+    path = Path(game.name)
+    if path.suffix.lower() == ".efg":
+        return path.is_file()
+    return game.name not in CATALOGUE and game.name.partition("(")[0] in openspiel.names()
 
 
 ENGINE = ("batch", "engine", "options")

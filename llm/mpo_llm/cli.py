@@ -27,6 +27,7 @@ from mpo_llm.commands import (
 )
 from mpo_llm.config import Config
 from mpo_llm.training import config_file, flags, yaml_lines
+from mpo_llm.training.beforehand import require_runnable
 from mpo_llm.training.stops import Interrupted
 
 Accepted = Literal[
@@ -66,6 +67,7 @@ class Train:
                 f"The settings come before the flags: mpo-llm train {self.config} --..., and there "
                 "is one file of them."
             )
+        require_runnable(self.settings)
         from mpo_llm.training.plan import plan
         from mpo_llm.training.train import train
 

@@ -27,7 +27,7 @@ from mpo_llm.game import TextPreferenceGame
 from mpo_llm.judges.table import Table
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.preset import ON_EXACT_TOKENS, ON_TOKENS
-from mpo_llm.responses import Decoding, Ids, Responses, require_prompts
+from mpo_llm.responses import Decoding, Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 
 MOST_RESPONSES = 100_000
@@ -95,7 +95,7 @@ class EnumerableGame:
         prompts_per_step: int | None = None,
     ) -> None:
         require_kind("start", start, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
-        require_prompts(prompts)
+        start.require_readable(prompts)
         listed = all_responses(start.decoding)
         table = read(preferences, "preferences").values
         if table.ndim == 2:

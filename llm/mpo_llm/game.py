@@ -21,7 +21,7 @@ from mpo_llm.gap import by_prompt, estimated_gap
 from mpo_llm.judges.protocol import Judge, judged
 from mpo_llm.policy import TokenPolicy
 from mpo_llm.preset import ON_TOKENS
-from mpo_llm.responses import Ids, Responses, require_prompts
+from mpo_llm.responses import Ids, Responses
 from mpo_llm.step.rollouts import Rollouts
 from mpo_llm.step.scoring import log_probs_and_states
 
@@ -76,10 +76,10 @@ class TextPreferenceGame:
     """The engine that draws responses, for `evaluate` too."""
 
     def __post_init__(self) -> None:
-        require_prompts(self.prompts)
         # A response is compared with the mean of the others.
         require_count("samples", self.samples, least=2)
         require_kind("start", self.start, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
+        self.start.require_readable(self.prompts)
         # A class will do, such as `str`.
         if not callable(self.decode):
             raise ValueError(

@@ -14,8 +14,21 @@ from mpo_games.checks import require_count, require_positive, require_share
 SMALL = "small_transformer"
 """The `model.name` of a transformer that has no language: it plays in tokens of the game's own."""
 
+ENGLISH = ("kuhn_poker", "leduc_poker", "liars_dice")
+"""Games that are told in sentences."""
+
 OPEN: Mapping[str, bool] = {"open": True}
 """Marks a setting that is the library's where it is None, and that a file then leaves out."""
+
+
+def require_english(name: str) -> None:
+    """`ValueError` unless this game, by the name that OpenSpiel reads, is told in sentences."""
+    if name.partition("(")[0] not in ENGLISH:
+        raise ValueError(
+            f"There are no English words for {name!r}, only for {', '.join(ENGLISH)}: set "
+            "`game.wording: verbatim`, which tells OpenSpiel's own strings, or "
+            f"`model.name: {SMALL}`, which needs no words."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -13,7 +14,14 @@ from mpo_games.checks import has_verbs, require_kind, require_no_pull
 from mpo_games.labelled import shown
 from mpo_games.protocol import Array
 from mpo_llm.networks.base import Network, Weights
-from mpo_llm.responses import Decoding, Responses, onwards
+from mpo_llm.responses import (
+    Decoding,
+    Ids,
+    Responses,
+    onwards,
+    require_known,
+    require_prompts,
+)
 from mpo_llm.step.minimisers import Moments
 from mpo_llm.step.parts import Limits
 from mpo_llm.step.proximal import Proximal, StepReport
@@ -66,11 +74,25 @@ class TokenPolicy:
             raise ValueError(f"`network` must be a network, got {shown(network)}.")
         require_kind("decoding", decoding, Decoding, "a `Decoding(max_tokens=...)`")
         require_kind("proximal", proximal, Proximal, "a `Proximal()`")
+        known, drawn = network.vocabulary, decoding.vocabulary
+        if known is not None and drawn is not None and drawn > known:
+            raise ValueError(
+                f"`decoding.vocabulary` is {drawn}, and the network knows {known} ids: draw only "
+                "those."
+            )
         return cls(network, decoding, ((1.0, network.weights()),), proximal)
 
     def __repr__(self) -> str:
         mixture = f", a mixture of {len(self.parts)}" if len(self.parts) > 1 else ""
         return f"TokenPolicy: {self.network!r}, {self.decoding!r}{mixture}"
+
+    def require_readable(self, prompts: Sequence[Ids]) -> None:
+        """`ValueError` unless these are prompts of ids that the network knows, which leave room for
+        `decoding.max_tokens` in its context."""
+        require_prompts(prompts)
+        require_known(prompts, self.network.vocabulary)
+        sizes = np.array([len(prompt) for prompt in prompts])
+        self.network.require_room(sizes, np.full_like(sizes, self.decoding.max_tokens))
 
     @property
     def weights(self) -> Weights:

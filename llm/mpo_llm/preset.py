@@ -15,8 +15,8 @@ obstacle on which fixed settings fail.
 | its rate | `Reaching` | the rate that suits a network depends on its width |
 
 The step size is 1.6 in units of `1 / (P - 1/2)`. The answer is the last iterate. The average of
-weights beside it, `state.memory["average"]`, is better where games at different prompts have
-nothing in common.
+weights beside it, `state.memory["average"]`, is better where nothing that is learned at one prompt
+helps at another.
 
 **Observations.** All of this was found by trials on languages with exact gaps, and no theorem says
 that it converges. In a simulation of these trials one game in five broke down late without the

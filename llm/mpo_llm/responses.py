@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -218,10 +219,31 @@ def require_prompts(prompts: Sequence[Ids]) -> None:
         raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
     if any(isinstance(part, str | bytes) for part in prompts):
         raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
-    if not prompts or any(len(prompt) == 0 for prompt in prompts):
+    if not prompts:
+        raise ValueError("There is no prompt: pass at least one, as token ids.")
+    if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("Every prompt needs a token: begin it with the tokenizer's BOS.")
     if any(isinstance(prompt[0], str | None) for prompt in prompts):
         raise ValueError("Prompts are token ids: encode them, `tokenizer(text).input_ids`.")
+
+
+def require_known(prompts: Sequence[Ids], vocabulary: int | None) -> None:
+    """`ValueError` unless all prompts are whole numbers from 0 on, below `vocabulary` if given."""
+    # Passes over all tokens, which may be millions: without a step of Python for each.
+    kinds = set(map(type, chain.from_iterable(prompts)))
+    wrong = next((k for k in kinds if k is bool or not issubclass(k, int | np.integer)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"Prompts are token ids, whole numbers of at least 0, and one holds a {wrong.__name__}."
+        )
+    for number, prompt in enumerate(prompts):
+        least, largest = min(prompt), max(prompt)
+        if least < 0 or (vocabulary is not None and largest >= vocabulary):
+            ids = "from 0 on" if vocabulary is None else f"0 to {vocabulary - 1}"
+            raise ValueError(
+                f"Prompt {number} holds the token id {least if least < 0 else largest}, and the "
+                f"network knows the ids {ids}: encode prompts by the model's own tokenizer."
+            )
 
 
 def left_aligned(sequences: Sequence[Ids]) -> tuple[Indices, Indices]:

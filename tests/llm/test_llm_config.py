@@ -73,8 +73,8 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("sover: {}", "no setting `sover`: did you mean `solver`?"),
         ("zzz: 1", "no setting `zzz`: there are model, prompts"),
         ("solver: {eta: fast}", "`solver.eta` must be a float, got 'fast'"),
-        ("solver: {samples: 2.5}", "`solver.samples` must be a int, got 2.5"),
-        ("solver: {samples: true}", "`solver.samples` must be a int, got True"),
+        ("solver: {samples: 2.5}", "`solver.samples` must be an int, got 2.5"),
+        ("solver: {samples: true}", "`solver.samples` must be an int, got True"),
         ("solver: {samples: 1}", "`solver.samples` must be at least 2, got 1"),
         ("solver: {eta: .nan}", "`solver.eta` must be a finite number above 0"),
         ("solver: {alpha: -1}", "`solver.alpha` must be at least 0"),
@@ -98,7 +98,7 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
         ("solver: {magnet: {fixed: 3}}", "`solver.magnet: fixed` has no number"),
         ("solver: {magnet: {every: 5, weight_ema: 0.1}}", "`solver.magnet` is one choice, got"),
         ("solver: {magnet: {every: 0}}", "`solver.magnet.every` must be at least 1, got 0"),
-        ("solver: {magnet: {every: 2.5}}", "`solver.magnet.every` must be a int, got 2.5"),
+        ("solver: {magnet: {every: 2.5}}", "`solver.magnet.every` must be an int, got 2.5"),
         ("solver: {magnet: {weight_ema: 2}}", "`solver.magnet.weight_ema` must lie in (0, 1]"),
         (
             "solver: {magnet: {when_gap_fell: 1}}",
@@ -127,7 +127,7 @@ def test_the_command_line_overrides_the_file(
     seen: list[Config] = []
     monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path = tmp_path / "run.yaml"
-    path.write_text("solver: {eta: 0.5, alpha: 0.25}\nseed: 3\n")
+    path.write_text(f"solver: {{eta: 0.5, alpha: 0.25}}\nseed: 3\n{tiny.RUNNABLE}")
     options = ["--solver.eta", "1e-3", "--step.micro-batch", "None"]
     options += ["--output.trackers", "wandb", "aim"]
     assert cli.main(["train", str(path), "--dry-run", *options]) == 0
@@ -135,6 +135,8 @@ def test_the_command_line_overrides_the_file(
         solver=config.SolverConfig(eta=1e-3, alpha=0.25),
         step=config.StepConfig(micro_batch=None),
         output=config.OutputConfig(trackers=("wandb", "aim")),
+        prompts=config.PromptsConfig("prompts.jsonl"),
+        judge=config.JudgeConfig("tiny:judge"),
         seed=3,
     )
     assert seen == [expected]
@@ -184,7 +186,7 @@ def told(flags: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sol
     seen: list[Config] = []
     monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path = folder / "run.yaml"
-    path.write_text("solver: {magnet: {every: 12}}\n")
+    path.write_text(f"solver: {{magnet: {{every: 12}}}}\n{tiny.RUNNABLE}")
     assert cli.main(["train", str(path), "--dry-run", *flags]) == 0
     return seen[0].solver
 
@@ -199,7 +201,7 @@ def test_a_wrong_choice_on_the_command_line(capsys: pytest.CaptureFixture[str]) 
         (["--solver.magnet", "evry", "5"], "did you mean `every`?"),
         (["--solver.magnet.evry", "5"], "did you mean `every`?"),
         (["--solver.magnet", "every"], "needs a number"),
-        (["--solver.magnet.every", "{"], "`solver.magnet.every` must be a int, got '{'"),
+        (["--solver.magnet.every", "{"], "`solver.magnet.every` must be an int, got '{'"),
     ):
         assert cli.main(["train", *flags]) == 2
         assert said in capsys.readouterr().err

@@ -197,7 +197,8 @@ def test_samples_are_the_engines() -> None:
         ("no.such:thing", "`generation.engine`: cannot import 'no.such'"),
         ("no_such.py:thing", "`generation.engine`: there is no file 'no_such.py'"),
         ("math:thing", "`generation.engine`: there is no function 'thing' in 'math'"),
-        ("tiny:engine", "`generation.options` do not suit 'tiny:engine'"),
+        ("vlm", "got 'vlm': did you mean `vllm`?"),
+        ("tiny:engine", "'tiny:engine' needs `generation.options`: name."),
         ("builtins:repr", "'builtins:repr' must return an engine, a function"),
     ],
 )

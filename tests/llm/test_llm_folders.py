@@ -17,7 +17,8 @@ import pytest
 import tiny
 from mpo_llm import cli
 from mpo_llm.training import checkpoint, config_file, records
-from mpo_llm.training.lock import LOCK, locked
+from mpo_llm.training.lock import LOCK, locked, require_place
+from mpo_llm.training.plan import plan
 from mpo_llm.training.train import train
 
 HOLDER = """
@@ -100,8 +101,16 @@ def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused_first(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     config = tiny.config(tmp_path, output={"folder": str(tmp_path / place)})
-    with pytest.raises(ValueError, match="Cannot write to"):
-        train(config)
+    for run in (train, plan):
+        with pytest.raises(ValueError, match=r"^Cannot write to .*Choose another `output.folder`"):
+            run(config)
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    require_place(tmp_path / "a" / "run")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"^Cannot write to '/proc/x': No such file or directory"):
+        require_place(Path("/proc/x"))
 
 
 SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r"

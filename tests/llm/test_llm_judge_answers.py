@@ -208,7 +208,7 @@ def test_a_file_of_a_judge_may_have_any_name(name: str, tmp_path: Path) -> None:
         ("def make(): return {}['key']\n", {}, "failed: KeyError: 'key'"),
         ("def make(): raise RuntimeError('no GPU')\n", {}, "failed: RuntimeError: no GPU"),
         ("def make(): return 3\n", {}, "must return a judge, a function, got 3"),
-        ("def make(a): return len\n", {}, "`judge.options` do not suit .*'a'"),
+        ("def make(a): return len\n", {}, r"judge\.py:make' needs `judge.options`: a\.$"),
         ("def make(): return len\n", {"b": 1}, "`judge.options` do not suit .*'b'"),
     ],
 )

@@ -46,6 +46,8 @@ def test_a_model_with_code_of_its_own_is_not_run(tmp_path: Path) -> None:
     ("judge", "said"),
     [
         ({"factory": ""}, "must read `module:function`"),
+        ({"factory": "everyday"}, "got 'everyday': did you mean `mpo_llm.judges:everyday`?"),
+        ({"factory": "mpo_llm.judges:evryday"}, "': did you mean `mpo_llm.judges:everyday`?"),
         ({"factory": "no.such:thing"}, "cannot import 'no.such'"),
         ({"factory": "no_such.py:thing"}, "no file 'no_such.py'"),
         ({"factory": "math:thing"}, "no function 'thing' in 'math'"),

@@ -90,5 +90,5 @@ def test_cycles(language: ml.EnumerableGame, other: ml.TokenPolicy) -> None:
 
 
 def test_refusal(language: ml.EnumerableGame, other: ml.TokenPolicy) -> None:
-    with pytest.raises(ValueError, match="`samples` must be at least 4"):
+    with pytest.raises(ValueError, match="`samples` must be a whole number, at least 4"):
         evaluated(language, other, 3, 0)

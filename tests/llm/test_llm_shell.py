@@ -204,11 +204,52 @@ def test_a_judge_may_be_named_itself(tmp_path: Path) -> None:
         assert found(["?"], ["a"], ["b"]) == [answer]
     for name, options, said in (
         ("judge", {"scale": 1.0}, r"options` do not suit .*: got an unexpected .* 'scale'\.$"),
-        ("score", {}, r"Nor is it a judge itself, which is called with \(prompts, a, b\)"),
+        ("score", {}, r"options`: prompts, responses; a judge itself is called with"),
         ("scores", {}, r"must return a judge, which is called with \(prompts, a, b\), but what it"),
     ):
         with pytest.raises(ValueError, match=said):
             loading.load(JudgeConfig(f"{file}:{name}", options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lacking"),
+    [
+        ("chat_server", {}, "url, model"),
+        ("chat_server", {"url": "http://127.0.0.1:8000/v1"}, "model"),
+        ("reward_server", {}, "url"),
+        ("reward_model", {}, "path"),
+        ("preference_model", {"batch": 4}, "path"),
+        ("language_model", {"rubric": "Which is true?"}, "path"),
+    ],
+)
+def test_a_factory_is_not_taken_for_a_judge(
+    name: str, options: dict[str, object], lacking: str
+) -> None:
+    """It takes three arguments as well, but has defaults for some of them."""
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        loading.load(JudgeConfig(f"mpo_llm.judges:{name}", options))
+    assert str(error.value) == (
+        f"'mpo_llm.judges:{name}' needs `judge.options`: {lacking}; a judge itself is called with "
+        "(prompts, a, b)."
+    )
+
+
+def test_what_is_missing_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mpo_llm.training.plan.plan", lambda _: pytest.fail("planned"))
+    path = tmp_path / "run.yaml"
+    path.write_text("prompts: {source: a.jsonl}\n")
+    for words, said in (
+        ([], "`judge.factory` is not set: write `judge.factory: mpo_llm.judges:everyday`, for"),
+        (["--prompts.source", ""], "`prompts.source` is not set: write `prompts.source: prompts."),
+        (
+            ["--judge.factory", "a:b", "--model.name", "small_transfomer"],
+            "There is no model 'small_transfomer' (did you mean `small_transformer`?): no folder",
+        ),
+    ):
+        assert cli.main(["train", str(path), "--dry-run", *words]) == 2
+        assert capsys.readouterr().err.startswith(f"mpo-llm: {said}")
 
 
 def test_what_can_be_refused_is_refused_before_the_model_is_loaded(

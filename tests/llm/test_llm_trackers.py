@@ -253,7 +253,7 @@ def test_one_word_in_the_file_or_on_the_command_line(
     seen: list[Config] = []
     monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
     path = tmp_path / "run.yaml"
-    path.write_text(f"output: {{{line}}}\n")
+    path.write_text(f"output: {{{line}}}\n{tiny.RUNNABLE}")
     given = ["--output.trackers", *flags] if flags else []
     assert cli.main(["train", str(path), "--dry-run", *given]) == 0
     (config,) = seen

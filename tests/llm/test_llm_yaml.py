@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mpo_games as mg
 import tiny
 from mpo_llm import cli
 from mpo_llm.config import Config, PromptsConfig
@@ -52,6 +53,22 @@ BAD: dict[str, tuple[bytes, int | None, str]] = {
     "a long number": (b"seed: " + b"1" * 5000, None, "This is not YAML"),
     "a huge number": (b"seed: 1\nsolver: {eta: 1" + b"0" * 400 + b"}", 2, "`solver.eta` is too"),
     "a negative seed": (b"seed: -1", 1, "`seed` must be at least 0"),
+    "nothing": (
+        b"",
+        None,
+        "The file is empty, and a run needs prompts and a judge: write at least",
+    ),
+    "comments": (b"# nothing\n---\n", None, "The file is empty, and a run needs prompts"),
+    "a game without words": (
+        b"seed: 1\ngame: tic_tac_toe\n",
+        2,
+        "There are no English words for 'tic_tac_toe', only for kuhn_poker, leduc_poker, liars_",
+    ),
+    "a model's name": (
+        b"model: {name: small_transfomer}\ngame: {name: kuhn_poker, wording: compact}\n",
+        2,
+        "it reads `english` or `verbatim`; did you mean `small_transformer`?",
+    ),
     "a list": (b"- seed\n", None, "`the file` must hold"),
     "an end that is no token": (b"generation: {end: 3}\n", 1, "must be a str, got 3"),
 }
@@ -69,6 +86,26 @@ def test_the_line_is_named(case: str, tmp_path: Path) -> None:
     place = repr(str(path)) if line is None else f"{str(path)!r}, line {line}"
     assert str(error.value).startswith(f"{place}: ")
     assert said in str(error.value)
+
+
+def test_what_the_solver_refuses_is_told_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence of the library about numbers, some of which are the algorithm's own."""
+
+    def refuse(solver: mg.MMD) -> None:
+        assert solver.pull is mg.in_reward
+        raise ValueError(f"too far: eta={solver.eta} and alpha={solver.alpha}.")
+
+    monkeypatch.setattr(mg.MMD, "__post_init__", refuse)
+    path = tmp_path / "run.yaml"
+    for start, alpha in (("seed: 1", 0.01), ("game: kuhn_poker", 0.1)):
+        path.write_text(f"{start}\nsolver:\n  algorithm: mpo_rt\n  eta: 20\n")
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            config_file.load(path)
+        where = "line 4: `solver.eta: 20` with `solver.pull: in_reward`"
+        said = f"{where}: too far: eta=20.0 and alpha={alpha}."
+        assert str(error.value) == f"{str(path)!r}, {said}"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -114,7 +151,7 @@ def test_ends_in_files_and_flags(
     assert config_file.read(config_file.dump(config_file.load(path)).encode()).generation.end == end
     seen: list[Config] = []
     monkeypatch.setattr("mpo_llm.training.plan.plan", lambda settings: seen.append(settings) or "")
-    path.write_text("seed: 1\n")
+    path.write_text(tiny.RUNNABLE)
     assert cli.main(["train", str(path), "--dry-run", "--generation.end", *flags]) == 0
     assert seen[0].generation.end == end
 

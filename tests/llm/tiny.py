@@ -23,6 +23,10 @@ TEMPLATE = (
 )
 
 
+RUNNABLE = "prompts: {source: prompts.jsonl}\njudge: {factory: 'tiny:judge'}\n"
+"""What a file says at least, for tests of what else it says."""
+
+
 def tokenizer() -> Any:
     """A word is a token."""
     words = tokenizers.Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "?"))

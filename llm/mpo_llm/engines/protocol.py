@@ -22,6 +22,10 @@ MOST = 2**26
 """The most tokens of a call: some 2 GiB with the numbers that they are drawn by."""
 
 
+UNEMBEDDED = "index out of range in self"
+"""What torch says on a CPU of a number that an embedding does not have."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
     """Responses as an engine has drawn them."""
@@ -129,6 +133,8 @@ def _sentences() -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+        if str(error) == UNEMBEDDED:
+            reason += ", as for a token id or a row of tokens that the module has no place for"
         raise EngineError(f"The engine raised {reason}.") from error
 
 

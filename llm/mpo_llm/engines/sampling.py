@@ -15,7 +15,7 @@ from mpo_games.checks import (
 from mpo_llm.engines.autoregressive import Autoregressive
 from mpo_llm.engines.protocol import Engine, draw
 from mpo_llm.policy import TokenPolicy
-from mpo_llm.responses import Ids, Responses, require_prompts
+from mpo_llm.responses import Ids, Responses
 
 
 def sample(
@@ -31,7 +31,7 @@ def sample(
     kind.
     """
     require_kind("policy", policy, TokenPolicy, "a policy, like `TokenPolicy.of(network)`")
-    require_prompts(prompts)
+    policy.require_readable(prompts)
     require_count("count", count)
     require_generator(rng)
     require_callable("engine", engine, "`Autoregressive()`")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpo_games.checks import require_kind
+from mpo_games.checks import WrongKind, require_kind
 from mpo_games.games.preference import PreferenceGame
-from mpo_games.labelled import ordered, places
+from mpo_games.labelled import ordered, places, shown
 from mpo_games.protocol import Array
 from mpo_llm.judges.protocol import JudgeError
 
@@ -34,6 +34,12 @@ class Table:
     _places: tuple[Mapping[str, int], Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("prompts", "responses"):
+            # A text is a sequence of texts, too: of its characters.
+            if isinstance(getattr(self, name), str):
+                raise WrongKind(
+                    f"`{name}` must be a list of texts, got {shown(getattr(self, name))}."
+                )
         prompts, _ = ordered(self.prompts, "prompts")
         responses, _ = ordered(self.responses, "responses")
         # The game checks that the table holds probabilities and that P + P' = 1.

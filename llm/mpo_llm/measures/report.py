@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpo_games.checks import require_count, require_generator, require_kind
 from mpo_games.protocol import Array
 from mpo_llm.engines import sample
 from mpo_llm.estimates import Estimate
@@ -59,8 +60,15 @@ def evaluate(
     `against` holds the other policies by name, such as magnet, start or snapshots. Responses are
     drawn by the game's engine. `ValueError` for fewer than 4 samples, or if the judge fails.
     """
-    if not samples >= 4:
-        raise ValueError(f"`samples` must be at least 4, got {samples}.")
+    example = "a game of texts, `TextPreferenceGame(...)`, or `.texts` of an `EnumerableGame`"
+    require_kind("game", game, TextPreferenceGame, example)
+    require_kind("policy", policy, TokenPolicy, "a policy, like `solution.policy`")
+    example = 'policies by name, like `{"start": game.start}`'
+    require_kind("against", against, Mapping, example)
+    for other in against.values():
+        require_kind("against", other, TokenPolicy, example)
+    require_count("samples", samples, least=4)
+    require_generator(rng)
     prompts, engine = game.prompts, game.engine
     own = sample(policy, prompts, samples, rng, engine)
     others = {n: sample(other, prompts, samples, rng, engine) for n, other in against.items()}

@@ -143,6 +143,11 @@ class Network(ABC):
     def context(self) -> int | None:
         """The largest number of tokens in a row; None if there is no limit."""
 
+    @property
+    def vocabulary(self) -> int | None:
+        """The ids below it can be read; None if it is not known which."""
+        return None
+
     @abstractmethod
     def _states(self, inputs: Inputs) -> Tensor:
         """States `(M, d)` at the positions of the inputs."""

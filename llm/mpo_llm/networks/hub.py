@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mpo_llm.game_settings import SMALL
+from mpo_llm.spelling import meant
+
 SMOLLM2 = "smollm2"
 """The name of the offline default, which is in a package."""
 
@@ -29,7 +32,11 @@ def require_model(name: str) -> None:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    lacking = f"There is no model {name!r}: no folder of this name is here,"
+    # A name with a slash is one of the hub, or a path.
+    close = "" if "/" in name else meant(name, (SMOLLM2, SMALL))
+    lacking = (
+        f"There is no model {name!r}{close and f' ({close})'}: no folder of this name is here,"
+    )
     try:
         kept = (huggingface_hub.try_to_load_from_cache(name, file) for file in FILES)
         if any(isinstance(path, str) for path in kept):

@@ -105,7 +105,7 @@ class TransformersNetwork(Network):
 
     @property
     def vocabulary(self) -> int:
-        """The number of ids that the model has a logit for."""
+        """The number of ids that the model has an embedding and a logit for."""
         return int(self._text.vocab_size)
 
     @property

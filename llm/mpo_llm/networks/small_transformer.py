@@ -38,6 +38,7 @@ class SmallTransformer(nn.Module):
             raise ValueError(f"`width` must be a multiple of `heads`, got {width} and {heads}.")
         # Python's own integers, which do not overflow.
         vocabulary, context, width, layers = map(int, (vocabulary, context, width, layers))
+        self.vocabulary, self.context = vocabulary, context
         count = width * (2 * vocabulary + context + 12 * width * layers)
         if count > LARGEST:
             raise ValueError(

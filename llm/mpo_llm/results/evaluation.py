@@ -124,9 +124,10 @@ def evaluate_by(
     }
     scores = {}
     if score.factory:
-        named = ("score", "score_options")
+        named, each = ("score", "score_options"), ("prompts", "responses")
+        known = loading.KNOWN
         measure: Score = factories.make(
-            "a score", score.factory, score.options, named=named, itself=("prompts", "responses")
+            "a score", score.factory, score.options, named=named, itself=each, known=known
         )
         scores = {
             name: _score_responses(measure, bench.prompts.texts, answers, kinds)

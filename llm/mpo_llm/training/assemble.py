@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 import mpo_games as mg
-from mpo_games.choices import pull
 from mpo_games.choices.feedback import Feedback
 from mpo_games.protocol import MagnetSchedule, Solver
 from mpo_games.solvers.magnetic import matched_step
 from mpo_llm import factories, magnets
-from mpo_llm.algorithms import completed, known
+from mpo_llm.algorithms import PULLS, completed, known
 from mpo_llm.choices import FeedbackChoice, MagnetChoice
 from mpo_llm.config import (
     AgainstMixture,
@@ -52,7 +51,6 @@ FEEDBACKS: Mapping[str, Feedback] = {
     "half_step": mg.half_step,
     "against_start": against_start,
 }
-PULLS: Mapping[str, pull.Pull[Any]] = {"proximal": pull.proximal, "in_reward": pull.in_reward}
 SCHEDULES = {"falling": falling, "constant": constant}
 
 
@@ -197,7 +195,9 @@ def engine(config: Config) -> Engine:
         return Autoregressive(settings.batch)
     named = ("generation.engine", "generation.options")
     factory = VLLM if settings.engine == "vllm" else settings.engine
-    found: Engine = factories.make("an engine", factory, settings.options, config, named=named)
+    found: Engine = factories.make(
+        "an engine", factory, settings.options, config, named=named, known=("vllm",)
+    )
     return found
 
 

@@ -5,7 +5,6 @@ Types are checked, and the spellings of earlier releases are translated.
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 import typing
@@ -20,12 +19,21 @@ import yaml
 from mpo_games.labelled import shown
 from mpo_llm.algorithms import MMD, completed
 from mpo_llm.config import Choice, Config, Every, GameConfig, WeightEma
+from mpo_llm.spelling import meant
 from mpo_llm.training import yaml_lines
 
 C = TypeVar("C")
 
 YAML_BREAKS = "\x85\u2028\u2029"
 """Characters that YAML 1.1 takes for the end of a line, unless they are escaped."""
+
+
+EMPTY = (
+    "The file is empty, and a run needs prompts and a judge: write at least "
+    "`prompts: {source: prompts.jsonl}` and `judge: {factory: mpo_llm.judges:everyday}`, each on "
+    "a line of its own."
+)
+"""What a file without settings is told."""
 
 
 def load(path: str | Path) -> Config:
@@ -55,9 +63,10 @@ def of_run(path: str | Path) -> Config:
 def read(content: bytes) -> Config:
     """The configuration in the bytes of a YAML file. `ValueError` if there is none."""
     found, lines = yaml_lines.read(content)
+    if found is None:  # a file without a value, such as one of comments alone
+        raise ValueError(EMPTY)
     try:
-        # YAML reads an empty file as None.
-        config = parse(Config, {} if found is None else found)
+        config = parse(Config, found)
         # Values of an algorithm and of the file together may be refused.
         completed(config)
         return config
@@ -131,7 +140,7 @@ def parse(kind: type[C], found: Any, where: str = "") -> C:
     for name, value in _translated(where, found).items():
         path = f"{where}.{name}" if where else str(name)
         if name not in names:
-            hint = _close(name, names) or f"there are {', '.join(names)}."
+            hint = meant(name, names) or f"there are {', '.join(names)}."
             path = path if path.isprintable() else shown(path)
             raise ValueError(f"There is no setting `{path}`: {hint}")
         values[name] = _value(hints[name], value, path)
@@ -183,7 +192,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    wanted = "true or false" if hint is bool else f"a {getattr(hint, '__name__', 'list')}"
+    kind = getattr(hint, "__name__", "list")
+    article = "an" if kind[0] in "aeiou" else "a"
+    wanted = "true or false" if hint is bool else f"{article} {kind}"
     raise ValueError(f"`{where}` must be {wanted}, got {shown(value)}.")
 
 
@@ -210,14 +221,6 @@ def _inline(value: Any) -> str:
     except yaml.YAMLError:  # nothing that a YAML file can hold
         return shown(value)
     return text.strip()[1:-1]
-
-
-def _close(name: object, names: Iterable[str]) -> str:
-    """A hint at the nearest of the names, or nothing."""
-    known, word = list(names), str(name)
-    # `ema` is part of `weight_ema`, but by its letters it is too far away.
-    close = difflib.get_close_matches(word, known, 1) or [n for n in known if word and word in n]
-    return f"did you mean `{close[0]}`?" if close else ""
 
 
 # ---------------------------------------------------------------------------------------- choices
@@ -259,7 +262,7 @@ class Choices:
         numbered = isinstance(value, Mapping) and len(value) == 1
         word, number = next(iter(value.items())) if numbered else (value, None)
         if word not in self.names:
-            hint = _close(word, self.names)
+            hint = meant(word, self.names)
             raise ValueError(
                 f"`{self.where}` must be one of {', '.join(self.names)}, got {_inline(value)}"
                 + (f": {hint}" if hint else ".")

@@ -30,31 +30,54 @@ def locked(folder: Path) -> Iterator[None]:
     The system lets go of the lock when the process ends, however it ends. `ValueError` if another
     run holds it, and if nothing can be written to the folder.
     """
-    # The folders that are made here, the innermost first.
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    with _written(folder):
+        try:
+            descriptor = _acquired(folder)
+        except OSError as error:
+            raise _refused(folder, error) from error
+        _held.add(descriptor)
+        try:
+            yield
+        finally:
+            # Removed while it is held: whoever waits for this file finds that it is gone.
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+
+def require_place(folder: Path) -> None:
+    """`ValueError` if nothing can be written to the folder. What is made to try it is removed."""
+    with _written(folder):
+        pass
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """The folder is there and takes a file; what is made for this and stays empty is removed."""
+    made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # An older run may have left its lock file, so that one does not show whether we may write.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        descriptor = _acquired(folder)
-    except OSError as error:
-        raise ValueError(
-            f"Cannot write to {str(folder)!r}: {error.strerror or error}. Choose another "
-            "`output.folder`."
-        ) from error
-    _held.add(descriptor)
-    try:
+        try:
+            # The folders that are made here, the innermost first.
+            made += [place for place in (folder, *folder.parents) if not place.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            # An older run may have left its lock file, which does not show whether we may write.
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise _refused(folder, error) from error
         yield
     finally:
-        # Removed while it is held: whoever waits for this file finds that it is gone.
-        with suppress(OSError):
-            (folder / LOCK).unlink()
-        _held.discard(descriptor)
-        os.close(descriptor)
         with suppress(OSError):
             for place in made:
                 place.rmdir()
+
+
+def _refused(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"Cannot write to {str(folder)!r}: {error.strerror or error}. Choose another "
+        "`output.folder`."
+    )
 
 
 def _acquired(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from mpo_llm.step.following import Following
 from mpo_llm.training import assemble, memory
 from mpo_llm.training.at_table import AtTable
 from mpo_llm.training.ledger import Ledger, peak_memory
+from mpo_llm.training.lock import require_place
 from mpo_llm.training.memory import Memory
 from mpo_llm.training.progress import duration
 from mpo_llm.training.texts import Texts
@@ -138,7 +140,13 @@ class TablePlan:
 
 
 def plan(config: Config) -> Plan | TablePlan:
-    """Load the run and take one short step as a probe. Nothing is written."""
+    """Load the run and take one short step as a probe. Nothing is written.
+
+    `ValueError` for what `train` refuses before its first step: a place for results, too.
+    """
+    # The first process tries it for all.
+    if os.environ.get("RANK", "0") == "0":
+        require_place(config.output.folder)
     run = Run.of(config)
     return _of_table(run, run.subject) if isinstance(run.subject, AtTable) else _of_texts(run)
 

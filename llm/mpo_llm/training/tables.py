@@ -18,7 +18,7 @@ from mpo_games.protocol import MagnetSchedule, Solver
 from mpo_llm.algorithms import completed
 from mpo_llm.config import Config, Every, FitConfig, GameConfig
 from mpo_llm.engines import Engine
-from mpo_llm.game_settings import SMALL
+from mpo_llm.game_settings import ENGLISH, SMALL, require_english
 from mpo_llm.networks import loading as model_loading
 from mpo_llm.networks.plain import PlainNetwork
 from mpo_llm.networks.processes import OneProcess, Processes
@@ -47,9 +47,6 @@ SIGNS: Mapping[str, Callable[[str], Any]] = {
     "liars_dice": str.split,
 }
 """The few words that tell an information state apart, for compact tokens."""
-
-ENGLISH = ("kuhn_poker", "leduc_poker", "liars_dice")
-"""Games that are told in sentences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,18 +206,13 @@ def _wording(settings: GameConfig, tree: SequenceFormGame) -> Wording:
         if not all(labels):
             raise ValueError(f"`game.wording: verbatim`: a label of {settings.name!r} is empty.")
         return Wording(verbatim, say)
+    require_english(settings.name)
     if kind == "kuhn_poker":
         return english.kuhn()
     if kind == "leduc_poker":
         return english.leduc()
-    if kind == "liars_dice":
-        sides = re.search(r"dice_sides=(\d+)", settings.name)
-        return english.liars_dice(int(sides[1]) if sides else 6)
-    raise ValueError(
-        f"There are no English words for {settings.name!r}, only for {', '.join(ENGLISH)}: set "
-        f"`game.wording: verbatim`, which tells OpenSpiel's own strings, or `model.name: {SMALL}`, "
-        "which needs no words."
-    )
+    sides = re.search(r"dice_sides=(\d+)", settings.name)
+    return english.liars_dice(int(sides[1]) if sides else 6)
 
 
 def _signs(name: str) -> Callable[[str], Any] | None:
