@@ -177,9 +177,7 @@ plt.show()
 
 def interval(estimate):
     """The 95 % interval of a stored estimate."""
-    return estimate["value"] - 1.96 * estimate["error"], estimate["value"] + 1.96 * estimate[
-        "error"
-    ]
+    return estimate["low"], estimate["high"]
 
 
 for name, evaluation in found["judges"].items():
