@@ -142,8 +142,12 @@ def test_also_for_settings_that_are_functions() -> None:
         mg.solve(GAME, solver, 10)
 
 
+ENDS = {"left": mg.Payoff(1.0), "right": mg.Payoff(0.0)}
+TREE = mg.build_tree(mg.Decision(0, "start", ENDS))
+
+
 @pytest.mark.parametrize("player", [5, -1, "x"])
-@pytest.mark.parametrize("game", [mg.load("matching_pennies"), mg.load("kuhn_poker")])
+@pytest.mark.parametrize("game", [mg.load("matching_pennies"), TREE])
 def test_a_player_is_one_of_two(game: Any, player: Any) -> None:
     with pytest.raises(ValueError, match="`player` must be 0, 1 or None"):
         game.feedback(game.initial_policy(), player=player)
