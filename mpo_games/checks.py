@@ -185,11 +185,14 @@ def indices(name: str, values: object) -> Indices:
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
-def require_forward(eta: Number) -> None:
-    """`ValueError` unless `eta` is at least 0."""
+def require_forward(eta: Number, alpha: Number) -> None:
+    """`ValueError` unless `eta` and `alpha` are at least 0: a step goes along its feedback, and the
+    magnet pulls."""
     # `np.all` takes as long as a step on a small game, so it is called for arrays only.
     if not (eta >= 0.0 if isinstance(eta, (float, int)) else np.all(np.asarray(eta) >= 0.0)):
-        raise ValueError(f"`eta` must be a step size above 0, got {shown(eta)}.")
+        raise ValueError(f"`eta` must be at least 0, got {shown(eta)}.")
+    if not (alpha >= 0.0 if isinstance(alpha, (float, int)) else np.all(np.asarray(alpha) >= 0.0)):
+        raise ValueError(f"`alpha` must be at least 0, got {shown(alpha)}.")
 
 
 def require_no_pull(alpha: Number) -> None:

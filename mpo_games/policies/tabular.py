@@ -160,11 +160,11 @@ class TabularPolicy:
         (many settings in one batch). `player` changes that row only. `ValueError` for a pull
         (`alpha` other than 0) without a magnet.
         """
-        require_forward(eta)
         if magnet is None:
             require_no_pull(alpha)
         else:
             self._require_like(magnet)
+        require_forward(eta, alpha)
         self._require_values(q)
         pull = None if magnet is None else magnet.coordinates
         theta = self.geometry.step(self.coordinates, q, pull, eta, alpha)

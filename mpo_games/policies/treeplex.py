@@ -129,11 +129,11 @@ class TreeplexPolicy:
 
         `ValueError` for a pull (`alpha` other than 0) without a magnet.
         """
-        require_forward(eta)
         if magnet is None:
             require_no_pull(alpha)
         else:
             self._require_like(magnet)
+        require_forward(eta, alpha)
         self._require_values(q)
         pull = self.coordinates if magnet is None else magnet.coordinates
         coordinates, plan = self.geometry.step(

@@ -51,7 +51,8 @@ class Averaged:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """Add the policy that is played now to the average, then step."""
-        require_verbs(self, game, "average")
+        if "average" not in state.memory:
+            require_verbs(self, game, "average")
         degree = self._degree(state.step)
         weight = (state.step + 1.0) ** degree
         total = self._rescaled(state, degree) + weight

@@ -162,7 +162,7 @@ class RegretMatching:
     ) -> State[M]:
         """Add the regrets of the current policy, then play in proportion to the positive part."""
         policy, regrets = state.policy, state.memory.get("regrets", 0.0)
-        if not has_verbs(policy, "regrets", "matching"):
+        if "regrets" not in state.memory and not has_verbs(policy, "regrets", "matching"):
             raise WrongKind(
                 "`RegretMatching` needs a policy with regrets, a table or that of a tree; a "
                 f"{type(policy).__name__} has none."

@@ -50,9 +50,9 @@ class Restarted:
         self, game: Game[P, Any], state: State[P], rng: np.random.Generator | None = None
     ) -> State[P]:
         """A step of `solver`, which counts steps from the last restart; then perhaps a restart."""
-        require_verbs(self, game, "duality_gap")
         exact = cast(ExactGame[P, Any], game)
         if "restarted" not in state.memory:
+            require_verbs(self, game, "duality_gap")
             gap = exact.duality_gap(state.policy)
             start = np.full(np.shape(gap), state.step)[()]
             state = state.remember(gap_at_restart=gap, restarted=start).charge(1.0)

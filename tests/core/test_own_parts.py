@@ -153,9 +153,15 @@ def test_a_player_is_one_of_two(game: Any, player: Any) -> None:
         game.feedback(game.initial_policy(), player=player)
 
 
-@pytest.mark.parametrize("eta", [-1, -0.1, np.array([[0.1], [-0.1]]), float("nan")])
-def test_a_step_goes_forward(eta: Any) -> None:
-    game = mg.load("matching_pennies")
+BACKWARDS = [-1, -0.1, np.array([[0.1], [-0.1]]), float("nan")]
+
+
+@pytest.mark.parametrize("number", BACKWARDS)
+@pytest.mark.parametrize("setting", ["eta", "alpha"])
+@pytest.mark.parametrize("game", [mg.load("matching_pennies"), TREE])
+def test_a_step_goes_forward(game: Any, setting: str, number: Any) -> None:
     policy = game.initial_policy()
-    with pytest.raises(ValueError, match="`eta` must be a step size above 0"):
-        policy.mirror_step(game.feedback(policy), None, eta=eta, alpha=0.0)
+    with pytest.raises(ValueError, match=f"`{setting}` must be at least 0, got"):
+        policy.mirror_step(
+            game.feedback(policy), policy, **{"eta": 0.1, "alpha": 0.1, setting: number}
+        )
