@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,19 @@ def test_long_texts_are_learnt_from_as_they_are_drawn() -> None:
     assert solution.policy.report.gradients == 2
     won = game.feedback(solution.policy, game.start, rng=np.random.default_rng(0))
     assert won.unseen is None
+
+
+def test_long_texts_go_on_from_a_file_bit_for_bit(tmp_path: Path) -> None:
+    """Their steps are solved in another way, which a file must know of too."""
+    torch.manual_seed(0)
+    game = long_texts()
+    whole = mg.solve(game, mg.AutoMPO(), 5)
+    mg.solve(game, mg.AutoMPO(), 3).save(tmp_path / "run")
+    rest = mg.solve(game, mg.AutoMPO(), 5, resume=mg.Solution.load(tmp_path / "run", game))
+    assert whole.policy.moments.count == rest.policy.moments.count
+    for name, weight in whole.policy.weights.items():
+        assert torch.equal(weight, rest.policy.weights[name])
+        assert torch.equal(whole.policy.moments.second[name], rest.policy.moments.second[name])
 
 
 def test_with_room_earlier_visits_come_before_other_prompts() -> None:
