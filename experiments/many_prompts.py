@@ -7,12 +7,10 @@ units of `2 P - 1`, at most 2. Methods, their tuning rule and the grids are in
 all games. Middle: every family after 300 steps; a line goes from the median to the worst game, a
 ring is the median on the prompts that are held out. The preset shows its last iterate, and its
 average of weights in a row of its own; each other method shows whichever of the two has the lower
-median. Below, as far as it is stored: the preset with one thing changed; and a judge that answers
-by a coin, with the probability that the exact judge gives. Nash-MD is there three times: as
-published, with a drifting magnet and kept moments, and with the visits, the magnet and the solve of
-the preset. The last is the rival that shows where the lead comes from. The stored results are a
-part of what `compute` asks for: cells that were not computed in time are left out, and
-`docs/language_models.md` says which.
+median. Below: the preset with one thing changed; and a judge that answers by a coin, with the
+probability that the exact judge gives. Nash-MD is there three times: as published, with a drifting
+magnet and kept moments, and with the visits, the magnet and the solve of
+the preset. The last is the rival that shows where the lead comes from.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def test_long_texts_are_learnt_from_as_they_are_drawn() -> None:
 
 
 def test_long_texts_go_on_from_a_file_bit_for_bit(tmp_path: Path) -> None:
-    """Their steps are solved in another way, which a file must know of too."""
+    """The moments of the steps for new texts are in the file."""
     torch.manual_seed(0)
     game = long_texts()
     whole = mg.solve(game, mg.AutoMPO(), 5)
